@@ -1,0 +1,146 @@
+"""What every entry does the same way: flags in, errors out, the device said aloud.
+
+Loader processes import the entry's module again, so nothing here imports jax at the top.
+"""
+
+import errno
+import functools
+import glob
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxcd.config import Config, field_type
+from jaxcd.errors import ConfigError, JaxcdError
+
+_NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
+    """Wrap an entry's `main(argv) -> exit code`: errors that a user can cause end in one line and code 2."""
+
+    @functools.wraps(main)
+    def wrapper(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except JaxcdError as error:
+            return _fail(str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except Exception as error:
+            # Orbax and TFDS wrap the system's error in ones of their own: the text is what remains.
+            if _NO_SPACE in str(error):
+                return _fail(f"the disk is full: {_first_line(error)}; free some space and run the same command again")
+            raise
+
+    return wrapper
+
+
+def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
+    """Read `--config FILE [--config.a.b=v ...] --workdir DIR`.
+
+    Args:
+        argv: arguments, the program's name first.
+        usage: what `--help` prints.
+
+    Returns:
+        The validated configuration and the run folder.
+
+    Raises:
+        ConfigError: no or an unusable config file, an unknown flag or field, a wrong type or value.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    if any(argument in ("-h", "--help") for argument in argv[1:]):
+        print(usage)
+        raise SystemExit(0)
+    for argument in argv[1:]:
+        if argument.startswith("--config."):
+            field_type(argument[2:].partition("=")[0])
+    own = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", None, "the config file", flag_values=own, sys_argv=list(argv))
+    flags.DEFINE_string("workdir", None, "the run folder", flag_values=own)
+    try:
+        rest = own(list(argv))
+    except Exception as error:  # the parser lets through whatever the config file or a bad field raises
+        raise ConfigError(_explain(error, argv)) from error
+    if len(rest) > 1:
+        raise ConfigError(f"unexpected argument {rest[1]!r}\n{usage}")
+    if holder.value is None or not own["workdir"].value:
+        raise ConfigError(f"--config and --workdir are needed\n{usage}")
+    if not isinstance(holder.value, Config):
+        file = _config_file(argv)
+        if not Path(file).is_file():
+            raise ConfigError(f"{file}: no such config file")
+        raise ConfigError(f"{file}: get_config() gave a {type(holder.value).__name__}, expected a jaxcd.config.Config")
+    holder.value.validate()
+    return holder.value, Path(own["workdir"].value)
+
+
+def announce_device() -> None:
+    """Print the device that jax computes on; warn where the machine has a GPU that jax doesn't use."""
+    # The installed logger is Orbax's and TFDS's too; what they say below an error is not for users.
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
+    import jax
+
+    devices = jax.devices()
+    kinds = ", ".join(sorted({device.device_kind for device in devices}))
+    print(f"device: {len(devices)} x {devices[0].platform} ({kinds}), jax {jax.__version__}", flush=True)
+    unused = unused_accelerator()
+    if devices[0].platform == "cpu" and unused:
+        print(
+            f"WARNING: this machine has {unused}, but JAX runs on the CPU, tens of times slower.\n"
+            "WARNING: install JAX for it, e.g. pip install 'jaxcd[cuda13]' (drivers from 580) or 'jaxcd[cuda12]', and "
+            "see that JAX_PLATFORMS is not set to cpu.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def unused_accelerator() -> str | None:
+    """Name an accelerator that the operating system shows, or None."""
+    if glob.glob("/dev/nvidia[0-9]*") or shutil.which("nvidia-smi"):
+        return "an NVIDIA GPU"
+    if os.path.exists("/dev/kfd"):
+        return "an AMD GPU"
+    if glob.glob("/dev/accel[0-9]*"):
+        return "a TPU"
+    return None
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return 2
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if _NO_SPACE in line), str(error))[:300]
+
+
+def _config_file(argv: Sequence[str]) -> str:
+    for i, argument in enumerate(argv):
+        if argument.startswith("--config="):
+            return argument.removeprefix("--config=")
+        if argument == "--config" and i + 1 < len(argv):
+            return argv[i + 1]
+    return "--config"
+
+
+def _explain(error: Exception, argv: Sequence[str]) -> str:
+    """Say in one line what the flag parser's exception means."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    file = _config_file(argv)
+    given = re.search(r"flag --(config\.[\w.]+)=(.*?): ", text)
+    if given:
+        wanted = getattr(field_type(given[1]), "__name__", str(field_type(given[1])))
+        return f"{given[1]}: expected {wanted}, got {given[2]!r}"
+    if "--config" in file or Path(file).is_file():
+        return f"{file}: {text}"
+    return f"{file}: no such config file"

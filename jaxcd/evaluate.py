@@ -1,0 +1,140 @@
+"""Evaluate a run: `python -m jaxcd.evaluate --run RUN [--data DIR --layout L --split S] --out DIR`."""
+
+import argparse
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxcd.config import LAYOUTS, Config
+from jaxcd.entry import announce_device, guarded
+from jaxcd.errors import RunError
+from jaxcd.types import Batch, Tile
+
+if TYPE_CHECKING:
+    from jaxcd.training.evaluation import Evaluation
+    from jaxcd.training.metrics import Counts
+
+_SPLITS = ("train", "validation", "test", "all")
+_PANELS = 4
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the entry; returns the exit code."""
+    options = _parser().parse_args(argv)
+    if options.out.exists() and not options.out.is_dir():
+        raise RunError(f"{options.out}: is a file; give a folder with --out")
+    # jax comes late, after the arguments are known to be good.
+    from jaxcd.training import run_folder
+
+    config = run_folder.read_config(options.run)
+    foreign = options.data is not None
+    if foreign:
+        config.data.root, config.data.layout = str(options.data), options.layout or config.data.layout
+    config.validate()
+    announce_device()
+    split = options.split or ("all" if foreign else "test")
+    _evaluate(config, options.run, split, options.out)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jaxcd.evaluate", description="Metrics and pictures of a run.")
+    parser.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
+    parser.add_argument("--data", type=Path, help="other data than the run's own: source folder or built dataset")
+    parser.add_argument("--layout", choices=LAYOUTS, help="layout of --data (default: the run's own)")
+    parser.add_argument("--split", choices=_SPLITS, help="default: test; all where --data is given")
+    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
+    return parser
+
+
+def _evaluate(config: Config, run: Path, split: str, out: Path) -> None:
+    from jaxcd.tiles.dataset import open_or_build
+    from jaxcd.tiles.loader import evaluation_batches
+    from jaxcd.tiles.splits import split_places
+    from jaxcd.training import inference, steps
+    from jaxcd.training.panels import Keeper, save_panels
+
+    trained = inference.load(config, run)
+    dataset = open_or_build(config.data)
+    rows: Sequence[int] = range(len(dataset.samples))
+    if split != "all":
+        rows = getattr(split_places(dataset.samples, config.data, seed=config.seed), split)
+    batches = evaluation_batches(dataset, rows, batch=config.train.eval_batch, stride=steps.stride(config.model))
+    threshold = 0.5 if trained.threshold is None else trained.threshold
+    best = Keeper(_PANELS, lambda counts: counts.at(threshold).f1 if counts.damaged else None)
+    worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold))
+    result = inference.evaluate_trained(config, trained, _with_bar(batches, len(rows)), keepers=(best, worst))
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, keeper in (("best", best), ("worst", worst)):
+        save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold)
+    _write_tiles(result, out / "tiles.csv", threshold)
+    _write_curve(result.counts, out, threshold)
+    report = {
+        "0.5": result.counts.at(0.5)._asdict(),
+        "best": {"threshold": threshold, **result.counts.at(threshold)._asdict()},
+    }
+    (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+    _print_table(result, split, trained.step, trained.threshold, out)
+
+
+def _with_bar(batches: Iterable[tuple[Batch, Sequence[Tile]]], total: int) -> Iterator[tuple[Batch, Sequence[Tile]]]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="tile", dynamic_ncols=True) as bar:
+        for batch, tiles in batches:
+            bar.update(len(tiles))
+            yield batch, tiles
+
+
+def _errors(counts: "Counts", threshold: float) -> float:
+    """Wrongly called pixels: what makes a tile one of the worst, whether it holds damage or not."""
+    _, fp, fn, _ = counts.confusion(threshold)
+    return float(fp + fn)
+
+
+def _write_tiles(result: "Evaluation", path: Path, threshold: float) -> None:
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        scores = ("accuracy", "precision", "recall", "f1", "iou")
+        rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *scores])
+        for tile, counts in result.tiles:
+            ratios = (f"{value:.4f}" for value in counts.at(threshold))
+            rows.writerow([tile.place, tile.post, threshold, *counts.confusion(threshold), *ratios])
+
+
+def _write_curve(counts: "Counts", out: Path, threshold: float) -> None:
+    from jaxcd.training.logs import plot_precision_recall
+
+    with (out / "precision_recall.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["threshold", "precision", "recall"])
+        rows.writerows([f"{value:.6f}" for value in point] for point in zip(*counts.curve(), strict=True))
+    plot_precision_recall(counts, out / "precision_recall.png", threshold=threshold)
+
+
+def _print_table(result: "Evaluation", split: str, step: int, threshold: float | None, out: Path) -> None:
+    counts, baseline = result.counts, result.baseline
+    print(f"\nstep {step} on {split}: {len(result.tiles)} tiles, {counts.valid:,} known pixels")
+    print(f"{'':<34}{'accuracy':>10}{'precision':>10}{'recall':>10}{'F1':>10}{'IoU':>10}")
+    chosen = 0.5 if threshold is None else threshold
+    rows = [
+        ("network, threshold 0.5", counts.at(0.5)),
+        (f"network, threshold {chosen:.3f} (validation)", counts.at(chosen)),
+        (f"|pre - post| > {255 * baseline.best():.0f} (best for it here)", baseline.at(baseline.best())),
+    ]
+    for label, scores in rows:
+        print(f"{label:<34}" + "".join(f"{value:>10.4f}" for value in scores))
+    print(f"average precision {counts.average_precision():.4f}")
+    if threshold is None:
+        print("this run has no validation: its threshold stays 0.5")
+    if not counts.damaged:
+        print("no damaged pixel here: precision, recall, F1 and IoU are 0 by definition")
+    print(f"written: {out}/ metrics.json, tiles.csv, precision_recall.png and .csv, best.png, worst.png")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,113 @@
+"""The one place where networks are split into pure pieces and put together again.
+
+The training and evaluation steps hold a network as (graphdef, parameters, statistics) and call it
+through `apply`; the Siamese networks run their shared encoder through `apply_streams`.
+`nnx.merge` inside a traced function needs `copy=True`: the merged module's statistics are written
+to, and must belong to the innermost trace.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+BATCHNORM_MOMENTUM = 0.1  # in torch's sense: the share of the new batch
+
+PyTree = Any
+
+
+class Network(NamedTuple):
+    """The static halves of a split network, one for each mode."""
+
+    train: nnx.GraphDef
+    eval: nnx.GraphDef
+
+
+def split(model: nnx.Module) -> tuple[Network, PyTree, PyTree]:
+    """Split a network once, for pure use.
+
+    Args:
+        model: a network of `jaxcd.models.create`; left in eval mode.
+
+    Returns:
+        The static graph in both modes, the parameters and the BatchNorm statistics, the latter two as
+        plain nested dictionaries of arrays.
+    """
+    model.train()
+    train = nnx.graphdef(model)
+    model.eval()
+    graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return Network(train, graphdef), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def merge(graphdef: nnx.GraphDef, params: PyTree, stats: PyTree) -> Any:
+    """Put a network together from what `split` gave."""
+    return nnx.merge(graphdef, params, stats, copy=True)
+
+
+def apply(
+    graphdef: nnx.GraphDef,
+    params: PyTree,
+    stats: PyTree,
+    pre: Float[Array, "b h w c"],
+    post: Float[Array, "b h w c"],
+    *,
+    key: Key[Array, ""] | None = None,
+) -> tuple[Float[Array, "b h w"], PyTree]:
+    """Run a split network; pure, so it can be jitted and differentiated.
+
+    Args:
+        graphdef: `Network.train` or `Network.eval`.
+        params: parameters.
+        stats: BatchNorm statistics.
+        pre: normalised images before the event.
+        post: normalised images after the event.
+        key: dropout key; needed in train mode with dropout above 0.
+
+    Returns:
+        The logits and the statistics after this batch (unchanged in eval mode).
+    """
+    model = merge(graphdef, params, stats)
+    logits = model(pre, post, key=key)
+    return logits, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+
+def apply_streams(
+    encoder: nnx.Module, images: Float[Array, "t b h w c"], *, key: Key[Array, ""] | None
+) -> tuple[PyTree, ...]:
+    """Run one encoder over several image streams with shared parameters.
+
+    Each stream is normalised with its own batch statistics and has its own dropout mask; the running
+    statistics take the streams' updates one after the other, in their order (METHOD: BatchNorm).
+
+    Args:
+        encoder: the shared encoder; its statistics are updated in train mode.
+        images: the streams, stacked on the first axis, which keeps them adjacent to the batch axis and so
+            spares transposes around the convolutions.
+        key: dropout key, or None.
+
+    Returns:
+        What the encoder returns, each array with the streams as its first axis.
+    """
+    graphdef, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
+    keys = None if key is None else jax.random.split(key, images.shape[0])
+
+    def run(stream: Float[Array, "b h w c"], key: Key[Array, ""] | None) -> tuple[PyTree, PyTree]:
+        copy = nnx.merge(graphdef, params, stats, copy=True)
+        outputs = copy(stream, key=key)  # type: ignore[operator]
+        return outputs, nnx.state(copy, nnx.BatchStat)
+
+    outputs, per_stream = jax.vmap(run, in_axes=(0, None if keys is None else 0))(images, keys)
+
+    def in_turn(before: Array, after: Array) -> Array:
+        # Every stream started from `before`: after_t = (1-m) before + m batch_t. Applied in turn, each
+        # update decays what the earlier ones left: r <- after_t + (1-m) (r - before).
+        running = after[0]
+        for t in range(1, after.shape[0]):
+            running = after[t] + (1 - BATCHNORM_MOMENTUM) * (running - before)
+        return running
+
+    if not getattr(encoder, "deterministic", False):
+        nnx.update(encoder, jax.tree.map(in_turn, stats, per_stream))
+    return outputs

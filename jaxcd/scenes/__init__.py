@@ -1,0 +1,1 @@
+"""Raster I/O under one input contract, and the simulator of a damaged town. Never imports jax."""

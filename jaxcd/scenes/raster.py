@@ -1,0 +1,255 @@
+"""The one reader of PNG, JPEG and TIFF under the input contract, and the one writer of GeoTIFFs.
+
+The contract: three uint8 bands. Of four bands (RGBA, RGB + near infrared) the first three count. 16-bit and
+float images need a scaling; grey, palette and two-band images are refused.
+"""
+
+import errno
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from jaxtyping import Bool, Num, UInt8
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader, MemoryFile
+
+from jaxcd.errors import DiskFullError, ImageError
+
+# First bytes of the files read here (TIFF: little and big endian, classic and BigTIFF), with GDAL's driver.
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DRIVERS = {_PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG"} | dict.fromkeys(
+    (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "GTiff"
+)
+_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+_UNNAMED = (ColorInterp.gray, ColorInterp.undefined)
+_TILED_FROM = 1024
+# warnings.catch_warnings swaps a process-wide list: two reading threads must not interleave in it.
+_OPENING = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raster:
+    """An RGB image with its mask, transform and reference system.
+
+    Attributes:
+        pixels: RGB 0..255; 0 where not valid.
+        valid: False where the file holds no data (nodata value, mask band, alpha 0, NaN).
+        transform: pixel to map coordinates; None where the file is not georeferenced.
+        crs: reference system of the map coordinates; None where the file is not georeferenced.
+        note: what a user must be told once about the file, or "".
+    """
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    valid: Bool[np.ndarray, "h w"]
+    transform: Affine | None
+    crs: CRS | None
+    note: str
+
+
+def read_rgb(path: Path, *, scaling: tuple[str, float, float] | None = None) -> Raster:
+    """Read an image under the input contract.
+
+    Args:
+        path: a PNG, JPEG or TIFF file.
+        scaling: how 16-bit and float values become 0..255: ("range", low, high) in values of the file, or
+            ("percentiles", low, high) in percent over this image's valid pixels, the three bands together. 8-bit
+            images stay as they are.
+
+    Returns:
+        The image with its mask and georeference.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated or outside the contract.
+    """
+    with _opened(path) as source:
+        _check_bands(path, source)
+        kind = np.dtype(source.dtypes[0])
+        if kind != np.uint8 and scaling is None:
+            raise ImageError(
+                f"{path}: pixels are {kind}, expected uint8; set config.data.scaling to range:LOW,HIGH or "
+                "percentiles:LOW,HIGH to say how they become 8 bits"
+            )
+        values = source.read((1, 2, 3))
+        # A pixel is empty where every band is: a pure red has zeros in two bands, and zero is a common nodata value.
+        valid = (source.read_masks((1, 2, 3)) != 0).any(axis=0)
+        if not np.issubdtype(kind, np.integer):
+            valid &= np.isfinite(values).all(axis=0)
+        transform = None if source.transform.is_identity else source.transform
+        crs, note = source.crs, "4 bands: used the first three" if source.count == 4 else ""
+    if kind != np.uint8 and scaling is not None:
+        values = _scaled(values, valid, scaling)
+    values[:, ~valid] = 0
+    pixels = np.ascontiguousarray(values.transpose(1, 2, 0))
+    return Raster(pixels=pixels, valid=valid, transform=transform, crs=crs, note=note)
+
+
+def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Read a single-band mask, its values as they are; three equal bands count as one.
+
+    Args:
+        path: a PNG, JPEG or TIFF file.
+
+    Returns:
+        The raw values.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated, not uint8, or has bands that differ.
+    """
+    with _opened(path) as source:
+        if source.count not in (1, 3) or any(kind != "uint8" for kind in source.dtypes):
+            raise ImageError(
+                f"{path}: {source.count} bands of {source.dtypes[0]}, expected a mask of one uint8 band; export it anew"
+            )
+        bands = source.read()
+    if any((band != bands[0]).any() for band in bands[1:]):
+        raise ImageError(f"{path}: three bands that differ, expected a mask of one band; is it an image?")
+    return bands[0]
+
+
+def write_geotiff(
+    path: Path,
+    array: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w c"],
+    *,
+    transform: Affine | None,
+    crs: CRS | None,
+    **profile: Any,
+) -> None:
+    """Write a deflated GeoTIFF, whole or not at all.
+
+    Args:
+        path: the file; an existing one is replaced.
+        array: one band, or bands last.
+        transform: pixel to map coordinates, or None.
+        crs: reference system, or None.
+        profile: further GDAL creation options and rasterio keywords, such as `nodata=0`.
+
+    Raises:
+        DiskFullError: no space left.
+    """
+    bands = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    count, height, width = bands.shape
+    tiling = {"tiled": True, "blockxsize": 256, "blockysize": 256} if min(height, width) >= _TILED_FROM else {}
+    layout = {"compress": "deflate", "predictor": 2, "interleave": "pixel"} | tiling | profile
+    # GDAL reports a full disk late or not at all; made in memory, the file is written by Python, which does.
+    with MemoryFile() as memory:
+        with (
+            _unreferenced_allowed(),
+            memory.open(
+                driver="GTiff",
+                width=width,
+                height=height,
+                count=count,
+                dtype=array.dtype,
+                transform=transform,
+                crs=crs,
+                **layout,
+            ) as target,
+        ):
+            target.write(bands)
+        write_whole(path, memory.getbuffer())
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        DiskFullError: no space left.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"{path}: no space left on the disk; free some and run again") from error
+        raise
+
+
+@contextmanager
+def _unreferenced_allowed() -> Iterator[None]:
+    """Silence rasterio's warning about images without coordinates: tiles as PNG are ordinary here."""
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[DatasetReader]:
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such file, expected a PNG, JPEG or TIFF image")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path}: the file is empty, expected a PNG, JPEG or TIFF image")
+    with path.open("rb") as file:
+        start = file.read(len(_PNG_SIGNATURE))
+    driver = next((name for signature, name in _DRIVERS.items() if start.startswith(signature)), None)
+    if driver is None:
+        raise ImageError(f"{path}: neither PNG, JPEG nor TIFF (it starts with {start!r}); convert it")
+    if driver == "PNG":
+        _check_png(path)
+    try:
+        # Without the option GDAL gives the lost part of a truncated JPEG as grey and only warns.
+        with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE"):
+            with _unreferenced_allowed():
+                source = rasterio.open(path, driver=driver)
+            with source:
+                yield source
+    except (RasterioError, OSError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ImageError(f"{path}: damaged or truncated, cannot be read ({reason}); copy or export it anew") from error
+
+
+def _check_png(path: Path) -> None:
+    """Walk a PNG's chunks: GDAL gives the lost part of a truncated one as black, without a word."""
+    content = memoryview(path.read_bytes())
+    at, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        if at + 12 > len(content):
+            raise ImageError(f"{path}: the PNG is truncated after {len(content)} bytes; copy or export it anew")
+        (size,) = struct.unpack(">I", content[at : at + 4])
+        kind, body = bytes(content[at + 4 : at + 8]), content[at + 4 : at + 8 + size]
+        if at + 12 + size > len(content):
+            raise ImageError(f"{path}: the PNG is truncated after {len(content)} bytes; copy or export it anew")
+        if zlib.crc32(body) != struct.unpack(">I", content[at + 8 + size : at + 12 + size])[0]:
+            raise ImageError(f"{path}: the PNG is damaged near byte {at}; copy or export it anew")
+        at += 12 + size
+
+
+def _check_bands(path: Path, source: DatasetReader) -> None:
+    count, colours = source.count, source.colorinterp
+    if count == 1 and colours[0] == ColorInterp.palette:
+        raise ImageError(f"{path}: a palette image, expected three bands (RGB); convert it to RGB")
+    if count not in (3, 4):
+        what = "a grey image (1 band)" if count == 1 else f"{count} bands"
+        raise ImageError(f"{path}: {what}, expected three bands (RGB), or four with alpha or near infrared last")
+    if any(colour not in (*_UNNAMED, wanted) for colour, wanted in zip(colours, _RGB, strict=False)):
+        given = ", ".join(colour.name for colour in colours)
+        raise ImageError(f"{path}: bands are {given}, expected red, green, blue first; reorder or convert them")
+    if len(set(source.dtypes)) > 1 or np.issubdtype(np.dtype(source.dtypes[0]), np.complexfloating):
+        raise ImageError(f"{path}: bands of {', '.join(source.dtypes)}, expected one real type; convert them to uint8")
+
+
+def _scaled(
+    values: Num[np.ndarray, "3 h w"], valid: Bool[np.ndarray, "h w"], scaling: tuple[str, float, float]
+) -> UInt8[np.ndarray, "3 h w"]:
+    kind, low, high = scaling
+    if not valid.any():
+        return np.zeros(values.shape, np.uint8)
+    if kind == "percentiles":
+        low, high = np.percentile(values[:, valid], (low, high))
+    # A constant image has equal percentiles: it becomes 0 instead of a division by zero.
+    span = max(float(high) - float(low), np.finfo(np.float32).tiny)
+    stretched = (np.where(valid, values, low).astype(np.float64) - low) / span
+    return np.rint(np.clip(stretched, 0, 1) * 255).astype(np.uint8)

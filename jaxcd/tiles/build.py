@@ -1,0 +1,173 @@
+"""From a source folder to a tile dataset, in two phases that survive a kill at any moment.
+
+First every place is staged as one file, by a pool of processes; files that an earlier, killed build staged are taken
+as they are. Then the staged places are packed into ArrayRecord, in one go, and the marker is written.
+"""
+
+import collections
+import dataclasses
+import errno
+import fcntl
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import tqdm
+
+from jaxcd.config import DataConfig
+from jaxcd.errors import DatasetError, DiskFullError
+from jaxcd.tiles import builder, manifest
+from jaxcd.tiles.layouts import SourcePlace, discover
+from jaxcd.tiles.manifest import BuildSettings, Sample
+from jaxcd.tiles.staging import StagedPlace, stage, staged_file, start_worker
+
+REPORT = "report.json"
+_STAGING = "staging"
+_LOCK = "build.lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What a build made of its source.
+
+    Attributes:
+        samples: the places.
+        left_out: files that are part of no place, each with the reason.
+        notes: what the reader of the images had to say, with the number of images it holds for.
+        built: False where a finished dataset was found and nothing had to be done.
+    """
+
+    samples: tuple[Sample, ...]
+    left_out: tuple[tuple[str, str], ...]
+    notes: dict[str, int]
+    built: bool = True
+
+    def counts(self) -> dict[str, int | float]:
+        """Return the numbers of places, images and pixels, and the class balance as shares of all pixels."""
+        pixels = sum(sample.height * sample.width * len(sample.post) for sample in self.samples)
+        valid = sum(post.valid for sample in self.samples for post in sample.post)
+        damaged = sum(sample.damaged for sample in self.samples)
+        return {
+            "places": len(self.samples),
+            "places_with_damage": sum(sample.damaged > 0 for sample in self.samples),
+            "pre_images": sum(len(sample.pre) for sample in self.samples),
+            "labelled_post_images": sum(len(sample.post) for sample in self.samples),
+            "pixels": pixels,
+            "damaged_share": damaged / pixels,
+            "invalid_share": 1 - valid / pixels,
+        }
+
+
+def build(data: DataConfig, out: Path) -> BuildReport:
+    """Build the tile dataset of a source folder, or go on where a killed build stopped.
+
+    Args:
+        data: `root`, `layout`, `damage_levels` and `scaling` count.
+        out: the dataset's folder; a finished dataset of the same settings is left as it is.
+
+    Returns:
+        What was built.
+
+    Raises:
+        LayoutError: the source does not have the layout.
+        ImageError, LabelError: the first file found outside the contract ends the build.
+        DatasetError: `out` holds something else.
+        DiskFullError: no space left; what is staged stays for the next attempt.
+    """
+    settings = BuildSettings.of(data)
+    try:
+        _check_folder(out)
+        # A source without the layout must leave no folder behind.
+        discovery = None if manifest.is_complete(out) else discover(data.layout, Path(data.root))
+        with _locked(out):
+            if discovery is None or manifest.is_complete(out):
+                return _finished(out, settings)
+            staged = _stage_all(discovery.places, settings, out / _STAGING)
+            builder.pack(out, [place.record for place in staged])
+            notes = collections.Counter(note for place in staged for note in place.notes)
+            report = BuildReport(
+                samples=tuple(place.sample for place in staged), left_out=discovery.left_out, notes=dict(notes)
+            )
+            _write_report(out / REPORT, report)
+            manifest.write(out, settings, report.samples)
+            shutil.rmtree(out / _STAGING)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"{out}: no space left on the disk; free some and run the same again, it goes on where it stopped"
+            ) from error
+        raise
+    return report
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise DatasetError(f"{out}: is a file, expected an empty or a new folder for the dataset")
+    names = [entry.name for entry in out.iterdir()] if out.exists() else []
+    if names and not {manifest.MARKER, _LOCK} & set(names):
+        raise DatasetError(f"{out}: holds {names[0]!r} and is no dataset; give an empty or a new folder")
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Let one process at a time build here: the next one waits, and then finds a finished dataset."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{out}: another process is building here; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _finished(out: Path, settings: BuildSettings) -> BuildReport:
+    difference = manifest.read_settings(out).difference(settings)
+    if difference:
+        raise DatasetError(f"{out}: holds a dataset built with other settings ({difference}); give another folder")
+    shutil.rmtree(out / _STAGING, ignore_errors=True)  # there if the build was killed right after its last word
+    report = manifest.read_json(out / REPORT)
+    return BuildReport(
+        samples=manifest.read_samples(out),
+        left_out=tuple((file, reason) for file, reason in report["left_out"]),
+        notes=report["notes"],
+        built=False,
+    )
+
+
+def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder: Path) -> list[StagedPlace]:
+    """Stage what is not staged yet; give all places by id."""
+    folder.mkdir(exist_ok=True)
+    files = [staged_file(place, settings, folder) for place in places]
+    todo = [(place, file) for place, file in zip(places, files, strict=True) if not file.is_file()]
+    # Spawned, not forked: the parent may run threads of JAX and GDAL.
+    pool = ProcessPoolExecutor(
+        max_workers=max(1, min(os.cpu_count() or 1, len(todo))),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=start_worker,
+    )
+    bar = tqdm.tqdm(total=len(places), initial=len(places) - len(todo), desc="Staging", unit="place")
+    with pool, bar:
+        futures = [pool.submit(stage, place, settings, file) for place, file in todo]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [StagedPlace.open(file) for file in files]
+
+
+def _write_report(path: Path, report: BuildReport) -> None:
+    content = report.counts() | {
+        "left_out": report.left_out,
+        "notes": report.notes,
+        "places_by_id": [dataclasses.asdict(sample) for sample in report.samples],
+    }
+    manifest.write_json(path, content)

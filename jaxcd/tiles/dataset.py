@@ -1,0 +1,89 @@
+"""A built tile dataset: places known at once, images read at random access."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxcd.config import DataConfig
+from jaxcd.errors import DatasetError
+from jaxcd.tiles import manifest
+from jaxcd.tiles.builder import open_records
+from jaxcd.tiles.manifest import BuildSettings, Sample
+
+
+class Record(NamedTuple):
+    """The encoded images of a place: `post[i]` is labelled by the PNG `label[i]`."""
+
+    pre: Sequence[bytes]
+    post: Sequence[bytes]
+    label: Sequence[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileDataset:
+    """Places of a finished dataset; a row is a position in `samples`."""
+
+    path: Path
+    samples: tuple[Sample, ...] = field(repr=False)
+    _records: Sequence[dict] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> "TileDataset":
+        """Open a dataset that `jaxcd.prepare` built.
+
+        Raises:
+            DatasetError: the folder is missing, unfinished, or no dataset.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise DatasetError(f"{path}: no such folder, expected a dataset built by python -m jaxcd.prepare")
+        if not manifest.is_complete(path):
+            state = "the build was not finished; run the same command again" if (path / "staging").is_dir() else ""
+            hint = state or "build one with python -m jaxcd.prepare --layout LAYOUT --source DIR --out DIR"
+            raise DatasetError(f"{path}: not a finished dataset (no {manifest.MARKER}); {hint}")
+        manifest.read_settings(path)
+        samples = manifest.read_samples(path)
+        records = open_records(path)
+        if len(records) != len(samples):
+            raise DatasetError(
+                f"{path}: {len(records)} records for {len(samples)} places; delete the folder and build it anew"
+            )
+        return cls(path=path, samples=samples, _records=records)
+
+    def __reduce__(self):
+        # Loader processes open the files for themselves.
+        return TileDataset.open, (self.path,)
+
+    def read(self, row: int) -> Record:
+        """Read the encoded images of a place.
+
+        Raises:
+            DatasetError: the record is another place's.
+        """
+        record = self._records[row]
+        if record["id"].decode() != self.samples[row].id:
+            raise DatasetError(f"{self.path}: record {row} is not {self.samples[row].id!r}; build the dataset anew")
+        return Record(pre=record["pre"]["image"], post=record["post"]["image"], label=record["post"]["label"])
+
+
+def open_or_build(data: DataConfig) -> TileDataset:
+    """Open the dataset of a configuration; a source folder is built into `data.cache` on first use.
+
+    Raises:
+        DatasetError: `data.root` is no finished dataset, or is one and the layout says otherwise.
+        LayoutError, ImageError, LabelError, DiskFullError: as `jaxcd.tiles.build.build`.
+    """
+    root = Path(data.root)
+    if data.layout == "prepared":
+        return TileDataset.open(root)
+    if manifest.is_complete(root):
+        raise DatasetError(f"{root}: is a built dataset; set config.data.layout=prepared (it is {data.layout!r})")
+    settings = BuildSettings.of(data)
+    out = Path(data.cache) / f"{data.layout}-{Path(settings.source).name}-{settings.fingerprint()}"
+    if not manifest.is_complete(out):
+        from jaxcd.tiles.build import build  # loader processes import this file, and never build
+
+        print(f"First use of {root}: building its tile dataset in {out}", flush=True)
+        build(data, out)
+    return TileDataset.open(out)

@@ -1,0 +1,161 @@
+"""What is known of a built dataset without reading a record: its settings and its places.
+
+`dataset.json` is written last: a folder that has it holds a whole dataset.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxcd.config import DataConfig
+from jaxcd.errors import DatasetError
+
+MARKER = "dataset.json"
+_PLACES = "places.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """All that decides what a build of a source gives."""
+
+    layout: str
+    source: str
+    damage_levels: tuple[str, ...]
+    scaling: str
+    format: int = _FORMAT
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "BuildSettings":
+        """Take from a configuration what a build depends on."""
+        # Only xBD has levels: another layout's dataset must not be built anew for them.
+        levels = tuple(sorted(data.damage_levels)) if data.layout == "xbd" else ()
+        return cls(
+            layout=data.layout, source=str(Path(data.root).resolve()), damage_levels=levels, scaling=data.scaling
+        )
+
+    def fingerprint(self) -> str:
+        """Return eight hexadecimal digits that tell settings apart."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
+
+    def difference(self, other: "BuildSettings") -> str | None:
+        """Name the first setting in which another differs, or None."""
+        for name, value in dataclasses.asdict(self).items():
+            theirs = getattr(other, name)
+            if theirs != value:
+                return f"{name} was {value!r} and is now {theirs!r}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquisition:
+    """An image of a place: its file's stem and its date (text that sorts by time, or "")."""
+
+    name: str
+    date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledAcquisition(Acquisition):
+    """A labelled image: `valid` pixels have a known class, `damaged` ones of them are damage."""
+
+    valid: int
+    damaged: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A place: all that splits and batches need to know without decoding.
+
+    Attributes:
+        id: unique in the dataset.
+        block: spatial block given by the layout, or None.
+        bounds: west, south, east, north in degrees, or None where unknown.
+        height: pixels, the same for all images of the place.
+        width: pixels.
+        pre: images before the event, oldest first.
+        post: labelled images after the event, oldest first.
+    """
+
+    id: str
+    block: str | None
+    bounds: tuple[float, float, float, float] | None
+    height: int
+    width: int
+    pre: tuple[Acquisition, ...]
+    post: tuple[LabelledAcquisition, ...]
+
+    @property
+    def damaged(self) -> int:
+        """Damaged pixels over all labelled images."""
+        return sum(post.damaged for post in self.post)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Sample":
+        """Rebuild what `dataclasses.asdict` gave."""
+        return cls(
+            **values
+            | {
+                "bounds": None if values["bounds"] is None else tuple(values["bounds"]),
+                "pre": tuple(Acquisition(**image) for image in values["pre"]),
+                "post": tuple(LabelledAcquisition(**image) for image in values["post"]),
+            }
+        )
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
+
+
+def write(folder: Path, settings: BuildSettings, samples: tuple[Sample, ...]) -> None:
+    """Declare a dataset complete: its places, then its marker."""
+    write_json(folder / _PLACES, [dataclasses.asdict(sample) for sample in samples])
+    write_json(folder / MARKER, dataclasses.asdict(settings))
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether a folder holds a finished dataset."""
+    return (folder / MARKER).is_file()
+
+
+def read_settings(folder: Path) -> BuildSettings:
+    """Read the settings of a finished dataset.
+
+    Raises:
+        DatasetError: the marker is damaged, or written by another version.
+    """
+    values = read_json(folder / MARKER)
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
+        raise DatasetError(f"{folder / MARKER}: not a dataset of this version (format {_FORMAT}); build it anew")
+    values["damage_levels"] = tuple(values["damage_levels"])
+    return BuildSettings(**values)
+
+
+def read_samples(folder: Path) -> tuple[Sample, ...]:
+    """Read the places of a finished dataset, by id.
+
+    Raises:
+        DatasetError: the file is missing or damaged.
+    """
+    try:
+        return tuple(Sample.from_dict(values) for values in read_json(folder / _PLACES))
+    except (TypeError, KeyError) as error:
+        raise DatasetError(f"{folder / _PLACES}: damaged ({error}); delete the folder and build it anew") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a file that belongs to a dataset.
+
+    Raises:
+        DatasetError: missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); delete the folder and build it anew") from error

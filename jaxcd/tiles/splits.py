@@ -1,0 +1,186 @@
+"""Which places are for training, validation and test: by rank in a seeded permutation, or by spatial block."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from jaxcd.config import DataConfig
+from jaxcd.errors import SplitError
+from jaxcd.tiles.geolocation import METRES_PER_DEGREE, Bounds
+from jaxcd.tiles.manifest import Sample
+
+NAMES = ("train", "validation", "test")
+# Blocks whose tiles share more ground than this share of a tile are one block: the rest is border noise.
+_OVERLAP = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Rows of the places of each split in ascending order, and the places that are in none, with the reason."""
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def split_places(samples: Sequence[Sample], data: DataConfig, *, seed: int) -> Splits:
+    """Split the places of a dataset; the same places, settings and seed give the same splits in any order.
+
+    Args:
+        samples: places of a dataset; the returned rows are positions in it.
+        data: `places`, `split`, `split_shares` and `block_size` count.
+        seed: of the permutation.
+
+    Returns:
+        The splits: disjoint, together with `left_out` complete.
+
+    Raises:
+        SplitError: a split is empty or has no damaged pixel.
+    """
+    rows = sorted(range(len(samples)), key=lambda row: samples[row].id)
+    left_out: list[tuple[str, str]] = []
+    if data.places == "damaged":
+        left_out += [
+            (samples[row].id, "no damaged pixel (places = damaged)") for row in rows if not samples[row].damaged
+        ]
+        rows = [row for row in rows if samples[row].damaged]
+    if data.split == "block":
+        blocks = _blocks(samples, rows, data.block_size)
+        left_out += [
+            (samples[row].id, "nothing tells where it lies (split = block)") for row in rows if row not in blocks
+        ]
+        parts = _assign(samples, blocks, data.split_shares, seed)
+    else:
+        parts = _cut(rows, data.split_shares, seed)
+    _check(samples, parts, data)
+    train, validation, test = (tuple(sorted(part)) for part in parts)
+    return Splits(train=train, validation=validation, test=test, left_out=tuple(left_out))
+
+
+def _cut(rows: list[int], shares: tuple[float, float, float], seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Cut a permutation by rank: `train` is rounded, what remains is divided with validation rounded up.
+
+    METHOD's 190 places at .70, .15, .15 become 133, 29 and 28.
+    """
+    order = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+    # 57 * .15 / .30 is 28.500000000000004 in floating point: exact halves and integers need room.
+    room = 1e-9
+    train = math.floor(shares[0] * len(order) + 0.5 + room)
+    rest = (len(order) - train) * shares[1] / (shares[1] + shares[2])
+    validation = train + math.ceil(rest - room)
+    return order[:train], order[train:validation], order[validation:]
+
+
+def _blocks(samples: Sequence[Sample], rows: list[int], size: float) -> dict[int, str]:
+    """Name the block of each row that has one."""
+    blocks = {}
+    for row in rows:
+        sample = samples[row]
+        if sample.block is not None:
+            blocks[row] = f"named {sample.block}"
+        elif sample.bounds is not None:
+            blocks[row] = _cell(sample.bounds, size)
+    merged = _merged(samples, blocks)
+    return {row: merged[block] for row, block in blocks.items()}
+
+
+def _cell(bounds: Bounds, size: float) -> str:
+    """Name the cell of a metric grid that holds a tile's centre.
+
+    Every band of latitude has its own metres of a degree of longitude, so that a cell depends on nothing but its
+    place: not on what else is in the dataset.
+    """
+    west, south, east, north = bounds
+    band = math.floor((south + north) / 2 * METRES_PER_DEGREE / size)
+    latitude = (band + 0.5) * size / METRES_PER_DEGREE
+    metres = METRES_PER_DEGREE * max(math.cos(math.radians(latitude)), 1e-6)
+    return f"cell {band} {math.floor((west + east) / 2 * metres / size)}"
+
+
+def _merged(samples: Sequence[Sample], blocks: dict[int, str]) -> dict[str, str]:
+    """Give every block the name of the one it is merged into, because tiles of both show the same ground."""
+    parent = {block: block for block in blocks.values()}
+
+    def root(block: str) -> str:
+        while parent[block] != block:
+            block = parent[block]
+        return block
+
+    located = [(row, bounds) for row in blocks if (bounds := samples[row].bounds) is not None]
+    west, south, east, north = np.reshape([bounds for _, bounds in located], (-1, 4)).T
+    boxes = shapely.box(west, south, east, north)
+    areas = shapely.area(boxes)
+    for i, j in shapely.STRtree(boxes).query(boxes, predicate="intersects").T if located else ():
+        shared = shapely.area(shapely.intersection(boxes[i], boxes[j]))
+        if i < j and shared > _OVERLAP * min(areas[i], areas[j]):
+            # The smaller name wins: the outcome does not depend on the order of the pairs.
+            one, other = sorted((root(blocks[located[i][0]]), root(blocks[located[j][0]])))
+            parent[other] = one
+    return {block: root(block) for block in parent}
+
+
+def _assign(
+    samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], seed: int
+) -> tuple[list[int], list[int], list[int]]:
+    """Hand out whole blocks, the largest first, each to the split where it brings the shares closest to the wanted.
+
+    Shares are those of the places and of the damaged pixels: squared deviations of both, over all splits, are summed.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, block in blocks.items():
+        members[block].append(row)
+    names = sorted(members)
+    names = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    names.sort(key=lambda name: -len(members[name]))  # stable: ties stay permuted
+    totals = np.array([max(len(blocks), 1), max(sum(samples[row].damaged for row in blocks), 1)], float)
+    wanted, given = np.array(shares), np.zeros((3, 2))
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for name in names:
+        adds = np.array([len(members[name]), sum(samples[row].damaged for row in members[name])]) / totals
+        deviations = []
+        for k in range(3):
+            tried = given.copy()
+            tried[k] += adds
+            deviations.append(((tried - wanted[:, None]) ** 2).sum())
+        best = int(np.argmin(deviations))
+        given[best] += adds
+        parts[best].extend(members[name])
+    return parts
+
+
+def _check(samples: Sequence[Sample], parts: tuple[list[int], ...], data: DataConfig) -> None:
+    total = sum(map(len, parts))
+    damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
+    if data.split == "block":
+        remedy = f"try another seed, config.data.block_size (now {data.block_size:g} m) or config.data.split_shares"
+    else:
+        remedy = "try another seed, config.data.split_shares, or more places"
+    counts = ", ".join(
+        f"{name} {len(part)} ({with_damage} with damage)"
+        for name, part, with_damage in zip(NAMES, parts, damaged, strict=True)
+    )
+    for name, part, with_damage in zip(NAMES, parts, damaged, strict=True):
+        if not part or not with_damage:
+            what = "is empty" if not part else "has no damaged pixel"
+            raise SplitError(f"the {name} split {what}; {total} places give {counts}; {remedy}")
+
+
+def describe(samples: Sequence[Sample], splits: Splits) -> str:
+    """Say in a few lines how many places each split has, how much damage, and how many are left out and why."""
+    lines = []
+    for name, rows in zip(NAMES, (splits.train, splits.validation, splits.test), strict=True):
+        pixels = sum(post.valid for row in rows for post in samples[row].post)
+        damaged = sum(samples[row].damaged for row in rows)
+        with_damage = sum(samples[row].damaged > 0 for row in rows)
+        share = damaged / max(pixels, 1)
+        lines.append(
+            f"{name:<10} {len(rows):>6} places, {with_damage} with damage, {share:.2%} of known pixels damaged"
+        )
+    for reason, count in Counter(reason for _, reason in splits.left_out).items():
+        lines.append(f"in none    {count:>6} places: {reason}")
+    return "\n".join(lines)

@@ -1,0 +1,180 @@
+"""One place at a time: read, validate, label, encode, and set aside in a file until all places are there."""
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from jaxcd.config import check_scaling
+from jaxcd.scenes.raster import Raster, read_rgb
+from jaxcd.tiles import geolocation
+from jaxcd.tiles.labels import check_size, rasterise_xbd, read_mask_codes, read_xbd
+from jaxcd.tiles.layouts import SourcePlace, SourcePost
+from jaxcd.tiles.manifest import Acquisition, BuildSettings, LabelledAcquisition, Sample
+from jaxcd.types import DAMAGE, INVALID
+
+_HEADER = "place.json"
+# GDAL and OpenCV bring decoders of their own: grey levels by which the pictures of one JPEG may differ.
+_JPEG_TOLERANCE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedPlace:
+    """A staged file, read without its images.
+
+    Attributes:
+        file: the staged file.
+        sample: the place.
+        notes: what the reader of the images had to say, one text an image.
+    """
+
+    file: Path
+    sample: Sample
+    notes: tuple[str, ...]
+
+    @classmethod
+    def open(cls, file: Path) -> "StagedPlace":
+        """Read the header of a staged file."""
+        with zipfile.ZipFile(file) as archive:
+            header = json.loads(archive.read(_HEADER))
+        return cls(file=file, sample=Sample.from_dict(header["sample"]), notes=tuple(header["notes"]))
+
+    def record(self) -> dict:
+        """Read the place as a record of the TFDS builder."""
+        with zipfile.ZipFile(self.file) as archive:
+            pre = [{"image": archive.read(f"pre/{i}")} for i in range(len(self.sample.pre))]
+            post = [
+                {"image": archive.read(f"post/{i}"), "label": archive.read(f"label/{i}")}
+                for i in range(len(self.sample.post))
+            ]
+        return {"id": self.sample.id, "pre": pre, "post": post}
+
+
+def start_worker() -> None:
+    """Prepare a process of the pool: Ctrl-C is the parent's to handle, and its end, even by a kill, ends the worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # runs in workers only
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def staged_file(place: SourcePlace, settings: BuildSettings, folder: Path) -> Path:
+    """Name the staged file of a place after everything that decides its content.
+
+    A file of this name is therefore finished work: after a kill it is taken as it is, while a source file that has
+    changed, or another setting, gives another name.
+    """
+    files = [image.file for image in (*place.pre, *place.post)] + [post.label for post in place.post]
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    content = json.dumps([dataclasses.asdict(settings), place.id, place.block, stats])
+    return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.zip"
+
+
+def stage(place: SourcePlace, settings: BuildSettings, target: Path) -> None:
+    """Read, validate and label a place, and write it to `target`, whole or not at all.
+
+    A pixel is INVALID where the post image or any of the pre images has no data.
+
+    Raises:
+        ImageError: an image or mask outside the input contract, or images of different sizes.
+        LabelError: a label that does not say what is damaged.
+    """
+    scaling = check_scaling(settings.scaling, "config.data.scaling")
+    first = place.pre[0].file
+    parts: dict[str, bytes] = {}
+    notes, pre, post = [], [], []
+    seen: Bool[np.ndarray, "h w"] = np.ones((), bool)
+    bounds = size = None
+    for i, image in enumerate(place.pre):
+        raster = read_rgb(image.file, scaling=scaling)
+        size = size or raster.valid.shape
+        check_size(image.file, raster.valid.shape, first, size)
+        seen = seen & raster.valid
+        bounds = bounds or geolocation.bounds_of_raster(raster)
+        notes.append(raster.note)
+        parts[f"pre/{i}"] = _encoded(image.file, raster)
+        pre.append(Acquisition(name=image.file.stem, date=image.date))
+    assert size is not None  # a place has a pre image
+    for i, image in enumerate(place.post):
+        raster = read_rgb(image.file, scaling=scaling)
+        check_size(image.file, raster.valid.shape, first, size)
+        codes, date, bounds_of_label = _labelled(image, size, settings)
+        codes[~(seen & raster.valid)] = INVALID
+        bounds = bounds or geolocation.bounds_of_raster(raster) or bounds_of_label
+        notes.append(raster.note)
+        parts[f"post/{i}"], parts[f"label/{i}"] = _encoded(image.file, raster), _png(codes)
+        valid, damaged = int((codes != INVALID).sum()), int((codes == DAMAGE).sum())
+        post.append(LabelledAcquisition(name=image.file.stem, date=date, valid=valid, damaged=damaged))
+    sample = Sample(
+        id=place.id, block=place.block, bounds=bounds, height=size[0], width=size[1], pre=tuple(pre), post=tuple(post)
+    )
+    _write(target, sample, [note for note in notes if note], parts)
+
+
+def _labelled(
+    image: SourcePost, size: tuple[int, int], settings: BuildSettings
+) -> tuple[UInt8[np.ndarray, "h w"], str, geolocation.Bounds | None]:
+    if settings.layout != "xbd":
+        codes = read_mask_codes(image.label)
+        check_size(image.label, codes.shape, image.file, size)
+        return codes, image.date, None
+    label = read_xbd(image.label)
+    check_size(image.label, label.size or size, image.file, size)
+    height, width = size
+    codes = rasterise_xbd(label, height=height, width=width, damage_levels=settings.damage_levels)
+    return codes, label.date, geolocation.bounds_of_label(label, height=height, width=width)
+
+
+def _encoded(file: Path, raster: Raster) -> bytes:
+    """Give the file's own bytes if the loader decodes them to what was read, else a PNG."""
+    if file.suffix.lower() in (".png", ".jpg", ".jpeg"):
+        content = file.read_bytes()
+        picture = decode_rgb(content)
+        tolerance = 0 if file.suffix.lower() == ".png" else _JPEG_TOLERANCE
+        if picture.shape == raster.pixels.shape and cv2.absdiff(picture, raster.pixels).max() <= tolerance:
+            return content
+    return _png(cv2.cvtColor(raster.pixels, cv2.COLOR_RGB2BGR))
+
+
+def decode_rgb(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode an image of a record; orientation tags are ignored, as the label was drawn on the pixel grid."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), flags))
+
+
+def decode_codes(content: bytes) -> UInt8[np.ndarray, "h w"]:
+    """Decode a label of a record to the codes of `jaxcd.types`."""
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
+
+
+def _png(array: UInt8[np.ndarray, "h w *c"]) -> bytes:
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def _write(target: Path, sample: Sample, notes: Sequence[str], parts: dict[str, bytes]) -> None:
+    partial = target.with_suffix(".partial")
+    try:
+        with zipfile.ZipFile(partial, "w") as archive:
+            archive.writestr(_HEADER, json.dumps({"sample": dataclasses.asdict(sample), "notes": notes}))
+            for name, content in parts.items():
+                archive.writestr(name, content)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    partial.replace(target)

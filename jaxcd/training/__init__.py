@@ -1,0 +1,1 @@
+"""Augmentation, losses, metrics, optimiser, steps, checkpoints and the training loop."""

@@ -1,0 +1,167 @@
+"""Checkpoints: the last one and the best by validation IoU, written in the background by Orbax.
+
+Each holds plain trees of arrays (parameters, statistics, optimiser) and a small JSON: the step, the
+loader's position, the validation scores and the threshold found there.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
+
+from jaxcd.errors import CheckpointError, RunError
+from jaxcd.training.steps import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Restored(NamedTuple):
+    """A checkpoint's weights for inference.
+
+    Attributes:
+        step: optimiser steps done.
+        params: parameters.
+        stats: BatchNorm statistics.
+        threshold: the threshold best on validation, None where no validation was made.
+    """
+
+    step: int
+    params: Any
+    stats: Any
+    threshold: float | None
+
+
+class Checkpoints:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, run: Path, *, create: bool):
+        """Open `run/checkpoints`; with `create` it is made where absent.
+
+        Raises:
+            RunError: not there, and not to be made.
+        """
+        self.folder = (run / FOLDER).absolute()
+        if not create and not self.folder.is_dir():
+            raise RunError(f"{run}: not a run (it has no folder {FOLDER}); train one with python -m jaxcd.train")
+        keep = policies.AnyPreservationPolicy(
+            [
+                policies.LatestN(1),
+                policies.BestN(get_metric_fn=_iou, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                create=create,
+                cleanup_tmp_directories=create,
+                preservation_policy=keep,
+                best_fn=_iou,  # without it metrics are not written, and a resumed run would forget its best
+            ),
+            item_names=("params", "stats", "opt_state", "meta"),
+        )
+
+    def latest(self) -> int | None:
+        """Step of the last checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """Step of the checkpoint of highest validation IoU; the last where none was validated."""
+        best = self._manager.best_step()
+        return self.latest() if best is None else best
+
+    def save(self, state: TrainState, *, meta: dict, metrics: dict[str, float] | None) -> None:
+        """Begin to write a checkpoint; returns once the device's arrays are copied.
+
+        Args:
+            state: the state after `state.step` steps.
+            meta: JSON values kept with it.
+            metrics: validation scores, `iou` among them; None between validations.
+        """
+        step = int(state.step)
+        items = {
+            "params": ocp.args.StandardSave(state.params),
+            "stats": ocp.args.StandardSave(state.stats),
+            "opt_state": ocp.args.StandardSave(state.opt_state),
+            "meta": ocp.args.JsonSave({**meta, "step": step}),
+        }
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+
+    def wait(self) -> None:
+        """Wait until all that was begun is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finish writing and release the folder."""
+        self._manager.close()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict]:
+        """Read the last checkpoint into the form, shapes and placement of `like`.
+
+        Returns:
+            The state and the JSON saved with it.
+
+        Raises:
+            CheckpointError: it is of another network.
+        """
+        step = self.latest()
+        if step is None:
+            raise RunError(f"{self.folder}: holds no checkpoint")
+        wanted = {"params": like.params, "stats": like.stats, "opt_state": like.opt_state}
+        items, meta = self._read(step, wanted)
+        return TrainState(jnp.zeros_like(like.step) + step, **items), meta
+
+    def restore_weights(self, params: Any, stats: Any, *, step: int | None = None) -> Restored:
+        """Read the weights of the best checkpoint (or that of a step) in the form of `params` and `stats`.
+
+        Raises:
+            CheckpointError: it is of another network.
+            RunError: there is none.
+        """
+        step = self.best() if step is None else step
+        if step is None:
+            raise RunError(f"{self.folder}: holds no checkpoint yet")
+        items, meta = self._read(step, {"params": params, "stats": stats})
+        return Restored(step, items["params"], items["stats"], meta.get("threshold"))
+
+    def _read(self, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], dict]:
+        for name, tree in wanted.items():
+            self._check(step, name, tree)
+        args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in wanted.items()}
+        items = self._manager.restore(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonRestore()))
+        return {name: items[name] for name in wanted}, dict(items["meta"])
+
+    def _check(self, step: int, name: str, tree: Any) -> None:
+        """Compare shapes first: what Orbax says of a misfit is a page long."""
+        folder = self.folder / str(step) / name
+        try:
+            saved = ocp.StandardCheckpointHandler().metadata(folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{folder}: unreadable checkpoint ({type(error).__name__}: {error})") from error
+        there = _shapes(getattr(saved, "tree", saved))
+        here = _shapes(tree)
+        for path in sorted(set(there) | set(here)):
+            if there.get(path) != here.get(path):
+                raise CheckpointError(
+                    f"{folder}: a checkpoint of another network: {path} is {there.get(path, 'absent')} there and "
+                    f"{here.get(path, 'absent')} in the configured one"
+                )
+
+
+def _iou(metrics: Any) -> float:
+    return float(metrics["iou"])
+
+
+def _abstract(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Map each leaf's path to its shape, alike for our trees and for the metadata of saved ones."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
+    return {
+        "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path): tuple(leaf.shape)
+        for path, leaf in leaves
+    }

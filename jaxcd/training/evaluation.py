@@ -1,0 +1,96 @@
+"""Evaluation of a network on whole tiles: counts over the split, counts by tile, pictures."""
+
+import collections
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxcd.training.metrics import Counts
+from jaxcd.training.panels import Keeper, Prediction
+from jaxcd.training.steps import Evaluated, EvaluationStep, shard_batch
+from jaxcd.types import Batch, Tile
+
+_IN_FLIGHT = 2  # batches handed to the device before the first one's counts are fetched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was counted.
+
+    Attributes:
+        loss: mean of the batches' losses.
+        counts: over all tiles.
+        baseline: over all tiles, of the score |pre - post| / 255 in place of the network's probability.
+        tiles: counts of each tile, in the order of evaluation.
+    """
+
+    loss: float
+    counts: Counts
+    baseline: Counts
+    tiles: tuple[tuple[Tile, Counts], ...]
+
+
+def evaluate(
+    step: EvaluationStep,
+    params: Any,
+    stats: Any,
+    batches: Iterable[tuple[Batch, Sequence[Tile]]],
+    *,
+    mesh: Mesh,
+    keepers: Sequence[Keeper] = (),
+) -> Evaluation:
+    """Run the evaluation step over all batches.
+
+    Args:
+        step: of `jaxcd.training.steps.evaluation_step`.
+        params: parameters.
+        stats: BatchNorm statistics.
+        batches: batches with their tiles; pairs behind the last tile and padding below and to the right of
+            a tile have `valid` 0, and are not counted.
+        mesh: devices to spread the pairs over.
+        keepers: choose the tiles whose pixels are kept for pictures.
+    """
+    counts, baseline, tiles, losses = Counts.zero(), Counts.zero(), [], []
+    for batch, here, result in _ahead(step, params, stats, batches, mesh):
+        bins, difference = np.asarray(result.bins), np.asarray(result.difference)
+        losses.append(float(result.loss))
+        for i, tile in enumerate(here):
+            own = Counts(bins=bins[i].astype(np.int64))
+            counts, baseline = counts + own, baseline + Counts(bins=difference[i].astype(np.int64))
+            tiles.append((tile, own))
+            takers = [keeper for keeper in keepers if keeper.wants(own)]
+            if takers:
+                prediction = _prediction(batch, i, tile, own, result)
+                for keeper in takers:
+                    keeper.add(prediction)
+    return Evaluation(
+        loss=float(np.mean(losses)) if losses else 0.0, counts=counts, baseline=baseline, tiles=tuple(tiles)
+    )
+
+
+def _ahead(
+    step: EvaluationStep, params: Any, stats: Any, batches: Iterable[tuple[Batch, Sequence[Tile]]], mesh: Mesh
+) -> Iterator[tuple[Batch, Sequence[Tile], Evaluated]]:
+    waiting: collections.deque[tuple[Batch, Sequence[Tile], Evaluated]] = collections.deque()
+    for batch, here in batches:
+        waiting.append((batch, here, step(params, stats, shard_batch(batch, mesh))))
+        if len(waiting) > _IN_FLIGHT:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _prediction(batch: Batch, i: int, tile: Tile, counts: Counts, result: Evaluated) -> Prediction:
+    own = np.s_[i, : tile.height, : tile.width]
+    return Prediction(
+        tile=tile,
+        counts=counts,
+        pre=np.asarray(batch.pre[own]),
+        post=np.asarray(batch.post[own]),
+        labels=np.asarray(batch.labels[own]),
+        valid=np.asarray(batch.valid[own]),
+        probability=np.asarray(jax.device_get(result.probability)[own]),
+    )

@@ -1,0 +1,68 @@
+"""A finished run put to use: its best checkpoint, evaluated on any tiles."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxcd import models
+from jaxcd.config import Config
+from jaxcd.training import steps
+from jaxcd.training.checkpoints import Checkpoints
+from jaxcd.training.evaluation import Evaluation, evaluate
+from jaxcd.training.memory import explained_memory
+from jaxcd.training.panels import Keeper
+from jaxcd.types import Batch, Tile
+
+
+class Trained(NamedTuple):
+    """A run's network for inference.
+
+    Attributes:
+        network: static graphs.
+        params: parameters.
+        stats: BatchNorm statistics.
+        step: optimiser steps after which they were saved.
+        threshold: the threshold best on validation; None where the run has no validation (imported weights).
+    """
+
+    network: models.Network
+    params: Any
+    stats: Any
+    step: int
+    threshold: float | None
+
+
+def load(config: Config, run: Path) -> Trained:
+    """Read the best checkpoint of a run.
+
+    Raises:
+        RunError: no run, or no checkpoint in it.
+        CheckpointError: a checkpoint of another network.
+    """
+    network, params, stats = steps.build_network(config.model, seed=config.seed)
+    checkpoints = Checkpoints(run, create=False)
+    try:
+        restored = checkpoints.restore_weights(params, stats)
+    finally:
+        checkpoints.close()
+    return Trained(network, restored.params, restored.stats, restored.step, restored.threshold)
+
+
+def evaluate_trained(
+    config: Config, trained: Trained, batches: Iterable[tuple[Batch, Sequence[Tile]]], *, keepers: Sequence[Keeper]
+) -> Evaluation:
+    """Evaluate a run's network on whole tiles.
+
+    Raises:
+        DeviceMemoryError: the device is too small for `config.train.eval_batch` tiles.
+    """
+    mesh = steps.evaluation_mesh(config)
+    with explained_memory(config):
+        return evaluate(
+            steps.evaluation_step(trained.network, config),
+            steps.replicate(trained.params, mesh),
+            steps.replicate(trained.stats, mesh),
+            batches,
+            mesh=mesh,
+            keepers=keepers,
+        )

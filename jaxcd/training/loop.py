@@ -1,0 +1,230 @@
+"""The training loop: steps, logs, validations, checkpoints, and an end at any moment that can be gone on from."""
+
+import collections
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxcd.config import Config
+from jaxcd.errors import NonFiniteLossError
+from jaxcd.training import steps
+from jaxcd.training.checkpoints import Checkpoints
+from jaxcd.training.evaluation import evaluate
+from jaxcd.training.logs import RunLog, plot_curves
+from jaxcd.training.memory import explained_memory
+from jaxcd.training.metrics import Counts
+from jaxcd.training.panels import Keeper, save_panels
+from jaxcd.types import Batch, Tile
+
+_IN_FLIGHT = 2  # steps handed to the device before the loss of the first one is fetched
+_PANELS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a run's batches come from.
+
+    Attributes:
+        steps_per_epoch: batches in which each training place comes once.
+        batches: training batches from a position on, a position being a number of consumed batches.
+        validation: whole tiles with padding, one pass.
+        name: name of the place that an entry of `Batch.ids` stands for.
+    """
+
+    steps_per_epoch: int
+    batches: Callable[[int], Iterator[Batch]]
+    validation: Callable[[], Iterator[tuple[Batch, Sequence[Tile]]]]
+    name: Callable[[int], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a call of `train` ended.
+
+    Attributes:
+        step: optimiser steps done.
+        finished: all steps are done; else a signal ended it.
+        signal: number of that signal, or 0.
+    """
+
+    step: int
+    finished: bool
+    signal: int
+
+
+def total_steps(config: Config, steps_per_epoch: int) -> int:
+    """Optimiser steps of the whole run."""
+    return config.train.steps or config.train.epochs * steps_per_epoch
+
+
+def train(config: Config, run: Path, source: Source) -> Outcome:
+    """Train until all steps are done or SIGTERM or Ctrl-C ends it; goes on where an earlier call ended.
+
+    Args:
+        config: validated configuration; the same one each time.
+        run: the run's folder, claimed by the caller.
+        source: batches.
+
+    Raises:
+        NonFiniteLossError: the loss or its gradient is no longer a number; the last good checkpoint stays.
+        DeviceMemoryError: the device is too small.
+        CheckpointError: the folder's checkpoint is of another network.
+    """
+    with explained_memory(config), _Signals() as signals, _Trainer(config, run, source, signals) as trainer:
+        return trainer.run_to_end()
+
+
+class _Signals:
+    """Turns SIGTERM and Ctrl-C into a request that the loop answers between two steps."""
+
+    def __enter__(self) -> "_Signals":
+        self.received = 0
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received = number
+
+
+class _Trainer:
+    """One process's stretch of a run."""
+
+    def __init__(self, config: Config, run: Path, source: Source, signals: _Signals):
+        self.config, self.run, self.source, self.signals = config, run, source, signals
+        self.steps = total_steps(config, source.steps_per_epoch)
+        self.validate_every = config.train.validate_every or source.steps_per_epoch
+        self.mesh = steps.training_mesh(config)
+        self.network, state, self.train_step = steps.initial_state(config, steps=self.steps)
+        self.evaluation_step = steps.evaluation_step(self.network, config)
+        self.state = steps.replicate(state, self.mesh)
+        # rbg: threefry's dropout masks took a fifth of the small network's step on 2 CPU cores.
+        self.key = steps.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)
+        self.checkpoints = Checkpoints(run, create=True)
+        self.step, self.threshold = 0, None
+        if self.checkpoints.latest() is not None:
+            self.state, meta = self.checkpoints.restore(self.state)
+            self.step, self.threshold = int(meta["batches"]), meta["threshold"]
+            print(f"going on from step {self.step} of {self.steps}")
+        self.log = RunLog(run, step=self.step)
+        self.saved = self.step
+        self.pending: collections.deque[tuple[int, np.ndarray, steps.Progress]] = collections.deque()
+        self.last = (float("nan"), float("nan"))
+        self.bar: tqdm = tqdm(
+            total=self.steps * config.train.batch,
+            initial=self.step * config.train.batch,
+            unit="pair",
+            dynamic_ncols=True,
+            smoothing=0.05,
+        )
+
+    def __enter__(self) -> "_Trainer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        self.log.close()
+        self.checkpoints.close()
+
+    def run_to_end(self) -> Outcome:
+        config, since, pairs = self.config.train, time.perf_counter(), 0
+        batches = self._on_device(self.source.batches(self.step)) if self.step < self.steps else iter(())
+        for ids, batch in batches:
+            self.state, progress = self.train_step(self.state, batch, self.key)
+            self.step += 1
+            self.pending.append((self.step, ids, progress))
+            self._settle(_IN_FLIGHT)
+            pairs += config.batch
+            self.bar.update(config.batch)
+            if self.step % config.log_every == 0 or self.step == self.steps:
+                self._settle(0)
+                now = time.perf_counter()
+                self._log_training(pairs / (now - since))
+                since, pairs = now, 0
+            if self.step % self.validate_every == 0 or self.step == self.steps:
+                self._validate()
+                since, pairs = time.perf_counter(), 0
+            elif config.checkpoint_every and self.step % config.checkpoint_every == 0:
+                self._save(None)
+            if self.signals.received or self.step == self.steps:
+                break
+        if self.step != self.saved:
+            self._save(None)
+        self.checkpoints.wait()
+        plot_curves(self.run)
+        return Outcome(step=self.step, finished=self.step == self.steps, signal=self.signals.received)
+
+    def _on_device(self, batches: Iterator[Batch]) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Keep a few batches on the device ahead of the step; the position counts those that are taken."""
+        ready: collections.deque[tuple[np.ndarray, Batch]] = collections.deque()
+        for batch in batches:
+            ready.append((np.asarray(batch.ids), steps.shard_batch(batch, self.mesh)))
+            if len(ready) >= self.config.data.prefetch:
+                yield ready.popleft()
+        yield from ready
+
+    def _settle(self, left: int) -> None:
+        """Wait for all but the last `left` steps and check that their numbers are numbers."""
+        while len(self.pending) > left:
+            step, ids, progress = self.pending.popleft()
+            self.last = loss, norm = float(progress.loss), float(progress.gradient_norm)
+            if not (np.isfinite(loss) and np.isfinite(norm)):
+                places = ", ".join(sorted({self.source.name(int(i)) for i in ids}))
+                good = f"the checkpoint of step {self.saved} is kept" if self.saved else "no checkpoint was made yet"
+                raise NonFiniteLossError(
+                    f"step {step}: loss {loss}, gradient norm {norm}, on tiles {places}; {good}; "
+                    f"lower config.optim.learning_rate ({self.config.optim.learning_rate}) or set "
+                    "config.optim.clip_norm=1, in a new --workdir"
+                )
+            self.bar.set_postfix_str(f"step {step}, loss {loss:.4f}", refresh=False)
+
+    def _log_training(self, rate: float) -> None:
+        loss, norm = self.last
+        values = {"loss": loss, "gradient_norm": norm, "pairs_per_second": rate}
+        self.log.write(self.step, "train", values)
+
+    def _validate(self) -> None:
+        self._settle(0)
+        keeper = Keeper(_PANELS, most_damaged)
+        result = evaluate(
+            self.evaluation_step,
+            self.state.params,
+            self.state.stats,
+            self.source.validation(),
+            mesh=self.mesh,
+            keepers=(keeper,),
+        )
+        self.threshold = result.counts.best()
+        scores, best = result.counts.at(0.5), result.counts.at(self.threshold)
+        values = {"loss": result.loss, **scores._asdict(), "best_threshold": self.threshold, "best_iou": best.iou}
+        self.log.write(self.step, "validation", values)
+        tqdm.write(
+            f"step {self.step}: validation loss {result.loss:.4f}, IoU {scores.iou:.4f}, F1 {scores.f1:.4f} at 0.5; "
+            f"F1 {best.f1:.4f} at {self.threshold:.3f}"
+        )
+        folder = self.run / "panels"
+        folder.mkdir(exist_ok=True)
+        save_panels(keeper.kept(), folder / f"step_{self.step:07d}.png", threshold=0.5)
+        plot_curves(self.run)
+        self._save(scores._asdict())
+
+    def _save(self, scores: dict[str, float] | None) -> None:
+        self._settle(0)
+        meta = {"batches": self.step, "threshold": self.threshold}
+        self.checkpoints.save(self.state, meta=meta, metrics=scores)
+        self.saved = self.step
+
+
+def most_damaged(counts: Counts) -> float | None:
+    """Score of a tile for the panels of a validation: its damaged pixels."""
+    return float(counts.damaged)

@@ -1,0 +1,190 @@
+"""The jitted steps: one training step and one evaluation step, each compiled once per batch shape."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int32, Key
+
+from jaxcd import models
+from jaxcd.config import Config, ModelConfig
+from jaxcd.errors import ConfigError
+from jaxcd.training import losses, metrics, optimizer
+from jaxcd.training.augmentation import augment, normalise
+from jaxcd.types import Batch
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def stride(config: ModelConfig) -> int:
+    """Multiple that height and width of the network's images must be of, in pixels."""
+    return 2 ** len(models.ENCODER_BLOCKS[config.size])
+
+
+class TrainState(NamedTuple):
+    """What a training step turns over; donated to it.
+
+    Attributes:
+        step: optimiser steps done.
+        params: parameters.
+        stats: BatchNorm statistics.
+        opt_state: the optimiser's.
+    """
+
+    step: Int32[Array, ""]
+    params: Any
+    stats: Any
+    opt_state: Any
+
+
+class Evaluated(NamedTuple):
+    """What the evaluation step gives for a batch.
+
+    Attributes:
+        bins: pixel counts by class and probability bin, see `metrics.histogram`.
+        loss: the training loss over this batch.
+        probability: probability of damage.
+        difference: counts of |pre - post| (mean over the bands, 0..255 mapped to 0..1), the baseline without
+            learning.
+    """
+
+    bins: Int32[Array, "b 2 1024"]
+    loss: Float[Array, ""]
+    probability: Float[Array, "b h w"]
+    difference: Int32[Array, "b 2 1024"]
+
+
+class Progress(NamedTuple):
+    """What a training step tells: the loss before its update, and the norm of its (unclipped) gradient."""
+
+    loss: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+
+
+TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Progress]]
+EvaluationStep = Callable[[Any, Any, Batch], Evaluated]
+
+
+def build_network(config: ModelConfig, *, seed: int) -> tuple[models.Network, Any, Any]:
+    """Create the configured network and split it: static graphs, parameters, statistics."""
+    model = models.create(
+        config.name, size=config.size, dropout=config.dropout, dtype=DTYPES[config.dtype], rngs=nnx.Rngs(seed)
+    )
+    return models.split(model)
+
+
+def initial_state(config: Config, *, steps: int) -> tuple[models.Network, TrainState, TrainStep]:
+    """Build the network, the state before the first step, and the compiled-on-first-use training step.
+
+    Args:
+        config: the run's configuration.
+        steps: optimiser steps of the whole run, for the schedule.
+    """
+    network, params, stats = build_network(config.model, seed=config.seed)
+    tx = optimizer.create(config.optim, steps=steps)
+    state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
+    return network, state, train_step(network, tx, config)
+
+
+def train_step(network: models.Network, tx: optax.GradientTransformation, config: Config) -> TrainStep:
+    """Make the training step: augmentation, forward, loss, AdamW in one donated jit.
+
+    The batch is computed in `config.train.accumulation` micro-batches; its loss is the mean of theirs, and
+    BatchNorm sees one of them at a time (METHOD, Supervised training). With a batch that is sharded over a
+    mesh, all means are over the whole batch.
+    """
+    parts = config.train.accumulation
+
+    def micro(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Any]:
+        augmentation, dropout = jax.random.split(key)
+        pre, post, labels, valid = augment(augmentation, batch, config.augment)
+        logits, stats = models.apply(network.train, params, stats, pre, post, key=dropout)
+        return losses.weighted(logits, labels, valid=valid, weights=config.loss), stats
+
+    differentiate = jax.value_and_grad(micro, has_aux=True)
+
+    def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Progress]:
+        key = jax.random.fold_in(key, state.step)
+        if parts == 1:
+            (loss, stats), grads = differentiate(state.params, state.stats, batch, key)
+        else:
+            # Micro-batch j takes every parts-th pair: the axis that is sharded stays the inner one.
+            batches = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+
+            def accumulate(carry: Any, item: Any) -> tuple[Any, Array]:
+                stats, total = carry
+                (loss, stats), grads = differentiate(state.params, stats, *item)
+                return (stats, jax.tree.map(jnp.add, total, grads)), loss
+
+            start = (state.stats, jax.tree.map(jnp.zeros_like, state.params))
+            (stats, total), per_part = jax.lax.scan(accumulate, start, (batches, jax.random.split(key, parts)))
+            loss, grads = jnp.mean(per_part), jax.tree.map(lambda g: g / parts, total)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, stats, opt_state), Progress(loss, optax.global_norm(grads))
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def evaluation_step(network: models.Network, config: Config) -> EvaluationStep:
+    """Make the evaluation step, `(params, stats, batch) -> Evaluated`."""
+
+    def step(params: Any, stats: Any, batch: Batch) -> Evaluated:
+        logits, _ = models.apply(network.eval, params, stats, normalise(batch.pre), normalise(batch.post))
+        distance = jnp.mean(jnp.abs(batch.pre.astype(jnp.float32) - batch.post.astype(jnp.float32)), axis=-1) / 255
+        return Evaluated(
+            bins=metrics.histogram(logits, batch.labels, valid=batch.valid),
+            loss=losses.weighted(logits, batch.labels, valid=batch.valid, weights=config.loss),
+            probability=jax.nn.sigmoid(logits),
+            difference=metrics.score_histogram(distance, batch.labels, valid=batch.valid),
+        )
+
+    return jax.jit(step)
+
+
+def training_mesh(config: Config) -> Mesh:
+    """Return the one-axis mesh that training batches are sharded over.
+
+    Raises:
+        ConfigError: more devices asked for than there are, or a batch that they can't share evenly.
+    """
+    mesh = evaluation_mesh(config)
+    n, micro = mesh.size, config.train.batch // config.train.accumulation
+    if micro % n:
+        raise ConfigError(
+            f"config.train.batch: {n} devices can't share micro-batches of {micro} pairs evenly; set a multiple of "
+            f"{n * config.train.accumulation}, or --config.train.devices=1"
+        )
+    return mesh
+
+
+def evaluation_mesh(config: Config) -> Mesh:
+    """Return the mesh of `config.train.devices` devices (0: all there are).
+
+    Raises:
+        ConfigError: more devices asked for than there are.
+    """
+    there = jax.devices()
+    n = config.train.devices or len(there)
+    if n > len(there):
+        raise ConfigError(f"config.train.devices: {n} asked for, this machine has {len(there)}")
+    return Mesh(there[:n], ("data",))
+
+
+def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Move a host batch (this process's share) to the devices.
+
+    The pairs are spread over the mesh; a batch that doesn't divide evenly (evaluation's) goes to every device.
+    """
+    even = batch.pre.shape[0] * jax.process_count() % mesh.size == 0
+    sharding = NamedSharding(mesh, PartitionSpec("data") if even else PartitionSpec())
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Put a tree of arrays on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

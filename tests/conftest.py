@@ -1,0 +1,32 @@
+"""Settings that hold for every test: strict warnings, two simulated CPU devices, the shared imagery."""
+
+import os
+from pathlib import Path
+
+# Read when jax is imported, so set before any test module is. Child processes inherit both.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+
+import hypothesis
+import pytest
+
+# Warnings that are not ours to fix, each with its reason.
+IGNORED_WARNINGS: tuple[str, ...] = ()
+
+# One commit, one result: examples are derived from the test, and a first call that compiles is not slow.
+hypothesis.settings.register_profile("jaxcd", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("jaxcd")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in ("error", *IGNORED_WARNINGS):
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the third-party imagery that lies beside the repository and is no part of it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no third-party imagery at {folder} (see README, it is not part of the project)")
+    return folder
