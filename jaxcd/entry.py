@@ -19,7 +19,7 @@ from jaxcd.errors import ConfigError, JaxcdError
 _NO_SPACE = os.strerror(errno.ENOSPC)
 
 
-def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
+def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """Wrap an entry's `main(argv) -> exit code`: errors that a user can cause end in one line and code 2."""
 
     @functools.wraps(main)
@@ -84,10 +84,7 @@ def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
 
 def announce_device() -> None:
     """Print the device that jax computes on; warn where the machine has a GPU that jax doesn't use."""
-    # The installed logger is Orbax's and TFDS's too; what they say below an error is not for users.
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)
+    quiet_libraries()
     import jax
 
     devices = jax.devices()
@@ -102,6 +99,13 @@ def announce_device() -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def quiet_libraries() -> None:
+    """Silence what Orbax and TFDS log below an error: it is not for users."""
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
 
 
 def unused_accelerator() -> str | None:

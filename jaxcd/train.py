@@ -39,7 +39,7 @@ def _train(config: Config, run: Path) -> int:
     print(describe(dataset.samples, splits))
     stride = steps.stride(config.model)
     source = loop.Source(
-        steps_per_epoch=max(len(splits.train) // config.train.batch, 1),
+        places=len(splits.train),
         batches=lambda start: train_batches(
             dataset,
             splits.train,

@@ -1,9 +1,8 @@
 """The batch contract between loader, training step and evaluation, and the label codes on disk."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Array, Int32, UInt8
+from jaxtyping import Int32, UInt8
 
 # Codes of a stored label raster. Where a pixel is INVALID its class is unknown (no data, un-classified
 # building): it takes part in no loss and no metric.
@@ -21,11 +20,11 @@ class Batch(NamedTuple):
         ids: row of each pair in its `TileDataset.samples`, so that a step can name its tiles.
     """
 
-    pre: UInt8[Array | np.ndarray, "b h w 3"]
-    post: UInt8[Array | np.ndarray, "b h w 3"]
-    labels: UInt8[Array | np.ndarray, "b h w"]
-    valid: UInt8[Array | np.ndarray, "b h w"]
-    ids: Int32[Array | np.ndarray, "b"]
+    pre: UInt8[Any, "b h w 3"]
+    post: UInt8[Any, "b h w 3"]
+    labels: UInt8[Any, "b h w"]
+    valid: UInt8[Any, "b h w"]
+    ids: Int32[Any, "b"]
 
 
 class Tile(NamedTuple):

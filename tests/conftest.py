@@ -11,7 +11,10 @@ import hypothesis
 import pytest
 
 # Warnings that are not ours to fix, each with its reason.
-IGNORED_WARNINGS: tuple[str, ...] = ()
+IGNORED_WARNINGS: tuple[str, ...] = (
+    # ml_collections 1.1.0 loads config files this way.
+    "ignore:the load_module.. method is deprecated:DeprecationWarning",
+)
 
 # One commit, one result: examples are derived from the test, and a first call that compiles is not slow.
 hypothesis.settings.register_profile("jaxcd", derandomize=True, deadline=None)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxcd.config import Config
-from jaxcd.entry import guarded
-from jaxcd.errors import CheckpointError
+from jaxcd.entry import guarded, quiet_libraries
+from jaxcd.errors import CheckpointError, RunError
 
 
 @guarded
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="a state dict saved with torch.save(model.state_dict(), FILE)")
     parser.add_argument("--out", type=Path, required=True, help="run folder to make")
     options = parser.parse_args(argv)
+    quiet_libraries()
     state_dict = read_state_dict(options.file)
     _write_run(state_dict, options.file, options.out)
     return 0
@@ -52,9 +53,9 @@ def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
     from jaxcd.training.checkpoints import Checkpoints
     from jaxcd.training.steps import TrainState
 
-    name, size = models.infer_architecture(state_dict)
-    model = models.create(name, size=size, rngs=nnx.Rngs(0))
     try:
+        name, size = models.infer_architecture(state_dict)
+        model = models.create(name, size=size, rngs=nnx.Rngs(0))
         models.load_torch_state_dict(model, state_dict)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -67,6 +68,8 @@ def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
     _, params, stats = models.split(model)
     with run_folder.claim(run, config):
         checkpoints = Checkpoints(run, create=True)
+        if checkpoints.latest() is not None:
+            raise RunError(f"{run}: holds a checkpoint already; give a new folder with --out")
         state = TrainState(jnp.zeros((), jnp.int32), params, stats, {})
         checkpoints.save(state, meta={"batches": 0, "threshold": None}, metrics=None)
         checkpoints.close()

@@ -1,5 +1,7 @@
 """Paint a town as a sensor would see it, before or after the event."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import shapely
@@ -99,7 +101,9 @@ def _shade(pixels: UInt8[np.ndarray, "h w 3"], shadow: UInt8[np.ndarray, "h w"])
     pixels[:] = (pixels * (1 - soft * (1 - _SHADE))).astype(np.uint8)
 
 
-def _along(line: Float[np.ndarray, "n 2"], rng: np.random.Generator, spacing: float):
+def _along(
+    line: Float[np.ndarray, "n 2"], rng: np.random.Generator, spacing: float
+) -> Iterator[tuple[np.ndarray, float]]:
     """Points at random distances along a line, with the line's direction there."""
     step = np.diff(line, axis=0)
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(step, axis=1))])

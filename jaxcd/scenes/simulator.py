@@ -53,11 +53,11 @@ def simulate(out: Path, *, seed: int, size: int = 2048, gsd: float = 0.5) -> Sce
     Args:
         out: folder for the files; made where missing.
         seed: the same seed gives the same pixels.
-        size: side in pixels.
+        size: side in pixels. Below 256 metres a scene holds too few buildings to promise that any of them fell.
         gsd: metres a pixel.
 
     Returns:
-        The files written.
+        The files written, each whole or not at all.
 
     Raises:
         DiskFullError: no space left.

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ from jaxcd.tiles.staging import StagedPlace, stage, staged_file, start_worker
 REPORT = "report.json"
 _STAGING = "staging"
 _LOCK = "build.lock"
+# To start a worker takes as long as to stage about as many places of 1024 x 1024 pixels.
+_PLACES_A_WORKER = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +149,7 @@ def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder:
     todo = [(place, file) for place, file in zip(places, files, strict=True) if not file.is_file()]
     # Spawned, not forked: the parent may run threads of JAX and GDAL.
     pool = ProcessPoolExecutor(
-        max_workers=max(1, min(os.cpu_count() or 1, len(todo))),
+        max_workers=min(os.cpu_count() or 1, len(todo) // _PLACES_A_WORKER + 1),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
     )
@@ -155,11 +157,11 @@ def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder:
     with pool, bar:
         futures = [pool.submit(stage, place, settings, file) for place, file in todo]
         try:
-            for future in as_completed(futures):
+            for future in futures:  # in order: of several bad files it is always the same one that is named
                 future.result()
                 bar.update()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
     return [StagedPlace.open(file) for file in files]
 

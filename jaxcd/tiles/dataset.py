@@ -26,7 +26,7 @@ class TileDataset:
 
     path: Path
     samples: tuple[Sample, ...] = field(repr=False)
-    _records: Sequence[dict] = field(repr=False)
+    _records: Sequence[dict] = field(repr=False, compare=False)
 
     @classmethod
     def open(cls, path: Path) -> "TileDataset":

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from jaxcd.config import Config
 from jaxcd.errors import ConfigError, DatasetError
 from jaxcd.tiles.dataset import TileDataset
-from jaxcd.tiles.staging import decode_codes, decode_rgb
+from jaxcd.tiles.staging import decode_codes, decode_rgb, start_worker
 from jaxcd.types import DAMAGE, INVALID, Batch, Tile
 
 # A thread decodes a batch: more of them than this hold more memory than they save time.
@@ -78,8 +78,13 @@ def train_batches(
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=config.data.workers, per_worker_buffer_size=2)
-        reading = reading.mp_prefetch(options)
+        reading = reading.mp_prefetch(options, worker_init_fn=_start_worker)
     return _closing(reading)
+
+
+def _start_worker(index: int, count: int) -> None:
+    # Grain's own workers outlive a killed trainer, and die of a Ctrl-C that the trainer survives to save its state.
+    start_worker()
 
 
 def _threads() -> int:

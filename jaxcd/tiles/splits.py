@@ -127,9 +127,11 @@ def _merged(samples: Sequence[Sample], blocks: dict[int, str]) -> dict[str, str]
 def _assign(
     samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], seed: int
 ) -> tuple[list[int], list[int], list[int]]:
-    """Hand out whole blocks, the largest first, each to the split where it brings the shares closest to the wanted.
+    """Hand out whole blocks so that places and damaged pixels both come close to the wanted shares.
 
-    Shares are those of the places and of the damaged pixels: squared deviations of both, over all splits, are summed.
+    The largest block first, each goes to the split where the squared deviations of both shares, summed over the
+    splits, are smallest. Then blocks are moved one by one as long as that makes the sum smaller: a few tiles hold
+    most of the damage, and may come too late to be placed well.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for row, block in blocks.items():
@@ -137,20 +139,26 @@ def _assign(
     names = sorted(members)
     names = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     names.sort(key=lambda name: -len(members[name]))  # stable: ties stay permuted
-    totals = np.array([max(len(blocks), 1), max(sum(samples[row].damaged for row in blocks), 1)], float)
-    wanted, given = np.array(shares), np.zeros((3, 2))
-    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for name in names:
-        adds = np.array([len(members[name]), sum(samples[row].damaged for row in members[name])]) / totals
-        deviations = []
-        for k in range(3):
-            tried = given.copy()
-            tried[k] += adds
-            deviations.append(((tried - wanted[:, None]) ** 2).sum())
-        best = int(np.argmin(deviations))
-        given[best] += adds
-        parts[best].extend(members[name])
-    return parts
+    sizes = np.array([(len(members[name]), sum(samples[row].damaged for row in members[name])) for name in names])
+    sizes = sizes.reshape(-1, 2) / np.maximum(sizes.reshape(-1, 2).sum(axis=0), 1)
+    given, chosen, moved = np.zeros((3, 2)), [-1] * len(names), True
+    while moved:
+        moved = False
+        for i, size in enumerate(sizes):
+            if chosen[i] >= 0:
+                given[chosen[i]] -= size
+            tried = given + np.eye(3)[:, :, None] * size  # [split it goes to, split, places or damage]
+            deviations = ((tried - np.array(shares)[:, None]) ** 2).sum(axis=(1, 2))
+            best = int(np.argmin(deviations))
+            # Rounding must not move a block to and fro.
+            if chosen[i] < 0 or deviations[best] < deviations[chosen[i]] - 1e-12:
+                chosen[i], moved = best, True
+            given[chosen[i]] += size
+    train, validation, test = (
+        [row for name, k in zip(names, chosen, strict=True) if k == split for row in members[name]]
+        for split in range(3)
+    )
+    return train, validation, test
 
 
 def _check(samples: Sequence[Sample], parts: tuple[list[int], ...], data: DataConfig) -> None:

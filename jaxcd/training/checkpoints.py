@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from jaxcd.errors import CheckpointError, RunError
@@ -84,9 +85,10 @@ class Checkpoints:
         items = {
             "params": ocp.args.StandardSave(state.params),
             "stats": ocp.args.StandardSave(state.stats),
-            "opt_state": ocp.args.StandardSave(state.opt_state),
             "meta": ocp.args.JsonSave({**meta, "step": step}),
         }
+        if jax.tree.leaves(state.opt_state):  # imported weights have none, and Orbax refuses an empty tree
+            items["opt_state"] = ocp.args.StandardSave(state.opt_state)
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def wait(self) -> None:
@@ -137,7 +139,7 @@ class Checkpoints:
         """Compare shapes first: what Orbax says of a misfit is a page long."""
         folder = self.folder / str(step) / name
         try:
-            saved = ocp.StandardCheckpointHandler().metadata(folder)
+            saved = ocp.StandardCheckpointHandler().metadata(epath.Path(folder))
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(f"{folder}: unreadable checkpoint ({type(error).__name__}: {error})") from error
         there = _shapes(getattr(saved, "tree", saved))

@@ -28,8 +28,8 @@ class RunLog:
 
     def write(self, step: int, kind: str, values: dict[str, float]) -> None:
         """Log values of one kind (train or validation) at a step, on disk when this returns."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
         entry = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
         self._file.write(json.dumps(entry) + "\n")
@@ -46,7 +46,7 @@ class RunLog:
 
     def _restart_events(self, step: int) -> None:
         """Tell TensorBoard to forget events after `step` that an interrupted process left."""
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
 
         start = SessionLog(status=SessionLog.START)
         self._events.add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))

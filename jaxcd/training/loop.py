@@ -1,7 +1,9 @@
 """The training loop: steps, logs, validations, checkpoints, and an end at any moment that can be gone on from."""
 
 import collections
+import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,13 +34,13 @@ class Source:
     """Where a run's batches come from.
 
     Attributes:
-        steps_per_epoch: batches in which each training place comes once.
+        places: training places; each comes once in an epoch.
         batches: training batches from a position on, a position being a number of consumed batches.
         validation: whole tiles with padding, one pass.
         name: name of the place that an entry of `Batch.ids` stands for.
     """
 
-    steps_per_epoch: int
+    places: int
     batches: Callable[[int], Iterator[Batch]]
     validation: Callable[[], Iterator[tuple[Batch, Sequence[Tile]]]]
     name: Callable[[int], str]
@@ -59,9 +61,9 @@ class Outcome:
     signal: int
 
 
-def total_steps(config: Config, steps_per_epoch: int) -> int:
-    """Optimiser steps of the whole run."""
-    return config.train.steps or config.train.epochs * steps_per_epoch
+def total_steps(config: Config, places: int) -> int:
+    """Optimiser steps of the whole run; batches run on over the end of an epoch."""
+    return config.train.steps or math.ceil(config.train.epochs * places / config.train.batch)
 
 
 def train(config: Config, run: Path, source: Source) -> Outcome:
@@ -102,8 +104,8 @@ class _Trainer:
 
     def __init__(self, config: Config, run: Path, source: Source, signals: _Signals):
         self.config, self.run, self.source, self.signals = config, run, source, signals
-        self.steps = total_steps(config, source.steps_per_epoch)
-        self.validate_every = config.train.validate_every or source.steps_per_epoch
+        self.steps = total_steps(config, source.places)
+        self.validate_every = config.train.validate_every or max(round(source.places / config.train.batch), 1)
         self.mesh = steps.training_mesh(config)
         self.network, state, self.train_step = steps.initial_state(config, steps=self.steps)
         self.evaluation_step = steps.evaluation_step(self.network, config)
@@ -126,6 +128,7 @@ class _Trainer:
             unit="pair",
             dynamic_ncols=True,
             smoothing=0.05,
+            mininterval=0.5 if sys.stderr.isatty() else 20,  # a log file gets a line now and then, not thousands
         )
 
     def __enter__(self) -> "_Trainer":

@@ -76,10 +76,9 @@ def save_panels(predictions: list[Prediction], path: Path, *, threshold: float) 
     top = 0
     for prediction, row, height in zip(predictions, rows, heights, strict=True):
         scores = prediction.counts.at(threshold)
-        title = f"{prediction.tile.place} {prediction.tile.post}".strip()
         draw.text(
             (2, top + 3),
-            f"{title}   precision {scores.precision:.2f}  recall {scores.recall:.2f}  F1 {scores.f1:.2f}"
+            f"{prediction.tile.post}   precision {scores.precision:.2f}  recall {scores.recall:.2f}  F1 {scores.f1:.2f}"
             f"   threshold {threshold:.2f}",
             fill="black",
         )

@@ -125,7 +125,7 @@ def train_step(network: models.Network, tx: optax.GradientTransformation, config
             loss, grads = jnp.mean(per_part), jax.tree.map(lambda g: g / parts, total)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, stats, opt_state), Progress(loss, optax.global_norm(grads))
+        return TrainState(state.step + 1, params, stats, opt_state), Progress(loss, optax.tree.norm(grads))
 
     return jax.jit(step, donate_argnums=0)
 

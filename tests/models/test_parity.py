@@ -1,7 +1,6 @@
 """Every network and size against the independent PyTorch implementation in tools/."""
 
 import copy
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from flax import nnx
 
 from jaxcd import models
 from jaxcd.errors import CheckpointError
-from jaxcd.training import losses
+from jaxcd.training import losses, run_folder
+from jaxcd.training.checkpoints import Checkpoints
 from tools import torch_reference as reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,7 +163,7 @@ def test_loss_gradients_and_statistics_in_train_mode(name, size):
     # more than 1e-3 in 6, ours in 5.
     theirs, ours = twins(name, size)
     carrier = network(name, size)
-    batch = labelled(0, side=64)
+    batch = labelled(0, side=32)
     with jax.enable_x64(True):
         graphs, _, _ = models.split(abstract(name, size, jnp.float64))
         step = our_step(ours, graphs.train, batch, jnp.float64)
@@ -263,9 +263,22 @@ def test_import_of_a_published_file_makes_a_run(tmp_path, name, size):
     theirs, _ = twins(name, size)
     torch.save(theirs.state_dict(), tmp_path / "published.pth")
     done = import_torch(tmp_path / "published.pth", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    written = json.loads((tmp_path / "run/config.json").read_text())
-    assert (written["model"]["name"], written["model"]["size"]) == (name, size)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = run_folder.read_config(tmp_path / "run")
+    assert (written.model.name, written.model.size) == (name, size)
+    graphs, params, stats = models.split(network(name, size))
+    checkpoints = Checkpoints(tmp_path / "run", create=False)
+    restored = checkpoints.restore_weights(params, stats)
+    checkpoints.close()
+    pre, post = pairs()
+    logits, _ = jax.jit(models.apply)(graphs.eval, restored.params, restored.stats, pre, post)
+    with torch.no_grad():
+        expected = theirs.eval()(nchw(pre), nchw(post)).numpy()
+    assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+
+    again = import_torch(tmp_path / "published.pth", tmp_path / "run")
+    assert again.returncode == 2 and str(tmp_path / "run") in again.stderr
+    assert len(again.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("content", ["text", "list", "other", "missing"])

@@ -1,0 +1,47 @@
+import errno
+import os
+
+import pytest
+
+from jaxcd import entry
+from jaxcd.errors import RunError
+
+
+def test_errors_of_users_end_in_one_line_and_code_2(capsys):
+    def raises(error):
+        def main(argv):
+            raise error
+
+        return entry.guarded(main)
+
+    assert raises(RunError("runs/x: not a run"))() == 2
+    assert capsys.readouterr().err == "error: runs/x: not a run\n"
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x/log.jsonl")
+    assert raises(full)() == 2
+    assert capsys.readouterr().err.startswith("error: the disk is full: ")
+    wrapped = ValueError(f"page one\nwrite failed: {os.strerror(errno.ENOSPC)} [x]\npage three")
+    assert raises(wrapped)() == 2
+    told = capsys.readouterr().err
+    assert "write failed" in told and "page" not in told
+    assert raises(KeyboardInterrupt())() == 130
+    with pytest.raises(ZeroDivisionError):
+        raises(ZeroDivisionError())()
+
+
+def test_device_is_said_and_an_unused_accelerator_warned_of(capsys, monkeypatch, tmp_path):
+    # An nvidia-smi on the PATH is how a machine with a GPU looks to us.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    before = entry.unused_accelerator()
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    entry.announce_device()
+    told = capsys.readouterr()
+    assert told.out.startswith("device: 2 x cpu (cpu), jax ")
+    assert "this machine has an NVIDIA GPU, but JAX runs on the CPU" in told.err and "jaxcd[cuda13]" in told.err
+    assert before is None
+
+
+def test_help_names_the_flags(capsys):
+    with pytest.raises(SystemExit) as ended:
+        entry.parse_run_flags(["train", "--help"], usage="usage: words")
+    assert ended.value.code == 0 and "usage: words" in capsys.readouterr().out

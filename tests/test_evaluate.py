@@ -1,0 +1,112 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import run, write_project
+
+from jaxcd import evaluate
+from jaxcd.scenes.simulator import Scene, cut_tiles
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of a tiny project with a run in `run/`."""
+    config = write_project(tmp_path_factory.mktemp("evaluated"))
+    code, output = run("jaxcd.train", "--config", config, "--config.train.steps=12", "--workdir", config.parent / "run")
+    assert code == 0, output
+    return config.parent
+
+
+def _scores(tp, fp, fn, tn):
+    return {
+        "accuracy": (tp + tn) / (tp + fp + fn + tn),
+        "precision": tp / max(tp + fp, 1),
+        "recall": tp / max(tp + fn, 1),
+        "f1": 2 * tp / max(2 * tp + fp + fn, 1),
+        "iou": tp / max(tp + fp + fn, 1),
+    }
+
+
+def test_metrics_tiles_curve_and_pictures_agree(trained, tmp_path, capsys):
+    assert evaluate.main(["--run", str(trained / "run"), "--split", "test", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(report) == {"0.5", "best"} and set(report["best"]) == {"threshold", *report["0.5"]}
+    rows = list(csv.DictReader((tmp_path / "tiles.csv").open()))
+    places = json.loads((trained / "run" / "splits.json").read_text())["test"]
+    assert sorted(row["place"] for row in rows) == places
+    counts = [sum(int(row[name]) for row in rows) for name in ("tp", "fp", "fn", "tn")]
+    assert sum(counts) == len(places) * 128 * 128
+    assert {k: v for k, v in report["best"].items() if k != "threshold"} == pytest.approx(_scores(*counts))
+    curve = [[float(x) for x in row] for row in list(csv.reader((tmp_path / "precision_recall.csv").open()))[1:]]
+    at_half = next(point for point in curve if point[0] == 0.5)
+    assert at_half[1:] == pytest.approx([report["0.5"]["precision"], report["0.5"]["recall"]], abs=1e-6)
+    recalls = [recall for _, _, recall in curve]
+    assert recalls[0] == 1.0 and recalls == sorted(recalls, reverse=True)
+    assert f"{report['0.5']['f1']:.4f}" in printed and "|pre - post| >" in printed
+    for name in ("best.png", "worst.png", "precision_recall.png"):
+        assert np.asarray(Image.open(tmp_path / name)).std() > 10
+
+
+def test_threshold_is_that_of_validation_at_the_best_step(trained, tmp_path):
+    from jaxcd.training.logs import read_log
+
+    assert evaluate.main(["--run", str(trained / "run"), "--out", str(tmp_path)]) == 0
+    validation = [entry for entry in read_log(trained / "run") if entry["kind"] == "validation"]
+    best = max(validation, key=lambda entry: entry["iou"])
+    assert json.loads((tmp_path / "metrics.json").read_text())["best"]["threshold"] == best["best_threshold"]
+
+
+def test_other_tiles_of_any_size_without_counting_their_padding(trained, tmp_path):
+    scene = Scene(**{name: trained / "scene" / f"{name}.tif" for name in ("pre", "post", "mask")}, footprints=None)
+    cut_tiles(scene, tmp_path / "tiles", tile=203)  # 203 and, at the edges, 106: no multiples of 8
+    arguments = [
+        "--run",
+        trained / "run",
+        "--data",
+        tmp_path / "tiles",
+        "--layout",
+        "folders",
+        "--out",
+        tmp_path / "out",
+    ]
+    assert evaluate.main([str(a) for a in arguments]) == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "tiles.csv").open()))
+    pixels = {row["place"]: sum(int(row[name]) for name in ("tp", "fp", "fn", "tn")) for row in rows}
+    assert pixels["r00_c00"] == 203 * 203 and pixels["r02_c02"] == 106 * 106
+    assert sum(pixels.values()) == 512 * 512
+
+
+def _error(capsys, *arguments):
+    assert evaluate.main([str(a) for a in arguments]) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_what_is_no_run_or_of_another_network_is_named(trained, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert "not a run" in _error(capsys, "--run", tmp_path, "--out", out)
+    shutil.copytree(trained / "run", tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    config["model"]["size"] = "medium"
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    assert "a checkpoint of another network" in _error(capsys, "--run", tmp_path / "other", "--out", out)
+    config["model"]["depth"] = 4
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    assert "config.model.depth: no such field" in _error(capsys, "--run", tmp_path / "other", "--out", out)
+    (tmp_path / "other" / "config.json").write_text("{")
+    assert "not a run's configuration" in _error(capsys, "--run", tmp_path / "other", "--out", out)
+    shutil.rmtree(tmp_path / "other" / "checkpoints")
+    shutil.copy(trained / "run" / "config.json", tmp_path / "other")
+    assert "no folder checkpoints" in _error(capsys, "--run", tmp_path / "other", "--out", out)
+    assert not out.exists()
+
+
+def test_data_of_another_layout_is_named(trained, tmp_path, capsys):
+    error = _error(
+        capsys, "--run", trained / "run", "--data", trained / "scene", "--layout", "xbd", "--out", tmp_path / "o"
+    )
+    assert str(trained / "scene") in error and "images" in error
+    assert not (tmp_path / "o").exists()

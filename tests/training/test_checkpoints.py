@@ -1,0 +1,69 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from batches import small_config
+
+from jaxcd.errors import CheckpointError, RunError
+from jaxcd.training import steps
+from jaxcd.training.checkpoints import Checkpoints
+
+
+def _state(step, **model):
+    config = small_config()
+    for name, value in model.items():
+        setattr(config.model, name, value)
+    _, state, _ = steps.initial_state(config, steps=10)
+    return state._replace(step=jnp.asarray(step), params=jax.tree.map(lambda p: p + step, state.params))
+
+
+def _save(checkpoints, step, iou):
+    metrics = None if iou is None else {"iou": iou}
+    checkpoints.save(_state(step), meta={"batches": step, "threshold": step / 100}, metrics=metrics)
+
+
+def _steps(run):
+    return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+
+
+def test_last_and_best_are_kept_also_after_reopening(tmp_path):
+    checkpoints = Checkpoints(tmp_path, create=True)
+    for step, iou in enumerate([0.1, 0.5, 0.2, None], start=1):
+        _save(checkpoints, step, iou)
+    checkpoints.wait()
+    assert (checkpoints.best(), checkpoints.latest(), _steps(tmp_path)) == (2, 4, [2, 4])
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, create=True)
+    _save(checkpoints, 5, 0.4)
+    checkpoints.wait()
+    assert (checkpoints.best(), checkpoints.latest(), _steps(tmp_path)) == (2, 5, [2, 5])
+    restored = checkpoints.restore_weights(_state(0).params, _state(0).stats)
+    assert (restored.step, restored.threshold) == (2, 0.02)
+    jax.tree.map(np.testing.assert_array_equal, restored.params, _state(2).params)
+    state, meta = checkpoints.restore(_state(0))
+    assert meta["batches"] == int(state.step) == 5
+    jax.tree.map(np.testing.assert_array_equal, state, _state(5))
+    checkpoints.close()
+
+
+def test_another_network_is_refused_by_name(tmp_path):
+    checkpoints = Checkpoints(tmp_path, create=True)
+    _save(checkpoints, 1, None)
+    checkpoints.wait()
+    other = _state(0, size="medium")
+    with pytest.raises(
+        CheckpointError, match=r"another network: decoder/blocks/0/0/conv/bias is \(32,\) there and \(128,\)"
+    ):
+        checkpoints.restore_weights(other.params, other.stats)
+    with pytest.raises(CheckpointError, match="another network"):
+        checkpoints.restore(other)
+    checkpoints.close()
+
+
+def test_folders_without_checkpoints_are_no_runs(tmp_path):
+    with pytest.raises(RunError, match="not a run"):
+        Checkpoints(tmp_path, create=False)
+    checkpoints = Checkpoints(tmp_path, create=True)
+    with pytest.raises(RunError, match="holds no checkpoint"):
+        checkpoints.restore_weights(_state(0).params, _state(0).stats)
+    checkpoints.close()
