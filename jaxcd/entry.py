@@ -34,7 +34,7 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except Exception as error:
             # Orbax and TFDS wrap the system's error in ones of their own: the text is what remains.
             if _NO_SPACE in str(error):
-                return _fail(f"the disk is full: {_first_line(error)}; free some space and run the same command again")
+                return _fail(f"the disk is full: {_place(error)}; free some space and run the same command again")
             raise
 
     return wrapper
@@ -102,10 +102,10 @@ def announce_device() -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence what Orbax and TFDS log below an error: it is not for users."""
+    """Silence what Orbax and TFDS log: warnings that are not for users, and tracebacks of what they raise as well."""
     from absl import logging
 
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)
 
 
 def unused_accelerator() -> str | None:
@@ -124,8 +124,10 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if _NO_SPACE in line), str(error))[:300]
+def _place(error: Exception) -> str:
+    """Name the file or folder that could not be written."""
+    paths = re.findall(r"[\"'](/[^\"']+)[\"']", str(error))
+    return f"could not write {paths[0]}" if paths else " ".join(str(error).split())[:300]
 
 
 def _config_file(argv: Sequence[str]) -> str:

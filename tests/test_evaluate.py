@@ -20,6 +20,11 @@ def trained(tmp_path_factory):
     return config.parent
 
 
+def _rows(path, read=csv.reader):
+    with path.open(newline="") as file:
+        return list(read(file))
+
+
 def _scores(tp, fp, fn, tn):
     return {
         "accuracy": (tp + tn) / (tp + fp + fn + tn),
@@ -35,13 +40,13 @@ def test_metrics_tiles_curve_and_pictures_agree(trained, tmp_path, capsys):
     printed = capsys.readouterr().out
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert set(report) == {"0.5", "best"} and set(report["best"]) == {"threshold", *report["0.5"]}
-    rows = list(csv.DictReader((tmp_path / "tiles.csv").open()))
+    rows = _rows(tmp_path / "tiles.csv", csv.DictReader)
     places = json.loads((trained / "run" / "splits.json").read_text())["test"]
     assert sorted(row["place"] for row in rows) == places
     counts = [sum(int(row[name]) for row in rows) for name in ("tp", "fp", "fn", "tn")]
     assert sum(counts) == len(places) * 128 * 128
     assert {k: v for k, v in report["best"].items() if k != "threshold"} == pytest.approx(_scores(*counts))
-    curve = [[float(x) for x in row] for row in list(csv.reader((tmp_path / "precision_recall.csv").open()))[1:]]
+    curve = [[float(x) for x in row] for row in _rows(tmp_path / "precision_recall.csv")[1:]]
     at_half = next(point for point in curve if point[0] == 0.5)
     assert at_half[1:] == pytest.approx([report["0.5"]["precision"], report["0.5"]["recall"]], abs=1e-6)
     recalls = [recall for _, _, recall in curve]
@@ -74,7 +79,7 @@ def test_other_tiles_of_any_size_without_counting_their_padding(trained, tmp_pat
         tmp_path / "out",
     ]
     assert evaluate.main([str(a) for a in arguments]) == 0
-    rows = list(csv.DictReader((tmp_path / "out" / "tiles.csv").open()))
+    rows = _rows(tmp_path / "out" / "tiles.csv", csv.DictReader)
     pixels = {row["place"]: sum(int(row[name]) for name in ("tp", "fp", "fn", "tn")) for row in rows}
     assert pixels["r00_c00"] == 203 * 203 and pixels["r02_c02"] == 106 * 106
     assert sum(pixels.values()) == 512 * 512
