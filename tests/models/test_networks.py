@@ -33,13 +33,13 @@ def is_equal(a, b) -> bool:
 
 def test_initial_weights_are_drawn_as_torch_draws_them():
     # torch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), has the standard deviation 1/sqrt(3 fan_in).
-    _, params, stats = models.split(models.create("fc_siam_diff", size="medium", rngs=nnx.Rngs(0)))
-    kernel = params["encoder"]["blocks"][3][1]["conv"]["kernel"]
-    assert kernel.shape == (3, 3, 128, 128)
-    assert np.abs(kernel).max() <= (9 * 128) ** -0.5
-    assert np.std(kernel) == pytest.approx((3 * 9 * 128) ** -0.5, rel=0.01)
+    _, params, stats = models.split(small("fc_siam_diff"))
+    kernel = params["encoder"]["blocks"][2][0]["conv"]["kernel"]
+    assert kernel.shape == (3, 3, 32, 64)
+    assert np.abs(kernel).max() <= (9 * 32) ** -0.5
+    assert np.std(kernel) == pytest.approx((3 * 9 * 32) ** -0.5, rel=0.01)
     up = params["decoder"]["ups"][0]["kernel"]
-    assert np.std(up) == pytest.approx((3 * 4 * 128) ** -0.5, rel=0.01)
+    assert np.std(up) == pytest.approx((3 * 4 * 64) ** -0.5, rel=0.01)
     assert_equal(stats["encoder"]["blocks"][0][0]["norm"], {"mean": np.zeros(16), "var": np.ones(16)})
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import shapely
 from jaxtyping import Float, Float32, UInt8
 
-from jaxcd.scenes.ground import Texture, paint_ground
-from jaxcd.scenes.look import Canvas, Look
-from jaxcd.scenes.objects import paint_building, paint_tent, paint_tree, paint_vehicle
-from jaxcd.scenes.rubble import Heap, paint_heap, stone_yards
-from jaxcd.scenes.town import COLLAPSED, NEW, Building, Town, Tree
+from jaxcd.scenes.simulator.ground import Texture, paint_ground
+from jaxcd.scenes.simulator.look import Canvas, Look
+from jaxcd.scenes.simulator.objects import paint_building, paint_tent, paint_tree, paint_vehicle
+from jaxcd.scenes.simulator.rubble import Heap, paint_heap, stone_yards
+from jaxcd.scenes.simulator.town import COLLAPSED, NEW, Building, Town, Tree
 
 MARGIN = 16  # pixels painted beyond the edge, for the misregistration to draw from
 _TALL = 11.0  # metres from which a building's shadow falls on its neighbours' roofs

@@ -6,9 +6,9 @@ import numpy as np
 import shapely
 from jaxtyping import Float
 
-from jaxcd.scenes.look import Canvas, Colour, Look, tinted
-from jaxcd.scenes.objects import roof_colour
-from jaxcd.scenes.town import Block, Building
+from jaxcd.scenes.simulator.look import Canvas, Colour, Look, tinted
+from jaxcd.scenes.simulator.objects import roof_colour
+from jaxcd.scenes.simulator.town import Block, Building
 
 _DEBRIS: tuple[Colour, ...] = ((176, 168, 156), (160, 152, 142), (188, 178, 162), (150, 138, 124))
 _YARD_CHANCE = {"open": 0.7, "industry": 0.6, "apartments": 0.12, "dense": 0.06, "houses": 0.06}

@@ -19,12 +19,12 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 
 from jaxcd.errors import DatasetError
-from jaxcd.scenes.ground import grow_texture
-from jaxcd.scenes.look import summer, winter
 from jaxcd.scenes.raster import read_mask, read_rgb, write_geotiff, write_whole
-from jaxcd.scenes.render import MARGIN, render
-from jaxcd.scenes.rubble import Heap, heap_of
-from jaxcd.scenes.town import COLLAPSED, NEW, Town, lay_out
+from jaxcd.scenes.simulator.ground import grow_texture
+from jaxcd.scenes.simulator.look import summer, winter
+from jaxcd.scenes.simulator.render import MARGIN, render
+from jaxcd.scenes.simulator.rubble import Heap, heap_of
+from jaxcd.scenes.simulator.town import COLLAPSED, NEW, Town, lay_out
 
 CRS_CODE = 32637  # UTM 37 N
 _ORIGIN = (432_000.0, 4_178_000.0)

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from jaxcd.scenes.look import Canvas, Colour, Look, tinted
-from jaxcd.scenes.town import REROOFED, Building, Tree
+from jaxcd.scenes.simulator.look import Canvas, Colour, Look, tinted
+from jaxcd.scenes.simulator.town import REROOFED, Building, Tree
 
 _CONCRETE: tuple[Colour, ...] = (
     (192, 184, 172),

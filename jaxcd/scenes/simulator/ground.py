@@ -6,8 +6,8 @@ import numpy as np
 import shapely
 from jaxtyping import Float, Float32
 
-from jaxcd.scenes.look import Canvas, Colour, Look, noise_field, tinted
-from jaxcd.scenes.town import Block, Street, Town
+from jaxcd.scenes.simulator.look import Canvas, Colour, Look, noise_field, tinted
+from jaxcd.scenes.simulator.town import Block, Street, Town
 
 # How much of a block's ground is grass, and how much of the rest is paved.
 _COVER = {
