@@ -3,16 +3,16 @@
 import argparse
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxcd.config import LAYOUTS, Config
 from jaxcd.entry import announce_device, guarded
 from jaxcd.errors import RunError
-from jaxcd.types import Batch, Tile
 
 if TYPE_CHECKING:
+    from jaxcd.tiles.manifest import Sample
     from jaxcd.training.evaluation import Evaluation
     from jaxcd.training.metrics import Counts
 
@@ -31,12 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     config = run_folder.read_config(options.run)
     foreign = options.data is not None
+    if not foreign:
+        run_folder.read_splits(options.run)
     if foreign:
         config.data.root, config.data.layout = str(options.data), options.layout or config.data.layout
     config.validate()
     announce_device()
     split = options.split or ("all" if foreign else "test")
-    _evaluate(config, options.run, split, options.out)
+    _evaluate(config, options.run, split, foreign, options.out)
     return 0
 
 
@@ -50,27 +52,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _evaluate(config: Config, run: Path, split: str, out: Path) -> None:
+def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path) -> None:
     from jaxcd.tiles.dataset import open_or_build
     from jaxcd.tiles.loader import evaluation_batches
-    from jaxcd.tiles.splits import split_places
     from jaxcd.training import inference, steps
+    from jaxcd.training.evaluation import with_bar
     from jaxcd.training.panels import Keeper, save_panels
 
     trained = inference.load(config, run)
     dataset = open_or_build(config.data)
-    rows: Sequence[int] = range(len(dataset.samples))
-    if split != "all":
-        rows = getattr(split_places(dataset.samples, config.data, seed=config.seed), split)
+    rows = _rows(config, run, dataset.samples, split, foreign)
     batches = evaluation_batches(dataset, rows, batch=config.train.eval_batch, stride=steps.stride(config.model))
+    tiles = sum(len(dataset.samples[row].post) for row in rows)
     threshold = 0.5 if trained.threshold is None else trained.threshold
     best = Keeper(_PANELS, lambda counts: counts.at(threshold).f1 if counts.damaged else None)
     worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold))
-    result = inference.evaluate_trained(config, trained, _with_bar(batches, len(rows)), keepers=(best, worst))
+    result = inference.evaluate_trained(config, trained, with_bar(batches, tiles, split), keepers=(best, worst))
 
     out.mkdir(parents=True, exist_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
-        save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold)
+        if keeper.kept():
+            save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold)
     _write_tiles(result, out / "tiles.csv", threshold)
     _write_curve(result.counts, out, threshold)
     report = {
@@ -81,13 +83,21 @@ def _evaluate(config: Config, run: Path, split: str, out: Path) -> None:
     _print_table(result, split, trained.step, trained.threshold, out)
 
 
-def _with_bar(batches: Iterable[tuple[Batch, Sequence[Tile]]], total: int) -> Iterator[tuple[Batch, Sequence[Tile]]]:
-    from tqdm import tqdm
+def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, foreign: bool) -> list[int]:
+    """Choose the rows of a split: of the run's own data those that it recorded, of other data those of a new split."""
+    from jaxcd.tiles.splits import split_places
+    from jaxcd.training import run_folder
 
-    with tqdm(total=total, unit="tile", dynamic_ncols=True) as bar:
-        for batch, tiles in batches:
-            bar.update(len(tiles))
-            yield batch, tiles
+    if split == "all":
+        return list(range(len(samples)))
+    if foreign:
+        return list(getattr(split_places(samples, config.data, seed=config.seed), split))
+    rows = {sample.id: row for row, sample in enumerate(samples)}
+    places = run_folder.read_splits(run)[split]
+    missing = [place for place in places if place not in rows]
+    if missing:
+        raise RunError(f"{run}: place {missing[0]} of its {split} split is no longer in {config.data.root}")
+    return [rows[place] for place in places]
 
 
 def _errors(counts: "Counts", threshold: float) -> float:

@@ -1,6 +1,5 @@
 """Train a damage network: `python -m jaxcd.train --config configs/X.py [--config.a.b=v ...] --workdir RUN`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +39,7 @@ def _train(config: Config, run: Path) -> int:
     stride = steps.stride(config.model)
     source = loop.Source(
         places=len(splits.train),
+        validation_tiles=sum(len(dataset.samples[row].post) for row in splits.validation),
         batches=lambda start: train_batches(
             dataset,
             splits.train,
@@ -53,7 +53,7 @@ def _train(config: Config, run: Path) -> int:
     )
     with run_folder.claim(run, config):
         places = {part: [dataset.samples[row].id for row in getattr(splits, part)] for part in NAMES}
-        (run / "splits.json").write_text(json.dumps(places, indent=1) + "\n")
+        run_folder.record_splits(run, places)
         outcome = loop.train(config, run, source)
     if not outcome.finished:
         print(f"stopped at step {outcome.step}, all saved; the same command goes on from there")

@@ -1,6 +1,7 @@
 """Evaluation of a network on whole tiles: counts over the split, counts by tile, pictures."""
 
 import collections
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from jaxcd.training.metrics import Counts
 from jaxcd.training.panels import Keeper, Prediction
@@ -70,6 +72,18 @@ def evaluate(
     return Evaluation(
         loss=float(np.mean(losses)) if losses else 0.0, counts=counts, baseline=baseline, tiles=tuple(tiles)
     )
+
+
+def with_bar(
+    batches: Iterable[tuple[Batch, Sequence[Tile]]], total: int, title: str
+) -> Iterator[tuple[Batch, Sequence[Tile]]]:
+    """Pass batches on, with a progress bar over their tiles that is gone at the end."""
+    # A log file gets a line now and then, not thousands.
+    pace = 0.5 if sys.stderr.isatty() else 20
+    with tqdm(total=total, desc=title, unit="tile", leave=False, dynamic_ncols=True, mininterval=pace) as bar:
+        for batch, tiles in batches:
+            yield batch, tiles
+            bar.update(len(tiles))
 
 
 def _ahead(

@@ -18,7 +18,7 @@ from jaxcd.config import Config
 from jaxcd.errors import NonFiniteLossError
 from jaxcd.training import steps
 from jaxcd.training.checkpoints import Checkpoints
-from jaxcd.training.evaluation import evaluate
+from jaxcd.training.evaluation import evaluate, with_bar
 from jaxcd.training.logs import RunLog, plot_curves
 from jaxcd.training.memory import explained_memory
 from jaxcd.training.metrics import Counts
@@ -35,12 +35,14 @@ class Source:
 
     Attributes:
         places: training places; each comes once in an epoch.
+        validation_tiles: tiles of one validation.
         batches: training batches from a position on, a position being a number of consumed batches.
         validation: whole tiles with padding, one pass.
         name: name of the place that an entry of `Batch.ids` stands for.
     """
 
     places: int
+    validation_tiles: int
     batches: Callable[[int], Iterator[Batch]]
     validation: Callable[[], Iterator[tuple[Batch, Sequence[Tile]]]]
     name: Callable[[int], str]
@@ -96,7 +98,10 @@ class _Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
         self.received = number
+        print("\nsaving after this step; once more to stop at once", file=sys.stderr, flush=True)
 
 
 class _Trainer:
@@ -203,7 +208,7 @@ class _Trainer:
             self.evaluation_step,
             self.state.params,
             self.state.stats,
-            self.source.validation(),
+            with_bar(self.source.validation(), self.source.validation_tiles, "validation"),
             mesh=self.mesh,
             keepers=(keeper,),
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jaxcd.errors import ConfigError, RunError
 
 CONFIG = "config.json"
 _LOCK = ".lock"
+_SPLITS = "splits.json"
 
 
 def read_config(run: Path) -> Config:
@@ -42,6 +44,35 @@ def check(run: Path, config: Config) -> None:
             raise RunError(f"{run}: holds a run of another configuration: {told}; give a new folder with --workdir")
     elif run.is_dir() and any(path.name != _LOCK for path in run.iterdir()):
         raise RunError(f"{run}: holds files but no run; give a new folder with --workdir")
+
+
+def record_splits(run: Path, places: dict[str, list[str]]) -> None:
+    """Write down which places a run is trained, validated and tested on, the first time.
+
+    Raises:
+        RunError: the run was begun with other places.
+    """
+    path = run / _SPLITS
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(places, indent=1) + "\n")
+        partial.replace(path)
+    elif json.loads(path.read_text()) != places:
+        raise RunError(
+            f"{run}: the dataset has other places than when this run began; give a new folder with --workdir"
+        )
+
+
+def read_splits(run: Path) -> dict[str, list[str]]:
+    """Read the places of a run's splits, by their ids.
+
+    Raises:
+        RunError: the run has none (its weights were imported).
+    """
+    path = run / _SPLITS
+    if not path.is_file():
+        raise RunError(f"{run}: has no data of its own (imported weights); give --data and --layout")
+    return json.loads(path.read_text())
 
 
 @contextlib.contextmanager
