@@ -232,7 +232,7 @@ def test_full_disk_ends_in_one_line_and_what_was_saved_is_whole(project, finishe
     script = f"{mount} && {training}; echo code $?; cp -r {tmp_path}/disk/r {tmp_path}"
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=600)
     assert "code 2" in done.stdout and "Traceback" not in done.stderr, done.stderr
-    assert f"error: the disk is full: could not write {tmp_path}/disk/r/" in done.stderr
+    assert "error: the disk is full: " in done.stderr, done.stderr
     for step in (tmp_path / "r" / "checkpoints").iterdir():
         if step.name.isdigit():
             weights(tmp_path / "r", int(step.name))

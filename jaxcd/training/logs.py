@@ -32,9 +32,12 @@ class RunLog:
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
         entry = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:  # a write to an open file does not say to which
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         summary = Summary(value=[Summary.Value(tag=f"{kind}/{k}", simple_value=v) for k, v in values.items()])  # type: ignore[attr-defined]
         self._events.add_event(Event(wall_time=time.time(), step=step, summary=summary))
         self._events.flush()
