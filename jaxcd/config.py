@@ -14,14 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxcd.errors import ConfigError
+from jaxcd.files import write_whole
 
 LAYOUTS = ("xbd", "paper", "folders", "simulated", "prepared")
 XBD_LEVELS = ("no-damage", "minor-damage", "major-damage", "destroyed")
 MODELS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 SIZES = ("small", "medium", "large")
 
-# How many things work at a time does not change what comes out: a run may be resumed with others.
-_RUNTIME_FIELDS = ("data.workers", "data.prefetch", "train.log_every")
+# Where copies lie and how many things work at a time does not change what comes out (devices: but for rounding):
+# a run may be resumed with others.
+_RUNTIME_FIELDS = (
+    "data.cache",
+    "data.incomplete",
+    "data.workers",
+    "data.prefetch",
+    "train.devices",
+    "train.eval_batch",
+    "train.log_every",
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,6 +48,8 @@ class DataConfig:
     """xBD damage levels that count as damage."""
     scaling: str = ""
     """How 16-bit and float images become 8 bits: "range:LOW,HIGH" or "percentiles:LOW,HIGH"; empty: refused."""
+    incomplete: str = "refuse"
+    """Files whose counterpart (image or label) is missing: refuse, or leave_out (and report)."""
     places: str = "all"
     """Places that take part in the splits: all, or damaged (those with a damaged pixel, as the paper)."""
     split: str = "place"
@@ -135,7 +147,7 @@ class TrainConfig:
     log_every: int = 10
     """Steps between log entries."""
     eval_batch: int = 1
-    """Whole tiles a validation step sees at a time."""
+    """Whole tiles that each device sees at a time in a validation."""
     devices: int = 0
     """Devices the batch is sharded over; 0: all there are."""
 
@@ -224,9 +236,7 @@ def read(path: Path) -> Config:
 
 def write(config: Config, path: Path) -> None:
     """Write the configuration as JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict:
@@ -307,6 +317,7 @@ def _check_values(config: Config) -> None:
         choice("data.damage_levels", level, XBD_LEVELS)
     check(bool(d.damage_levels), "data.damage_levels", d.damage_levels, "at least one level")
     check_scaling(d.scaling, "config.data.scaling")
+    choice("data.incomplete", d.incomplete, ("refuse", "leave_out"))
     choice("data.places", d.places, ("all", "damaged"))
     choice("data.split", d.split, ("place", "block"))
     check(all(s > 0 for s in shares), "data.split_shares", shares, "shares above 0")

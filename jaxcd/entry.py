@@ -14,9 +14,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxcd.config import Config, field_type
-from jaxcd.errors import ConfigError, JaxcdError
+from jaxcd.errors import ConfigError, DeviceError, JaxcdError
+from jaxcd.files import FULL
 
 _NO_SPACE = os.strerror(errno.ENOSPC)
+# What a user can put right about a file, by the system's error number.
+_REMEDIES = {
+    errno.EACCES: "check who may read and write there",
+    errno.EPERM: "check who may read and write there",
+    errno.EROFS: "name a folder that can be written to",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of this path is a file; check the path",
+    errno.EISDIR: "a file was expected here; check the path",
+    errno.EEXIST: "a file of this name is in the way; name another folder",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EIO: "the disk or its connection fails; check it and run the same command again",
+    errno.ESTALE: "the network disk went away; check it and run the same command again",
+}
 
 
 def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
@@ -31,10 +45,15 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        except OSError as error:
+            told = _told(error)
+            if told is None:
+                raise
+            return _fail(told)
         except Exception as error:
             # Orbax and TFDS wrap the system's error in ones of their own: the text is what remains.
             if _NO_SPACE in str(error):
-                return _fail(f"the disk is full: {_place(error)}; free some space and run the same command again")
+                return _fail(_full(_place(error)))
             raise
 
     return wrapper
@@ -48,7 +67,7 @@ def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
         usage: what `--help` prints.
 
     Returns:
-        The validated configuration and the run folder.
+        The validated configuration, its paths made absolute, and the run folder.
 
     Raises:
         ConfigError: no or an unusable config file, an unknown flag or field, a wrong type or value.
@@ -78,16 +97,31 @@ def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
         if not Path(file).is_file():
             raise ConfigError(f"{file}: no such config file")
         raise ConfigError(f"{file}: get_config() gave a {type(holder.value).__name__}, expected a jaxcd.config.Config")
-    holder.value.validate()
-    return holder.value, Path(own["workdir"].value)
+    config = holder.value
+    config.validate()
+    # The run is the same one from whatever folder it is gone on with or evaluated.
+    config.data.root, config.data.cache = (str(Path(p).resolve()) for p in (config.data.root, config.data.cache))
+    return config, Path(own["workdir"].value)
 
 
 def announce_device() -> None:
-    """Print the device that jax computes on; warn where the machine has a GPU that jax doesn't use."""
+    """Print the device that jax computes on; warn where the machine has a GPU that jax doesn't use.
+
+    Raises:
+        DeviceError: jax finds none of the kind that it is told to use.
+    """
     quiet_libraries()
     import jax
 
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        reason = " ".join(str(error).split())[:200]
+        raise DeviceError(
+            f"JAX_PLATFORMS={wanted}: JAX cannot use it here ({reason}); unset it, or install JAX for that device "
+            "(pip install 'jaxcd[cuda13]')"
+        ) from error
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     print(f"device: {len(devices)} x {devices[0].platform} ({kinds}), jax {jax.__version__}", flush=True)
     unused = unused_accelerator()
@@ -122,6 +156,19 @@ def unused_accelerator() -> str | None:
 def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr, flush=True)
     return 2
+
+
+def _told(error: OSError) -> str | None:
+    """Say what a user can do about a system's error; None where it names no file or nothing a user can put right."""
+    if error.errno in FULL:
+        return _full(f"could not write {error.filename}" if error.filename else _place(error))
+    if error.filename is None or error.errno not in _REMEDIES:
+        return None
+    return f"{error.filename}: {os.strerror(error.errno).lower()}; {_REMEDIES[error.errno]}"
+
+
+def _full(what: str) -> str:
+    return f"the disk is full: {what}; free some space and run the same command again"
 
 
 def _place(error: Exception) -> str:

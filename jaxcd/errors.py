@@ -45,6 +45,10 @@ class NonFiniteLossError(JaxcdError):
     """Training diverged; the message names the step and its tiles."""
 
 
+class DeviceError(JaxcdError):
+    """A device that was asked for and is not there."""
+
+
 class DeviceMemoryError(JaxcdError):
     """The accelerator is too small for what was asked of it."""
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from jaxcd.config import LAYOUTS, Config
 from jaxcd.entry import announce_device, guarded
-from jaxcd.errors import RunError
+from jaxcd.errors import ConfigError, RunError
+from jaxcd.files import replacing, write_whole
 
 if TYPE_CHECKING:
     from jaxcd.tiles.manifest import Sample
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "validation", "test", "all")
 _PANELS = 4
+_OUTPUTS = ("metrics.json", "tiles.csv", "precision_recall.png", "precision_recall.csv", "best.png", "worst.png")
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code."""
-    options = _parser().parse_args(argv)
-    if options.out.exists() and not options.out.is_dir():
-        raise RunError(f"{options.out}: is a file; give a folder with --out")
+    options = _checked(_parser().parse_args(argv))
     # jax comes late, after the arguments are known to be good.
     from jaxcd.training import run_folder
 
@@ -35,11 +35,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_folder.read_splits(options.run)
     if foreign:
         config.data.root, config.data.layout = str(options.data), options.layout or config.data.layout
+        config.data.scaling = config.data.scaling if options.scaling is None else options.scaling
     config.validate()
     announce_device()
     split = options.split or ("all" if foreign else "test")
-    _evaluate(config, options.run, split, foreign, options.out)
+    made = not options.out.exists()
+    options.out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
+    try:
+        _evaluate(config, options.run, split, foreign, options.out, options.batch)
+    finally:
+        if made and not any(options.out.iterdir()):
+            options.out.rmdir()
     return 0
+
+
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    if options.out.exists() and not options.out.is_dir():
+        raise RunError(f"{options.out}: is a file; give a folder with --out")
+    for name in ("layout", "scaling"):
+        if options.data is None and getattr(options, name) is not None:
+            raise ConfigError(f"--{name}: goes with --data; the run's own tiles are read as they were for training")
+    if options.batch < 1:
+        raise ConfigError(f"--batch: expected at least 1, got {options.batch}")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,12 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
     parser.add_argument("--data", type=Path, help="other data than the run's own: source folder or built dataset")
     parser.add_argument("--layout", choices=LAYOUTS, help="layout of --data (default: the run's own)")
+    parser.add_argument("--scaling", help="of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH")
+    parser.add_argument("--batch", type=int, default=1, help="tiles that each device sees at a time (default 1)")
     parser.add_argument("--split", choices=_SPLITS, help="default: test; all where --data is given")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
     return parser
 
 
-def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path) -> None:
+def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, batch: int) -> None:
     from jaxcd.tiles.dataset import open_or_build
     from jaxcd.tiles.loader import evaluation_batches
     from jaxcd.training import inference, steps
@@ -62,15 +82,18 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path) -
     trained = inference.load(config, run)
     dataset = open_or_build(config.data)
     rows = _rows(config, run, dataset.samples, split, foreign)
-    batches = evaluation_batches(dataset, rows, batch=config.train.eval_batch, stride=steps.stride(config.model))
+    pairs = batch * steps.evaluation_mesh(config).size
+    batches = evaluation_batches(dataset, rows, batch=pairs, stride=steps.stride(config.model))
     tiles = sum(len(dataset.samples[row].post) for row in rows)
     threshold = 0.5 if trained.threshold is None else trained.threshold
     best = Keeper(_PANELS, lambda counts: counts.at(threshold).f1 if counts.damaged else None)
     worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold))
-    result = inference.evaluate_trained(config, trained, with_bar(batches, tiles, split), keepers=(best, worst))
+    advice = f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones"
+    shown = with_bar(batches, tiles, split)
+    result = inference.evaluate_trained(config, trained, shown, keepers=(best, worst), advice=advice)
 
-    out.mkdir(parents=True, exist_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
+        (out / f"{name}.png").unlink(missing_ok=True)  # of an evaluation before, on other tiles
         if keeper.kept():
             save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold)
     _write_tiles(result, out / "tiles.csv", threshold)
@@ -79,8 +102,9 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path) -
         "0.5": result.counts.at(0.5)._asdict(),
         "best": {"threshold": threshold, **result.counts.at(threshold)._asdict()},
     }
-    (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
-    _print_table(result, split, trained.step, trained.threshold, out)
+    write_whole(out / "metrics.json", json.dumps(report, indent=2) + "\n")
+    _print_table(result, split, trained.step, trained.threshold)
+    print(f"written: {out}/ {', '.join(name for name in _OUTPUTS if (out / name).exists())}")
 
 
 def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, foreign: bool) -> list[int]:
@@ -107,7 +131,7 @@ def _errors(counts: "Counts", threshold: float) -> float:
 
 
 def _write_tiles(result: "Evaluation", path: Path, threshold: float) -> None:
-    with path.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
         scores = ("accuracy", "precision", "recall", "f1", "iou")
         rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *scores])
@@ -119,14 +143,14 @@ def _write_tiles(result: "Evaluation", path: Path, threshold: float) -> None:
 def _write_curve(counts: "Counts", out: Path, threshold: float) -> None:
     from jaxcd.training.logs import plot_precision_recall
 
-    with (out / "precision_recall.csv").open("w", newline="") as file:
+    with replacing(out / "precision_recall.csv") as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["threshold", "precision", "recall"])
         rows.writerows([f"{value:.6f}" for value in point] for point in zip(*counts.curve(), strict=True))
     plot_precision_recall(counts, out / "precision_recall.png", threshold=threshold)
 
 
-def _print_table(result: "Evaluation", split: str, step: int, threshold: float | None, out: Path) -> None:
+def _print_table(result: "Evaluation", split: str, step: int, threshold: float | None) -> None:
     counts, baseline = result.counts, result.baseline
     print(f"\nstep {step} on {split}: {len(result.tiles)} tiles, {counts.valid:,} known pixels")
     print(f"{'':<34}{'accuracy':>10}{'precision':>10}{'recall':>10}{'F1':>10}{'IoU':>10}")
@@ -143,7 +167,6 @@ def _print_table(result: "Evaluation", split: str, step: int, threshold: float |
         print("this run has no validation: its threshold stays 0.5")
     if not counts.damaged:
         print("no damaged pixel here: precision, recall, F1 and IoU are 0 by definition")
-    print(f"written: {out}/ metrics.json, tiles.csv, precision_recall.png and .csv, best.png, worst.png")
 
 
 if __name__ == "__main__":

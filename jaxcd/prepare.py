@@ -14,7 +14,6 @@ from jaxcd.entry import guarded
 from jaxcd.errors import SplitError
 
 _DEFAULT = DataConfig()
-_SHOWN = 20
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +31,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"xBD levels that count as damage (of {', '.join(XBD_LEVELS)}; default %(default)s)",
     )
     add("--scaling", default="", help="16-bit and float images: range:LOW,HIGH or percentiles:LOW,HIGH")
+    incomplete = "files without their counterpart: refuse or leave_out (default %(default)s)"
+    add("--incomplete", default=_DEFAULT.incomplete, help=incomplete)
     show = parser.add_argument_group("splits to show (training sets its own; the dataset does not depend on them)")
     show.add_argument("--places", default=_DEFAULT.places, help="all or damaged (default %(default)s)")
     show.add_argument("--split", default=_DEFAULT.split, help="place or block (default %(default)s)")
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         layout=options.layout,
         damage_levels=tuple(options.damage_levels),
         scaling=options.scaling,
+        incomplete=options.incomplete,
         places=options.places,
         split=options.split,
         split_shares=tuple(options.split_shares),
@@ -77,16 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = build(data, options.out)
     state = "built" if report.built else "was built before with these settings and is left as it is"
     print(f"{options.out}: {state}")
-    for name, count in report.counts().items():
-        label = name.replace("_", " ")
-        print(f"  {label:<22}{count:.3%}" if isinstance(count, float) else f"  {label:<22}{count}")
-    for note, count in report.notes.items():
-        print(f"  note on {count} images: {note}")
-    print(f"{len(report.left_out)} files left out" + (":" if report.left_out else ""))
-    for file, reason in report.left_out[:_SHOWN]:
-        print(f"  {file}: {reason}")
-    if len(report.left_out) > _SHOWN:
-        print(f"  and {len(report.left_out) - _SHOWN} more, all in {options.out / REPORT}")
+    print(report.describe(options.out / REPORT))
     print(f"Splits by {data.split}, seed {options.seed}:")
     try:
         print(describe(report.samples, split_places(report.samples, data, seed=options.seed)))

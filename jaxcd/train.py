@@ -32,7 +32,8 @@ def _train(config: Config, run: Path) -> int:
     from jaxcd.training import loop, run_folder, steps
 
     run_folder.check(run, config)
-    steps.training_mesh(config)
+    steps.check_crop(config)
+    devices = steps.training_mesh(config).size
     dataset = open_or_build(config.data)
     splits = split_places(dataset.samples, config.data, seed=config.seed)
     print(describe(dataset.samples, splits))
@@ -44,11 +45,14 @@ def _train(config: Config, run: Path) -> int:
             dataset,
             splits.train,
             config,
+            stride=stride,
             start=start,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         ),
-        validation=lambda: evaluation_batches(dataset, splits.validation, batch=config.train.eval_batch, stride=stride),
+        validation=lambda: evaluation_batches(
+            dataset, splits.validation, batch=config.train.eval_batch * devices, stride=stride
+        ),
         name=lambda row: dataset.samples[row].id,
     )
     with run_folder.claim(run, config):

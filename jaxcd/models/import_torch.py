@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcd.config import Config
-from jaxcd.entry import guarded, quiet_libraries
+from jaxcd.entry import announce_device, guarded
 from jaxcd.errors import CheckpointError, RunError
 
 
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="a state dict saved with torch.save(model.state_dict(), FILE)")
     parser.add_argument("--out", type=Path, required=True, help="run folder to make")
     options = parser.parse_args(argv)
-    quiet_libraries()
+    announce_device()
     state_dict = read_state_dict(options.file)
     _write_run(state_dict, options.file, options.out)
     return 0
@@ -71,7 +71,7 @@ def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
         if checkpoints.latest() is not None:
             raise RunError(f"{run}: holds a checkpoint already; give a new folder with --out")
         state = TrainState(jnp.zeros((), jnp.int32), params, stats, {})
-        checkpoints.save(state, meta={"batches": 0, "threshold": None}, metrics=None)
+        checkpoints.save(state, meta={"batches": 0, "threshold": None, "validation_due": False}, metrics=None)
         checkpoints.close()
     print(
         f"{run}: {name} {size}; evaluate it with python -m jaxcd.evaluate --run {run} --data DIR --layout L --out OUT"

@@ -4,7 +4,6 @@ The contract: three uint8 bands. Of four bands (RGBA, RGB + near infrared) the f
 float images need a scaling; grey, palette and two-band images are refused.
 """
 
-import errno
 import struct
 import threading
 import warnings
@@ -24,7 +23,8 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
-from jaxcd.errors import DiskFullError, ImageError
+from jaxcd.errors import ImageError
+from jaxcd.files import write_whole
 
 # First bytes of the files read here (TIFF: little and big endian, classic and BigTIFF), with GDAL's driver.
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -158,23 +158,6 @@ def write_geotiff(
         ):
             target.write(bands)
         write_whole(path, memory.getbuffer())
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        DiskFullError: no space left.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(f"{path}: no space left on the disk; free some and run again") from error
-        raise
 
 
 @contextmanager

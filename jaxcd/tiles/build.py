@@ -7,22 +7,19 @@ as they are. Then the staged places are packed into ArrayRecord, in one go, and 
 import collections
 import dataclasses
 import errno
-import fcntl
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import tqdm
-
+from jaxcd import progress
 from jaxcd.config import DataConfig
-from jaxcd.errors import DatasetError, DiskFullError
+from jaxcd.errors import DatasetError, DiskFullError, LayoutError
+from jaxcd.files import locked
 from jaxcd.tiles import builder, manifest
-from jaxcd.tiles.layouts import SourcePlace, discover
+from jaxcd.tiles.layouts import Discovery, SourcePlace, discover
 from jaxcd.tiles.manifest import BuildSettings, Sample
 from jaxcd.tiles.staging import StagedPlace, stage, staged_file, start_worker
 
@@ -31,6 +28,7 @@ _STAGING = "staging"
 _LOCK = "build.lock"
 # To start a worker takes as long as to stage about as many places of 1024 x 1024 pixels.
 _PLACES_A_WORKER = 8
+_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +46,19 @@ class BuildReport:
     left_out: tuple[tuple[str, str], ...]
     notes: dict[str, int]
     built: bool = True
+
+    def describe(self, report: Path) -> str:
+        """Say in some lines what was built, and the first files that were left out; `report` lists them all."""
+        lines = []
+        for name, count in self.counts().items():
+            value = f"{count:.3%}" if isinstance(count, float) else str(count)
+            lines.append(f"  {name.replace('_', ' '):<22}{value}")
+        lines += [f"  note on {count} images: {note}" for note, count in self.notes.items()]
+        lines.append(f"{len(self.left_out)} files left out" + (":" if self.left_out else ""))
+        lines += [f"  {file}: {reason}" for file, reason in self.left_out[:_SHOWN]]
+        if len(self.left_out) > _SHOWN:
+            lines.append(f"  and {len(self.left_out) - _SHOWN} more, all in {report}")
+        return "\n".join(lines)
 
     def counts(self) -> dict[str, int | float]:
         """Return the numbers of places, images and pixels, and the class balance as shares of all pixels."""
@@ -69,14 +80,14 @@ def build(data: DataConfig, out: Path) -> BuildReport:
     """Build the tile dataset of a source folder, or go on where a killed build stopped.
 
     Args:
-        data: `root`, `layout`, `damage_levels` and `scaling` count.
+        data: `root`, `layout`, `damage_levels`, `scaling` and `incomplete` count.
         out: the dataset's folder; a finished dataset of the same settings is left as it is.
 
     Returns:
         What was built.
 
     Raises:
-        LayoutError: the source does not have the layout.
+        LayoutError: the source does not have the layout, or lacks a counterpart (`incomplete` = refuse).
         ImageError, LabelError: the first file found outside the contract ends the build.
         DatasetError: `out` holds something else.
         DiskFullError: no space left; what is staged stays for the next attempt.
@@ -85,26 +96,42 @@ def build(data: DataConfig, out: Path) -> BuildReport:
     try:
         _check_folder(out)
         # A source without the layout must leave no folder behind.
-        discovery = None if manifest.is_complete(out) else discover(data.layout, Path(data.root))
-        with _locked(out):
+        discovery = None
+        if not manifest.is_complete(out) or not settings.files:
+            discovery = discover(data.layout, Path(data.root))
+            left_out = _left_out(discovery, data.incomplete)
+        out.mkdir(parents=True, exist_ok=True)
+        # The second of two processes waits, and then finds a finished dataset.
+        with locked(out / _LOCK, waiting=f"{out}: another process is building here; waiting for it"):
             if discovery is None or manifest.is_complete(out):
                 return _finished(out, settings)
             staged = _stage_all(discovery.places, settings, out / _STAGING)
             builder.pack(out, [place.record for place in staged])
             notes = collections.Counter(note for place in staged for note in place.notes)
-            report = BuildReport(
-                samples=tuple(place.sample for place in staged), left_out=discovery.left_out, notes=dict(notes)
-            )
+            report = BuildReport(samples=tuple(place.sample for place in staged), left_out=left_out, notes=dict(notes))
             _write_report(out / REPORT, report)
             manifest.write(out, settings, report.samples)
             shutil.rmtree(out / _STAGING)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
-                f"{out}: no space left on the disk; free some and run the same again, it goes on where it stopped"
+                f"the disk is full: could not write {out}; free some space and run the same command again, it goes on "
+                "where it stopped"
             ) from error
         raise
     return report
+
+
+def _left_out(discovery: Discovery, incomplete: str) -> tuple[tuple[str, str], ...]:
+    alone = discovery.incomplete
+    if alone and incomplete == "refuse":
+        file, reason = alone[0]
+        more = f" (and {len(alone) - 1} more such files)" if len(alone) > 1 else ""
+        raise LayoutError(
+            f"{file}: {reason}{more}; complete or remove it, or set config.data.incomplete=leave_out "
+            "(jaxcd.prepare: --incomplete leave_out)"
+        )
+    return discovery.left_out + alone
 
 
 def _check_folder(out: Path) -> None:
@@ -115,21 +142,14 @@ def _check_folder(out: Path) -> None:
         raise DatasetError(f"{out}: holds {names[0]!r} and is no dataset; give an empty or a new folder")
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Let one process at a time build here: the next one waits, and then finds a finished dataset."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{out}: another process is building here; waiting for it", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _finished(out: Path, settings: BuildSettings) -> BuildReport:
-    difference = manifest.read_settings(out).difference(settings)
+    there = manifest.read_settings(out)
+    difference = there.difference(settings)
+    if difference and dataclasses.replace(there, files=settings.files) == settings:
+        raise DatasetError(
+            f"{out}: holds a dataset of {settings.source} as it was before its files changed; give another folder, or "
+            "delete this one to build it anew"
+        )
     if difference:
         raise DatasetError(f"{out}: holds a dataset built with other settings ({difference}); give another folder")
     shutil.rmtree(out / _STAGING, ignore_errors=True)  # there if the build was killed right after its last word
@@ -153,7 +173,7 @@ def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder:
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
     )
-    bar = tqdm.tqdm(total=len(places), initial=len(places) - len(todo), desc="Staging", unit="place")
+    bar = progress.bar(len(places), initial=len(places) - len(todo), title="Staging", unit="place")
     with pool, bar:
         futures = [pool.submit(stage, place, settings, file) for place, file in todo]
         try:

@@ -80,10 +80,25 @@ def open_or_build(data: DataConfig) -> TileDataset:
     if manifest.is_complete(root):
         raise DatasetError(f"{root}: is a built dataset; set config.data.layout=prepared (it is {data.layout!r})")
     settings = BuildSettings.of(data)
-    out = Path(data.cache) / f"{data.layout}-{Path(settings.source).name}-{settings.fingerprint()}"
+    stem = f"{data.layout}-{Path(settings.source).name}-{settings.fingerprint()}"
+    out = Path(data.cache) / (f"{stem}-{settings.files}" if settings.files else stem)
+    if not settings.files and data.layout != "simulated":
+        out = _last_built(Path(data.cache), stem) or out
     if not manifest.is_complete(out):
-        from jaxcd.tiles.build import build  # loader processes import this file, and never build
+        from jaxcd.tiles.build import REPORT, build  # loader processes import this file, and never build
 
-        print(f"First use of {root}: building its tile dataset in {out}", flush=True)
-        build(data, out)
-    return TileDataset.open(out)
+        print(f"First use of {root} as it is now: building its tile dataset in {out}", flush=True)
+        print(build(data, out).describe(out / REPORT), flush=True)
+    dataset = TileDataset.open(out)
+    print(f"tiles: {out}, {len(dataset.samples)} places", flush=True)
+    return dataset
+
+
+def _last_built(cache: Path, stem: str) -> Path | None:
+    """Find the dataset that was built of a source which is no longer there."""
+    built = [folder for folder in cache.glob(f"{stem}-*") if manifest.is_complete(folder)]
+    if not built:
+        return None
+    last = max(built, key=lambda folder: (folder / manifest.MARKER).stat().st_mtime)
+    print(f"the source folder of {last} is gone; using what was built of it", flush=True)
+    return last

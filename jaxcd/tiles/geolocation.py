@@ -29,9 +29,11 @@ def bounds_of_raster(raster: Raster) -> Bounds | None:
         return None
     height, width = raster.valid.shape
     try:
-        return transform_bounds(raster.crs, CRS.from_epsg(4326), *array_bounds(height, width, raster.transform))
+        bounds = transform_bounds(raster.crs, CRS.from_epsg(4326), *array_bounds(height, width, raster.transform))
     except CRSError:
         return None
+    # Coordinates outside the reference system's area become infinite: the file's georeference is wrong.
+    return bounds if np.isfinite(bounds).all() else None
 
 
 def bounds_of_label(label: XbdLabel, *, height: int, width: int) -> Bounds | None:

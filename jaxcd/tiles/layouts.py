@@ -1,9 +1,11 @@
 """What lies in a source folder: places with their images and labels, for every layout on disk.
 
-Nothing is opened here, only names are read. A file without its counterpart is left out with a reason; a
-folder in which nothing is complete does not have the layout it was announced with.
+Nothing is opened here, only names are read. Files that belong to no place are listed with the reason; a folder in
+which nothing is complete does not have the layout it was announced with.
 """
 
+import contextlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxcd.errors import LayoutError
+from jaxcd.files import locked
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _XBD_NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
@@ -53,10 +56,17 @@ class SourcePlace:
 
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
-    """The places of a source by id, and the files that are part of none, each with the reason."""
+    """What lies in a source.
+
+    Attributes:
+        places: complete places, by id.
+        left_out: files that are part of no place and need not be, each with the reason.
+        incomplete: files whose counterpart is missing, each with what that is.
+    """
 
     places: tuple[SourcePlace, ...]
     left_out: tuple[tuple[str, str], ...]
+    incomplete: tuple[tuple[str, str], ...]
 
 
 def discover(layout: str, source: Path) -> Discovery:
@@ -74,7 +84,7 @@ def discover(layout: str, source: Path) -> Discovery:
     """
     if layout == "simulated":
         _simulate(source)
-        return _folders(source / "tiles")
+        return discover("folders", source / "tiles")
     finder = _FINDERS[layout]
     if not source.is_dir():
         raise LayoutError(f"{source}: no such folder, expected one in layout {layout}")
@@ -84,11 +94,28 @@ def discover(layout: str, source: Path) -> Discovery:
         raise LayoutError(f"{source}: layout {layout} wants {missing}; found {found}{_hint(layout, source)}")
     discovery = finder(source)
     if not discovery.places:
-        reasons = "; ".join(f"{file}: {reason}" for file, reason in discovery.left_out[:2]) or "the folders are empty"
+        alone = discovery.incomplete + discovery.left_out
+        reasons = "; ".join(f"{file}: {reason}" for file, reason in alone[:2]) or "the folders are empty"
         raise LayoutError(
             f"{source}: layout {layout}, but no place with {_COMPLETE[layout]} ({reasons}){_hint(layout, source)}"
         )
     return discovery
+
+
+def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
+    """List name, size and time of change of all files that a layout takes from a source.
+
+    Two equal listings are the same source; the list is empty where the folders are not there (or not made yet).
+    """
+    folders = [folder for names in _WANTED.get(layout, ()) if (folder := _folder(source, names)) is not None]
+    found = []
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file() and not entry.name.startswith("."):
+                    stat = entry.stat()
+                    found.append((f"{folder.name}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+    return sorted(found)
 
 
 def _simulate(source: Path) -> None:
@@ -97,9 +124,13 @@ def _simulate(source: Path) -> None:
         return
     from jaxcd.scenes import simulator  # brings scipy's filters along: only here
 
-    print(f"Simulating a scene of {_SIMULATION['size']} x {_SIMULATION['size']} pixels into {source}", flush=True)
-    scene = simulator.simulate(source / "scene", **_SIMULATION)
-    simulator.cut_tiles(scene, tiles, tile=_SIMULATED_TILE)
+    source.mkdir(parents=True, exist_ok=True)
+    with locked(source / ".lock", waiting=f"{source}: another process is simulating here; waiting for it"):
+        if tiles.is_dir():
+            return
+        print(f"Simulating a scene of {_SIMULATION['size']} x {_SIMULATION['size']} pixels into {source}", flush=True)
+        scene = simulator.simulate(source / "scene", **_SIMULATION)
+        simulator.cut_tiles(scene, tiles, tile=_SIMULATED_TILE)
 
 
 def _folder(source: Path, names: tuple[str, ...]) -> Path | None:
@@ -121,8 +152,9 @@ def _hint(layout: str, source: Path) -> str:
         return ". This is a dataset built by jaxcd.prepare: use layout prepared"
     for folder in (source, *sorted(entry for entry in source.iterdir() if entry.is_dir())):
         for other, finder in _FINDERS.items():
-            if (other, folder) != (layout, source) and not _missing(other, folder) and finder(folder).places:
-                return f". {folder} has layout {other}: use that"
+            with contextlib.suppress(OSError, LayoutError):  # not a folder to look into, so no hint
+                if (other, folder) != (layout, source) and not _missing(other, folder) and finder(folder).places:
+                    return f". {folder} has layout {other}: use that"
     return ""
 
 
@@ -172,20 +204,21 @@ def _paired(
 ) -> Discovery:
     """Make a place of every name that has all three files."""
     kinds = {"pre image": pre, "post image": post, "label": labels}
-    places = []
+    places, incomplete = [], []
     for name in sorted(set(pre) | set(post) | set(labels)):
         absent = [kind for kind, files in kinds.items() if name not in files]
         if absent:
             reason = f"no {' and no '.join(absent)} named {name!r}"
-            left_out += [(str(files[name]), reason) for files in kinds.values() if name in files]
+            incomplete += [(str(files[name]), reason) for files in kinds.values() if name in files]
         else:
             posts = (SourcePost(file=post[name], label=labels[name]),)
             places.append(SourcePlace(id=name, pre=(SourceImage(file=pre[name]),), post=posts))
-    return Discovery(places=tuple(places), left_out=tuple(left_out))
+    return Discovery(places=tuple(places), left_out=tuple(left_out), incomplete=tuple(incomplete))
 
 
 def _paper(source: Path) -> Discovery:
     left_out: list[tuple[str, str]] = []
+    incomplete: list[tuple[str, str]] = []
     groups: dict[str, dict[str, list[tuple[str, Path]]]] = {}
     for name in ("pre", "post", "masks"):
         groups[name] = defaultdict(list)
@@ -210,10 +243,11 @@ def _paper(source: Path) -> Discovery:
             quadkey = place.partition("_")[0]
             places.append(SourcePlace(id=place, pre=pre, post=tuple(post), block=quadkey))
         else:
-            lacks = "no pre image of this place" if post else "no labelled post image of this place"
-            left_out += [(str(image.file), lacks) for image in (*pre, *post)]
-    left_out += [(str(file), f"no post/{file.stem}") for file in masks.values()]
-    return Discovery(places=tuple(places), left_out=tuple(left_out))
+            # The raw tiles of an event are many, the labelled ones few: only a label must not be lost in silence.
+            left_out += [(str(image.file), "no labelled post image of this place") for image in pre]
+            incomplete += [(str(image.file), "no pre image of this place") for image in post]
+    incomplete += [(str(file), f"no post/{file.stem}") for file in masks.values()]
+    return Discovery(places=tuple(places), left_out=tuple(left_out), incomplete=tuple(incomplete))
 
 
 _FINDERS: dict[str, Callable[[Path], Discovery]] = {"xbd": _xbd, "paper": _paper, "folders": _folders}

@@ -7,6 +7,7 @@ saved to go on, whatever the number of workers, threads or processes.
 import collections
 import contextlib
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ def train_batches(
     rows: Sequence[int],
     config: Config,
     *,
+    stride: int,
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -43,6 +45,7 @@ def train_batches(
         dataset: the tiles.
         rows: places to train on.
         config: `seed`, `train.batch`, `data` (crops, workers) and `augment.flips` count.
+        stride: of the network, in pixels: whole tiles are padded to a multiple of it with `valid = 0`.
         start: batches to skip: batch `k` of a run is the first one with `start=k`.
         process_index: which process of a multi-process run this is.
         process_count: how many there are; each gives its own consecutive part of every global batch.
@@ -59,7 +62,7 @@ def train_batches(
         raise ConfigError(
             f"config.train.batch: expected a multiple of the {process_count} processes, got {config.train.batch}"
         )
-    size = config.data.crop or _common_size(dataset, rows)
+    size = config.data.crop or _common_size(dataset, rows, stride)
     crops = _Crops(
         dataset=dataset,
         size=size if isinstance(size, tuple) else (size, size),
@@ -83,8 +86,10 @@ def train_batches(
 
 
 def _start_worker(index: int, count: int) -> None:
-    # Grain's own workers outlive a killed trainer, and die of a Ctrl-C that the trainer survives to save its state.
+    # Grain's own workers outlive a killed trainer, and die of signals that the trainer survives to save its state:
+    # a terminal sends Ctrl-C, and a scheduler SIGTERM, to the whole group.
     start_worker()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _threads() -> int:
@@ -96,7 +101,7 @@ def _closing(reading: grain.IterDataset) -> Iterator[Batch]:
         yield from batches
 
 
-def _common_size(dataset: TileDataset, rows: Sequence[int]) -> tuple[int, int]:
+def _common_size(dataset: TileDataset, rows: Sequence[int], stride: int) -> tuple[int, int]:
     sizes = collections.Counter((dataset.samples[row].height, dataset.samples[row].width) for row in rows)
     if len(sizes) > 1:
         given = ", ".join(f"{height} x {width} ({count})" for (height, width), count in sizes.most_common(4))
@@ -104,7 +109,11 @@ def _common_size(dataset: TileDataset, rows: Sequence[int]) -> tuple[int, int]:
             f"{dataset.path}: tiles have {len(sizes)} sizes ({given}), and whole tiles must be of one for a batch; "
             "set config.data.crop"
         )
-    return next(iter(sizes))
+    return _rounded_up(*next(iter(sizes)), stride)
+
+
+def _rounded_up(height: int, width: int, stride: int) -> tuple[int, int]:
+    return -(-height // stride) * stride, -(-width // stride) * stride
 
 
 class _Draw(grain.transforms.RandomMap):
@@ -205,8 +214,7 @@ def evaluation_batches(
     groups: dict[tuple[int, int], list[tuple[int, int]]] = collections.defaultdict(list)
     for row in rows:
         sample = dataset.samples[row]
-        size = -(-sample.height // stride) * stride, -(-sample.width // stride) * stride
-        groups[size] += [(row, i) for i in range(len(sample.post))]
+        groups[_rounded_up(sample.height, sample.width, stride)] += [(row, i) for i in range(len(sample.post))]
     jobs = [
         (size, pairs[first : first + batch])
         for size, pairs in sorted(groups.items())

@@ -12,18 +12,30 @@ from typing import Any
 
 from jaxcd.config import DataConfig
 from jaxcd.errors import DatasetError
+from jaxcd.files import write_whole
+from jaxcd.tiles.layouts import listing
 
 MARKER = "dataset.json"
 _PLACES = "places.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """All that decides what a build of a source gives."""
+    """All that decides what a build of a source gives.
+
+    Attributes:
+        layout: of the source.
+        source: its folder.
+        files: digest of the names, sizes and times of its files; empty where there are none (or none yet).
+        damage_levels: xBD levels that count as damage.
+        scaling: of 16-bit and float images.
+        format: version of the dataset on disk.
+    """
 
     layout: str
     source: str
+    files: str
     damage_levels: tuple[str, ...]
     scaling: str
     format: int = _FORMAT
@@ -33,13 +45,19 @@ class BuildSettings:
         """Take from a configuration what a build depends on."""
         # Only xBD has levels: another layout's dataset must not be built anew for them.
         levels = tuple(sorted(data.damage_levels)) if data.layout == "xbd" else ()
+        source = Path(data.root).resolve()
+        found = listing(data.layout, source)
         return cls(
-            layout=data.layout, source=str(Path(data.root).resolve()), damage_levels=levels, scaling=data.scaling
+            layout=data.layout,
+            source=str(source),
+            files=_digest(found) if found else "",
+            damage_levels=levels,
+            scaling=data.scaling,
         )
 
     def fingerprint(self) -> str:
-        """Return eight hexadecimal digits that tell settings apart."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
+        """Return hexadecimal digits that tell settings apart, whatever the files are like."""
+        return _digest(dataclasses.asdict(self) | {"files": ""})
 
     def difference(self, other: "BuildSettings") -> str | None:
         """Name the first setting in which another differs, or None."""
@@ -106,11 +124,13 @@ class Sample:
         )
 
 
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
+
+
 def write_json(path: Path, content: object) -> None:
     """Write JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def write(folder: Path, settings: BuildSettings, samples: tuple[Sample, ...]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxcd.config import check_scaling
+from jaxcd.files import replacing
 from jaxcd.scenes.raster import Raster, read_rgb
 from jaxcd.tiles import geolocation
 from jaxcd.tiles.labels import check_size, rasterise_xbd, read_mask_codes, read_xbd
@@ -171,13 +172,7 @@ def _png(array: UInt8[np.ndarray, "h w *c"]) -> bytes:
 
 
 def _write(target: Path, sample: Sample, notes: Sequence[str], parts: dict[str, bytes]) -> None:
-    partial = target.with_suffix(".partial")
-    try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            archive.writestr(_HEADER, json.dumps({"sample": dataclasses.asdict(sample), "notes": notes}))
-            for name, content in parts.items():
-                archive.writestr(name, content)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    partial.replace(target)
+    with replacing(target) as partial, zipfile.ZipFile(partial, "w") as archive:
+        archive.writestr(_HEADER, json.dumps({"sample": dataclasses.asdict(sample), "notes": notes}))
+        for name, content in parts.items():
+            archive.writestr(name, content)

@@ -4,6 +4,7 @@ Each holds plain trees of arrays (parameters, statistics, optimiser) and a small
 loader's position, the validation scores and the threshold found there.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,19 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
-from jaxcd.errors import CheckpointError, RunError
+from jaxcd.errors import CheckpointError, DiskFullError, RunError
 from jaxcd.training.steps import TrainState
 
 FOLDER = "checkpoints"
+# Beside the arrays a checkpoint has metadata, and the file system its own: room asked for beyond their bytes.
+_SLACK = 1.1
+_METADATA = 256 * 1024
+
+
+def exist(run: Path) -> bool:
+    """Say whether a run folder holds a finished checkpoint."""
+    folder = run / FOLDER
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
 
 
 class Restored(NamedTuple):
@@ -80,8 +90,20 @@ class Checkpoints:
             state: the state after `state.step` steps.
             meta: JSON values kept with it.
             metrics: validation scores, `iou` among them; None between validations.
+
+        Raises:
+            DiskFullError: too little space left for it; what was saved before stays.
         """
         step = int(state.step)
+        self.wait()
+        # Orbax notices a full disk in the middle of many writes, and ends in pages of tracebacks.
+        needed = _SLACK * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _METADATA
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise DiskFullError(
+                f"the disk is full: the checkpoint of step {step} takes {needed / 2**20:.1f} MiB, {self.folder} has "
+                f"{free / 2**20:.1f} MiB left; free some space and run the same command again"
+            )
         items = {
             "params": ocp.args.StandardSave(state.params),
             "stats": ocp.args.StandardSave(state.stats),
@@ -89,6 +111,8 @@ class Checkpoints:
         }
         if jax.tree.leaves(state.opt_state):  # imported weights have none, and Orbax refuses an empty tree
             items["opt_state"] = ocp.args.StandardSave(state.opt_state)
+        if self.latest() == step:  # saved without scores when a signal cut its validation short
+            self._manager.delete(step)
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def wait(self) -> None:
@@ -106,7 +130,7 @@ class Checkpoints:
             The state and the JSON saved with it.
 
         Raises:
-            CheckpointError: it is of another network.
+            CheckpointError: it is of another network, or damaged.
         """
         step = self.latest()
         if step is None:
@@ -119,7 +143,7 @@ class Checkpoints:
         """Read the weights of the best checkpoint (or that of a step) in the form of `params` and `stats`.
 
         Raises:
-            CheckpointError: it is of another network.
+            CheckpointError: it is of another network, or damaged.
             RunError: there is none.
         """
         step = self.best() if step is None else step
@@ -132,7 +156,13 @@ class Checkpoints:
         for name, tree in wanted.items():
             self._check(step, name, tree)
         args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in wanted.items()}
-        items = self._manager.restore(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonRestore()))
+        try:
+            items = self._manager.restore(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonRestore()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{self.folder / str(step)}: damaged checkpoint ({' '.join(str(error).split())[:160]}); delete this "
+                "folder to use the one before it, if there is one"
+            ) from error
         return {name: items[name] for name in wanted}, dict(items["meta"])
 
     def _check(self, step: int, name: str, tree: Any) -> None:
@@ -141,7 +171,11 @@ class Checkpoints:
         try:
             saved = ocp.StandardCheckpointHandler().metadata(epath.Path(folder))
         except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{folder}: unreadable checkpoint ({type(error).__name__}: {error})") from error
+            reason = " ".join(str(error).split())[:160]
+            raise CheckpointError(
+                f"{folder}: damaged checkpoint ({reason}); delete {folder.parent} to use the one before, if there is "
+                "one"
+            ) from error
         there = _shapes(getattr(saved, "tree", saved))
         here = _shapes(tree)
         for path in sorted(set(there) | set(here)):

@@ -1,16 +1,15 @@
 """Evaluation of a network on whole tiles: counts over the split, counts by tile, pictures."""
 
 import collections
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
+from jaxcd import progress
 from jaxcd.training.metrics import Counts
 from jaxcd.training.panels import Keeper, Prediction
 from jaxcd.training.steps import Evaluated, EvaluationStep, shard_batch
@@ -51,9 +50,9 @@ def evaluate(
         step: of `jaxcd.training.steps.evaluation_step`.
         params: parameters.
         stats: BatchNorm statistics.
-        batches: batches with their tiles; pairs behind the last tile and padding below and to the right of
-            a tile have `valid` 0, and are not counted.
-        mesh: devices to spread the pairs over.
+        batches: batches with their tiles; pairs behind the last tile and padding below and to the right of a tile
+            have `valid` 0, and are not counted.
+        mesh: devices to spread the pairs over; a batch is of a multiple of its size.
         keepers: choose the tiles whose pixels are kept for pictures.
     """
     counts, baseline, tiles, losses = Counts.zero(), Counts.zero(), [], []
@@ -76,11 +75,9 @@ def evaluate(
 
 def with_bar(
     batches: Iterable[tuple[Batch, Sequence[Tile]]], total: int, title: str
-) -> Iterator[tuple[Batch, Sequence[Tile]]]:
+) -> Generator[tuple[Batch, Sequence[Tile]], None, None]:
     """Pass batches on, with a progress bar over their tiles that is gone at the end."""
-    # A log file gets a line now and then, not thousands.
-    pace = 0.5 if sys.stderr.isatty() else 20
-    with tqdm(total=total, desc=title, unit="tile", leave=False, dynamic_ncols=True, mininterval=pace) as bar:
+    with progress.bar(total, unit="tile", title=title, leave=False) as bar:
         for batch, tiles in batches:
             yield batch, tiles
             bar.update(len(tiles))

@@ -49,15 +49,27 @@ def load(config: Config, run: Path) -> Trained:
 
 
 def evaluate_trained(
-    config: Config, trained: Trained, batches: Iterable[tuple[Batch, Sequence[Tile]]], *, keepers: Sequence[Keeper]
+    config: Config,
+    trained: Trained,
+    batches: Iterable[tuple[Batch, Sequence[Tile]]],
+    *,
+    keepers: Sequence[Keeper],
+    advice: str,
 ) -> Evaluation:
     """Evaluate a run's network on whole tiles.
 
+    Args:
+        config: the run's.
+        trained: its network.
+        batches: of a multiple of `steps.evaluation_mesh(config).size` pairs.
+        keepers: choose the tiles whose pixels are kept for pictures.
+        advice: what a user can do where memory does not suffice.
+
     Raises:
-        DeviceMemoryError: the device is too small for `config.train.eval_batch` tiles.
+        DeviceMemoryError: the device is too small for a batch.
     """
     mesh = steps.evaluation_mesh(config)
-    with explained_memory(config):
+    with explained_memory(advice):
         return evaluate(
             steps.evaluation_step(trained.network, config),
             steps.replicate(trained.params, mesh),

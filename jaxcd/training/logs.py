@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from jaxcd.files import replacing, write_whole
 from jaxcd.training.metrics import Counts
 
 LOG = "log.jsonl"
@@ -19,9 +20,7 @@ class RunLog:
 
         self._path = run / LOG
         kept = [entry for entry in read_log(run) if entry["step"] <= step]
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        partial.replace(self._path)
+        write_whole(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._file = self._path.open("a")
         self._events = EventFileWriter(str(run / "tensorboard"))
         self._restart_events(step)
@@ -86,9 +85,8 @@ def plot_curves(run: Path) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    partial = run / "curves.partial.png"
-    figure.savefig(partial, dpi=110)
-    partial.replace(run / "curves.png")
+    with replacing(run / "curves.png") as partial:
+        figure.savefig(partial, dpi=110)
 
 
 def plot_precision_recall(counts: Counts, path: Path, *, threshold: float) -> None:
@@ -107,4 +105,5 @@ def plot_precision_recall(counts: Counts, path: Path, *, threshold: float) -> No
     axes.set_title(f"average precision {counts.average_precision():.3f}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110)

@@ -1,6 +1,7 @@
 """The training loop: steps, logs, validations, checkpoints, and an end at any moment that can be gone on from."""
 
 import collections
+import contextlib
 import math
 import signal
 import sys
@@ -12,10 +13,10 @@ from types import FrameType
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
+from jaxcd import progress
 from jaxcd.config import Config
-from jaxcd.errors import NonFiniteLossError
+from jaxcd.errors import DeviceMemoryError, NonFiniteLossError
 from jaxcd.training import steps
 from jaxcd.training.checkpoints import Checkpoints
 from jaxcd.training.evaluation import evaluate, with_bar
@@ -27,6 +28,7 @@ from jaxcd.types import Batch, Tile
 
 _IN_FLIGHT = 2  # steps handed to the device before the loss of the first one is fetched
 _PANELS = 4
+_Tiles = tuple[Batch, Sequence[Tile]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,11 @@ def train(config: Config, run: Path, source: Source) -> Outcome:
         DeviceMemoryError: the device is too small.
         CheckpointError: the folder's checkpoint is of another network.
     """
-    with explained_memory(config), _Signals() as signals, _Trainer(config, run, source, signals) as trainer:
+    with (
+        explained_memory(_training_advice(config)),
+        _Signals() as signals,
+        _Trainer(config, run, source, signals) as trainer,
+    ):
         return trainer.run_to_end()
 
 
@@ -104,6 +110,10 @@ class _Signals:
         print("\nsaving after this step; once more to stop at once", file=sys.stderr, flush=True)
 
 
+class _Stopped(Exception):
+    """A signal came while a validation went on."""
+
+
 class _Trainer:
     """One process's stretch of a run."""
 
@@ -118,23 +128,18 @@ class _Trainer:
         # rbg: threefry's dropout masks took a fifth of the small network's step on 2 CPU cores.
         self.key = steps.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)
         self.checkpoints = Checkpoints(run, create=True)
-        self.step, self.threshold = 0, None
+        self.step, self.threshold, self.validation_due = 0, None, False
         if self.checkpoints.latest() is not None:
             self.state, meta = self.checkpoints.restore(self.state)
             self.step, self.threshold = int(meta["batches"]), meta["threshold"]
+            self.validation_due = meta["validation_due"]
             print(f"going on from step {self.step} of {self.steps}")
         self.log = RunLog(run, step=self.step)
         self.saved = self.step
         self.pending: collections.deque[tuple[int, np.ndarray, steps.Progress]] = collections.deque()
         self.last = (float("nan"), float("nan"))
-        self.bar: tqdm = tqdm(
-            total=self.steps * config.train.batch,
-            initial=self.step * config.train.batch,
-            unit="pair",
-            dynamic_ncols=True,
-            smoothing=0.05,
-            mininterval=0.5 if sys.stderr.isatty() else 20,  # a log file gets a line now and then, not thousands
-        )
+        pairs = config.train.batch
+        self.bar = progress.bar(self.steps * pairs, initial=self.step * pairs, unit="pair")
 
     def __enter__(self) -> "_Trainer":
         return self
@@ -145,12 +150,14 @@ class _Trainer:
         self.checkpoints.close()
 
     def run_to_end(self) -> Outcome:
+        if self.validation_due:
+            self._validate()
         config, since, pairs = self.config.train, time.perf_counter(), 0
-        batches = self._on_device(self.source.batches(self.step)) if self.step < self.steps else iter(())
+        batches = self._on_device(self.source.batches(self.step)) if not self._ended() else iter(())
         for ids, batch in batches:
-            self.state, progress = self.train_step(self.state, batch, self.key)
+            self.state, told = self.train_step(self.state, batch, self.key)
             self.step += 1
-            self.pending.append((self.step, ids, progress))
+            self.pending.append((self.step, ids, told))
             self._settle(_IN_FLIGHT)
             pairs += config.batch
             self.bar.update(config.batch)
@@ -164,13 +171,17 @@ class _Trainer:
                 since, pairs = time.perf_counter(), 0
             elif config.checkpoint_every and self.step % config.checkpoint_every == 0:
                 self._save(None)
-            if self.signals.received or self.step == self.steps:
+            if self._ended():
                 break
         if self.step != self.saved:
             self._save(None)
         self.checkpoints.wait()
         plot_curves(self.run)
-        return Outcome(step=self.step, finished=self.step == self.steps, signal=self.signals.received)
+        finished = self.step == self.steps and not self.validation_due
+        return Outcome(step=self.step, finished=finished, signal=self.signals.received)
+
+    def _ended(self) -> bool:
+        return self.step == self.steps or self.signals.received != 0
 
     def _on_device(self, batches: Iterator[Batch]) -> Iterator[tuple[np.ndarray, Batch]]:
         """Keep a few batches on the device ahead of the step; the position counts those that are taken."""
@@ -184,16 +195,13 @@ class _Trainer:
     def _settle(self, left: int) -> None:
         """Wait for all but the last `left` steps and check that their numbers are numbers."""
         while len(self.pending) > left:
-            step, ids, progress = self.pending.popleft()
-            self.last = loss, norm = float(progress.loss), float(progress.gradient_norm)
-            if not (np.isfinite(loss) and np.isfinite(norm)):
+            step, ids, told = self.pending.popleft()
+            loss, gradient, state = (float(value) for value in told)
+            self.last = loss, gradient
+            if not np.isfinite((loss, gradient, state)).all():
                 places = ", ".join(sorted({self.source.name(int(i)) for i in ids}))
-                good = f"the checkpoint of step {self.saved} is kept" if self.saved else "no checkpoint was made yet"
-                raise NonFiniteLossError(
-                    f"step {step}: loss {loss}, gradient norm {norm}, on tiles {places}; {good}; "
-                    f"lower config.optim.learning_rate ({self.config.optim.learning_rate}) or set "
-                    "config.optim.clip_norm=1, in a new --workdir"
-                )
+                what = f"loss {loss}, gradient norm {gradient}, norm of the new parameters {state}"
+                raise self._diverged(step, f"{what}, on tiles {places}")
             self.bar.set_postfix_str(f"step {step}, loss {loss:.4f}", refresh=False)
 
     def _log_training(self, rate: float) -> None:
@@ -204,19 +212,33 @@ class _Trainer:
     def _validate(self) -> None:
         self._settle(0)
         keeper = Keeper(_PANELS, most_damaged)
-        result = evaluate(
-            self.evaluation_step,
-            self.state.params,
-            self.state.stats,
-            with_bar(self.source.validation(), self.source.validation_tiles, "validation"),
-            mesh=self.mesh,
-            keepers=(keeper,),
-        )
+        try:
+            with explained_memory(_validation_advice(self.config)):
+                result = evaluate(
+                    self.evaluation_step,
+                    self.state.params,
+                    self.state.stats,
+                    self._unless_stopped(self.source.validation()),
+                    mesh=self.mesh,
+                    keepers=(keeper,),
+                )
+        except (_Stopped, DeviceMemoryError) as ended:
+            # The steps up to here are not to be lost; whoever goes on begins with this validation.
+            self.validation_due = True
+            if self.step != self.saved:
+                self._save(None)
+            if isinstance(ended, DeviceMemoryError):
+                self.checkpoints.wait()
+                raise
+            return
+        if not math.isfinite(result.loss):
+            raise self._diverged(self.step, f"validation loss {result.loss}")
+        self.validation_due = False
         self.threshold = result.counts.best()
         scores, best = result.counts.at(0.5), result.counts.at(self.threshold)
         values = {"loss": result.loss, **scores._asdict(), "best_threshold": self.threshold, "best_iou": best.iou}
         self.log.write(self.step, "validation", values)
-        tqdm.write(
+        self.bar.write(
             f"step {self.step}: validation loss {result.loss:.4f}, IoU {scores.iou:.4f}, F1 {scores.f1:.4f} at 0.5; "
             f"F1 {best.f1:.4f} at {self.threshold:.3f}"
         )
@@ -226,11 +248,39 @@ class _Trainer:
         plot_curves(self.run)
         self._save(scores._asdict())
 
+    def _unless_stopped(self, batches: Iterator[_Tiles]) -> Iterator[_Tiles]:
+        with contextlib.closing(with_bar(batches, self.source.validation_tiles, "validation")) as shown:
+            for batch in shown:
+                if self.signals.received:
+                    raise _Stopped
+                yield batch
+
+    def _diverged(self, step: int, what: str) -> NonFiniteLossError:
+        good = f"the checkpoint of step {self.saved} is kept" if self.saved else "no checkpoint was made yet"
+        return NonFiniteLossError(
+            f"step {step}: {what}; {good}; lower config.optim.learning_rate ({self.config.optim.learning_rate}) or "
+            "set config.optim.clip_norm=1, in a new --workdir"
+        )
+
     def _save(self, scores: dict[str, float] | None) -> None:
         self._settle(0)
-        meta = {"batches": self.step, "threshold": self.threshold}
+        meta = {"batches": self.step, "threshold": self.threshold, "validation_due": self.validation_due}
         self.checkpoints.save(self.state, meta=meta, metrics=scores)
         self.saved = self.step
+
+
+def _training_advice(config: Config) -> str:
+    t, d, m = config.train, config.data, config.model
+    return (
+        f"lower config.train.batch ({t.batch}) or config.data.crop ({d.crop}), raise config.train.accumulation "
+        f"({t.accumulation}), or set config.model.dtype=bfloat16 (now {m.dtype})"
+    )
+
+
+def _validation_advice(config: Config) -> str:
+    if config.train.eval_batch > 1:
+        return f"lower config.train.eval_batch ({config.train.eval_batch}) and run the same command again"
+    return "a whole tile is too large for this device in validation; build the dataset of smaller tiles"
 
 
 def most_damaged(counts: Counts) -> float | None:

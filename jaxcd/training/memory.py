@@ -1,29 +1,28 @@
-"""What to lower when the device's memory does not suffice."""
+"""What to lower when memory does not suffice."""
 
 import contextlib
 from collections.abc import Iterator
 
 import jax
 
-from jaxcd.config import Config
 from jaxcd.errors import DeviceMemoryError
 
 
 @contextlib.contextmanager
-def explained_memory(config: Config) -> Iterator[None]:
-    """Turn XLA's page on exhausted memory into one line with the settings that decide it.
+def explained_memory(advice: str) -> Iterator[None]:
+    """Turn XLA's page on exhausted memory, or the host's own, into one line.
+
+    Args:
+        advice: what to lower, and its value now.
 
     Raises:
-        DeviceMemoryError: in place of XLA's RESOURCE_EXHAUSTED.
+        DeviceMemoryError: in place of XLA's RESOURCE_EXHAUSTED and of MemoryError.
     """
     try:
         yield
+    except MemoryError as error:
+        raise DeviceMemoryError(f"out of memory on the host: {advice}") from error
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        t, d, m = config.train, config.data, config.model
-        raise DeviceMemoryError(
-            f"out of memory on {jax.devices()[0].device_kind}: lower config.train.batch ({t.batch}) or "
-            f"config.data.crop ({d.crop}), raise config.train.accumulation ({t.accumulation}), lower "
-            f"config.train.eval_batch ({t.eval_batch}), or set config.model.dtype=bfloat16 (now {m.dtype})"
-        ) from error
+        raise DeviceMemoryError(f"out of memory on {jax.devices()[0].device_kind}: {advice}") from error

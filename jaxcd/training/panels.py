@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from jaxcd.files import replacing
 from jaxcd.training.metrics import Counts
 from jaxcd.types import Tile
 
@@ -87,9 +88,8 @@ def save_panels(predictions: list[Prediction], path: Path, *, threshold: float) 
             draw.text((left + 2, top + _CAPTION + 2), caption, fill="dimgray")
             canvas.paste(Image.fromarray(image), (left, top + 2 * _CAPTION))
         top += height
-    partial = path.with_suffix(".partial.png")
-    canvas.save(partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        canvas.save(partial)
 
 
 def _columns(prediction: Prediction, threshold: float) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:

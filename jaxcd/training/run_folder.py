@@ -1,18 +1,21 @@
 """The folder of a run: its configuration, and a lock so that two processes never write to one."""
 
 import contextlib
-import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from jaxcd import config as configuration
 from jaxcd.config import Config
 from jaxcd.errors import ConfigError, RunError
+from jaxcd.files import locked, write_whole
+from jaxcd.training import checkpoints
 
 CONFIG = "config.json"
 _LOCK = ".lock"
 _SPLITS = "splits.json"
+_TRACES = ("panels", "tensorboard")
 
 
 def read_config(run: Path) -> Config:
@@ -33,16 +36,18 @@ def read_config(run: Path) -> Config:
 def check(run: Path, config: Config) -> None:
     """See that the folder is free for this configuration's run, or holds it already; writes nothing.
 
+    A run that ended before its first checkpoint (too little memory, a mistyped field) makes room for another one.
+
     Raises:
         RunError: the folder holds another configuration or other files.
     """
     if run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; give a folder with --workdir")
-    if (run / CONFIG).exists():
+    if checkpoints.exist(run):
         told = configuration.difference(read_config(run), config)
         if told:
             raise RunError(f"{run}: holds a run of another configuration: {told}; give a new folder with --workdir")
-    elif run.is_dir() and any(path.name != _LOCK for path in run.iterdir()):
+    elif run.is_dir() and not (run / CONFIG).exists() and any(path.name[0] != "." for path in run.iterdir()):
         raise RunError(f"{run}: holds files but no run; give a new folder with --workdir")
 
 
@@ -53,11 +58,9 @@ def record_splits(run: Path, places: dict[str, list[str]]) -> None:
         RunError: the run was begun with other places.
     """
     path = run / _SPLITS
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(places, indent=1) + "\n")
-        partial.replace(path)
-    elif json.loads(path.read_text()) != places:
+    if not path.exists() or not checkpoints.exist(run):
+        write_whole(path, json.dumps(places, indent=1) + "\n")
+    elif read_splits(run) != places:
         raise RunError(
             f"{run}: the dataset has other places than when this run began; give a new folder with --workdir"
         )
@@ -67,12 +70,18 @@ def read_splits(run: Path) -> dict[str, list[str]]:
     """Read the places of a run's splits, by their ids.
 
     Raises:
-        RunError: the run has none (its weights were imported).
+        RunError: the run has none (its weights were imported), or the file is damaged.
     """
     path = run / _SPLITS
     if not path.is_file():
         raise RunError(f"{run}: has no data of its own (imported weights); give --data and --layout")
-    return json.loads(path.read_text())
+    try:
+        places = json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(f"{path}: damaged ({error}); restore it from a copy, or train anew") from error
+    if not isinstance(places, dict) or not all(isinstance(ids, list) for ids in places.values()):
+        raise RunError(f"{path}: damaged (expected lists of places); restore it from a copy, or train anew")
+    return places
 
 
 @contextlib.contextmanager
@@ -84,11 +93,14 @@ def claim(run: Path, config: Config) -> Iterator[None]:
     """
     check(run, config)
     run.mkdir(parents=True, exist_ok=True)
-    with (run / _LOCK).open("w") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(run / _LOCK))
         except BlockingIOError as error:
             raise RunError(f"{run}: another process is training in it") from error
-        if not (run / CONFIG).exists():
+        if not checkpoints.exist(run):
+            # What a run that never came to a checkpoint left would be taken for this one's.
+            for name in _TRACES:
+                shutil.rmtree(run / name, ignore_errors=True)
             configuration.write(config, run / CONFIG)
         yield

@@ -25,6 +25,21 @@ def stride(config: ModelConfig) -> int:
     return 2 ** len(models.ENCODER_BLOCKS[config.size])
 
 
+def check_crop(config: Config) -> None:
+    """See that the network can take the training crops.
+
+    Raises:
+        ConfigError: the crop is no multiple of the network's stride.
+    """
+    crop, multiple = config.data.crop, stride(config.model)
+    if crop % multiple:
+        below, above = crop // multiple * multiple, -(-crop // multiple) * multiple
+        raise ConfigError(
+            f"config.data.crop: the {config.model.size} network takes multiples of {multiple} pixels, got {crop}; "
+            f"set {f'{below} or ' if below >= 32 else ''}{above}, or 0 for whole tiles"
+        )
+
+
 class TrainState(NamedTuple):
     """What a training step turns over; donated to it.
 
@@ -59,10 +74,17 @@ class Evaluated(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a training step tells: the loss before its update, and the norm of its (unclipped) gradient."""
+    """What a training step tells.
+
+    Attributes:
+        loss: before the update.
+        gradient_norm: of the gradient before clipping.
+        state_norm: of parameters and statistics after the update; not finite where they are not to be saved.
+    """
 
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
+    state_norm: Float[Array, ""]
 
 
 TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Progress]]
@@ -125,7 +147,8 @@ def train_step(network: models.Network, tx: optax.GradientTransformation, config
             loss, grads = jnp.mean(per_part), jax.tree.map(lambda g: g / parts, total)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, stats, opt_state), Progress(loss, optax.tree.norm(grads))
+        told = Progress(loss, optax.tree.norm(grads), optax.tree.norm((params, stats)))
+        return TrainState(state.step + 1, params, stats, opt_state), told
 
     return jax.jit(step, donate_argnums=0)
 
@@ -152,36 +175,27 @@ def training_mesh(config: Config) -> Mesh:
     Raises:
         ConfigError: more devices asked for than there are, or a batch that they can't share evenly.
     """
-    mesh = evaluation_mesh(config)
-    n, micro = mesh.size, config.train.batch // config.train.accumulation
+    there = jax.devices()
+    n, micro = config.train.devices or len(there), config.train.batch // config.train.accumulation
+    if n > len(there):
+        raise ConfigError(f"config.train.devices: {n} asked for, this machine has {len(there)}")
     if micro % n:
         raise ConfigError(
             f"config.train.batch: {n} devices can't share micro-batches of {micro} pairs evenly; set a multiple of "
             f"{n * config.train.accumulation}, or --config.train.devices=1"
         )
-    return mesh
-
-
-def evaluation_mesh(config: Config) -> Mesh:
-    """Return the mesh of `config.train.devices` devices (0: all there are).
-
-    Raises:
-        ConfigError: more devices asked for than there are.
-    """
-    there = jax.devices()
-    n = config.train.devices or len(there)
-    if n > len(there):
-        raise ConfigError(f"config.train.devices: {n} asked for, this machine has {len(there)}")
     return Mesh(there[:n], ("data",))
 
 
-def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Move a host batch (this process's share) to the devices.
+def evaluation_mesh(config: Config) -> Mesh:
+    """Return the mesh of `config.train.devices` devices (0: all), or of those there are on a smaller machine."""
+    there = jax.devices()
+    return Mesh(there[: config.train.devices or None], ("data",))
 
-    The pairs are spread over the mesh; a batch that doesn't divide evenly (evaluation's) goes to every device.
-    """
-    even = batch.pre.shape[0] * jax.process_count() % mesh.size == 0
-    sharding = NamedSharding(mesh, PartitionSpec("data") if even else PartitionSpec())
+
+def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Spread the pairs of a host batch (this process's share), a multiple of the mesh's size, over the devices."""
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 

@@ -1,7 +1,9 @@
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from rasterio.crs import CRS
 from tile_sources import picture, write_folders, write_paper, write_rgb, write_xbd, xbd_label
 
 from jaxcd.config import DataConfig
-from jaxcd.errors import DatasetError
+from jaxcd.errors import DatasetError, LayoutError
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.tiles.build import build
 from jaxcd.tiles.dataset import TileDataset, open_or_build
@@ -142,15 +144,38 @@ def test_training_builds_on_first_use_and_opens_afterwards(tmp_path, capsys):
     data = DataConfig(root=str(write_folders(tmp_path / "source", 3)), layout="folders", cache=str(tmp_path / "cache"))
     first = open_or_build(data)
     assert first.path.parent == tmp_path / "cache" and first.path.name.startswith("folders-source-")
-    assert f"building its tile dataset in {first.path}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"building its tile dataset in {first.path}" in said
+    assert "damaged share" in said and "0 files left out" in said
     # What has nothing to do with the build has nothing to do with the folder.
     assert open_or_build(dataclasses.replace(data, split="block", crop=64)) == first
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"tiles: {first.path}, 3 places\n"
     other = open_or_build(dataclasses.replace(data, scaling="range:0,9"))
     assert other.path != first.path
     assert open_or_build(DataConfig(root=str(first.path), layout="prepared")).samples == first.samples
     with pytest.raises(DatasetError, match=r"is a built dataset; set config.data.layout=prepared"):
         open_or_build(dataclasses.replace(data, root=str(first.path)))
+
+
+def test_a_changed_source_is_built_anew_and_a_vanished_one_is_used_as_it_was(tmp_path, capsys):
+    source = write_folders(tmp_path / "source", 3)
+    data = DataConfig(root=str(source), layout="folders", cache=str(tmp_path / "cache"))
+    before = open_or_build(data)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:32] = 255
+    write_rgb(source / "label" / "p001.png", mask)
+    after = open_or_build(data)
+    assert [sample.damaged for sample in before.samples] == [8, 16, 24]
+    assert [sample.damaged for sample in after.samples] == [8, 32 * 64, 24]
+    with pytest.raises(DatasetError, match=r"as it was before its files changed"):
+        build(data, before.path)
+    os.utime(after.path / "dataset.json", (time.time() + 9, time.time() + 9))
+    source.rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert open_or_build(data) == after
+    assert f"the source folder of {after.path} is gone" in capsys.readouterr().out
+    with pytest.raises(LayoutError, match="no such folder"):
+        open_or_build(dataclasses.replace(data, scaling="range:0,9"))
 
 
 def test_a_simulated_scene_is_made_on_first_use(tmp_path):
@@ -202,7 +227,7 @@ if __name__ == "__main__":
     from jaxcd.tiles.loader import train_batches
     data = DataConfig(root="source", layout="folders", crop=32)
     build(data, Path("out"))
-    next(train_batches(TileDataset.open(Path("out")), (0, 1), Config(data=data, train=TrainConfig(steps=1))))
+    next(train_batches(TileDataset.open(Path("out")), (0, 1), Config(data=data, train=TrainConfig(steps=1)), stride=8))
     assert "tensorflow_datasets" in sys.modules and "tensorflow" not in sys.modules
 """
     (tmp_path / "script.py").write_text(script)

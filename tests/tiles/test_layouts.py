@@ -26,9 +26,9 @@ def test_xbd_pairs_by_name_and_reports_what_is_alone(tmp_path):
     assert names(found.places[0].pre) == ["quake_0_pre_disaster.jpg"]
     assert names(found.places[0].post) == ["quake_0_post_disaster.jpg"]
     assert found.places[0].post[0].label == source / "labels" / "quake_0_post_disaster.json"
-    reasons = {file.rpartition("/")[2]: reason for file, reason in found.left_out}
-    assert reasons.keys() == {"quake_2_pre_disaster.png", "quake_3.png", "notes.txt"}
-    assert reasons["quake_2_pre_disaster.png"] == "no post image and no label named 'quake_2'"
+    assert {file.rpartition("/")[2] for file, _ in found.left_out} == {"quake_3.png", "notes.txt"}
+    ((file, reason),) = found.incomplete
+    assert file.endswith("quake_2_pre_disaster.png") and reason == "no post image and no label named 'quake_2'"
 
 
 def test_paper_groups_dates_of_a_place_and_drops_unlabelled_posts(tmp_path):
@@ -50,9 +50,14 @@ def test_paper_reports_a_place_that_lacks_a_side_and_a_mask_without_image(tmp_pa
     write_rgb(tmp_path / "masks" / "33_2023-02-07_AC-visual_1.png", np.zeros((8, 8), np.uint8))
     found = discover("paper", tmp_path)
     assert [place.id for place in found.places] == ["03_7"]
-    reasons = {file.rpartition("/")[2]: reason for file, reason in found.left_out}
+    reasons = {file.rpartition("/")[2]: reason for file, reason in found.incomplete}
     assert reasons["12_2023-02-07_AC-visual_0.png"] == "no pre image of this place"
     assert reasons["33_2023-02-07_AC-visual_1.png"] == "no post/33_2023-02-07_AC-visual_1"
+    # Raw images without a label are no loss.
+    write_rgb(tmp_path / "pre" / "32_2022-05-01_AB-visual_3.png", picture(0))
+    found = discover("paper", tmp_path)
+    assert [reason for file, reason in found.left_out if "32_" in file] == ["no labelled post image of this place"]
+    assert len(found.incomplete) == 2
 
 
 @pytest.mark.parametrize("folders", [("A", "B", "label"), ("pre", "post", "masks"), ("A", "post", "mask")])
@@ -74,7 +79,8 @@ def test_folders_names_what_a_place_lacks(tmp_path):
     (tmp_path / "label" / "p002.png").unlink()
     found = discover("folders", tmp_path)
     assert [place.id for place in found.places] == ["p000"]
-    assert found.left_out == (
+    assert found.left_out == ()
+    assert found.incomplete == (
         (str(tmp_path / "A" / "p001.png"), "no post image named 'p001'"),
         (str(tmp_path / "label" / "p001.png"), "no post image named 'p001'"),
         (str(tmp_path / "A" / "p002.png"), "no label named 'p002'"),

@@ -25,7 +25,7 @@ ALL = tuple(range(12))
 
 
 def first(dataset, rows, config, count, **where) -> list[Batch]:
-    batches = train_batches(dataset, rows, config, **where)
+    batches = train_batches(dataset, rows, config, stride=8, **where)
     taken = list(islice(batches, count))
     batches.close()
     return taken
@@ -106,7 +106,7 @@ def test_processes_share_the_global_batch_in_order(folders_dataset, config):
     for batch, left, right in zip(whole, *shares, strict=True):
         assert_same(batch, Batch(*(np.concatenate(pair) for pair in zip(left, right, strict=True))))
     with pytest.raises(ConfigError, match="multiple of the 3 processes, got 4"):
-        train_batches(folders_dataset, ALL, config, process_count=3)
+        train_batches(folders_dataset, ALL, config, stride=8, process_count=3)
 
 
 def test_rows_not_asked_for_are_never_read(folders_dataset, config):
@@ -197,6 +197,14 @@ def test_whole_tiles_of_one_size_are_taken_as_they_are(tmp_path):
         assert any(np.array_equal(image, side) for side in (tile, tile[::-1], tile[:, ::-1], tile[::-1, ::-1]))
 
 
+def test_whole_tiles_are_padded_to_the_stride(tmp_path):
+    source = write_folders(tmp_path / "source", 2, size=61)
+    config = Config(data=DataConfig(root="unused", crop=0), train=TrainConfig(batch=4, steps=1))
+    (batch,) = first(built(source, "folders"), (0, 1), config, 1)
+    assert batch.pre.shape == (4, 64, 64, 3)
+    assert batch.valid[:, :61, :61].all() and batch.valid.sum() == 4 * 61 * 61
+
+
 def test_whole_tiles_of_several_sizes_are_refused(tmp_path):
     source = write_folders(tmp_path / "source", 2)
     for folder in ("A", "B"):
@@ -204,7 +212,7 @@ def test_whole_tiles_of_several_sizes_are_refused(tmp_path):
     write_rgb(source / "label" / "p001.png", np.zeros((48, 64), np.uint8))
     config = Config(data=DataConfig(root="unused", crop=0), train=TrainConfig(batch=2, steps=1))
     with pytest.raises(DatasetError, match=r"2 sizes \(64 x 64 \(1\), 48 x 64 \(1\)\).*set config.data.crop"):
-        train_batches(built(source, "folders"), (0, 1), config)
+        train_batches(built(source, "folders"), (0, 1), config, stride=8)
 
 
 def test_training_draws_every_pre_and_every_labelled_post_of_a_place(tmp_path):
@@ -274,7 +282,7 @@ def main() -> int:
     from jaxcd.tiles.loader import train_batches
     data = DataConfig(root="unused", crop=32, workers=1)
     config = Config(seed=3, data=data, train=TrainConfig(batch=4, steps=10))
-    batches = train_batches(TileDataset.open(Path(sys.argv[1])), range(12), config)
+    batches = train_batches(TileDataset.open(Path(sys.argv[1])), range(12), config, stride=8)
     digest = hashlib.sha256()
     for batch in islice(batches, 3):
         for leaf in batch:
@@ -303,11 +311,12 @@ def test_workers_start_from_a_plain_script_and_from_a_module(folders_dataset, co
 
 
 ENDLESS = SCRIPT.replace("islice(batches, 3):", "batches:\n        print('batch', flush=True)").replace(
-    "def main() -> int:", "def main() -> int:\n    signal.signal(signal.SIGINT, lambda *_: None)"
+    "def main() -> int:",
+    "def main() -> int:\n    for number in (2, 15):\n        signal.signal(number, lambda *_: None)",
 )
 
 
-def test_workers_survive_ctrl_c_and_end_with_a_killed_trainer(folders_dataset, tmp_path):
+def test_workers_survive_what_a_group_is_sent_and_end_with_a_killed_trainer(folders_dataset, tmp_path):
     (tmp_path / "entry.py").write_text("import signal\n" + ENDLESS)
     command = [sys.executable, "entry.py", str(folders_dataset.path)]
     trainer = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -317,9 +326,11 @@ def test_workers_survive_ctrl_c_and_end_with_a_killed_trainer(folders_dataset, t
     try:
         assert trainer.stdout.readline() == "batch\n"
         workers = children(trainer.pid)
-        os.killpg(trainer.pid, signal.SIGINT)  # what a terminal sends: to the trainer and its workers
-        for _ in range(50):
-            assert trainer.stdout.readline() == "batch\n"
+        # What a terminal and a scheduler send goes to the trainer and its workers.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.killpg(trainer.pid, number)
+            for _ in range(50):
+                assert trainer.stdout.readline() == "batch\n"
         assert set(workers) <= set(children(trainer.pid)) and len(workers) >= 1
     finally:
         watchdog.cancel()

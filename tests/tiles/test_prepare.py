@@ -30,7 +30,7 @@ def command(source: Path, out: Path, *more: str, layout: str = "folders") -> lis
 def test_the_report_tells_counts_balance_and_splits(tmp_path, capsys):
     source = write_folders(tmp_path / "source", 20)
     (source / "B" / "p003.png").unlink()
-    assert main(command(source, tmp_path / "out")) == 0
+    assert main(command(source, tmp_path / "out", "--incomplete", "leave_out")) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"{tmp_path / 'out'}: built places 19 places with damage 19 pre images 19" in said
     assert "invalid share 0.000%" in said and "2 files left out:" in said
@@ -46,7 +46,11 @@ def test_of_many_files_left_out_twenty_are_shown(tmp_path, capsys):
     source = write_folders(tmp_path / "source", 4)
     for i in range(30):
         write_rgb(source / "A" / f"alone{i:02}.png", picture(i))
-    assert main(command(source, tmp_path / "out")) == 0
+    assert main(command(source, tmp_path / "out")) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: {source}/A/alone00.png: no post image and no label named 'alone00' (and 29 more")
+    assert not (tmp_path / "out").exists()
+    assert main([*command(source, tmp_path / "out"), "--incomplete", "leave_out"]) == 0
     said = capsys.readouterr().out
     assert said.count("alone") == 40 and "and 10 more, all in" in said  # each line names the file twice
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())["left_out"]) == 30
@@ -84,7 +88,7 @@ def test_a_bad_file_ends_the_build_with_its_name(tmp_path, capfd, case):
     (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert str(path) in error and told in error
     assert not (tmp_path / "out" / "dataset.json").exists() and not (tmp_path / "out" / "records").exists()
-    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert not list((tmp_path / "out").rglob(".partial-*"))
     with pytest.raises(DatasetError, match="the build was not finished"):
         TileDataset.open(tmp_path / "out")
 
@@ -192,9 +196,9 @@ def test_a_full_disk_is_one_line_and_no_dataset(tmp_path, room, stage):
     script = f"mount -t tmpfs -o size={room} none {tmp_path}/disk && {prepare}; echo code $?; find {tmp_path}/disk"
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "no space left on the disk; free some and run the same again" in error
+    assert "the disk is full: could not write" in error and "free some space and run the same command again" in error
     assert "code 2" in done.stdout and "Traceback" not in done.stderr
-    assert "dataset.json" not in done.stdout and ".partial" not in done.stdout and "records" not in done.stdout
+    assert "dataset.json" not in done.stdout and ".partial-" not in done.stdout and "records" not in done.stdout
     assert (done.stdout.count(".zip") == 60) == (stage == "packing")
 
 

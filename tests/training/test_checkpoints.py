@@ -19,7 +19,9 @@ def _state(step, **model):
 
 def _save(checkpoints, step, iou):
     metrics = None if iou is None else {"iou": iou}
-    checkpoints.save(_state(step), meta={"batches": step, "threshold": step / 100}, metrics=metrics)
+    checkpoints.save(
+        _state(step), meta={"batches": step, "threshold": step / 100, "validation_due": False}, metrics=metrics
+    )
 
 
 def _steps(run):
@@ -57,6 +59,29 @@ def test_another_network_is_refused_by_name(tmp_path):
         checkpoints.restore_weights(other.params, other.stats)
     with pytest.raises(CheckpointError, match="another network"):
         checkpoints.restore(other)
+    checkpoints.close()
+
+
+def test_a_checkpoint_saved_without_scores_gets_them(tmp_path):
+    checkpoints = Checkpoints(tmp_path, create=True)
+    _save(checkpoints, 1, 0.3)
+    _save(checkpoints, 2, None)
+    _save(checkpoints, 2, 0.4)
+    checkpoints.wait()
+    assert (checkpoints.best(), checkpoints.latest(), _steps(tmp_path)) == (2, 2, [2])
+    checkpoints.close()
+
+
+def test_damaged_arrays_are_named(tmp_path):
+    checkpoints = Checkpoints(tmp_path, create=True)
+    _save(checkpoints, 1, None)
+    checkpoints.close()
+    for file in (tmp_path / "checkpoints" / "1" / "params").rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(file.read_bytes()[:7])
+    checkpoints = Checkpoints(tmp_path, create=True)
+    with pytest.raises(CheckpointError, match=r"checkpoints/1\S*: damaged checkpoint .*; delete "):
+        checkpoints.restore(_state(0))
     checkpoints.close()
 
 

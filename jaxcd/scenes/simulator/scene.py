@@ -19,7 +19,8 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 
 from jaxcd.errors import DatasetError
-from jaxcd.scenes.raster import read_mask, read_rgb, write_geotiff, write_whole
+from jaxcd.files import write_whole
+from jaxcd.scenes.raster import read_mask, read_rgb, write_geotiff
 from jaxcd.scenes.simulator.ground import grow_texture
 from jaxcd.scenes.simulator.look import summer, winter
 from jaxcd.scenes.simulator.render import MARGIN, render

@@ -1,0 +1,76 @@
+"""Files that appear whole or not at all, and folders that one process at a time works in."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jaxcd.errors import DiskFullError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a disk (or a user's share of it) without room."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a hidden name beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Args:
+        path: the file; the hidden name has the same suffix, by which some writers choose the format.
+
+    Raises:
+        DiskFullError: no space left; nothing is left behind.
+    """
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise DiskFullError(
+                f"the disk is full: could not write {path}; free some space and run the same command again"
+            ) from error
+        raise
+
+
+def write_whole(path: Path, content: bytes | memoryview | str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        DiskFullError: no space left; nothing is left behind.
+    """
+    with replacing(path) as partial:
+        if isinstance(content, str):
+            partial.write_text(content)
+        else:
+            partial.write_bytes(content)
+
+
+@contextmanager
+def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
+    """Hold a lock file while the context lasts; the lock ends with the process, however that ends.
+
+    Args:
+        path: the lock file; made where missing.
+        waiting: said before waiting for another process to let go.
+
+    Raises:
+        BlockingIOError: another process holds it, and `waiting` is None.
+    """
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise
+            print(waiting, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+            # A network disk without locks: better to work unguarded than not at all.
+            print(f"{path}: {os.strerror(error.errno).lower()}; see that no other process works there", flush=True)
+        yield

@@ -1,0 +1,28 @@
+"""Progress bars: one look, and one pace, on a terminal and in a log file."""
+
+import sys
+from typing import Any
+
+
+def bar(total: int, *, unit: str, initial: int = 0, title: str | None = None, leave: bool = True) -> Any:
+    """Make a tqdm bar with rate and time left, on stderr.
+
+    Args:
+        total: units of the whole work.
+        unit: what is counted.
+        initial: units done before.
+        title: words before the bar.
+        leave: whether the finished bar stays on the screen.
+    """
+    from tqdm import tqdm  # here: machines that only run steps on arrays need not have it
+
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit=unit,
+        desc=title,
+        leave=leave,
+        dynamic_ncols=True,
+        smoothing=0.05,
+        mininterval=0.5 if sys.stderr.isatty() else 20,  # a log file gets a line now and then, not thousands
+    )
