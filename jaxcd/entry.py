@@ -115,9 +115,9 @@ def announce_device() -> None:
 
     try:
         devices = jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # jax 0.10 asserts where the plugin is not installed
         wanted = os.environ.get("JAX_PLATFORMS", "")
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200] or "no such backend"
         raise DeviceError(
             f"JAX_PLATFORMS={wanted}: JAX cannot use it here ({reason}); unset it, or install JAX for that device "
             "(pip install 'jaxcd[cuda13]')"

@@ -22,6 +22,14 @@ def test_errors_of_users_end_in_one_line_and_code_2(capsys):
     wrapped = ValueError(f'page one\nwriting "/d/f" failed: {os.strerror(errno.ENOSPC)} [x]\npage three')
     assert raises(wrapped)() == 2
     assert "the disk is full: could not write /d/f; free some space" in capsys.readouterr().err
+    for number, told in (
+        (errno.EACCES, "permission denied; check who"),
+        (errno.EROFS, "read-only file system; name a"),
+    ):
+        assert raises(OSError(number, os.strerror(number), "runs/x"))() == 2
+        assert capsys.readouterr().err.startswith(f"error: runs/x: {told}")
+    with pytest.raises(OSError):  # no file is named: not a user's to put right
+        raises(OSError(errno.EBADF, os.strerror(errno.EBADF)))()
     assert raises(KeyboardInterrupt())() == 130
     with pytest.raises(ZeroDivisionError):
         raises(ZeroDivisionError())()

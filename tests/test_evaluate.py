@@ -85,6 +85,53 @@ def test_other_tiles_of_any_size_without_counting_their_padding(trained, tmp_pat
     assert sum(pixels.values()) == 512 * 512
 
 
+def test_several_tiles_at_a_time_count_the_same_and_stale_pictures_go(trained, tmp_path, capsys):
+    run_folder, out = str(trained / "run"), tmp_path / "out"
+    for folder, more in ((tmp_path / "one", []), (out, ["--batch", "3"])):
+        folder.mkdir()
+        (folder / "best.png").write_text("of yesterday")
+        assert evaluate.main(["--run", run_folder, "--split", "all", "--out", str(folder), *more]) == 0
+        assert sorted(p.name for p in folder.iterdir()) == sorted(evaluate._OUTPUTS)
+    assert "written: " in capsys.readouterr().out
+    tiles = [_rows(folder / "tiles.csv", csv.DictReader) for folder in (tmp_path / "one", out)]
+    assert tiles[0] == tiles[1] and len(tiles[0]) == 16
+    assert json.loads((out / "metrics.json").read_text()) == json.loads((tmp_path / "one/metrics.json").read_text())
+    intact = tmp_path / "intact"
+    shutil.copytree(trained / "tiles", intact)
+    for label in (intact / "label").iterdir():
+        label.unlink()
+        Image.fromarray(np.zeros((128, 128), np.uint8)).save(label.with_suffix(".png"))
+    data = ["--data", str(intact), "--layout", "folders"]
+    assert evaluate.main(["--run", run_folder, *data, "--out", str(out)]) == 0
+    assert not (out / "best.png").exists() and (out / "worst.png").exists()
+    assert "no damaged pixel here" in capsys.readouterr().out
+
+
+def test_too_large_a_batch_is_told_with_what_to_lower(trained, tmp_path, capsys):
+    error = _error(capsys, "--run", trained / "run", "--batch", 10**7, "--out", tmp_path / "out")
+    assert error.startswith("error: out of memory on ") and error.endswith("lower --batch (10000000)")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--layout", "xbd"], "--layout: goes with --data"),
+        (["--scaling", "range:0,9"], "--scaling: goes with --data"),
+        (["--batch", "0"], "--batch: expected at least 1, got 0"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(trained, tmp_path, capsys, arguments, told):
+    assert told in _error(capsys, "--run", trained / "run", *arguments, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_folder_with_damaged_splits_is_named(trained, tmp_path, capsys):
+    shutil.copytree(trained / "run", tmp_path / "run")
+    (tmp_path / "run" / "splits.json").write_text('{"train": ')
+    assert "splits.json: damaged" in _error(capsys, "--run", tmp_path / "run", "--out", tmp_path / "out")
+
+
 def _error(capsys, *arguments):
     assert evaluate.main([str(a) for a in arguments]) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]

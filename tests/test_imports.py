@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-GROUND = ("jaxcd", "jaxcd.types", "jaxcd.errors", "jaxcd.config", "jaxcd.entry")
+GROUND = ("jaxcd", *(f"jaxcd.{name}" for name in ("types", "errors", "files", "progress", "config", "entry")))
 ENTRIES = tuple(f"jaxcd.{name}" for name in ("prepare", "train", "evaluate", "predict", "tune", "label"))
 ENTRIES += ("jaxcd.models.import_torch",)
 
@@ -27,11 +27,13 @@ MAY_USE = {
 }
 NOT_BARE = {"rasterio", "grain", "tensorflow_datasets", "cv2", "ml_collections"}
 MAY_NOT_USE = {"scenes": {"jax", "flax", "optax", "orbax"}, "models": NOT_BARE, "training": NOT_BARE}
+# What they may need before a function of theirs is called.
+BARE = {"jaxcd", "jax", "flax", "optax", "orbax", "etils", "numpy", "jaxtyping", *sys.stdlib_module_names}
 NOWHERE = {"tensorflow", "sklearn", "tools", "tests", "configs"}
 
 # Bare: jax, flax, optax, orbax, numpy and jaxtyping, with what these bring along.
 BLOCKED = sorted(NOT_BARE | {"torch", "tensorflow", "array_record", "shapely", "pyogrio", "geopandas"})
-BLOCKED += ["matplotlib", "PIL", "tensorboardX"]
+BLOCKED += ["matplotlib", "PIL", "tensorboard", "tqdm"]
 
 
 class Import(NamedTuple):
@@ -89,6 +91,8 @@ def violations(root: Path) -> list[str]:
             top = target.split(".")[0]
             if top in NOWHERE | MAY_NOT_USE.get(part, set()):
                 found.append(f"{where}:{line}: {part} must not import {top}")
+            elif part in ("models", "training") and not lazy and top not in BARE and top != "torch":
+                found.append(f"{where}:{line}: a bare machine has no {top}: import it in the function that needs it")
             if top == "torch" and not (lazy and module == "jaxcd.models.import_torch"):
                 found.append(f"{where}:{line}: torch belongs into a function of jaxcd/models/import_torch.py")
             if top == "jaxcd":
@@ -116,6 +120,7 @@ def test_no_import_runs_uphill_or_around():
         ("models/unet.py", "import cv2", "models must not import cv2"),
         ("training/loop.py", "from grain import python", "training must not import grain"),
         ("training/loop.py", "from jaxcd.tiles import loader", "training must not import tiles"),
+        ("training/loop.py", "from tqdm import tqdm", "a bare machine has no tqdm"),
         ("training/loop.py", "from jaxcd import train", "nothing imports an entry"),
         ("config.py", "from jaxcd.models import create", "ground must not import models"),
         ("models/import_torch.py", "import torch", "torch belongs into a function"),

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -76,6 +77,10 @@ def test_killed_and_stopped_run_ends_bit_for_bit_as_one_never_interrupted(projec
     told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished[0])]
     assert told[0] == told[1]
     assert [step for step, kind, _ in told[0] if kind == "train"] == list(range(1, 25))
+    # So does TensorBoard, of what four processes wrote.
+    shown = [(e.step, e.value) for e in _events(folder).Scalars("train/loss")]
+    assert [step for step, _ in shown] == list(range(1, 25))
+    assert [value for _, value in shown] == pytest.approx([loss for _, kind, loss in told[0] if kind == "train"])
 
 
 def test_run_leaves_what_it_promises(finished):
@@ -91,10 +96,14 @@ def test_run_leaves_what_it_promises(finished):
     assert [len(parts[name]) for name in ("train", "validation", "test")] == [11, 3, 2]
 
 
-def test_tensorboard_reads_the_events(finished):
+def _events(folder: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(finished[0] / "tensorboard")).Reload()
+    return EventAccumulator(str(folder / "tensorboard")).Reload()
+
+
+def test_tensorboard_reads_the_events(finished):
+    events = _events(finished[0])
     logged = {e["step"]: e["loss"] for e in read_log(finished[0]) if e["kind"] == "train"}
     assert {e.step: e.value for e in events.Scalars("train/loss")} == pytest.approx(logged, rel=1e-6)
     assert [e.step for e in events.Scalars("validation/iou")] == [12, 24]
@@ -142,6 +151,8 @@ def test_folder_of_something_else_is_refused(project, tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("x")
     assert "holds files but no run" in _main(capsys, "--config", project, "--workdir", tmp_path)
     assert "is a file" in _main(capsys, "--config", project, "--workdir", tmp_path / "thesis.tex")
+    inside = _main(capsys, "--config", project, "--workdir", tmp_path / "thesis.tex" / "r")
+    assert "a part of this path is a file" in inside and "thesis.tex" in inside
     assert sorted(p.name for p in tmp_path.iterdir()) == ["thesis.tex"]
 
 
@@ -165,6 +176,7 @@ def test_two_processes_never_train_in_one_folder(project, tmp_path):
         ("--config.train.epochs=2", "config.train: expected either steps or epochs above 0"),
         ("--config.data.root=/nowhere/at/all", "/nowhere/at/all"),
         ("--config.data.layout=xbd", "folders"),
+        ("--config.data.crop=60", "config.data.crop: the small network takes multiples of 8 pixels, got 60; set 56 or"),
         ("--nonsense=1", "nonsense"),
     ],
 )
@@ -202,37 +214,79 @@ def _intact(tiles: Path):
 
 
 def test_diverging_run_names_step_and_tiles_and_keeps_the_last_good_checkpoint(project, finished, tmp_path):
-    code, output = run(
-        "jaxcd.train",
-        "--config",
-        project,
-        "--config.optim.learning_rate=1e30",
-        "--config.optim.schedule=constant",
-        "--config.optim.warmup_steps=8",
-        "--workdir",
-        tmp_path / "r",
-    )
+    # A decay that multiplies the weights by hundreds from the second step on: they overflow after step 3 is saved.
+    decay = "--config.optim.weight_decay=1e6", "--config.optim.warmup_steps=8"
+    code, output = run("jaxcd.train", "--config", project, *decay, "--workdir", tmp_path / "r")
     assert code == 2 and "Traceback" not in output, output
     error = output.strip().splitlines()[-1]
-    assert error.startswith("error: step ") and "on tiles r0" in error and "learning_rate" in error
-    kept = [int(name) for name in os.listdir(tmp_path / "r" / "checkpoints")]
-    step = int(error.split()[2].rstrip(":"))
-    assert kept == [] or max(kept) < step
-    for saved in kept:
-        assert all(np.isfinite(a).all() for a in weights(tmp_path / "r", saved))
+    assert re.match(r"error: step [4-9]: loss .* on tiles r0", error) and "learning_rate" in error
+    assert "the checkpoint of step 3 is kept" in error
+    assert os.listdir(tmp_path / "r" / "checkpoints") == ["3"]
+    assert all(np.isfinite(a).all() for a in weights(tmp_path / "r", 3))
 
 
-def test_full_disk_ends_in_one_line_and_what_was_saved_is_whole(project, finished, tmp_path):
-    """In a mount namespace of its own, on a file system of one megabyte."""
+def test_folder_of_a_run_that_came_to_no_checkpoint_is_free_for_another(project, finished, tmp_path):
+    rate = "--config.optim.learning_rate=1e30", "--config.optim.warmup_steps=0", "--config.optim.schedule=constant"
+    code, output = run("jaxcd.train", "--config", project, *rate, "--workdir", tmp_path / "r")
+    assert code == 2 and "no checkpoint was made yet" in output, output
+    short = "--config.train.steps=2", "--config.seed=3"
+    code, output = run("jaxcd.train", "--config", project, *short, "--workdir", tmp_path / "r")
+    assert code == 0 and "finished 2 steps" in output, output
+    assert [e["step"] for e in read_log(tmp_path / "r") if e["kind"] == "train"] == [1, 2]
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["seed"] == 3
+
+
+def test_signal_during_a_validation_ends_it_and_the_next_start_makes_up_for_it(project, finished, tmp_path):
+    folder = tmp_path / "r"
+    process = start("jaxcd.train", "--config", project, "--workdir", folder)
+    while _logged(folder) < 12 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)  # the first validation compiles for seconds
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 143 and "stopped at step 12, all saved" in output, output
+    assert [e["step"] for e in read_log(folder) if e["kind"] == "validation"] == []
+    assert os.listdir(folder / "checkpoints") == ["12"]
+    code, output = run("jaxcd.train", "--config", project, "--workdir", folder)
+    assert code == 0 and "going on from step 12" in output, output
+    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished[0])]
+    assert told[0] == told[1]
+    assert sorted(os.listdir(folder / "checkpoints")) == sorted(os.listdir(finished[0] / "checkpoints"))
+    for a, b in zip(weights(folder, 24), weights(finished[0], 24), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_full_disk_ends_in_one_line_and_with_more_room_the_run_goes_on(project, finished, tmp_path):
+    """In a mount namespace of its own, on a file system with room for two checkpoints but not for three."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0:
         pytest.skip("this system allows no mount namespace, so no small disk to fill")
-    (tmp_path / "disk").mkdir()
-    training = f"{sys.executable} -m jaxcd.train --config {project} --workdir {tmp_path}/disk/r"
-    mount = f"mount -t tmpfs -o size=1m none {tmp_path}/disk"
-    script = f"{mount} && {training}; echo code $?; cp -r {tmp_path}/disk/r {tmp_path}"
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    training = f"{sys.executable} -m jaxcd.train --config {project} --workdir {disk}/r; echo code $?"
+    larger = f"mount -o remount,size=50m {disk}"
+    script = (
+        f"mount -t tmpfs -o size=3500k none {disk} && {training}; {larger} && {training}; cp -r {disk}/r {tmp_path}"
+    )
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=600)
     assert "code 2" in done.stdout and "Traceback" not in done.stderr, done.stderr
-    assert "error: the disk is full: " in done.stderr, done.stderr
-    for step in (tmp_path / "r" / "checkpoints").iterdir():
-        if step.name.isdigit():
-            weights(tmp_path / "r", int(step.name))
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (
+        error.startswith("error: the disk is full: the checkpoint of step ") and "run the same command again" in error
+    )
+    assert "going on from step" in done.stdout and done.stdout.count("code 0") == 1
+    for a, b in zip(weights(tmp_path / "r", 24), weights(finished[0], 24), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_device_that_is_not_there_is_one_line(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    code, output = run("jaxcd.train", "--config", project, "--workdir", tmp_path / "r")
+    assert code == 2 and "Traceback" not in output, output
+    assert output.strip().splitlines()[-1].startswith("error: JAX_PLATFORMS=cuda: JAX cannot use it here")
+    assert not (tmp_path / "r").exists()
+
+
+def test_paths_of_a_run_do_not_depend_on_where_it_was_started(project, finished, capsys, monkeypatch):
+    monkeypatch.chdir(project.parent)
+    arguments = "--config", str(project), "--config.data.root=tiles", "--workdir", "finished"
+    assert train.main(["train", *arguments]) == 0
+    assert "going on from step 24 of 24" in capsys.readouterr().out
