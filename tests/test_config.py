@@ -88,6 +88,7 @@ WRONG_VALUES = [
     ("data.scaling", "percentiles:-1,98"),
     ("data.scaling", "percentiles:2,101"),
     ("data.places", "some"),
+    ("data.incomplete", "ignore"),
     ("data.split", "random"),
     ("data.split_shares", (0.7, 0.15, 0.25)),
     ("data.split_shares", (1.0, 0.0, 0.0)),
