@@ -310,7 +310,7 @@ def _check_values(config: Config) -> None:
             value = getattr(node, name)
             check(value >= low, f"{group}.{name}", value, f"at least {low}")
 
-    check(config.seed >= 0, "seed", config.seed, "at least 0")
+    check(0 <= config.seed < 2**63, "seed", config.seed, "at least 0 and below 2**63")
     check(d.root != "", "data.root", d.root, "the folder that holds the data")
     choice("data.layout", d.layout, LAYOUTS)
     for level in d.damage_levels:

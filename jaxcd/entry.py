@@ -9,13 +9,15 @@ import glob
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxcd.config import Config, field_type
 from jaxcd.errors import ConfigError, DeviceError, JaxcdError
-from jaxcd.files import FULL
+from jaxcd.files import FULL, full_disk
 
 _NO_SPACE = os.strerror(errno.ENOSPC)
 # What a user can put right about a file, by the system's error number.
@@ -45,6 +47,10 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        except BrokenPipeError:
+            # Whoever read our output (head, say) has seen enough; Python must not fail again when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except OSError as error:
             told = _told(error)
             if told is None:
@@ -53,7 +59,7 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         except Exception as error:
             # Orbax and TFDS wrap the system's error in ones of their own: the text is what remains.
             if _NO_SPACE in str(error):
-                return _fail(_full(_place(error)))
+                return _fail(str(full_disk(_place(error))))
             raise
 
     return wrapper
@@ -82,9 +88,11 @@ def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
         if argument.startswith("--config."):
             field_type(argument[2:].partition("=")[0])
     own = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", None, "the config file", flag_values=own, sys_argv=list(argv))
-    flags.DEFINE_string("workdir", None, "the run folder", flag_values=own)
     try:
+        holder = config_flags.DEFINE_config_file(
+            "config", None, "the config file", flag_values=own, sys_argv=list(argv)
+        )
+        flags.DEFINE_string("workdir", None, "the run folder", flag_values=own)
         rest = own(list(argv))
     except Exception as error:  # the parser lets through whatever the config file or a bad field raises
         raise ConfigError(_explain(error, argv)) from error
@@ -140,6 +148,7 @@ def quiet_libraries() -> None:
     from absl import logging
 
     logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = _unraisable
 
 
 def unused_accelerator() -> str | None:
@@ -153,6 +162,12 @@ def unused_accelerator() -> str | None:
     return None
 
 
+def _unraisable(told: Any) -> None:
+    """Of a read or write that fails Orbax ends the event loop, and every other one under way complains of that."""
+    if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(told)
+
+
 def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr, flush=True)
     return 2
@@ -161,14 +176,10 @@ def _fail(message: str) -> int:
 def _told(error: OSError) -> str | None:
     """Say what a user can do about a system's error; None where it names no file or nothing a user can put right."""
     if error.errno in FULL:
-        return _full(f"could not write {error.filename}" if error.filename else _place(error))
+        return str(full_disk(f"could not write {error.filename}" if error.filename else _place(error)))
     if error.filename is None or error.errno not in _REMEDIES:
         return None
     return f"{error.filename}: {os.strerror(error.errno).lower()}; {_REMEDIES[error.errno]}"
-
-
-def _full(what: str) -> str:
-    return f"the disk is full: {what}; free some space and run the same command again"
 
 
 def _place(error: Exception) -> str:

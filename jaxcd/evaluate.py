@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxcd.config import LAYOUTS, Config
+from jaxcd.config import LAYOUTS, Config, DataConfig
 from jaxcd.entry import announce_device, guarded
 from jaxcd.errors import ConfigError, RunError
 from jaxcd.files import replacing, write_whole
@@ -33,19 +33,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     foreign = options.data is not None
     if not foreign:
         run_folder.read_splits(options.run)
+    if foreign and config.data.layout == "simulated" and options.layout is None:
+        raise ConfigError(f"--layout: say how {options.data} is laid out; the run's own tiles are simulated")
     if foreign:
         config.data.root, config.data.layout = str(options.data), options.layout or config.data.layout
+        config.data.cache = options.cache
         config.data.scaling = config.data.scaling if options.scaling is None else options.scaling
     config.validate()
     announce_device()
     split = options.split or ("all" if foreign else "test")
-    made = not options.out.exists()
+    made = [folder for folder in (options.out, *options.out.parents) if not folder.exists()]
     options.out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
     try:
         _evaluate(config, options.run, split, foreign, options.out, options.batch)
     finally:
-        if made and not any(options.out.iterdir()):
-            options.out.rmdir()
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
     return 0
 
 
@@ -65,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
     parser.add_argument("--data", type=Path, help="other data than the run's own: source folder or built dataset")
     parser.add_argument("--layout", choices=LAYOUTS, help="layout of --data (default: the run's own)")
+    parser.add_argument("--cache", default=DataConfig().cache, help="where --data is built on first use (%(default)s)")
     parser.add_argument("--scaling", help="of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH")
     parser.add_argument("--batch", type=int, default=1, help="tiles that each device sees at a time (default 1)")
     parser.add_argument("--split", choices=_SPLITS, help="default: test; all where --data is given")
@@ -82,9 +87,10 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     trained = inference.load(config, run)
     dataset = open_or_build(config.data)
     rows = _rows(config, run, dataset.samples, split, foreign)
-    pairs = batch * steps.evaluation_mesh(config).size
-    batches = evaluation_batches(dataset, rows, batch=pairs, stride=steps.stride(config.model))
+    devices = steps.evaluation_mesh(config).size
     tiles = sum(len(dataset.samples[row].post) for row in rows)
+    pairs = min(batch, -(-tiles // devices)) * devices
+    batches = evaluation_batches(dataset, rows, batch=pairs, stride=steps.stride(config.model))
     threshold = 0.5 if trained.threshold is None else trained.threshold
     best = Keeper(_PANELS, lambda counts: counts.at(threshold).f1 if counts.damaged else None)
     worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold))
@@ -92,8 +98,9 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     shown = with_bar(batches, tiles, split)
     result = inference.evaluate_trained(config, trained, shown, keepers=(best, worst), advice=advice)
 
+    for name in _OUTPUTS:  # of an evaluation before: what it says must not stand beside the new figures
+        (out / name).unlink(missing_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
-        (out / f"{name}.png").unlink(missing_ok=True)  # of an evaluation before, on other tiles
         if keeper.kept():
             save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold)
     _write_tiles(result, out / "tiles.csv", threshold)

@@ -13,6 +13,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a disk (or a user's share of it) without room."""
 
 
+def full_disk(what: str) -> DiskFullError:
+    """Make the error of a full disk: what could not be done there, and what to do."""
+    return DiskFullError(f"the disk is full: {what}; free some space and run the same command again")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a hidden name beside `path` to write to; it takes the place of `path` when the block ends well.
@@ -30,9 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in FULL:
-            raise DiskFullError(
-                f"the disk is full: could not write {path}; free some space and run the same command again"
-            ) from error
+            raise full_disk(f"could not write {path}") from error
         raise
 
 
@@ -69,7 +72,7 @@ def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
             print(waiting, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
             # A network disk without locks: better to work unguarded than not at all.
             print(f"{path}: {os.strerror(error.errno).lower()}; see that no other process works there", flush=True)

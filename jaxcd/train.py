@@ -57,7 +57,7 @@ def _train(config: Config, run: Path) -> int:
     )
     with run_folder.claim(run, config):
         places = {part: [dataset.samples[row].id for row in getattr(splits, part)] for part in NAMES}
-        run_folder.record_splits(run, places)
+        run_folder.record_splits(run, places, labels=dataset.digest())
         outcome = loop.train(config, run, source)
     if not outcome.finished:
         print(f"stopped at step {outcome.step}, all saved; the same command goes on from there")

@@ -32,7 +32,7 @@ class Tile(NamedTuple):
 
     Attributes:
         place: id of the place.
-        post: name of the post image's acquisition (its date where the layout has dates, else "").
+        post: name of the post image: its file's stem.
         height: rows that are the tile's own; what lies below is padding.
         width: columns that are the tile's own.
     """

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -15,7 +16,8 @@ from jaxcd.scenes.simulator import Scene, cut_tiles
 def trained(tmp_path_factory):
     """Folder of a tiny project with a run in `run/`."""
     config = write_project(tmp_path_factory.mktemp("evaluated"))
-    code, output = run("jaxcd.train", "--config", config, "--config.train.steps=12", "--workdir", config.parent / "run")
+    settings = "--config.train.steps=15", "--config.train.validate_every=3"
+    code, output = run("jaxcd.train", "--config", config, *settings, "--workdir", config.parent / "run")
     assert code == 0, output
     return config.parent
 
@@ -62,6 +64,7 @@ def test_threshold_is_that_of_validation_at_the_best_step(trained, tmp_path):
     assert evaluate.main(["--run", str(trained / "run"), "--out", str(tmp_path)]) == 0
     validation = [entry for entry in read_log(trained / "run") if entry["kind"] == "validation"]
     best = max(validation, key=lambda entry: entry["iou"])
+    assert len(validation) == 5 and best["step"] != 15, "the test needs a run whose last step is not its best"
     assert json.loads((tmp_path / "metrics.json").read_text())["best"]["threshold"] == best["best_threshold"]
 
 
@@ -123,6 +126,16 @@ def test_too_large_a_batch_is_told_with_what_to_lower(trained, tmp_path, capsys)
 )
 def test_arguments_that_do_not_fit_are_named(trained, tmp_path, capsys, arguments, told):
     assert told in _error(capsys, "--run", trained / "run", *arguments, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_checkpoint_is_one_line(trained, tmp_path):
+    shutil.copytree(trained / "run", tmp_path / "run")
+    for file in (tmp_path / "run" / "checkpoints").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:7])
+    code, output = run("jaxcd.evaluate", "--run", tmp_path / "run", "--out", tmp_path / "out")
+    assert code == 2 and "Traceback" not in output and "Event loop" not in output, output
+    assert re.search(r"error: \S+/checkpoints/\d+\S*: damaged checkpoint", output.splitlines()[-1])
     assert not (tmp_path / "out").exists()
 
 

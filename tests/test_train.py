@@ -173,6 +173,8 @@ def test_two_processes_never_train_in_one_folder(project, tmp_path):
         ("--config.train.batch=four", "config.train.batch: expected int, got 'four'"),
         ("--config.model.size=huge", "config.model.size: expected one of small, medium, large, got 'huge'"),
         ("--config.data.split_shares=0.5", "config.data.split_shares: expected 3 numbers"),
+        ("--config.seed=9223372036854775808", "config.seed: expected at least 0 and below 2**63"),
+        ("--flagfile=/nope", "/nope"),
         ("--config.train.epochs=2", "config.train: expected either steps or epochs above 0"),
         ("--config.data.root=/nowhere/at/all", "/nowhere/at/all"),
         ("--config.data.layout=xbd", "folders"),

@@ -10,7 +10,6 @@ from jaxcd.errors import CheckpointError
 from jaxcd.models.unet import ENCODER_BLOCKS, UNet
 
 _VECTOR = (0,)
-_SHOWN = 8  # entries of each kind that an error names
 
 
 def load_torch_state_dict(model: UNet, state_dict: Mapping[str, Any]) -> None:
@@ -39,7 +38,7 @@ def load_torch_state_dict(model: UNet, state_dict: Mapping[str, Any]) -> None:
             misshapen.append(f"{name} {value.shape}, expected {expected}")
     problems = [("missing", missing), ("not of this network", extra), ("of another shape", misshapen)]
     if any(names for _, names in problems):
-        told = "; ".join(f"{what}: {_some(names)}" for what, names in problems if names)
+        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems if names)
         raise CheckpointError(f"the state dict does not fit {type(model).__name__}: {told}")
     for name, array in arrays.items():
         # A transposed convolution runs the kernel backwards in torch: flip it spatially.
@@ -60,10 +59,10 @@ def infer_architecture(state_dict: Mapping[str, Any]) -> tuple[str, str]:
     first = state_dict.get("encoder.encoder.conv0_0.weight")
     up = state_dict.get("decoder.decoder.conv_t0.weight")
     merge = state_dict.get("decoder.decoder.conv0_0.weight")
-    if first is None or up is None or merge is None:
+    if first is None or up is None or merge is None or {len(k.shape) for k in (first, up, merge)} != {4}:
         raise CheckpointError(
             "not a state dict of FC-EF, FC-Siam-Conc or FC-Siam-Diff: expected entries such as "
-            f"encoder.encoder.conv0_0.weight, got {_some(list(state_dict))}"
+            f"encoder.encoder.conv0_0.weight with four axes, got {', '.join(list(state_dict)[:8])}"
         )
     sizes = {f"encoder.encoder.conv{len(b) - 1}_{len(b[-1]) - 1}.weight": size for size, b in ENCODER_BLOCKS.items()}
     size = next((sizes[name] for name in reversed(list(sizes)) if name in state_dict), None)
@@ -95,9 +94,7 @@ def _targets(model: UNet) -> Iterator[tuple[str, tuple[nnx.Variable, tuple[int, 
 
 
 def _numpy(value: Any) -> np.ndarray:
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value  # numpy has no bfloat16
+    return np.asarray(value)

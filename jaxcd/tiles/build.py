@@ -6,18 +6,18 @@ as they are. Then the staged places are packed into ArrayRecord, in one go, and 
 
 import collections
 import dataclasses
-import errno
 import multiprocessing
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxcd import progress
 from jaxcd.config import DataConfig
-from jaxcd.errors import DatasetError, DiskFullError, LayoutError
-from jaxcd.files import locked
+from jaxcd.errors import DatasetError, LayoutError
+from jaxcd.files import FULL, full_disk, locked
 from jaxcd.tiles import builder, manifest
 from jaxcd.tiles.layouts import Discovery, SourcePlace, discover
 from jaxcd.tiles.manifest import BuildSettings, Sample
@@ -113,11 +113,8 @@ def build(data: DataConfig, out: Path) -> BuildReport:
             manifest.write(out, settings, report.samples)
             shutil.rmtree(out / _STAGING)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                f"the disk is full: could not write {out}; free some space and run the same command again, it goes on "
-                "where it stopped"
-            ) from error
+        if error.errno in FULL:
+            raise full_disk(f"could not write {out}") from error
         raise
     return report
 
@@ -180,6 +177,11 @@ def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder:
             for future in futures:  # in order: of several bad files it is always the same one that is named
                 future.result()
                 bar.update()
+        except BrokenProcessPool as error:
+            raise DatasetError(
+                f"{folder}: a worker process was killed, often for lack of memory; run the same command again, it goes "
+                "on where it stopped"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

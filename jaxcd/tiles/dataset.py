@@ -1,5 +1,7 @@
 """A built tile dataset: places known at once, images read at random access."""
 
+import dataclasses
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import NamedTuple
 
 from jaxcd.config import DataConfig
 from jaxcd.errors import DatasetError
+from jaxcd.files import locked
 from jaxcd.tiles import manifest
 from jaxcd.tiles.builder import open_records
 from jaxcd.tiles.manifest import BuildSettings, Sample
@@ -55,6 +58,10 @@ class TileDataset:
         # Loader processes open the files for themselves.
         return TileDataset.open, (self.path,)
 
+    def digest(self) -> str:
+        """Tell this dataset's places and labels from others': eight hexadecimal digits."""
+        return manifest.digest([dataclasses.asdict(sample) for sample in self.samples])
+
     def read(self, row: int) -> Record:
         """Read the encoded images of a place.
 
@@ -87,8 +94,15 @@ def open_or_build(data: DataConfig) -> TileDataset:
     if not manifest.is_complete(out):
         from jaxcd.tiles.build import REPORT, build  # loader processes import this file, and never build
 
-        print(f"First use of {root} as it is now: building its tile dataset in {out}", flush=True)
-        print(build(data, out).describe(out / REPORT), flush=True)
+        # Built under a name that does not change with the source: a corrected file must not cost the staged others.
+        making = out.with_name(f"{stem}.building")
+        making.parent.mkdir(parents=True, exist_ok=True)
+        with locked(out.with_name(f".{stem}.lock"), waiting=f"{out}: another process is building it; waiting for it"):
+            if not manifest.is_complete(out):
+                print(f"First use of {root} as it is now: building its tile dataset in {out}", flush=True)
+                report = build(data, making)
+                making.rename(out)
+                print(report.describe(out / REPORT), flush=True)
     dataset = TileDataset.open(out)
     print(f"tiles: {out}, {len(dataset.samples)} places", flush=True)
     return dataset
@@ -96,7 +110,7 @@ def open_or_build(data: DataConfig) -> TileDataset:
 
 def _last_built(cache: Path, stem: str) -> Path | None:
     """Find the dataset that was built of a source which is no longer there."""
-    built = [folder for folder in cache.glob(f"{stem}-*") if manifest.is_complete(folder)]
+    built = [folder for folder in cache.glob(f"{glob.escape(stem)}-*") if manifest.is_complete(folder)]
     if not built:
         return None
     last = max(built, key=lambda folder: (folder / manifest.MARKER).stat().st_mtime)

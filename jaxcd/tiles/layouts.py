@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from jaxcd.errors import LayoutError
 from jaxcd.files import locked
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_XBD_LABEL = "_post_disaster.json"
 _XBD_NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
 _PAPER_NAME = re.compile(r"(?P<quadkey>[0-3]+)_(?P<date>\d{4}-?\d{2}-?\d{2})_(?P<catalog>[^_]+)-visual_(?P<tile>\d+)")
 _SIMULATION = {"seed": 7, "size": 2048}
 _SIMULATED_TILE = 256
+_SIMULATED = ("scene", "tiles.partial", ".lock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ def discover(layout: str, source: Path) -> Discovery:
 
 
 def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
-    """List name, size and time of change of all files that a layout takes from a source.
+    """List name, size and time of change of all images and labels that a layout takes from a source.
 
     Two equal listings are the same source; the list is empty where the folders are not there (or not made yet).
     """
@@ -112,7 +114,9 @@ def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
     for folder in folders:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_file() and not entry.name.startswith("."):
+                # What viewers leave beside images (.aux.xml, Thumbs.db) makes no other source.
+                wanted = entry.name.lower().endswith((*_IMAGE_SUFFIXES, _XBD_LABEL))
+                if wanted and not entry.name.startswith(".") and entry.is_file():
                     stat = entry.stat()
                     found.append((f"{folder.name}/{entry.name}", stat.st_size, stat.st_mtime_ns))
     return sorted(found)
@@ -124,6 +128,12 @@ def _simulate(source: Path) -> None:
         return
     from jaxcd.scenes import simulator  # brings scipy's filters along: only here
 
+    foreign = [path.name for path in source.iterdir() if path.name not in _SIMULATED] if source.is_dir() else []
+    if foreign:
+        raise LayoutError(
+            f"{source}: holds {foreign[0]!r}, and layout simulated makes a town in a folder of its own; set "
+            "config.data.layout (--layout) to that of your tiles, or name a new folder"
+        )
     source.mkdir(parents=True, exist_ok=True)
     with locked(source / ".lock", waiting=f"{source}: another process is simulating here; waiting for it"):
         if tiles.is_dir():
@@ -164,7 +174,9 @@ def _images(folder: Path, left_out: list[tuple[str, str]]) -> dict[str, Path]:
     for file in sorted(folder.iterdir()):
         if file.name.startswith("."):
             continue
-        if not file.is_file() or file.suffix.lower() not in _IMAGE_SUFFIXES:
+        if file.is_symlink() and not file.exists():
+            left_out.append((str(file), "a link to nowhere"))
+        elif not file.is_file() or file.suffix.lower() not in _IMAGE_SUFFIXES:
             left_out.append((str(file), f"not one of {', '.join(_IMAGE_SUFFIXES)}"))
         elif file.stem in images:
             raise LayoutError(f"{file}: {images[file.stem].name} has the same name; keep one of the two")
@@ -182,13 +194,14 @@ def _xbd(source: Path) -> Discovery:
             images[match["when"]][match["place"]] = file
         else:
             left_out.append((str(file), "the name ends neither in _pre_disaster nor in _post_disaster"))
-    labels = {file.name.removesuffix("_post_disaster.json"): file for file in _labels(source)}
+    labels = {}
+    for file in sorted((source / "labels").iterdir()):
+        if file.name.endswith(_XBD_LABEL) and not file.name.startswith("."):
+            labels[file.name.removesuffix(_XBD_LABEL)] = file
+        # Labels of pre images belong to xBD, and say nothing about damage.
+        elif not file.name.startswith(".") and not file.name.endswith("_pre_disaster.json"):
+            left_out.append((str(file), f"not named *{_XBD_LABEL}"))
     return _paired(images["pre"], images["post"], labels, left_out)
-
-
-def _labels(source: Path) -> Iterable[Path]:
-    # Labels of pre images hold outlines without damage levels: they are no part of a pair.
-    return sorted((source / "labels").glob("*_post_disaster.json"))
 
 
 def _folders(source: Path) -> Discovery:

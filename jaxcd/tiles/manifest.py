@@ -28,6 +28,7 @@ class BuildSettings:
         layout: of the source.
         source: its folder.
         files: digest of the names, sizes and times of its files; empty where there are none (or none yet).
+        incomplete: whether files without a counterpart are left out or refused.
         damage_levels: xBD levels that count as damage.
         scaling: of 16-bit and float images.
         format: version of the dataset on disk.
@@ -36,6 +37,7 @@ class BuildSettings:
     layout: str
     source: str
     files: str
+    incomplete: str
     damage_levels: tuple[str, ...]
     scaling: str
     format: int = _FORMAT
@@ -50,14 +52,15 @@ class BuildSettings:
         return cls(
             layout=data.layout,
             source=str(source),
-            files=_digest(found) if found else "",
+            files=digest(found) if found else "",
+            incomplete=data.incomplete,
             damage_levels=levels,
             scaling=data.scaling,
         )
 
     def fingerprint(self) -> str:
         """Return hexadecimal digits that tell settings apart, whatever the files are like."""
-        return _digest(dataclasses.asdict(self) | {"files": ""})
+        return digest(dataclasses.asdict(self) | {"files": ""})
 
     def difference(self, other: "BuildSettings") -> str | None:
         """Name the first setting in which another differs, or None."""
@@ -124,7 +127,8 @@ class Sample:
         )
 
 
-def _digest(content: object) -> str:
+def digest(content: object) -> str:
+    """Return eight hexadecimal digits that tell JSON contents apart."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 

@@ -82,7 +82,8 @@ def staged_file(place: SourcePlace, settings: BuildSettings, folder: Path) -> Pa
     """
     files = [image.file for image in (*place.pre, *place.post)] + [post.label for post in place.post]
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    content = json.dumps([dataclasses.asdict(settings), place.id, place.block, stats])
+    common = dataclasses.asdict(settings) | {"files": ""}  # its own files count, not those of other places
+    content = json.dumps([common, place.id, place.block, stats])
     return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.zip"
 
 

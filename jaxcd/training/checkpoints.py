@@ -14,7 +14,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
-from jaxcd.errors import CheckpointError, DiskFullError, RunError
+from jaxcd.errors import CheckpointError, RunError
+from jaxcd.files import full_disk
 from jaxcd.training.steps import TrainState
 
 FOLDER = "checkpoints"
@@ -23,10 +24,14 @@ _SLACK = 1.1
 _METADATA = 256 * 1024
 
 
+# A checkpoint set aside while one of the same step takes its place.
+_ASIDE = ".before-"
+
+
 def exist(run: Path) -> bool:
     """Say whether a run folder holds a finished checkpoint."""
     folder = run / FOLDER
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+    return folder.is_dir() and any(path.name.removeprefix(_ASIDE).isdigit() for path in folder.iterdir())
 
 
 class Restored(NamedTuple):
@@ -57,6 +62,10 @@ class Checkpoints:
         self.folder = (run / FOLDER).absolute()
         if not create and not self.folder.is_dir():
             raise RunError(f"{run}: not a run (it has no folder {FOLDER}); train one with python -m jaxcd.train")
+        for aside in self.folder.glob(f"{_ASIDE}*") if create else ():
+            # The process ended before the other one was whole.
+            shutil.rmtree(self.folder / aside.name.removeprefix(_ASIDE), ignore_errors=True)
+            aside.rename(self.folder / aside.name.removeprefix(_ASIDE))
         keep = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(1),
@@ -100,9 +109,9 @@ class Checkpoints:
         needed = _SLACK * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _METADATA
         free = shutil.disk_usage(self.folder).free
         if free < needed:
-            raise DiskFullError(
-                f"the disk is full: the checkpoint of step {step} takes {needed / 2**20:.1f} MiB, {self.folder} has "
-                f"{free / 2**20:.1f} MiB left; free some space and run the same command again"
+            raise full_disk(
+                f"the checkpoint of step {step} takes {needed / 2**20:.1f} MiB, {self.folder} has "
+                f"{free / 2**20:.1f} MiB left"
             )
         items = {
             "params": ocp.args.StandardSave(state.params),
@@ -112,8 +121,20 @@ class Checkpoints:
         if jax.tree.leaves(state.opt_state):  # imported weights have none, and Orbax refuses an empty tree
             items["opt_state"] = ocp.args.StandardSave(state.opt_state)
         if self.latest() == step:  # saved without scores when a signal cut its validation short
-            self._manager.delete(step)
+            self._replace(step, items, metrics)
+        else:
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+
+    def _replace(self, step: int, items: dict[str, Any], metrics: dict[str, float] | None) -> None:
+        """Orbax writes no step twice: keep a copy until the new one is whole."""
+        aside, copying = self.folder / f"{_ASIDE}{step}", self.folder / f".copying-{step}"
+        shutil.rmtree(copying, ignore_errors=True)
+        shutil.copytree(self.folder / str(step), copying)
+        copying.rename(aside)
+        self._manager.delete(step)
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        self.wait()
+        shutil.rmtree(aside)
 
     def wait(self) -> None:
         """Wait until all that was begun is on disk."""
@@ -139,14 +160,14 @@ class Checkpoints:
         items, meta = self._read(step, wanted)
         return TrainState(jnp.zeros_like(like.step) + step, **items), meta
 
-    def restore_weights(self, params: Any, stats: Any, *, step: int | None = None) -> Restored:
-        """Read the weights of the best checkpoint (or that of a step) in the form of `params` and `stats`.
+    def restore_weights(self, params: Any, stats: Any) -> Restored:
+        """Read the weights of the best checkpoint in the form of `params` and `stats`.
 
         Raises:
             CheckpointError: it is of another network, or damaged.
             RunError: there is none.
         """
-        step = self.best() if step is None else step
+        step = self.best()
         if step is None:
             raise RunError(f"{self.folder}: holds no checkpoint yet")
         items, meta = self._read(step, {"params": params, "stats": stats})

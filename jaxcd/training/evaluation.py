@@ -10,6 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcd import progress
+from jaxcd.config import LossConfig
+from jaxcd.training import losses
 from jaxcd.training.metrics import Counts
 from jaxcd.training.panels import Keeper, Prediction
 from jaxcd.training.steps import Evaluated, EvaluationStep, shard_batch
@@ -23,13 +25,15 @@ class Evaluation:
     """What was counted.
 
     Attributes:
-        loss: mean of the batches' losses.
+        loss: over all tiles as one batch.
+        not_finite: tiles on which the network gave no number.
         counts: over all tiles.
         baseline: over all tiles, of the score |pre - post| / 255 in place of the network's probability.
         tiles: counts of each tile, in the order of evaluation.
     """
 
     loss: float
+    not_finite: tuple[Tile, ...]
     counts: Counts
     baseline: Counts
     tiles: tuple[tuple[Tile, Counts], ...]
@@ -42,6 +46,7 @@ def evaluate(
     batches: Iterable[tuple[Batch, Sequence[Tile]]],
     *,
     mesh: Mesh,
+    weights: LossConfig,
     keepers: Sequence[Keeper] = (),
 ) -> Evaluation:
     """Run the evaluation step over all batches.
@@ -53,13 +58,18 @@ def evaluate(
         batches: batches with their tiles; pairs behind the last tile and padding below and to the right of a tile
             have `valid` 0, and are not counted.
         mesh: devices to spread the pairs over; a batch is of a multiple of its size.
+        weights: of the loss.
         keepers: choose the tiles whose pixels are kept for pictures.
     """
-    counts, baseline, tiles, losses = Counts.zero(), Counts.zero(), [], []
+    counts, baseline, tiles, not_finite = Counts.zero(), Counts.zero(), [], []
+    total = np.zeros(len(losses.Sums._fields))  # float64: the pixels of many scenes
     for batch, here, result in _ahead(step, params, stats, batches, mesh):
         bins, difference = np.asarray(result.bins), np.asarray(result.difference)
-        losses.append(float(result.loss))
+        sums = np.asarray(jax.device_get(result.sums), np.float64)
         for i, tile in enumerate(here):
+            total += sums[:, i]
+            if not np.isfinite(sums[:, i]).all():
+                not_finite.append(tile)
             own = Counts(bins=bins[i].astype(np.int64))
             counts, baseline = counts + own, baseline + Counts(bins=difference[i].astype(np.int64))
             tiles.append((tile, own))
@@ -69,7 +79,11 @@ def evaluate(
                 for keeper in takers:
                     keeper.add(prediction)
     return Evaluation(
-        loss=float(np.mean(losses)) if losses else 0.0, counts=counts, baseline=baseline, tiles=tuple(tiles)
+        loss=float(losses.of_sums(losses.Sums(*total), weights)),
+        not_finite=tuple(not_finite),
+        counts=counts,
+        baseline=baseline,
+        tiles=tuple(tiles),
     )
 
 
@@ -99,9 +113,10 @@ def _prediction(batch: Batch, i: int, tile: Tile, counts: Counts, result: Evalua
     return Prediction(
         tile=tile,
         counts=counts,
-        pre=np.asarray(batch.pre[own]),
-        post=np.asarray(batch.post[own]),
-        labels=np.asarray(batch.labels[own]),
-        valid=np.asarray(batch.valid[own]),
-        probability=np.asarray(jax.device_get(result.probability)[own]),
+        # Copies: a view would keep the whole batch in memory as long as the picture waits.
+        pre=np.array(batch.pre[own]),
+        post=np.array(batch.post[own]),
+        labels=np.array(batch.labels[own]),
+        valid=np.array(batch.valid[own]),
+        probability=np.array(jax.device_get(result.probability[i])[own[1:]]),
     )

@@ -76,5 +76,6 @@ def evaluate_trained(
             steps.replicate(trained.stats, mesh),
             batches,
             mesh=mesh,
+            weights=config.loss,
             keepers=keepers,
         )

@@ -132,7 +132,7 @@ class _Trainer:
         if self.checkpoints.latest() is not None:
             self.state, meta = self.checkpoints.restore(self.state)
             self.step, self.threshold = int(meta["batches"]), meta["threshold"]
-            self.validation_due = meta["validation_due"]
+            self.validation_due = meta.get("validation_due", False)
             print(f"going on from step {self.step} of {self.steps}")
         self.log = RunLog(run, step=self.step)
         self.saved = self.step
@@ -220,6 +220,7 @@ class _Trainer:
                     self.state.stats,
                     self._unless_stopped(self.source.validation()),
                     mesh=self.mesh,
+                    weights=self.config.loss,
                     keepers=(keeper,),
                 )
         except (_Stopped, DeviceMemoryError) as ended:
@@ -232,7 +233,8 @@ class _Trainer:
                 raise
             return
         if not math.isfinite(result.loss):
-            raise self._diverged(self.step, f"validation loss {result.loss}")
+            places = ", ".join(tile.place for tile in result.not_finite[:8])
+            raise self._diverged(self.step, f"validation loss {result.loss}, on tiles {places}")
         self.validation_due = False
         self.threshold = result.counts.best()
         scores, best = result.counts.at(0.5), result.counts.at(self.threshold)

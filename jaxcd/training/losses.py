@@ -1,8 +1,11 @@
-"""Segmentation losses over the valid pixels of a whole batch.
+"""Segmentation losses over the valid pixels of a whole batch, or of a whole split.
 
 Every loss takes logits and 0/1 labels of shape [b, h, w] and a mask `valid` of known pixels, and gives a
-float32 scalar; where no pixel is valid it is 0 with gradient 0.
+float32 scalar; where no pixel is valid it is 0 with gradient 0. All are ratios of sums over pixels, so the loss of
+a split comes from the added sums of its tiles, however they were batched.
 """
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,47 +19,77 @@ Logits = Float[Array, "b h w"]
 Pixels = Num[Array, "b h w"]
 
 
-def bce(logits: Logits, labels: Pixels, *, valid: Pixels, positive_weight: float = 1.0) -> Float[Array, ""]:
-    """Binary cross-entropy, averaged over valid pixels.
+class Sums(NamedTuple):
+    """Sums over valid pixels; those of parts add up to those of the whole.
+
+    Attributes:
+        valid: number of valid pixels.
+        cross_entropy: binary cross-entropy with its positive weight.
+        intersection: probability of damage where there is damage.
+        predicted: probability of damage.
+        actual: number of damaged pixels.
+    """
+
+    valid: Any
+    cross_entropy: Any
+    intersection: Any
+    predicted: Any
+    actual: Any
+
+
+def sums(
+    logits: Logits, labels: Pixels, *, valid: Pixels, positive_weight: float, axis: tuple[int, ...] | None = None
+) -> Sums:
+    """Sum what the losses are made of.
 
     Args:
         logits: logits of damage.
         labels: 1 where damaged, else 0.
         valid: 1 where the label is known, else 0.
-        positive_weight: factor on the terms of damaged pixels (reference: 16.2578).
+        positive_weight: factor on the cross-entropy of damaged pixels.
+        axis: axes to sum over; all by default.
     """
     logits, labels, valid = (x.astype(jnp.float32) for x in (logits, labels, valid))
-    positive = positive_weight * labels * jax.nn.softplus(-logits)
-    negative = (1 - labels) * jax.nn.softplus(logits)
-    return jnp.sum(valid * (positive + negative)) / jnp.maximum(jnp.sum(valid), 1)
+    entropy = positive_weight * labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
+    probability, labels = valid * jax.nn.sigmoid(logits), valid * labels
+    parts = valid, valid * entropy, probability * labels, probability, labels
+    return Sums(*(jnp.sum(part, axis=axis) for part in parts))
+
+
+def of_sums(total: Sums, weights: LossConfig) -> Any:
+    """Weigh and add the losses that sums give; a loss of weight 0 is left out."""
+    losses = ((weights.bce, _bce), (weights.dice, _dice), (weights.iou, _iou))
+    return sum(weight * loss(total) for weight, loss in losses if weight)
+
+
+def bce(logits: Logits, labels: Pixels, *, valid: Pixels, positive_weight: float = 1.0) -> Float[Array, ""]:
+    """Binary cross-entropy, averaged over valid pixels (reference: positive weight 16.2578)."""
+    return _bce(sums(logits, labels, valid=valid, positive_weight=positive_weight))
 
 
 def dice(logits: Logits, labels: Pixels, *, valid: Pixels) -> Float[Array, ""]:
-    """Soft Dice loss, 1 - 2|P∩L| / (|P| + |L|), over the flattened batch; arguments as for `bce`."""
-    intersection, predicted, actual = _soft_sums(logits, labels, valid)
-    return 1 - (2 * intersection + _SMOOTHING) / (predicted + actual + _SMOOTHING)
+    """Soft Dice loss, 1 - 2|P∩L| / (|P| + |L|), over the flattened batch."""
+    return _dice(sums(logits, labels, valid=valid, positive_weight=1.0))
 
 
 def iou(logits: Logits, labels: Pixels, *, valid: Pixels) -> Float[Array, ""]:
-    """Soft Jaccard loss, 1 - |P∩L| / |P∪L|, over the flattened batch; arguments as for `bce`."""
-    intersection, predicted, actual = _soft_sums(logits, labels, valid)
-    return 1 - (intersection + _SMOOTHING) / (predicted + actual - intersection + _SMOOTHING)
+    """Soft Jaccard loss, 1 - |P∩L| / |P∪L|, over the flattened batch."""
+    return _iou(sums(logits, labels, valid=valid, positive_weight=1.0))
 
 
 def weighted(logits: Logits, labels: Pixels, *, valid: Pixels, weights: LossConfig) -> Float[Array, ""]:
-    """Sum of the losses by their weights; a loss of weight 0 is not computed."""
-    total = jnp.zeros((), jnp.float32)
-    if weights.bce:
-        total += weights.bce * bce(logits, labels, valid=valid, positive_weight=weights.positive_weight)
-    if weights.dice:
-        total += weights.dice * dice(logits, labels, valid=valid)
-    if weights.iou:
-        total += weights.iou * iou(logits, labels, valid=valid)
-    return total
+    """Sum of the losses by their weights, over the flattened batch."""
+    return of_sums(sums(logits, labels, valid=valid, positive_weight=weights.positive_weight), weights)
 
 
-def _soft_sums(logits: Logits, labels: Pixels, valid: Pixels) -> tuple[Array, Array, Array]:
-    labels, valid = labels.astype(jnp.float32), valid.astype(jnp.float32)
-    probability = valid * jax.nn.sigmoid(logits.astype(jnp.float32))
-    labels = valid * labels
-    return jnp.sum(probability * labels), jnp.sum(probability), jnp.sum(labels)
+def _bce(total: Sums) -> Any:
+    return total.cross_entropy / (total.valid + (total.valid == 0))
+
+
+def _dice(total: Sums) -> Any:
+    return 1 - (2 * total.intersection + _SMOOTHING) / (total.predicted + total.actual + _SMOOTHING)
+
+
+def _iou(total: Sums) -> Any:
+    union = total.predicted + total.actual - total.intersection
+    return 1 - (total.intersection + _SMOOTHING) / (union + _SMOOTHING)

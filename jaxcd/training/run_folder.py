@@ -11,11 +11,12 @@ from jaxcd.config import Config
 from jaxcd.errors import ConfigError, RunError
 from jaxcd.files import locked, write_whole
 from jaxcd.training import checkpoints
+from jaxcd.training.logs import LOG, read_log
 
 CONFIG = "config.json"
 _LOCK = ".lock"
 _SPLITS = "splits.json"
-_TRACES = ("panels", "tensorboard")
+_TRACES = (_SPLITS, LOG, "curves.png", "panels", "tensorboard")
 
 
 def read_config(run: Path) -> Config:
@@ -42,27 +43,42 @@ def check(run: Path, config: Config) -> None:
         RunError: the folder holds another configuration or other files.
     """
     if run.exists() and not run.is_dir():
-        raise RunError(f"{run}: is a file; give a folder with --workdir")
-    if checkpoints.exist(run):
+        raise RunError(f"{run}: is a file; give a folder")
+    if (run / CONFIG).exists() and _begun(run):
         told = configuration.difference(read_config(run), config)
         if told:
-            raise RunError(f"{run}: holds a run of another configuration: {told}; give a new folder with --workdir")
+            raise RunError(f"{run}: holds a run of another configuration: {told}; give a new folder")
     elif run.is_dir() and not (run / CONFIG).exists() and any(path.name[0] != "." for path in run.iterdir()):
-        raise RunError(f"{run}: holds files but no run; give a new folder with --workdir")
+        raise RunError(f"{run}: holds files but no run; give a new folder")
 
 
-def record_splits(run: Path, places: dict[str, list[str]]) -> None:
-    """Write down which places a run is trained, validated and tested on, the first time.
+def _begun(run: Path) -> bool:
+    """Say whether the folder holds more than a start: a checkpoint, or (if those were deleted) a validation.
 
     Raises:
-        RunError: the run was begun with other places.
+        RunError: its configuration is not one of ours.
+    """
+    read_config(run)
+    return checkpoints.exist(run) or any(entry["kind"] == "validation" for entry in read_log(run))
+
+
+def record_splits(run: Path, places: dict[str, list[str]], *, labels: str) -> None:
+    """Write down which places a run is trained, validated and tested on, the first time.
+
+    Args:
+        run: the run's folder.
+        places: ids by split.
+        labels: digest of the dataset's places and labels.
+
+    Raises:
+        RunError: the run was begun with other places or labels.
     """
     path = run / _SPLITS
-    if not path.exists() or not checkpoints.exist(run):
-        write_whole(path, json.dumps(places, indent=1) + "\n")
-    elif read_splits(run) != places:
+    if not path.exists():
+        write_whole(path, json.dumps({"labels": labels, **places}, indent=1) + "\n")
+    elif _read_splits(path) != {"labels": labels, **places}:
         raise RunError(
-            f"{run}: the dataset has other places than when this run began; give a new folder with --workdir"
+            f"{run}: the dataset's places or labels are not those that this run began with; give a new folder"
         )
 
 
@@ -75,13 +91,17 @@ def read_splits(run: Path) -> dict[str, list[str]]:
     path = run / _SPLITS
     if not path.is_file():
         raise RunError(f"{run}: has no data of its own (imported weights); give --data and --layout")
+    return {part: ids for part, ids in _read_splits(path).items() if part != "labels"}
+
+
+def _read_splits(path: Path) -> dict:
     try:
-        places = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise RunError(f"{path}: damaged ({error}); restore it from a copy, or train anew") from error
-    if not isinstance(places, dict) or not all(isinstance(ids, list) for ids in places.values()):
-        raise RunError(f"{path}: damaged (expected lists of places); restore it from a copy, or train anew")
-    return places
+    if not isinstance(content, dict) or not {"labels", "train", "validation", "test"} <= content.keys():
+        raise RunError(f"{path}: damaged (expected the places of each split); restore it from a copy, or train anew")
+    return content
 
 
 @contextlib.contextmanager
@@ -98,9 +118,9 @@ def claim(run: Path, config: Config) -> Iterator[None]:
             stack.enter_context(locked(run / _LOCK))
         except BlockingIOError as error:
             raise RunError(f"{run}: another process is training in it") from error
-        if not checkpoints.exist(run):
+        if not (run / CONFIG).exists() or not _begun(run):
             # What a run that never came to a checkpoint left would be taken for this one's.
-            for name in _TRACES:
-                shutil.rmtree(run / name, ignore_errors=True)
+            for path in (run / name for name in _TRACES):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             configuration.write(config, run / CONFIG)
         yield

@@ -61,14 +61,14 @@ class Evaluated(NamedTuple):
 
     Attributes:
         bins: pixel counts by class and probability bin, see `metrics.histogram`.
-        loss: the training loss over this batch.
+        sums: of each pair, what the training loss is made of.
         probability: probability of damage.
         difference: counts of |pre - post| (mean over the bands, 0..255 mapped to 0..1), the baseline without
             learning.
     """
 
     bins: Int32[Array, "b 2 1024"]
-    loss: Float[Array, ""]
+    sums: losses.Sums
     probability: Float[Array, "b h w"]
     difference: Int32[Array, "b 2 1024"]
 
@@ -158,10 +158,11 @@ def evaluation_step(network: models.Network, config: Config) -> EvaluationStep:
 
     def step(params: Any, stats: Any, batch: Batch) -> Evaluated:
         logits, _ = models.apply(network.eval, params, stats, normalise(batch.pre), normalise(batch.post))
+        weight, per_pair = config.loss.positive_weight, (1, 2)
         distance = jnp.mean(jnp.abs(batch.pre.astype(jnp.float32) - batch.post.astype(jnp.float32)), axis=-1) / 255
         return Evaluated(
             bins=metrics.histogram(logits, batch.labels, valid=batch.valid),
-            loss=losses.weighted(logits, batch.labels, valid=batch.valid, weights=config.loss),
+            sums=losses.sums(logits, batch.labels, valid=batch.valid, positive_weight=weight, axis=per_pair),
             probability=jax.nn.sigmoid(logits),
             difference=metrics.score_histogram(distance, batch.labels, valid=batch.valid),
         )

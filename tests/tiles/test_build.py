@@ -18,7 +18,9 @@ from jaxcd.errors import DatasetError, LayoutError
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.tiles.build import build
 from jaxcd.tiles.dataset import TileDataset, open_or_build
-from jaxcd.tiles.staging import decode_codes, decode_rgb
+from jaxcd.tiles.layouts import discover
+from jaxcd.tiles.manifest import BuildSettings
+from jaxcd.tiles.staging import decode_codes, decode_rgb, staged_file
 from jaxcd.types import DAMAGE, INVALID
 
 
@@ -135,6 +137,10 @@ def test_a_changed_source_file_is_staged_anew(tmp_path):
         made(source, "folders", tmp_path / "out")
     (source / "label" / "p003.png").write_bytes(good)
     write_rgb(source / "A" / "p000.png", picture(99))
+    staged = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "staging").glob("*.zip")}
+    places, settings = discover("folders", source).places, BuildSettings.of(DataConfig(root=str(source)))
+    wanted = [staged_file(place, settings, tmp_path) for place in places]
+    assert [file.name in staged for file in wanted] == [False, True, True, False]  # the untouched ones are kept
     _, dataset = made(source, "folders", tmp_path / "out")
     np.testing.assert_array_equal(decode_rgb(dataset.read(0).pre[0]), picture(99))
     assert [sample.damaged for sample in dataset.samples] == [8, 16, 24, 32]

@@ -6,7 +6,7 @@ import pytest
 from tile_sources import picture, write_folders, write_paper, write_rgb, write_xbd, xbd_label
 
 from jaxcd.errors import LayoutError
-from jaxcd.tiles.layouts import discover
+from jaxcd.tiles.layouts import discover, listing
 
 
 def names(images) -> list[str]:
@@ -127,6 +127,37 @@ def test_ambiguous_sources_are_refused(tmp_path):
     (tmp_path / "mask").mkdir()
     with pytest.raises(LayoutError, match="both label and mask are there"):
         discover("folders", tmp_path)
+
+
+def test_a_town_is_not_simulated_into_a_folder_of_something_else(tmp_path):
+    write_folders(tmp_path, 1)
+    with pytest.raises(LayoutError, match="holds '.*', and layout simulated makes a town in a folder of its own"):
+        discover("simulated", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["A", "B", "label"]
+
+
+def test_every_label_that_is_none_is_reported(tmp_path):
+    write_xbd(tmp_path, "a", xbd_label([]))
+    for name in ("a_pre_disaster.json", "b_post.json", "._a_post_disaster.json"):
+        (tmp_path / "labels" / name).write_text("{}")
+    (tmp_path / "images" / "c_pre_disaster.png").symlink_to(tmp_path / "nowhere.png")
+    found = discover("xbd", tmp_path)
+    assert {(file.rpartition("/")[2], reason) for file, reason in found.left_out} == {
+        ("b_post.json", "not named *_post_disaster.json"),
+        ("c_pre_disaster.png", "a link to nowhere"),
+    }
+    assert [place.id for place in found.places] == ["a"] and found.incomplete == ()
+
+
+def test_the_listing_sees_what_counts_and_nothing_else(tmp_path):
+    write_folders(tmp_path, 2)
+    before = listing("folders", tmp_path)
+    assert len(before) == 6 and before[0][0] == "A/p000.png"
+    for name in ("p000.png.aux.xml", "Thumbs.db", ".hidden.png"):
+        (tmp_path / "A" / name).write_text("x")
+    assert listing("folders", tmp_path) == before
+    write_rgb(tmp_path / "B" / "p001.png", picture(77))
+    assert listing("folders", tmp_path) != before
 
 
 def test_a_built_dataset_is_recognised(tmp_path):

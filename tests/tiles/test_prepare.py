@@ -36,7 +36,7 @@ def test_the_report_tells_counts_balance_and_splits(tmp_path, capsys):
     assert "invalid share 0.000%" in said and "2 files left out:" in said
     assert f"{source / 'A' / 'p003.png'}: no post image named 'p003'" in said
     assert "Splits by place, seed 42: train 13 places, 13 with damage" in said and "test 3 places" in said
-    assert main(command(source, tmp_path / "out", "--split", "block")) == 0
+    assert main(command(source, tmp_path / "out", "--incomplete", "leave_out", "--split", "block")) == 0
     said = capsys.readouterr().out
     assert "was built before with these settings and is left as it is" in said
     assert "none with these settings: the train split is empty; 0 places" in said
@@ -200,6 +200,29 @@ def test_a_full_disk_is_one_line_and_no_dataset(tmp_path, room, stage):
     assert "code 2" in done.stdout and "Traceback" not in done.stderr
     assert "dataset.json" not in done.stdout and ".partial-" not in done.stdout and "records" not in done.stdout
     assert (done.stdout.count(".zip") == 60) == (stage == "packing")
+
+
+def test_a_killed_worker_is_one_line(tmp_path):
+    source, out = write_folders(tmp_path / "source", 60, size=512), tmp_path / "out"
+    arguments = [sys.executable, "-m", "jaxcd.prepare", *command(source, out)]
+    process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not list(out.glob("staging/*.zip")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    for pid in children(process.pid):
+        if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text():  # not multiprocessing's own helper
+            os.kill(pid, signal.SIGKILL)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 2 and "Traceback" not in error
+    assert "a worker process was killed, often for lack of memory; run the same command again" in error
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    source = write_folders(tmp_path / "source", 6)
+    prepare = " ".join([sys.executable, "-m", "jaxcd.prepare", *command(source, tmp_path / "out")])
+    done = subprocess.run(["bash", "-c", f"{prepare} | true"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "Error" not in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "out" / "dataset.json").is_file()
 
 
 def test_interrupting_is_no_error(tmp_path):

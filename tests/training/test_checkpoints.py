@@ -1,3 +1,5 @@
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,7 @@ from batches import small_config
 
 from jaxcd.errors import CheckpointError, RunError
 from jaxcd.training import steps
-from jaxcd.training.checkpoints import Checkpoints
+from jaxcd.training.checkpoints import Checkpoints, exist
 
 
 def _state(step, **model):
@@ -72,7 +74,24 @@ def test_a_checkpoint_saved_without_scores_gets_them(tmp_path):
     checkpoints.close()
 
 
-def test_damaged_arrays_are_named(tmp_path):
+def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(tmp_path):
+    checkpoints = Checkpoints(tmp_path, create=True)
+    _save(checkpoints, 2, None)
+    checkpoints.close()
+    folder = tmp_path / "checkpoints"
+    # Killed in the middle of the deletion of the old one, with the copy set aside.
+    (folder / "2").rename(folder / ".before-2")
+    (folder / "2" / "params").mkdir(parents=True)
+    assert exist(tmp_path)
+    checkpoints = Checkpoints(tmp_path, create=True)
+    state, _ = checkpoints.restore(_state(0))
+    jax.tree.map(np.testing.assert_array_equal, state, _state(2))
+    assert _steps(tmp_path) == [2]
+    checkpoints.close()
+
+
+def test_damaged_arrays_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: None)  # the entries' business: jaxcd.entry
     checkpoints = Checkpoints(tmp_path, create=True)
     _save(checkpoints, 1, None)
     checkpoints.close()

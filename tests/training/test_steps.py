@@ -10,7 +10,8 @@ from jaxcd.config import AugmentConfig
 from jaxcd.errors import ConfigError
 from jaxcd.training import losses, optimizer, steps
 from jaxcd.training.augmentation import normalise
-from jaxcd.types import Batch
+from jaxcd.training.evaluation import evaluate
+from jaxcd.types import Batch, Tile
 
 
 def _run(config, n, *, devices=1, tx=None, seed=0):
@@ -86,8 +87,39 @@ def test_evaluation_counts_the_same_on_two_devices():
         params, stats = steps.replicate((state.params, state.stats), mesh)
         told.append(evaluation(params, stats, steps.shard_batch(random_batch(4), mesh)))
     np.testing.assert_array_equal(told[0].bins, told[1].bins)
-    np.testing.assert_allclose(told[0].loss, told[1].loss, rtol=1e-5)
+    np.testing.assert_allclose(told[0].sums, told[1].sums, rtol=1e-5)
     assert told[1].probability.sharding.num_devices == 2
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 6])
+def test_loss_of_a_split_is_that_of_one_batch_however_it_is_batched(at_a_time):
+    config = small_config()
+    config.train.devices, config.loss.iou = 1, 0.5
+    network, state, _ = steps.initial_state(config, steps=1)
+    mesh, whole = steps.evaluation_mesh(config), random_batch(6)
+    tiles = [Tile(str(i), "", 32, 32) for i in range(6)]
+    parts = [slice(i, i + at_a_time) for i in range(0, 6, at_a_time)]
+    result = evaluate(
+        steps.evaluation_step(network, config),
+        state.params,
+        state.stats,
+        [(Batch(*(x[part] for x in whole)), tiles[part]) for part in parts],
+        mesh=mesh,
+        weights=config.loss,
+    )
+    logits, _ = models.apply(network.eval, state.params, state.stats, normalise(whole.pre), normalise(whole.post))
+    expected = losses.weighted(logits, jnp.asarray(whole.labels), valid=jnp.asarray(whole.valid), weights=config.loss)
+    assert result.loss == pytest.approx(float(expected), rel=1e-5) and result.not_finite == ()
+
+
+def test_tiles_without_a_number_are_named():
+    config = small_config()
+    network, state, _ = steps.initial_state(config, steps=1)
+    params = jax.tree.map(lambda p: p * jnp.nan, state.params)
+    tiles = [Tile(f"t{i}", "", 32, 32) for i in range(2)]
+    step, mesh = steps.evaluation_step(network, config), steps.evaluation_mesh(config)
+    result = evaluate(step, params, state.stats, [(random_batch(2), tiles)], mesh=mesh, weights=config.loss)
+    assert np.isnan(result.loss) and [tile.place for tile in result.not_finite] == ["t0", "t1"]
 
 
 def test_a_run_of_many_devices_is_evaluated_on_those_there_are():

@@ -1,0 +1,44 @@
+import errno
+import fcntl
+import os
+
+import pytest
+
+from jaxcd import files
+from jaxcd.errors import DiskFullError
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "metrics.json"
+    files.write_whole(target, "old")
+    with pytest.raises(KeyboardInterrupt), files.replacing(target) as partial:
+        partial.write_text("half of the ne")
+        assert target.read_text() == "old" and partial.suffix == ".json"
+        raise KeyboardInterrupt
+    assert target.read_text() == "old" and os.listdir(tmp_path) == ["metrics.json"]
+    files.write_whole(target, b"new")
+    assert target.read_bytes() == b"new"
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    (tmp_path / ".partial-a.bin").symlink_to("/dev/full")  # every write fails as on a full disk
+    with pytest.raises(DiskFullError, match=r"the disk is full: could not write .*/a\.bin; free some space"):
+        files.write_whole(tmp_path / "a.bin", b"x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_is_held_once(tmp_path):
+    with files.locked(tmp_path / "lock"):
+        with pytest.raises(BlockingIOError), files.locked(tmp_path / "lock"):
+            pass
+    with files.locked(tmp_path / "lock"):
+        pass
+
+
+def test_a_disk_without_locks_is_worked_on_with_a_word(tmp_path, monkeypatch, capsys):
+    def unsupported(file, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with files.locked(tmp_path / "lock"):
+        assert "see that no other process works there" in capsys.readouterr().out
