@@ -142,6 +142,8 @@ class TrainConfig:
     """Passes over the training places; 0: given by `steps`."""
     validate_every: int = 0
     """Steps between validations; 0: once an epoch."""
+    best_by: str = "iou"
+    """Validation score of the best checkpoint: iou (at 0.5, as the paper) or best_iou (at the threshold best there)."""
     checkpoint_every: int = 0
     """Steps between checkpoints; 0: at validations only."""
     log_every: int = 10
@@ -344,6 +346,7 @@ def _check_values(config: Config) -> None:
     at_least(0, "optim", o, "weight_decay", "warmup_steps", "clip_norm")
     choice("optim.schedule", o.schedule, ("constant", "cosine"))
     at_least(1, "train", t, "batch", "accumulation", "log_every", "eval_batch")
+    choice("train.best_by", t.best_by, ("iou", "best_iou"))
     at_least(0, "train", t, "steps", "epochs", "validate_every", "checkpoint_every", "devices")
     check((t.steps > 0) != (t.epochs > 0), "train", (t.steps, t.epochs), "either steps or epochs above 0, not both")
     check(t.batch % t.accumulation == 0, "train.accumulation", t.accumulation, f"a divisor of batch = {t.batch}")

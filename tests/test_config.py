@@ -89,6 +89,7 @@ WRONG_VALUES = [
     ("data.scaling", "percentiles:2,101"),
     ("data.places", "some"),
     ("data.incomplete", "ignore"),
+    ("train.best_by", "f1"),
     ("data.split", "random"),
     ("data.split_shares", (0.7, 0.15, 0.25)),
     ("data.split_shares", (1.0, 0.0, 0.0)),

@@ -71,7 +71,7 @@ def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
         if checkpoints.latest() is not None:
             raise RunError(f"{run}: holds a checkpoint already; give a new folder with --out")
         state = TrainState(jnp.zeros((), jnp.int32), params, stats, {})
-        checkpoints.save(state, meta={"batches": 0, "threshold": None, "validation_due": False}, metrics=None)
+        checkpoints.save(state, meta={"batches": 0, "threshold": None, "validation_due": False}, score=None)
         checkpoints.close()
     print(
         f"{run}: {name} {size}; evaluate it with python -m jaxcd.evaluate --run {run} --data DIR --layout L --out OUT"

@@ -1,4 +1,4 @@
-"""Checkpoints: the last one and the best by validation IoU, written in the background by Orbax.
+"""Checkpoints: the last one and the best by validation, written in the background by Orbax.
 
 Each holds plain trees of arrays (parameters, statistics, optimiser) and a small JSON: the step, the
 loader's position, the validation scores and the threshold found there.
@@ -69,7 +69,7 @@ class Checkpoints:
         keep = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(1),
-                policies.BestN(get_metric_fn=_iou, n=1, keep_checkpoints_without_metrics=False),
+                policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
         self._manager = ocp.CheckpointManager(
@@ -78,7 +78,7 @@ class Checkpoints:
                 create=create,
                 cleanup_tmp_directories=create,
                 preservation_policy=keep,
-                best_fn=_iou,  # without it metrics are not written, and a resumed run would forget its best
+                best_fn=_score,  # without it metrics are not written, and a resumed run would forget its best
             ),
             item_names=("params", "stats", "opt_state", "meta"),
         )
@@ -88,17 +88,17 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """Step of the checkpoint of highest validation IoU; the last where none was validated."""
+        """Step of the checkpoint of highest validation score; the last where none was validated."""
         best = self._manager.best_step()
         return self.latest() if best is None else best
 
-    def save(self, state: TrainState, *, meta: dict, metrics: dict[str, float] | None) -> None:
+    def save(self, state: TrainState, *, meta: dict, score: float | None) -> None:
         """Begin to write a checkpoint; returns once the device's arrays are copied.
 
         Args:
             state: the state after `state.step` steps.
             meta: JSON values kept with it.
-            metrics: validation scores, `iou` among them; None between validations.
+            score: of its validation, the higher the better; None between validations.
 
         Raises:
             DiskFullError: too little space left for it; what was saved before stays.
@@ -121,18 +121,18 @@ class Checkpoints:
         if jax.tree.leaves(state.opt_state):  # imported weights have none, and Orbax refuses an empty tree
             items["opt_state"] = ocp.args.StandardSave(state.opt_state)
         if self.latest() == step:  # saved without scores when a signal cut its validation short
-            self._replace(step, items, metrics)
+            self._replace(step, items, score)
         else:
-            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=_metrics(score), force=True)
 
-    def _replace(self, step: int, items: dict[str, Any], metrics: dict[str, float] | None) -> None:
+    def _replace(self, step: int, items: dict[str, Any], score: float | None) -> None:
         """Orbax writes no step twice: keep a copy until the new one is whole."""
         aside, copying = self.folder / f"{_ASIDE}{step}", self.folder / f".copying-{step}"
         shutil.rmtree(copying, ignore_errors=True)
         shutil.copytree(self.folder / str(step), copying)
         copying.rename(aside)
         self._manager.delete(step)
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=_metrics(score), force=True)
         self.wait()
         shutil.rmtree(aside)
 
@@ -207,8 +207,12 @@ class Checkpoints:
                 )
 
 
-def _iou(metrics: Any) -> float:
-    return float(metrics["iou"])
+def _score(metrics: Any) -> float:
+    return float(metrics["score"])
+
+
+def _metrics(score: float | None) -> dict[str, float] | None:
+    return None if score is None else {"score": score}
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:

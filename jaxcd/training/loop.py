@@ -248,7 +248,7 @@ class _Trainer:
         folder.mkdir(exist_ok=True)
         save_panels(keeper.kept(), folder / f"step_{self.step:07d}.png", threshold=0.5)
         plot_curves(self.run)
-        self._save(scores._asdict())
+        self._save(values[self.config.train.best_by])
 
     def _unless_stopped(self, batches: Iterator[_Tiles]) -> Iterator[_Tiles]:
         with contextlib.closing(with_bar(batches, self.source.validation_tiles, "validation")) as shown:
@@ -264,10 +264,10 @@ class _Trainer:
             "set config.optim.clip_norm=1, in a new --workdir"
         )
 
-    def _save(self, scores: dict[str, float] | None) -> None:
+    def _save(self, score: float | None) -> None:
         self._settle(0)
         meta = {"batches": self.step, "threshold": self.threshold, "validation_due": self.validation_due}
-        self.checkpoints.save(self.state, meta=meta, metrics=scores)
+        self.checkpoints.save(self.state, meta=meta, score=score)
         self.saved = self.step
 
 

@@ -1,5 +1,3 @@
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,10 +18,7 @@ def _state(step, **model):
 
 
 def _save(checkpoints, step, iou):
-    metrics = None if iou is None else {"iou": iou}
-    checkpoints.save(
-        _state(step), meta={"batches": step, "threshold": step / 100, "validation_due": False}, metrics=metrics
-    )
+    checkpoints.save(_state(step), meta={"batches": step, "threshold": step / 100, "validation_due": False}, score=iou)
 
 
 def _steps(run):
@@ -87,20 +82,6 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(tmp_path):
     state, _ = checkpoints.restore(_state(0))
     jax.tree.map(np.testing.assert_array_equal, state, _state(2))
     assert _steps(tmp_path) == [2]
-    checkpoints.close()
-
-
-def test_damaged_arrays_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "unraisablehook", lambda told: None)  # the entries' business: jaxcd.entry
-    checkpoints = Checkpoints(tmp_path, create=True)
-    _save(checkpoints, 1, None)
-    checkpoints.close()
-    for file in (tmp_path / "checkpoints" / "1" / "params").rglob("*"):
-        if file.is_file() and file.parent.name == "d":
-            file.write_bytes(file.read_bytes()[:7])
-    checkpoints = Checkpoints(tmp_path, create=True)
-    with pytest.raises(CheckpointError, match=r"checkpoints/1\S*: damaged checkpoint .*; delete "):
-        checkpoints.restore(_state(0))
     checkpoints.close()
 
 
