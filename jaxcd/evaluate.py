@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"--layout: say how {options.data} is laid out; the run's own tiles are simulated")
     if foreign:
         config.data.root, config.data.layout = str(options.data), options.layout or config.data.layout
-        config.data.cache = options.cache
+        config.data.cache = options.cache or DataConfig().cache
         config.data.scaling = config.data.scaling if options.scaling is None else options.scaling
     config.validate()
     announce_device()
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
     if options.out.exists() and not options.out.is_dir():
         raise RunError(f"{options.out}: is a file; give a folder with --out")
-    for name in ("layout", "scaling"):
+    for name in ("layout", "scaling", "cache"):
         if options.data is None and getattr(options, name) is not None:
             raise ConfigError(f"--{name}: goes with --data; the run's own tiles are read as they were for training")
     if options.batch < 1:
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
     parser.add_argument("--data", type=Path, help="other data than the run's own: source folder or built dataset")
     parser.add_argument("--layout", choices=LAYOUTS, help="layout of --data (default: the run's own)")
-    parser.add_argument("--cache", default=DataConfig().cache, help="where --data is built on first use (%(default)s)")
+    parser.add_argument("--cache", help=f"where --data is built on first use (default: {DataConfig().cache})")
     parser.add_argument("--scaling", help="of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH")
     parser.add_argument("--batch", type=int, default=1, help="tiles that each device sees at a time (default 1)")
     parser.add_argument("--split", choices=_SPLITS, help="default: test; all where --data is given")

@@ -239,6 +239,7 @@ def test_a_shipped_config_is_valid(path):
         config.data.root = "given on the command line"
     config.validate()
     assert f"configs/{path.name}" in doc, "opens with its command"
+    assert re.search(r"F1 0?\.?\d+", doc) and re.search(r"\d min", doc), "states its score and time"
 
 
 @pytest.mark.parametrize(

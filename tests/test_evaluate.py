@@ -113,6 +113,7 @@ def test_several_tiles_at_a_time_count_the_same_and_stale_pictures_go(trained, t
     [
         (["--layout", "xbd"], "--layout: goes with --data"),
         (["--scaling", "range:0,9"], "--scaling: goes with --data"),
+        (["--cache", "here"], "--cache: goes with --data"),
         (["--batch", "0"], "--batch: expected at least 1, got 0"),
     ],
 )
