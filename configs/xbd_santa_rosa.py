@@ -2,7 +2,7 @@
 
     python -m jaxcd.train --config configs/xbd_santa_rosa.py --workdir runs/xbd_santa_rosa
 
-40 min on 2 CPU cores (others at work beside it). Test tiles: F1 0.741 at 0.5, 0.758 at the threshold best on validation.
+40 min on 2 CPU cores (others at work beside it). Test tiles: F1 0.741 at 0.5, 0.758 at validation's best threshold.
 """
 
 from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
