@@ -67,7 +67,7 @@ def read_log(run: Path) -> list[dict]:
 
 
 def plot_curves(run: Path) -> None:
-    """Draw `curves.png`: the losses, and IoU and F1 of validation, over the steps."""
+    """Draw `curves.png`: the losses, and IoU (at 0.5 and at its best threshold) and F1 of validation, over the steps."""
     from matplotlib.figure import Figure
 
     entries = read_log(run)
@@ -79,8 +79,8 @@ def plot_curves(run: Path) -> None:
     steps = [e["step"] for e in validation]
     left.plot(steps, [e["loss"] for e in validation], color="tab:red", marker="o", ms=3, label="validation")
     left.set(xlabel="step", ylabel="loss")
-    for name, label in (("iou", "IoU"), ("f1", "F1")):
-        right.plot(steps, [e[name] for e in validation], marker="o", ms=3, label=f"validation {label} at 0.5")
+    for name, label in (("iou", "IoU at 0.5"), ("f1", "F1 at 0.5"), ("best_iou", "IoU at its best threshold")):
+        right.plot(steps, [e[name] for e in validation], marker="o", ms=3, label=f"validation {label}")
     right.set(xlabel="step", ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
