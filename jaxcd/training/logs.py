@@ -67,7 +67,7 @@ def read_log(run: Path) -> list[dict]:
 
 
 def plot_curves(run: Path) -> None:
-    """Draw `curves.png`: the losses, and IoU (at 0.5 and at its best threshold) and F1 of validation, over the steps."""
+    """Draw `curves.png` over the steps: losses, validation IoU (at 0.5 and at its best threshold) and F1."""
     from matplotlib.figure import Figure
 
     entries = read_log(run)
