@@ -83,6 +83,24 @@ class ModelConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class InitConfig:
+    """What a run begins with."""
+
+    encoder_from: str = ""
+    """Run whose encoder, at its best checkpoint, this one begins with; empty: random weights."""
+
+
+@dataclass(kw_only=True, slots=True)
+class FreezeConfig:
+    """What does not learn."""
+
+    encoder: bool = False
+    """The encoder's parameters and BatchNorm statistics stay as they were at the start."""
+    until: int = 0
+    """Optimiser steps after which a frozen encoder learns, too; 0: never."""
+
+
+@dataclass(kw_only=True, slots=True)
 class LossConfig:
     """Weights of the summed losses."""
 
@@ -126,6 +144,8 @@ class OptimConfig:
     warmup_steps: int = 0
     clip_norm: float = 0.0
     """Largest global gradient norm; 0 does not clip."""
+    encoder_lr_scale: float = 1.0
+    """Factor on the encoder's learning rate: below 1, a pretrained encoder changes less than the decoder."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -161,6 +181,8 @@ class Config:
     seed: int = 42
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -343,7 +365,14 @@ def _check_values(config: Config) -> None:
     check(a.gauss_noise == 0 or a.gauss_noise >= 10, "augment.gauss_noise", a.gauss_noise, "0, or a variance >= 10")
     check(0 <= a.rotate <= 180, "augment.rotate", a.rotate, "degrees between 0 and 180")
     check(o.learning_rate > 0, "optim.learning_rate", o.learning_rate, "a rate above 0")
-    at_least(0, "optim", o, "weight_decay", "warmup_steps", "clip_norm")
+    at_least(0, "optim", o, "weight_decay", "warmup_steps", "clip_norm", "encoder_lr_scale")
+    at_least(0, "freeze", config.freeze, "until")
+    check(
+        config.freeze.encoder or not config.freeze.until,
+        "freeze.until",
+        config.freeze.until,
+        "0 where nothing is frozen",
+    )
     choice("optim.schedule", o.schedule, ("constant", "cosine"))
     at_least(1, "train", t, "batch", "accumulation", "log_every", "eval_batch")
     choice("train.best_by", t.best_by, ("iou", "best_iou"))

@@ -109,6 +109,8 @@ def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
     config.validate()
     # The run is the same one from whatever folder it is gone on with or evaluated.
     config.data.root, config.data.cache = (str(Path(p).resolve()) for p in (config.data.root, config.data.cache))
+    if config.init.encoder_from:
+        config.init.encoder_from = str(Path(config.init.encoder_from).resolve())
     return config, Path(own["workdir"].value)
 
 

@@ -18,10 +18,17 @@ PyTree = Any
 
 
 class Network(NamedTuple):
-    """The static halves of a split network, one for each mode."""
+    """The static halves of a split network.
+
+    Attributes:
+        train: all in train mode.
+        eval: all in eval mode.
+        frozen: the encoder in eval mode, so that its statistics stay; the rest in train mode.
+    """
 
     train: nnx.GraphDef
     eval: nnx.GraphDef
+    frozen: nnx.GraphDef
 
 
 def split(model: nnx.Module) -> tuple[Network, PyTree, PyTree]:
@@ -31,14 +38,16 @@ def split(model: nnx.Module) -> tuple[Network, PyTree, PyTree]:
         model: a network of `jaxcd.models.create`; left in eval mode.
 
     Returns:
-        The static graph in both modes, the parameters and the BatchNorm statistics, the latter two as
+        The static graph in its modes, the parameters and the BatchNorm statistics, the latter two as
         plain nested dictionaries of arrays.
     """
     model.train()
     train = nnx.graphdef(model)
+    model.encoder.eval()  # type: ignore[attr-defined]
+    frozen = nnx.graphdef(model)
     model.eval()
     graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    return Network(train, graphdef), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    return Network(train, graphdef, frozen), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
 def merge(graphdef: nnx.GraphDef, params: PyTree, stats: PyTree) -> Any:
@@ -58,7 +67,7 @@ def apply(
     """Run a split network; pure, so it can be jitted and differentiated.
 
     Args:
-        graphdef: `Network.train` or `Network.eval`.
+        graphdef: one of `Network`.
         params: parameters.
         stats: BatchNorm statistics.
         pre: normalised images before the event.

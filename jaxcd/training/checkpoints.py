@@ -197,8 +197,8 @@ class Checkpoints:
                 f"{folder}: damaged checkpoint ({reason}); delete {folder.parent} to use the one before, if there is "
                 "one"
             ) from error
-        there = _shapes(getattr(saved, "tree", saved))
-        here = _shapes(tree)
+        there = shapes(getattr(saved, "tree", saved))
+        here = shapes(tree)
         for path in sorted(set(there) | set(here)):
             if there.get(path) != here.get(path):
                 raise CheckpointError(
@@ -219,7 +219,7 @@ def _abstract(array: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """Map each leaf's path to its shape, alike for our trees and for the metadata of saved ones."""
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
     return {

@@ -17,7 +17,7 @@ import numpy as np
 from jaxcd import progress
 from jaxcd.config import Config
 from jaxcd.errors import DeviceMemoryError, NonFiniteLossError
-from jaxcd.training import steps
+from jaxcd.training import steps, transfer
 from jaxcd.training.checkpoints import Checkpoints
 from jaxcd.training.evaluation import evaluate, with_bar
 from jaxcd.training.logs import RunLog, plot_curves
@@ -122,14 +122,24 @@ class _Trainer:
         self.steps = total_steps(config, source.places)
         self.validate_every = config.train.validate_every or max(round(source.places / config.train.batch), 1)
         self.mesh = steps.training_mesh(config)
-        self.network, state, self.train_step = steps.initial_state(config, steps=self.steps)
+        self.checkpoints = Checkpoints(run, create=True)
+        latest = self.checkpoints.latest()
+        self.network, state, self.train_step = steps.initial_state(config, steps=self.steps, at=latest or 0)
         self.evaluation_step = steps.evaluation_step(self.network, config)
+        if latest is None and config.init.encoder_from:
+            params, stats = transfer.with_encoder(config, state.params, state.stats)
+            state = state._replace(params=params, stats=stats)
+            print(f"the encoder begins as that of {config.init.encoder_from}")
+        if config.freeze.encoder and not config.init.encoder_from:
+            print(
+                "WARNING: config.freeze.encoder without config.init.encoder_from freezes a random encoder",
+                file=sys.stderr,
+            )
         self.state = steps.replicate(state, self.mesh)
         # rbg: threefry's dropout masks took a fifth of the small network's step on 2 CPU cores.
         self.key = steps.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)
-        self.checkpoints = Checkpoints(run, create=True)
         self.step, self.threshold, self.validation_due = 0, None, False
-        if self.checkpoints.latest() is not None:
+        if latest is not None:
             self.state, meta = self.checkpoints.restore(self.state)
             self.step, self.threshold = int(meta["batches"]), meta["threshold"]
             self.validation_due = meta.get("validation_due", False)
@@ -155,6 +165,8 @@ class _Trainer:
         config, since, pairs = self.config.train, time.perf_counter(), 0
         batches = self._on_device(self.source.batches(self.step)) if not self._ended() else iter(())
         for ids, batch in batches:
+            if self.step and self.step == self.config.freeze.until:
+                self._thaw()
             self.state, told = self.train_step(self.state, batch, self.key)
             self.step += 1
             self.pending.append((self.step, ids, told))
@@ -182,6 +194,11 @@ class _Trainer:
 
     def _ended(self) -> bool:
         return self.step == self.steps or self.signals.received != 0
+
+    def _thaw(self) -> None:
+        self.state, self.train_step = steps.thawed(self.network, self.state, self.config, steps=self.steps)
+        self.state = steps.replicate(self.state, self.mesh)
+        self.bar.write(f"step {self.step}: the encoder learns from here on")
 
     def _on_device(self, batches: Iterator[Batch]) -> Iterator[tuple[np.ndarray, Batch]]:
         """Keep a few batches on the device ahead of the step; the position counts those that are taken."""

@@ -99,54 +99,87 @@ def build_network(config: ModelConfig, *, seed: int) -> tuple[models.Network, An
     return models.split(model)
 
 
-def initial_state(config: Config, *, steps: int) -> tuple[models.Network, TrainState, TrainStep]:
+def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Network, TrainState, TrainStep]:
     """Build the network, the state before the first step, and the compiled-on-first-use training step.
 
     Args:
         config: the run's configuration.
         steps: optimiser steps of the whole run, for the schedule.
+        at: step of the checkpoint that will take the state's place: the optimiser's state has the form it has there.
     """
     network, params, stats = build_network(config.model, seed=config.seed)
-    tx = optimizer.create(config.optim, steps=steps)
-    state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(params))
-    return network, state, train_step(network, tx, config)
+    held = frozen(config, at)
+    tx = _optimizer(config, steps)
+    state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(_learning(params, held)[0]))
+    return network, state, train_step(network, tx, config, held=held)
 
 
-def train_step(network: models.Network, tx: optax.GradientTransformation, config: Config) -> TrainStep:
+def frozen(config: Config, step: int) -> bool:
+    """Say whether a checkpoint of this step was left by steps with a frozen encoder."""
+    return config.freeze.encoder and (config.freeze.until == 0 or step <= config.freeze.until)
+
+
+def thawed(network: models.Network, state: TrainState, config: Config, *, steps: int) -> tuple[TrainState, TrainStep]:
+    """Go on from a frozen encoder with one that learns: its optimiser starts anew, the decoder's goes on."""
+    tx = _optimizer(config, steps)
+    state = state._replace(opt_state=optimizer.thaw(tx, state.params, state.opt_state))
+    return state, train_step(network, tx, config)
+
+
+def _optimizer(config: Config, steps: int) -> optax.GradientTransformation:
+    freeze = config.freeze
+    return optimizer.create(config.optim, steps=steps, grouped=freeze.encoder, thawed_at=freeze.until)
+
+
+def _learning(params: dict, held: bool) -> tuple[dict, dict]:
+    """Part the parameters into those that learn and those that are held."""
+    names = {optimizer.ENCODER} if held else set()
+    learning = {name: tree for name, tree in params.items() if name not in names}
+    return learning, {name: params[name] for name in names}
+
+
+def train_step(
+    network: models.Network, tx: optax.GradientTransformation, config: Config, *, held: bool = False
+) -> TrainStep:
     """Make the training step: augmentation, forward, loss, AdamW in one donated jit.
+
+    With `held` the encoder is no part of what is differentiated and has no optimiser state, and its BatchNorm runs on
+    the statistics it has (METHOD, Supervised training: frozen means parameters and statistics).
 
     The batch is computed in `config.train.accumulation` micro-batches; its loss is the mean of theirs, and
     BatchNorm sees one of them at a time (METHOD, Supervised training). With a batch that is sharded over a
     mesh, all means are over the whole batch.
     """
-    parts = config.train.accumulation
+    parts, graph = config.train.accumulation, network.frozen if held else network.train
 
-    def micro(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Any]:
+    def micro(learning: Any, rest: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Any]:
         augmentation, dropout = jax.random.split(key)
         pre, post, labels, valid = augment(augmentation, batch, config.augment)
-        logits, stats = models.apply(network.train, params, stats, pre, post, key=dropout)
+        logits, stats = models.apply(graph, {**learning, **rest}, stats, pre, post, key=dropout)
         return losses.weighted(logits, labels, valid=valid, weights=config.loss), stats
 
     differentiate = jax.value_and_grad(micro, has_aux=True)
 
     def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Progress]:
         key = jax.random.fold_in(key, state.step)
+        learning, rest = _learning(state.params, held)
         if parts == 1:
-            (loss, stats), grads = differentiate(state.params, state.stats, batch, key)
+            (loss, stats), grads = differentiate(learning, rest, state.stats, batch, key)
         else:
             # Micro-batch j takes every parts-th pair: the axis that is sharded stays the inner one.
             batches = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
 
             def accumulate(carry: Any, item: Any) -> tuple[Any, Array]:
                 stats, total = carry
-                (loss, stats), grads = differentiate(state.params, stats, *item)
+                (loss, stats), grads = differentiate(learning, rest, stats, *item)
                 return (stats, jax.tree.map(jnp.add, total, grads)), loss
 
-            start = (state.stats, jax.tree.map(jnp.zeros_like, state.params))
+            start = (state.stats, jax.tree.map(jnp.zeros_like, learning))
             (stats, total), per_part = jax.lax.scan(accumulate, start, (batches, jax.random.split(key, parts)))
             loss, grads = jnp.mean(per_part), jax.tree.map(lambda g: g / parts, total)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = tx.update(grads, state.opt_state, learning)
+        learnt: Any = optax.apply_updates(learning, updates)
+        params = {**learnt, **rest}
         told = Progress(loss, optax.tree.norm(grads), optax.tree.norm((params, stats)))
         return TrainState(state.step + 1, params, stats, opt_state), told
 

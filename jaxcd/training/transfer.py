@@ -1,0 +1,41 @@
+"""The encoder of one run as the beginning of another."""
+
+from pathlib import Path
+from typing import Any
+
+from jaxcd.config import Config
+from jaxcd.errors import CheckpointError
+from jaxcd.training import inference, run_folder
+from jaxcd.training.checkpoints import shapes
+from jaxcd.training.optimizer import ENCODER
+
+
+def with_encoder(
+    config: Config, params: dict[str, Any], stats: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Put the encoder of the run `config.init.encoder_from` in place of that of a new network.
+
+    Args:
+        config: of the new run.
+        params: its parameters.
+        stats: its BatchNorm statistics.
+
+    Returns:
+        Both, with the encoder's part taken over exactly.
+
+    Raises:
+        RunError: no such run, or no checkpoint in it.
+        CheckpointError: its encoder has other shapes.
+    """
+    source = Path(config.init.encoder_from)
+    told = run_folder.read_config(source)
+    trained = inference.load(told, source)
+    here, there = shapes(params[ENCODER]), shapes(trained.params[ENCODER])
+    for path in sorted(set(here) | set(there)):
+        if here.get(path) != there.get(path):
+            raise CheckpointError(
+                f"config.init.encoder_from: the encoder of {source} ({told.model.name} {told.model.size}) does not fit "
+                f"{config.model.name} {config.model.size}: {path} is {there.get(path, 'absent')} there and "
+                f"{here.get(path, 'absent')} here"
+            )
+    return params | {ENCODER: trained.params[ENCODER]}, stats | {ENCODER: trained.stats[ENCODER]}
