@@ -1,0 +1,34 @@
+"""The network of contrastive pretraining: an encoder, global average pooling, a linear map (METHOD)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from jaxcd.models.blocks import Encoder
+from jaxcd.models.functional import apply_streams
+from jaxcd.models.unet import ENCODER_BLOCKS, NETWORKS
+
+DIMENSIONS = 128
+
+
+class Embedding(nnx.Module):
+    """Embeds two stacks of images with one encoder, that of the damage network it is pretrained for.
+
+    For FC-Siam the stacks are the images before and after the event; for FC-EF they are two pairs, each with its six
+    channels.
+    """
+
+    def __init__(self, name: str, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs):
+        blocks = ENCODER_BLOCKS[size]
+        self.encoder = Encoder(NETWORKS[name].c_in, blocks, dropout=dropout, dtype=dtype, rngs=rngs)
+        self.embedding = nnx.Linear(blocks[-1][-1], DIMENSIONS, rngs=rngs)
+        self.dtype = dtype
+
+    def __call__(
+        self, first: Float[Array, "b h w c"], second: Float[Array, "b h w c"], *, key: Key[Array, ""] | None = None
+    ) -> Float[Array, "2 b 128"]:
+        """Return the embeddings of both stacks of normalised images, in float32."""
+        _, bottom = apply_streams(self.encoder, jnp.stack([first, second]).astype(self.dtype), key=key)
+        return self.embedding(jnp.mean(bottom.astype(jnp.float32), axis=(2, 3)))
