@@ -6,32 +6,18 @@ config calls `validate()` before using it.
 """
 
 import dataclasses
-import json
 import math
 import types
 import typing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from jaxcd.errors import ConfigError
-from jaxcd.files import write_whole
 
 LAYOUTS = ("xbd", "paper", "folders", "simulated", "prepared")
 XBD_LEVELS = ("no-damage", "minor-damage", "major-damage", "destroyed")
+TASKS = ("segmentation", "contrastive")
 MODELS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 SIZES = ("small", "medium", "large")
-
-# Where copies lie and how many things work at a time does not change what comes out (devices: but for rounding):
-# a run may be resumed with others.
-_RUNTIME_FIELDS = (
-    "data.cache",
-    "data.incomplete",
-    "data.workers",
-    "data.prefetch",
-    "train.devices",
-    "train.eval_batch",
-    "train.log_every",
-)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,12 +42,14 @@ class DataConfig:
     """How places are split: place (by rank in a seeded permutation) or block (spatial blocks stay together)."""
     split_shares: tuple[float, float, float] = (0.70, 0.15, 0.15)
     """Shares of training, validation and test places."""
+    split_seed: int = 42
+    """Seed of the split. Runs that are compared, or that begin with each other's encoder, share it."""
     block_size: float = 1000.0
     """Side of a spatial block in metres (split = block)."""
     crop: int = 256
     """Side of the training crops in pixels; 0 takes whole tiles."""
     damage_share: float = 0.5
-    """Share of the crops that are centred on a damaged pixel, where the tile has one."""
+    """Share of the crops that are centred on a damaged pixel, where the tile has one (task = segmentation)."""
     workers: int = 0
     """Loader processes; 0 reads in threads of the training process."""
     prefetch: int = 2
@@ -80,6 +68,20 @@ class ModelConfig:
     """Dropout rate, 0 <= rate < 1."""
     dtype: str = "float32"
     """Compute type: float32 or bfloat16. Parameters, statistics and losses stay in float32."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ContrastConfig:
+    """The pretraining of an encoder (task = contrastive)."""
+
+    normalise: bool = True
+    """Compare directions of embeddings, as the reference; else the embeddings themselves, as the paper's equation."""
+    margin: float = 1.0
+    """Squared distance from which a pair of different kinds costs nothing."""
+    shares: tuple[float, float, float] = (0.92, 0.04, 0.04)
+    """FC-EF: shares of training, validation and test places, of those that the supervised split does not hold out."""
+    samples: int = 128
+    """Image pairs that a validation embeds, of training and of validation places each."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,7 +104,7 @@ class FreezeConfig:
 
 @dataclass(kw_only=True, slots=True)
 class LossConfig:
-    """Weights of the summed losses."""
+    """Weights of the summed losses (task = segmentation)."""
 
     bce: float = 0.0
     dice: float = 1.0
@@ -153,17 +155,20 @@ class TrainConfig:
     """How long, how wide, how often."""
 
     batch: int = 8
-    """Pairs an optimiser step, over all devices."""
+    """Pairs (FC-EF's pretraining: pairs of pairs) an optimiser step, over all devices."""
     accumulation: int = 1
     """Micro-batches a step is computed in, to save memory."""
     steps: int = 0
     """Optimiser steps; 0: given by `epochs`."""
     epochs: int = 0
-    """Passes over the training places; 0: given by `steps`."""
+    """Passes over the training places (pretraining: damaged ones, and as many pairs without damage); 0: see `steps`."""
     validate_every: int = 0
     """Steps between validations; 0: once an epoch."""
     best_by: str = "iou"
-    """Validation score of the best checkpoint: iou (at 0.5, as the paper) or best_iou (at the threshold best there)."""
+    """Validation score of the best checkpoint: iou (at 0.5, as the paper) or best_iou (at the threshold best there).
+
+    Pretraining: always the validation loss.
+    """
     checkpoint_every: int = 0
     """Steps between checkpoints; 0: at validations only."""
     log_every: int = 10
@@ -178,15 +183,24 @@ class TrainConfig:
 class Config:
     """Everything that defines a run."""
 
+    task: str = "segmentation"
+    """What is learned: segmentation (maps of damage), or contrastive (an encoder that segmentation begins with)."""
     seed: int = 42
+    """Of initial weights, batches, augmentation and dropout; the split has its own."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
     init: InitConfig = field(default_factory=InitConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    @property
+    def compared(self) -> int:
+        """Image pairs that make one element of a batch: FC-EF is pretrained on pairs of them."""
+        return 2 if self.task == "contrastive" and self.model.name == "fc_ef" else 1
 
     def validate(self) -> None:
         """Check types first, then values.
@@ -196,22 +210,6 @@ class Config:
         """
         _check_types(self, "config")
         _check_values(self)
-
-
-def to_dict(config: Config) -> dict:
-    """Return the configuration as plain nested dictionaries that JSON can hold."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def from_dict(values: dict) -> Config:
-    """Rebuild and validate what `to_dict` gave.
-
-    Raises:
-        ConfigError: an unknown field, a wrong type or an impossible value.
-    """
-    config = _build(Config, values, "config")
-    config.validate()
-    return config
 
 
 def field_type(path: str) -> typing.Any:
@@ -229,62 +227,6 @@ def field_type(path: str) -> typing.Any:
             raise ConfigError(f"{path}: no such field{there}")
         node = hints[name]
     return node
-
-
-def difference(old: Config, new: Config) -> str | None:
-    """Name the first field in which two configurations define different runs, or None.
-
-    Fields that only say how the work is organised (worker counts, logging) don't count.
-    """
-    a, b = _flatten(to_dict(old)), _flatten(to_dict(new))
-    for name in a:
-        if name not in _RUNTIME_FIELDS and a[name] != b[name]:
-            return f"config.{name} is {a[name]!r} there and {b[name]!r} here"
-    return None
-
-
-def read(path: Path) -> Config:
-    """Read a configuration that `write` left in a run folder.
-
-    Raises:
-        ConfigError: not JSON, or not a configuration.
-    """
-    try:
-        values = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a run's configuration ({error})") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: not a run's configuration (expected an object)")
-    return from_dict(values)
-
-
-def write(config: Config, path: Path) -> None:
-    """Write the configuration as JSON, whole or not at all."""
-    write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
-
-
-def _flatten(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
-
-
-def _build(cls: type, values: dict, path: str) -> typing.Any:
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ConfigError(f"{path}.{unknown[0]}: no such field; there are {', '.join(hints)}")
-    built = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{path}.{name}: expected an object, got {value!r}")
-            value = _build(typing.cast(type, hints[name]), value, f"{path}.{name}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[name] = value
-    return cls(**built)
 
 
 def _check_types(node: typing.Any, path: str) -> None:
@@ -320,7 +262,6 @@ def _check_tuple(value: typing.Any, hint: types.GenericAlias, where: str) -> Non
 
 def _check_values(config: Config) -> None:
     d, m, lo, a, o, t = config.data, config.model, config.loss, config.augment, config.optim, config.train
-    shares = d.split_shares
 
     def check(holds: bool, name: str, value: object, expected: str) -> None:
         if not holds:
@@ -334,6 +275,7 @@ def _check_values(config: Config) -> None:
             value = getattr(node, name)
             check(value >= low, f"{group}.{name}", value, f"at least {low}")
 
+    choice("task", config.task, TASKS)
     check(0 <= config.seed < 2**63, "seed", config.seed, "at least 0 and below 2**63")
     check(d.root != "", "data.root", d.root, "the folder that holds the data")
     choice("data.layout", d.layout, LAYOUTS)
@@ -344,8 +286,10 @@ def _check_values(config: Config) -> None:
     choice("data.incomplete", d.incomplete, ("refuse", "leave_out"))
     choice("data.places", d.places, ("all", "damaged"))
     choice("data.split", d.split, ("place", "block"))
-    check(all(s > 0 for s in shares), "data.split_shares", shares, "shares above 0")
-    check(abs(sum(shares) - 1) < 1e-6, "data.split_shares", shares, "shares that sum to 1")
+    check(0 <= d.split_seed < 2**63, "data.split_seed", d.split_seed, "at least 0 and below 2**63")
+    for name, shares in (("data.split_shares", d.split_shares), ("contrast.shares", config.contrast.shares)):
+        check(all(s > 0 for s in shares), name, shares, "shares above 0")
+        check(abs(sum(shares) - 1) < 1e-6, name, shares, "shares that sum to 1")
     check(d.block_size > 0, "data.block_size", d.block_size, "metres above 0")
     check(d.crop == 0 or d.crop >= 32, "data.crop", d.crop, "0 (whole tiles) or at least 32 pixels")
     check(0 <= d.damage_share <= 1, "data.damage_share", d.damage_share, "a share between 0 and 1")
@@ -355,6 +299,8 @@ def _check_values(config: Config) -> None:
     choice("model.size", m.size, SIZES)
     check(0 <= m.dropout < 1, "model.dropout", m.dropout, "a rate of at least 0 and below 1")
     choice("model.dtype", m.dtype, ("float32", "bfloat16"))
+    check(config.contrast.margin > 0, "contrast.margin", config.contrast.margin, "a squared distance above 0")
+    at_least(2, "contrast", config.contrast, "samples")
     at_least(0, "loss", lo, "bce", "dice", "iou")
     check(lo.bce + lo.dice + lo.iou > 0, "loss", (lo.bce, lo.dice, lo.iou), "a weight above 0 for bce, dice or iou")
     check(lo.positive_weight > 0, "loss.positive_weight", lo.positive_weight, "a weight above 0")
@@ -379,6 +325,11 @@ def _check_values(config: Config) -> None:
     at_least(0, "train", t, "steps", "epochs", "validate_every", "checkpoint_every", "devices")
     check((t.steps > 0) != (t.epochs > 0), "train", (t.steps, t.epochs), "either steps or epochs above 0, not both")
     check(t.batch % t.accumulation == 0, "train.accumulation", t.accumulation, f"a divisor of batch = {t.batch}")
+    if config.task == "contrastive":
+        # Half of a (micro-)batch differs; of FC-EF's also half of the pairs show damage.
+        even = 2 * config.compared * t.accumulation
+        check(t.batch % even == 0, "train.batch", t.batch, f"a multiple of {even}, so that batches are balanced")
+        check(not config.freeze.encoder, "freeze.encoder", True, "False: the encoder is what pretraining learns")
 
 
 def check_scaling(scaling: str, where: str) -> tuple[str, float, float] | None:

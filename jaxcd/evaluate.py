@@ -30,6 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxcd.training import run_folder
 
     config = run_folder.read_config(options.run)
+    if config.task != "segmentation":
+        raise RunError(
+            f"{options.run}: pretrained an encoder, and makes no maps; evaluate a run that began with it "
+            f"(--config.init.encoder_from={options.run})"
+        )
     foreign = options.data is not None
     if not foreign:
         run_folder.read_splits(options.run)
@@ -122,7 +127,7 @@ def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, fo
     if split == "all":
         return list(range(len(samples)))
     if foreign:
-        return list(getattr(split_places(samples, config.data, seed=config.seed), split))
+        return list(getattr(split_places(samples, config.data), split))
     rows = {sample.id: row for row, sample in enumerate(samples)}
     places = run_folder.read_splits(run)[split]
     missing = [place for place in places if place not in rows]

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of training, validation and test (default %(default)s)",
     )
     show.add_argument("--block_size", type=float, default=_DEFAULT.block_size, help="metres (default %(default)s)")
-    show.add_argument("--seed", type=int, default=Config().seed, help="default %(default)s")
+    show.add_argument("--split_seed", type=int, default=_DEFAULT.split_seed, help="default %(default)s")
     return parser
 
 
@@ -69,9 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         places=options.places,
         split=options.split,
         split_shares=tuple(options.split_shares),
+        split_seed=options.split_seed,
         block_size=options.block_size,
     )
-    Config(seed=options.seed, data=data, train=TrainConfig(steps=1)).validate()
+    Config(data=data, train=TrainConfig(steps=1)).validate()
     # Worker processes import this file again, and need none of this.
     from jaxcd.tiles.build import REPORT, build
     from jaxcd.tiles.splits import describe, split_places
@@ -80,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     state = "built" if report.built else "was built before with these settings and is left as it is"
     print(f"{options.out}: {state}")
     print(report.describe(options.out / REPORT))
-    print(f"Splits by {data.split}, seed {options.seed}:")
+    print(f"Splits by {data.split}, seed {data.split_seed}:")
     try:
-        print(describe(report.samples, split_places(report.samples, data, seed=options.seed)))
+        print(describe(report.samples, split_places(report.samples, data)))
     except SplitError as error:
         # The dataset is good without splits: it may be there to be evaluated as a whole.
         print(f"none with these settings: {error}")

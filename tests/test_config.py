@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxcd import config as configs
-from jaxcd.config import Config, LossConfig
+from jaxcd import config_files as configs
+from jaxcd.config import Config, LossConfig, check_scaling
 from jaxcd.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -173,7 +173,7 @@ def test_a_run_has_one_length(steps, epochs):
     [("", None), ("range:0,4095", ("range", 0.0, 4095.0)), ("percentiles:2,98.5", ("percentiles", 2.0, 98.5))],
 )
 def test_scaling(text, parsed):
-    assert configs.check_scaling(text, "x") == parsed
+    assert check_scaling(text, "x") == parsed
     put(valid(), "data.scaling", text).validate()
 
 

@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-GROUND = ("jaxcd", *(f"jaxcd.{name}" for name in ("types", "errors", "files", "progress", "config", "entry")))
+GROUND = (
+    "jaxcd",
+    *(f"jaxcd.{name}" for name in ("types", "errors", "files", "progress", "config", "config_files", "entry")),
+)
 ENTRIES = tuple(f"jaxcd.{name}" for name in ("prepare", "train", "evaluate", "predict", "tune", "label"))
 ENTRIES += ("jaxcd.models.import_torch",)
 

@@ -1,11 +1,13 @@
 """The networks: blocks, U-Nets, their pure form, and weights of the PyTorch reference."""
 
+from jaxcd.models.embedding import Embedding
 from jaxcd.models.functional import Network, apply, merge, split
 from jaxcd.models.torch_weights import infer_architecture, load_torch_state_dict
 from jaxcd.models.unet import ENCODER_BLOCKS, create
 
 __all__ = [
     "ENCODER_BLOCKS",
+    "Embedding",
     "Network",
     "apply",
     "create",

@@ -20,7 +20,9 @@ class Embedding(nnx.Module):
     channels.
     """
 
-    def __init__(self, name: str, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self, name: str, *, size: str = "large", dropout: float = 0.0, dtype: Any = jnp.float32, rngs: nnx.Rngs
+    ):
         blocks = ENCODER_BLOCKS[size]
         self.encoder = Encoder(NETWORKS[name].c_in, blocks, dropout=dropout, dtype=dtype, rngs=rngs)
         self.embedding = nnx.Linear(blocks[-1][-1], DIMENSIONS, rngs=rngs)

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import UInt8
 
 from jaxcd.config import Config
-from jaxcd.errors import ConfigError, DatasetError
+from jaxcd.errors import ConfigError
+from jaxcd.tiles.crops import Codes, Crops, Cut, any_corner, as_batch, crop_size, damaged_corner, rounded_up
 from jaxcd.tiles.dataset import TileDataset
 from jaxcd.tiles.staging import decode_codes, decode_rgb, start_worker
 from jaxcd.types import DAMAGE, INVALID, Batch, Tile
 
 # A thread decodes a batch: more of them than this hold more memory than they save time.
-_MOST_THREADS = 8
+MOST_THREADS = 8
 
 
 def train_batches(
@@ -57,23 +57,36 @@ def train_batches(
         ConfigError: the batch can't be divided by the processes.
         DatasetError: whole tiles are asked for and sizes differ.
     """
-    share, rest = divmod(config.train.batch, process_count)
-    if rest:
-        raise ConfigError(
-            f"config.train.batch: expected a multiple of the {process_count} processes, got {config.train.batch}"
-        )
-    size = config.data.crop or _common_size(dataset, rows, stride)
-    crops = _Crops(
-        dataset=dataset,
-        size=size if isinstance(size, tuple) else (size, size),
+    crops = _TrainingCrops(
+        crops=Crops(dataset=dataset, size=crop_size(dataset, rows, config, stride), flips=config.augment.flips),
         damage_share=config.data.damage_share,
-        flips=config.augment.flips,
-        part=slice(process_index * share, (process_index + 1) * share),
+        part=own_share(config.train.batch, process_index, process_count),
     )
     # Up to here an element is a row and a seed: they are batched before anything is read, so that the global batch
     # is the same for any number of processes, and a slice skips batches for free.
-    draws = grain.MapDataset.source(list(rows)).seed(config.seed).shuffle().repeat().random_map(_Draw())
-    batches = draws.batch(config.train.batch, batch_fn=tuple)[start:].map(crops)
+    batches = draws(rows, config.seed).batch(config.train.batch, batch_fn=tuple)[start:].map(crops)
+    return read_ahead(batches, config)
+
+
+def own_share(pairs: int, process_index: int, process_count: int) -> slice:
+    """Return the part of a global batch that is a process's own.
+
+    Raises:
+        ConfigError: the batch can't be divided by the processes.
+    """
+    share, rest = divmod(pairs, process_count)
+    if rest:
+        raise ConfigError(f"config.train.batch: expected a multiple of the {process_count} processes, got {pairs}")
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+def draws(rows: Sequence[int], seed: int) -> grain.MapDataset[tuple[int, int]]:
+    """Give rows and a seed for each without end, every row once in an epoch."""
+    return grain.MapDataset.source(list(rows)).seed(seed).shuffle().repeat().random_map(_Draw())
+
+
+def read_ahead(batches: grain.MapDataset[Batch], config: Config) -> Iterator[Batch]:
+    """Iterate over batches that `config.data.workers` processes, or threads, read ahead; `close()` ends them."""
     threads = _threads() if config.data.workers == 0 else 1
     reading = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if config.data.workers > 0:
@@ -93,27 +106,12 @@ def _start_worker(index: int, count: int) -> None:
 
 
 def _threads() -> int:
-    return min(_MOST_THREADS, os.cpu_count() or 1)
+    return min(MOST_THREADS, os.cpu_count() or 1)
 
 
 def _closing(reading: grain.IterDataset) -> Iterator[Batch]:
     with contextlib.closing(iter(reading)) as batches:
         yield from batches
-
-
-def _common_size(dataset: TileDataset, rows: Sequence[int], stride: int) -> tuple[int, int]:
-    sizes = collections.Counter((dataset.samples[row].height, dataset.samples[row].width) for row in rows)
-    if len(sizes) > 1:
-        given = ", ".join(f"{height} x {width} ({count})" for (height, width), count in sizes.most_common(4))
-        raise DatasetError(
-            f"{dataset.path}: tiles have {len(sizes)} sizes ({given}), and whole tiles must be of one for a batch; "
-            "set config.data.crop"
-        )
-    return _rounded_up(*next(iter(sizes)), stride)
-
-
-def _rounded_up(height: int, width: int, stride: int) -> tuple[int, int]:
-    return -(-height // stride) * stride, -(-width // stride) * stride
 
 
 class _Draw(grain.transforms.RandomMap):
@@ -124,73 +122,23 @@ class _Draw(grain.transforms.RandomMap):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Crops(grain.transforms.Map):
+class _TrainingCrops(grain.transforms.Map):
     """Read and stack this process's part of a batch of draws."""
 
-    dataset: TileDataset
-    size: tuple[int, int]
+    crops: Crops
     damage_share: float
-    flips: bool
     part: slice
 
     def map(self, element: Sequence[tuple[int, int]]) -> Batch:
-        draws = element[self.part]
-        crops = [self._crop(row, np.random.default_rng(seed)) for row, seed in draws]
-        pre, post, codes = (np.stack(images) for images in zip(*crops, strict=True))
-        return _batch(pre, post, codes, [row for row, _ in draws])
+        own = element[self.part]
+        return self.crops.batch([self._cut(row, np.random.default_rng(seed)) for row, seed in own], [r for r, _ in own])
 
-    def _crop(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        record = self.dataset.read(row)
-        pre = record.pre[int(rng.integers(len(record.pre)))]
-        chosen = int(rng.integers(len(record.post)))
-        images = decode_rgb(pre), decode_rgb(record.post[chosen]), decode_codes(record.label[chosen])
-        top, left = _corner(images[2], self.size, self.damage_share, rng)
-        height, width = self.size
-        vertical, horizontal, turns = rng.integers((2, 2, 4)).tolist() if self.flips else (0, 0, 0)
-        first, second, codes = (
-            _turned(image[top : top + height, left : left + width], flips=(vertical, horizontal), turns=turns)
-            for image in images
-        )
-        return _padded(first, self.size, 0), _padded(second, self.size, 0), _padded(codes, self.size, INVALID)
+    def _cut(self, row: int, rng: np.random.Generator) -> Cut:
+        return self.crops.cut(row, range(len(self.crops.dataset.samples[row].post)), self._corner, rng)
 
-
-def _corner(
-    codes: UInt8[np.ndarray, "h w"], size: tuple[int, int], damage_share: float, rng: np.random.Generator
-) -> tuple[int, int]:
-    """Draw the top left corner of a crop, `damage_share` of them centred on a damaged pixel, inside the tile."""
-    room = np.maximum(np.array(codes.shape) - size, 0)
-    centred, anywhere = rng.random() < damage_share, rng.integers(room + 1)
-    damaged = np.flatnonzero(codes == DAMAGE) if centred and room.any() else ()
-    if len(damaged) == 0:
-        return int(anywhere[0]), int(anywhere[1])
-    pixel = np.array(divmod(int(damaged[rng.integers(len(damaged))]), codes.shape[1]))
-    top, left = np.clip(pixel - np.array(size) // 2, 0, room)
-    return int(top), int(left)
-
-
-def _turned(image: np.ndarray, *, flips: tuple[int, int], turns: int) -> np.ndarray:
-    """Flip (vertically, horizontally), then turn by quarters; oblong images by halves only, to keep their shape."""
-    flipped = image[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
-    return np.rot90(flipped, turns if image.shape[0] == image.shape[1] else turns - turns % 2)
-
-
-def _padded(image: np.ndarray, size: tuple[int, int], fill: int) -> np.ndarray:
-    """Extend an image at the bottom and the right."""
-    if image.shape[:2] == size:
-        return image
-    padded = np.full((*size, *image.shape[2:]), fill, np.uint8)
-    padded[: image.shape[0], : image.shape[1]] = image
-    return padded
-
-
-def _batch(
-    pre: UInt8[np.ndarray, "b h w 3"],
-    post: UInt8[np.ndarray, "b h w 3"],
-    codes: UInt8[np.ndarray, "b h w"],
-    ids: Sequence[int],
-) -> Batch:
-    labels, valid = (codes == DAMAGE).astype(np.uint8), (codes != INVALID).astype(np.uint8)
-    return Batch(pre=pre, post=post, labels=labels, valid=valid, ids=np.array(ids, np.int32))
+    def _corner(self, codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        centred, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)
+        return damaged_corner(codes, size, rng) if centred and (codes == DAMAGE).any() else anywhere
 
 
 def evaluation_batches(
@@ -214,7 +162,7 @@ def evaluation_batches(
     groups: dict[tuple[int, int], list[tuple[int, int]]] = collections.defaultdict(list)
     for row in rows:
         sample = dataset.samples[row]
-        groups[_rounded_up(sample.height, sample.width, stride)] += [(row, i) for i in range(len(sample.post))]
+        groups[rounded_up(sample.height, sample.width, stride)] += [(row, i) for i in range(len(sample.post))]
     jobs = [
         (size, pairs[first : first + batch])
         for size, pairs in sorted(groups.items())
@@ -247,4 +195,4 @@ def _whole(
         codes[(k, *window)] = decode_codes(record.label[i])
         ids[k] = row
         tiles.append(Tile(sample.id, sample.post[i].name, sample.height, sample.width))
-    return _batch(images[0], images[1], codes, ids.tolist()), tiles
+    return as_batch(images[0], images[1], codes, ids.tolist()), tiles

@@ -16,6 +16,7 @@ from jaxcd.tiles.manifest import Sample
 NAMES = ("train", "validation", "test")
 # Blocks whose tiles share more ground than this share of a tile are one block: the rest is border noise.
 _OVERLAP = 0.05
+NOWHERE = "nothing tells where it lies (split = block)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,12 @@ class Splits:
     left_out: tuple[tuple[str, str], ...] = ()
 
 
-def split_places(samples: Sequence[Sample], data: DataConfig, *, seed: int) -> Splits:
-    """Split the places of a dataset; the same places, settings and seed give the same splits in any order.
+def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
+    """Split the places of a dataset; the same places and settings give the same splits in any order.
 
     Args:
         samples: places of a dataset; the returned rows are positions in it.
-        data: `places`, `split`, `split_shares` and `block_size` count.
-        seed: of the permutation.
+        data: `places`, `split`, `split_shares`, `split_seed` and `block_size` count.
 
     Returns:
         The splits: disjoint, together with `left_out` complete.
@@ -49,17 +49,30 @@ def split_places(samples: Sequence[Sample], data: DataConfig, *, seed: int) -> S
             (samples[row].id, "no damaged pixel (places = damaged)") for row in rows if not samples[row].damaged
         ]
         rows = [row for row in rows if samples[row].damaged]
-    if data.split == "block":
-        blocks = _blocks(samples, rows, data.block_size)
-        left_out += [
-            (samples[row].id, "nothing tells where it lies (split = block)") for row in rows if row not in blocks
-        ]
-        parts = _assign(samples, blocks, data.split_shares, seed)
-    else:
-        parts = _cut(rows, data.split_shares, seed)
-    _check(samples, parts, data)
-    train, validation, test = (tuple(sorted(part)) for part in parts)
+    blocks = blocks_of(samples, rows, data)
+    left_out += [(samples[row].id, NOWHERE) for row in rows if row not in blocks]
+    parts = divided(samples, blocks, data.split_shares, data)
+    check_parts(samples, parts, data)
+    train, validation, test = parts
     return Splits(train=train, validation=validation, test=test, left_out=tuple(left_out))
+
+
+def divided(
+    samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], data: DataConfig
+) -> tuple[tuple[int, ...], ...]:
+    """Divide rows into three parts by the configured rule, each in ascending order.
+
+    Args:
+        samples: all places.
+        blocks: the rows to divide, in order of their ids, and the block of each.
+        shares: wanted sizes.
+        data: `split` and `split_seed` count.
+    """
+    if data.split == "block":
+        parts = _assign(samples, blocks, shares, data.split_seed)
+    else:
+        parts = _cut(list(blocks), shares, data.split_seed)
+    return tuple(tuple(sorted(part)) for part in parts)
 
 
 def _cut(rows: list[int], shares: tuple[float, float, float], seed: int) -> tuple[list[int], list[int], list[int]]:
@@ -67,7 +80,7 @@ def _cut(rows: list[int], shares: tuple[float, float, float], seed: int) -> tupl
 
     METHOD's 190 places at .70, .15, .15 become 133, 29 and 28.
     """
-    order = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+    order = permuted(rows, seed)
     # 57 * .15 / .30 is 28.500000000000004 in floating point: exact halves and integers need room.
     room = 1e-9
     train = math.floor(shares[0] * len(order) + 0.5 + room)
@@ -76,15 +89,22 @@ def _cut(rows: list[int], shares: tuple[float, float, float], seed: int) -> tupl
     return order[:train], order[train:validation], order[validation:]
 
 
-def _blocks(samples: Sequence[Sample], rows: list[int], size: float) -> dict[int, str]:
-    """Name the block of each row that has one."""
+def permuted(rows: Sequence[int], seed: int) -> list[int]:
+    """Return rows in a seeded order."""
+    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+
+
+def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) -> dict[int, str]:
+    """Name the block of each row that has one; where places are split one by one, each is a block of its own."""
+    if data.split == "place":
+        return {row: samples[row].id for row in rows}
     blocks = {}
     for row in rows:
         sample = samples[row]
         if sample.block is not None:
             blocks[row] = f"named {sample.block}"
         elif sample.bounds is not None:
-            blocks[row] = _cell(sample.bounds, size)
+            blocks[row] = _cell(sample.bounds, data.block_size)
     merged = _merged(samples, blocks)
     return {row: merged[block] for row, block in blocks.items()}
 
@@ -161,7 +181,14 @@ def _assign(
     return train, validation, test
 
 
-def _check(samples: Sequence[Sample], parts: tuple[list[int], ...], data: DataConfig) -> None:
+def check_parts(
+    samples: Sequence[Sample], parts: Sequence[Sequence[int]], data: DataConfig, *, needed: Sequence[str] = NAMES
+) -> None:
+    """See that there is something to learn from and to measure in each of the needed splits.
+
+    Raises:
+        SplitError: one is empty or has no damaged pixel.
+    """
     total = sum(map(len, parts))
     damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
     if data.split == "block":
@@ -173,7 +200,7 @@ def _check(samples: Sequence[Sample], parts: tuple[list[int], ...], data: DataCo
         for name, part, with_damage in zip(NAMES, parts, damaged, strict=True)
     )
     for name, part, with_damage in zip(NAMES, parts, damaged, strict=True):
-        if not part or not with_damage:
+        if name in needed and not with_damage:
             what = "is empty" if not part else "has no damaged pixel"
             raise SplitError(f"the {name} split {what}; {total} places give {counts}; {remedy}")
 

@@ -3,12 +3,29 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from jaxcd.files import replacing, write_whole
 from jaxcd.training.metrics import Counts
 
 LOG = "log.jsonl"
+_CURVES = {
+    "iou": "IoU at 0.5",
+    "f1": "F1 at 0.5",
+    "best_iou": "IoU at its best threshold",
+    "nearest_neighbour": "accuracy of nearest neighbours",
+    "linear_probe": "accuracy of a linear probe",
+}
+
+
+class Histogram(NamedTuple):
+    """Counts in bins of equal width between `low` and `high`."""
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
 
 
 class RunLog:
@@ -25,19 +42,20 @@ class RunLog:
         self._events = EventFileWriter(str(run / "tensorboard"))
         self._restart_events(step)
 
-    def write(self, step: int, kind: str, values: dict[str, float]) -> None:
+    def write(self, step: int, kind: str, values: Mapping[str, float | Histogram]) -> None:
         """Log values of one kind (train or validation) at a step, on disk when this returns."""
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
-        entry = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
+        plain = {name: value._asdict() if isinstance(value, Histogram) else value for name, value in values.items()}
+        entry = {"step": step, "kind": kind, "time": round(time.time(), 3), **plain}
         try:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:  # a write to an open file does not say to which
             raise OSError(error.errno, error.strerror, str(self._path)) from error
-        summary = Summary(value=[Summary.Value(tag=f"{kind}/{k}", simple_value=v) for k, v in values.items()])  # type: ignore[attr-defined]
+        summary = Summary(value=[_summary(f"{kind}/{name}", value) for name, value in values.items()])
         self._events.add_event(Event(wall_time=time.time(), step=step, summary=summary))
         self._events.flush()
 
@@ -54,6 +72,26 @@ class RunLog:
         self._events.add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
 
+def _summary(tag: str, value: float | Histogram) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary  # type: ignore[attr-defined]
+
+    if not isinstance(value, Histogram):
+        return Summary.Value(tag=tag, simple_value=value)  # type: ignore[attr-defined]
+    low, high, counts = value
+    limits = [low + (high - low) * (k + 1) / len(counts) for k in range(len(counts))]
+    middles = [limit - (high - low) / len(counts) / 2 for limit in limits]
+    drawn = HistogramProto(
+        min=low,
+        max=high,
+        num=sum(counts),
+        sum=sum(n * x for n, x in zip(counts, middles, strict=True)),
+        sum_squares=sum(n * x * x for n, x in zip(counts, middles, strict=True)),
+        bucket_limit=limits,
+        bucket=counts,
+    )
+    return Summary.Value(tag=tag, histo=drawn)  # type: ignore[attr-defined]
+
+
 def read_log(run: Path) -> list[dict]:
     """Read the entries of `log.jsonl`; a last line cut off by a kill is left out."""
     path = run / LOG
@@ -67,7 +105,7 @@ def read_log(run: Path) -> list[dict]:
 
 
 def plot_curves(run: Path) -> None:
-    """Draw `curves.png` over the steps: losses, validation IoU (at 0.5 and at its best threshold) and F1."""
+    """Draw `curves.png` over the steps: losses, and those of `_CURVES` that the run's validations have."""
     from matplotlib.figure import Figure
 
     entries = read_log(run)
@@ -79,12 +117,14 @@ def plot_curves(run: Path) -> None:
     steps = [e["step"] for e in validation]
     left.plot(steps, [e["loss"] for e in validation], color="tab:red", marker="o", ms=3, label="validation")
     left.set(xlabel="step", ylabel="loss")
-    for name, label in (("iou", "IoU at 0.5"), ("f1", "F1 at 0.5"), ("best_iou", "IoU at its best threshold")):
-        right.plot(steps, [e[name] for e in validation], marker="o", ms=3, label=f"validation {label}")
+    for name, label in _CURVES.items():
+        if validation and name in validation[0]:
+            right.plot(steps, [e[name] for e in validation], marker="o", ms=3, label=f"validation {label}")
     right.set(xlabel="step", ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
     with replacing(run / "curves.png") as partial:
         figure.savefig(partial, dpi=110)
 

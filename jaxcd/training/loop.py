@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,35 +19,13 @@ from jaxcd.config import Config
 from jaxcd.errors import DeviceMemoryError, NonFiniteLossError
 from jaxcd.training import steps, transfer
 from jaxcd.training.checkpoints import Checkpoints
-from jaxcd.training.evaluation import evaluate, with_bar
 from jaxcd.training.logs import RunLog, plot_curves
 from jaxcd.training.memory import explained_memory
-from jaxcd.training.metrics import Counts
-from jaxcd.training.panels import Keeper, save_panels
-from jaxcd.types import Batch, Tile
+from jaxcd.training.task import T, Task
+from jaxcd.types import Batch
 
 _IN_FLIGHT = 2  # steps handed to the device before the loss of the first one is fetched
-_PANELS = 4
-_Tiles = tuple[Batch, Sequence[Tile]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a run's batches come from.
-
-    Attributes:
-        places: training places; each comes once in an epoch.
-        validation_tiles: tiles of one validation.
-        batches: training batches from a position on, a position being a number of consumed batches.
-        validation: whole tiles with padding, one pass.
-        name: name of the place that an entry of `Batch.ids` stands for.
-    """
-
-    places: int
-    validation_tiles: int
-    batches: Callable[[int], Iterator[Batch]]
-    validation: Callable[[], Iterator[tuple[Batch, Sequence[Tile]]]]
-    name: Callable[[int], str]
+OnValidation = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +48,15 @@ def total_steps(config: Config, places: int) -> int:
     return config.train.steps or math.ceil(config.train.epochs * places / config.train.batch)
 
 
-def train(config: Config, run: Path, source: Source) -> Outcome:
+def train(config: Config, run: Path, task: Task, *, on_validation: OnValidation | None = None) -> Outcome:
     """Train until all steps are done or SIGTERM or Ctrl-C ends it; goes on where an earlier call ended.
 
     Args:
         config: validated configuration; the same one each time.
         run: the run's folder, claimed by the caller.
-        source: batches.
+        task: what is learned, from which batches.
+        on_validation: told the step and the score of each validation after its checkpoint; whatever it raises ends
+            the run there.
 
     Raises:
         NonFiniteLossError: the loss or its gradient is no longer a number; the last good checkpoint stays.
@@ -86,7 +66,7 @@ def train(config: Config, run: Path, source: Source) -> Outcome:
     with (
         explained_memory(_training_advice(config)),
         _Signals() as signals,
-        _Trainer(config, run, source, signals) as trainer,
+        _Trainer(config, run, task, signals, on_validation) as trainer,
     ):
         return trainer.run_to_end()
 
@@ -117,15 +97,15 @@ class _Stopped(Exception):
 class _Trainer:
     """One process's stretch of a run."""
 
-    def __init__(self, config: Config, run: Path, source: Source, signals: _Signals):
-        self.config, self.run, self.source, self.signals = config, run, source, signals
-        self.steps = total_steps(config, source.places)
-        self.validate_every = config.train.validate_every or max(round(source.places / config.train.batch), 1)
+    def __init__(self, config: Config, run: Path, task: Task, signals: _Signals, on_validation: OnValidation | None):
+        self.config, self.run, self.task, self.signals, self.on_validation = config, run, task, signals, on_validation
+        self.steps = total_steps(config, task.places)
+        self.validate_every = config.train.validate_every or max(round(task.places / config.train.batch), 1)
         self.mesh = steps.training_mesh(config)
         self.checkpoints = Checkpoints(run, create=True)
         latest = self.checkpoints.latest()
         self.network, state, self.train_step = steps.initial_state(config, steps=self.steps, at=latest or 0)
-        self.evaluation_step = steps.evaluation_step(self.network, config)
+        self.validate = task.validator(config, self.network, self.mesh, run)
         if latest is None and config.init.encoder_from:
             params, stats = transfer.with_encoder(config, state.params, state.stats)
             state = state._replace(params=params, stats=stats)
@@ -163,7 +143,7 @@ class _Trainer:
         if self.validation_due:
             self._validate()
         config, since, pairs = self.config.train, time.perf_counter(), 0
-        batches = self._on_device(self.source.batches(self.step)) if not self._ended() else iter(())
+        batches = self._on_device(self.task.batches(self.step)) if not self._ended() else iter(())
         for ids, batch in batches:
             if self.step and self.step == self.config.freeze.until:
                 self._thaw()
@@ -216,7 +196,7 @@ class _Trainer:
             loss, gradient, state = (float(value) for value in told)
             self.last = loss, gradient
             if not np.isfinite((loss, gradient, state)).all():
-                places = ", ".join(sorted({self.source.name(int(i)) for i in ids}))
+                places = ", ".join(sorted({self.task.name(int(i)) for i in ids}))
                 what = f"loss {loss}, gradient norm {gradient}, norm of the new parameters {state}"
                 raise self._diverged(step, f"{what}, on tiles {places}")
             self.bar.set_postfix_str(f"step {step}, loss {loss:.4f}", refresh=False)
@@ -228,18 +208,9 @@ class _Trainer:
 
     def _validate(self) -> None:
         self._settle(0)
-        keeper = Keeper(_PANELS, most_damaged)
         try:
             with explained_memory(_validation_advice(self.config)):
-                result = evaluate(
-                    self.evaluation_step,
-                    self.state.params,
-                    self.state.stats,
-                    self._unless_stopped(self.source.validation()),
-                    mesh=self.mesh,
-                    weights=self.config.loss,
-                    keepers=(keeper,),
-                )
+                told = self.validate(self.state, self.step, self._watch)
         except (_Stopped, DeviceMemoryError) as ended:
             # The steps up to here are not to be lost; whoever goes on begins with this validation.
             self.validation_due = True
@@ -249,27 +220,22 @@ class _Trainer:
                 self.checkpoints.wait()
                 raise
             return
-        if not math.isfinite(result.loss):
-            places = ", ".join(tile.place for tile in result.not_finite[:8])
-            raise self._diverged(self.step, f"validation loss {result.loss}, on tiles {places}")
-        self.validation_due = False
-        self.threshold = result.counts.best()
-        scores, best = result.counts.at(0.5), result.counts.at(self.threshold)
-        values = {"loss": result.loss, **scores._asdict(), "best_threshold": self.threshold, "best_iou": best.iou}
-        self.log.write(self.step, "validation", values)
-        self.bar.write(
-            f"step {self.step}: validation loss {result.loss:.4f}, IoU {scores.iou:.4f}, F1 {scores.f1:.4f} at 0.5; "
-            f"F1 {best.f1:.4f} at {self.threshold:.3f}"
-        )
-        folder = self.run / "panels"
-        folder.mkdir(exist_ok=True)
-        save_panels(keeper.kept(), folder / f"step_{self.step:07d}.png", threshold=0.5)
+        if not math.isfinite(told.loss):
+            places = f", on tiles {', '.join(told.not_finite[:8])}" if told.not_finite else ""
+            raise self._diverged(self.step, f"validation loss {told.loss}{places}")
+        self.validation_due, self.threshold = False, told.threshold
+        self.log.write(self.step, "validation", told.values)
+        self.bar.write(f"step {self.step}: validation loss {told.loss:.4f}, {told.summary}")
+        if told.warning:
+            self.bar.write(f"WARNING: {told.warning}", file=sys.stderr)
         plot_curves(self.run)
-        self._save(values[self.config.train.best_by])
+        self._save(told.score)
+        if self.on_validation:
+            self.on_validation(self.step, told.score)
 
-    def _unless_stopped(self, batches: Iterator[_Tiles]) -> Iterator[_Tiles]:
-        with contextlib.closing(with_bar(batches, self.source.validation_tiles, "validation")) as shown:
-            for batch in shown:
+    def _watch(self, batches: Iterator[T]) -> Iterator[T]:
+        with contextlib.closing(batches) as closed:  # type: ignore[type-var]
+            for batch in closed:
                 if self.signals.received:
                     raise _Stopped
                 yield batch
@@ -300,8 +266,3 @@ def _validation_advice(config: Config) -> str:
     if config.train.eval_batch > 1:
         return f"lower config.train.eval_batch ({config.train.eval_batch}) and run the same command again"
     return "a whole tile is too large for this device in validation; build the dataset of smaller tiles"
-
-
-def most_damaged(counts: Counts) -> float | None:
-    """Score of a tile for the panels of a validation: its damaged pixels."""
-    return float(counts.damaged)

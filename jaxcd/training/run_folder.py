@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxcd import config as configuration
+from jaxcd import config_files
 from jaxcd.config import Config
 from jaxcd.errors import ConfigError, RunError
 from jaxcd.files import locked, write_whole
@@ -16,7 +16,7 @@ from jaxcd.training.logs import LOG, read_log
 CONFIG = "config.json"
 _LOCK = ".lock"
 _SPLITS = "splits.json"
-_TRACES = (_SPLITS, LOG, "curves.png", "panels", "tensorboard")
+_TRACES = (_SPLITS, LOG, "curves.png", "panels", "embeddings", "tensorboard")
 
 
 def read_config(run: Path) -> Config:
@@ -29,7 +29,7 @@ def read_config(run: Path) -> Config:
     if not path.is_file():
         raise RunError(f"{run}: not a run (it has no {CONFIG}); train one with python -m jaxcd.train --workdir {run}")
     try:
-        return configuration.read(path)
+        return config_files.read(path)
     except ConfigError as error:
         raise RunError(f"{run}: {error}") from error
 
@@ -45,7 +45,7 @@ def check(run: Path, config: Config) -> None:
     if run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; give a folder")
     if (run / CONFIG).exists() and _begun(run):
-        told = configuration.difference(read_config(run), config)
+        told = config_files.difference(read_config(run), config)
         if told:
             raise RunError(f"{run}: holds a run of another configuration: {told}; give a new folder")
     elif run.is_dir() and not (run / CONFIG).exists() and any(path.name[0] != "." for path in run.iterdir()):
@@ -94,6 +94,14 @@ def read_splits(run: Path) -> dict[str, list[str]]:
     return {part: ids for part, ids in _read_splits(path).items() if part != "labels"}
 
 
+def learned_from(run: Path) -> tuple[set[str], str]:
+    """Return the ids of the places that a run was trained on, and the digest of their dataset (empty: it has none)."""
+    if not (run / _SPLITS).is_file():
+        return set(), ""
+    content = _read_splits(run / _SPLITS)
+    return set(content["train"]), content["labels"]
+
+
 def _read_splits(path: Path) -> dict:
     try:
         content = json.loads(path.read_text())
@@ -122,5 +130,5 @@ def claim(run: Path, config: Config) -> Iterator[None]:
             # What a run that never came to a checkpoint left would be taken for this one's.
             for path in (run / name for name in _TRACES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            configuration.write(config, run / CONFIG)
+            config_files.write(config, run / CONFIG)
         yield

@@ -14,7 +14,8 @@ from jaxcd import models
 from jaxcd.config import Config, ModelConfig
 from jaxcd.errors import ConfigError
 from jaxcd.training import losses, metrics, optimizer
-from jaxcd.training.augmentation import augment, normalise
+from jaxcd.training.augmentation import normalise
+from jaxcd.training.objectives import OBJECTIVES
 from jaxcd.types import Batch
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -91,12 +92,11 @@ TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Prog
 EvaluationStep = Callable[[Any, Any, Batch], Evaluated]
 
 
-def build_network(config: ModelConfig, *, seed: int) -> tuple[models.Network, Any, Any]:
-    """Create the configured network and split it: static graphs, parameters, statistics."""
-    model = models.create(
-        config.name, size=config.size, dropout=config.dropout, dtype=DTYPES[config.dtype], rngs=nnx.Rngs(seed)
-    )
-    return models.split(model)
+def build_network(config: Config) -> tuple[models.Network, Any, Any]:
+    """Create the network of the configured task and split it: static graphs, parameters, statistics."""
+    m, rngs = config.model, nnx.Rngs(config.seed)
+    make = models.Embedding if config.task == "contrastive" else models.create
+    return models.split(make(m.name, size=m.size, dropout=m.dropout, dtype=DTYPES[m.dtype], rngs=rngs))
 
 
 def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Network, TrainState, TrainStep]:
@@ -107,7 +107,7 @@ def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Ne
         steps: optimiser steps of the whole run, for the schedule.
         at: step of the checkpoint that will take the state's place: the optimiser's state has the form it has there.
     """
-    network, params, stats = build_network(config.model, seed=config.seed)
+    network, params, stats = build_network(config)
     held = frozen(config, at)
     tx = _optimizer(config, steps)
     state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(_learning(params, held)[0]))
@@ -141,7 +141,7 @@ def _learning(params: dict, held: bool) -> tuple[dict, dict]:
 def train_step(
     network: models.Network, tx: optax.GradientTransformation, config: Config, *, held: bool = False
 ) -> TrainStep:
-    """Make the training step: augmentation, forward, loss, AdamW in one donated jit.
+    """Make the training step of the configured task: augmentation, forward, loss, AdamW in one donated jit.
 
     With `held` the encoder is no part of what is differentiated and has no optimiser state, and its BatchNorm runs on
     the statistics it has (METHOD, Supervised training: frozen means parameters and statistics).
@@ -150,13 +150,16 @@ def train_step(
     BatchNorm sees one of them at a time (METHOD, Supervised training). With a batch that is sharded over a
     mesh, all means are over the whole batch.
     """
-    parts, graph = config.train.accumulation, network.frozen if held else network.train
+    parts, together = config.train.accumulation, config.compared
+    objective = OBJECTIVES[config.task](network.frozen if held else network.train, config)
 
     def micro(learning: Any, rest: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Any]:
-        augmentation, dropout = jax.random.split(key)
-        pre, post, labels, valid = augment(augmentation, batch, config.augment)
-        logits, stats = models.apply(graph, {**learning, **rest}, stats, pre, post, key=dropout)
-        return losses.weighted(logits, labels, valid=valid, weights=config.loss), stats
+        return objective({**learning, **rest}, stats, batch, key)
+
+    def in_parts(x: Array) -> Array:
+        # Micro-batch j takes every parts-th element: the axis that is sharded stays the inner one.
+        split = jnp.moveaxis(x.reshape(-1, parts, together, *x.shape[1:]), 1, 0)
+        return split.reshape(parts, -1, *x.shape[1:])
 
     differentiate = jax.value_and_grad(micro, has_aux=True)
 
@@ -166,8 +169,7 @@ def train_step(
         if parts == 1:
             (loss, stats), grads = differentiate(learning, rest, state.stats, batch, key)
         else:
-            # Micro-batch j takes every parts-th pair: the axis that is sharded stays the inner one.
-            batches = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+            batches = jax.tree.map(in_parts, batch)
 
             def accumulate(carry: Any, item: Any) -> tuple[Any, Array]:
                 stats, total = carry

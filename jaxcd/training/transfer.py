@@ -4,10 +4,33 @@ from pathlib import Path
 from typing import Any
 
 from jaxcd.config import Config
-from jaxcd.errors import CheckpointError
+from jaxcd.errors import CheckpointError, RunError
 from jaxcd.training import inference, run_folder
 from jaxcd.training.checkpoints import shapes
 from jaxcd.training.optimizer import ENCODER
+
+
+def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> None:
+    """See that the encoder to begin with has not learned from places that this run holds out.
+
+    Args:
+        config: of the new run.
+        places: ids of its places by split.
+        labels: digest of its dataset; runs on other datasets have other places.
+
+    Raises:
+        RunError: it has.
+    """
+    if not config.init.encoder_from:
+        return
+    source = Path(config.init.encoder_from)
+    learned, theirs = run_folder.learned_from(source)
+    held = [place for part in ("validation", "test") for place in places[part] if place in learned]
+    if theirs == labels and held:
+        raise RunError(
+            f"config.init.encoder_from: {source} was trained on {len(held)} places that this run holds out, {held[0]} "
+            "among them; give both the same config.data.places, split, split_seed, split_shares and block_size"
+        )
 
 
 def with_encoder(

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -30,13 +31,17 @@ def settings(**changes) -> DataConfig:
     return DataConfig(root="unused", **changes)
 
 
+def split_with(samples, data: DataConfig, *, seed: int) -> Splits:
+    return split_places(samples, dataclasses.replace(data, split_seed=seed))
+
+
 def parts(splits: Splits) -> tuple[tuple[int, ...], ...]:
     return splits.train, splits.validation, splits.test
 
 
 def test_the_papers_190_places_become_133_29_28():
     samples = [place(f"{i:03}") for i in range(190)]
-    splits = split_places(samples, settings(), seed=42)
+    splits = split_with(samples, settings(), seed=42)
     assert [len(part) for part in parts(splits)] == [133, 29, 28]
     order = np.random.default_rng(42).permutation(190)
     assert splits.train == tuple(sorted(order[:133].tolist()))
@@ -53,13 +58,13 @@ def test_the_papers_190_places_become_133_29_28():
     ],
 )
 def test_counts_follow_the_stated_rule(count, shares, sizes):
-    splits = split_places([place(f"{i:03}") for i in range(count)], settings(split_shares=shares), seed=0)
+    splits = split_with([place(f"{i:03}") for i in range(count)], settings(split_shares=shares), seed=0)
     assert [len(part) for part in parts(splits)] == sizes
 
 
 def test_damaged_places_only_is_a_setting():
     samples = [place(f"{i:02}", damaged=i % 2) for i in range(40)]
-    splits = split_places(samples, settings(places="damaged"), seed=1)
+    splits = split_with(samples, settings(places="damaged"), seed=1)
     assert sorted(sum(parts(splits), ())) == list(range(1, 40, 2))
     assert len(splits.left_out) == 20 and splits.left_out[0] == ("00", "no damaged pixel (places = damaged)")
 
@@ -74,13 +79,13 @@ def test_splits_are_a_partition_that_does_not_depend_on_order(corners, seed, spl
     samples = [placed(f"t{i:03}", x, y, damaged=damaged) for i, (x, y, damaged) in enumerate(corners)]
     data = settings(split=split, block_size=400.0)
     try:
-        splits = split_places(samples, data, seed=seed)
+        splits = split_with(samples, data, seed=seed)
     except SplitError:
         return
     rows = sum(parts(splits), ())
     assert sorted(rows) == list(range(len(samples)))
     shuffled = random.sample(samples, len(samples))
-    again = split_places(shuffled, data, seed=seed)
+    again = split_with(shuffled, data, seed=seed)
     for part, same in zip(parts(splits), parts(again), strict=True):
         assert {samples[row].id for row in part} == {shuffled[row].id for row in same}
 
@@ -90,7 +95,7 @@ def test_no_block_and_no_common_ground_is_in_two_splits(corners, seed):
     side, size = 100, 400.0
     samples = [placed(f"t{i:03}", x, y, side=side) for i, (x, y, _) in enumerate(corners)]
     try:
-        splits = split_places(samples, settings(split="block", block_size=size), seed=seed)
+        splits = split_with(samples, settings(split="block", block_size=size), seed=seed)
     except SplitError:
         return
     split_of = {row: k for k, part in enumerate(parts(splits)) for row in part}
@@ -108,7 +113,7 @@ def test_no_block_and_no_common_ground_is_in_two_splits(corners, seed):
 def test_neighbours_within_a_block_stay_together():
     """Twelve clusters of four tiles, far apart: each cluster is in one split."""
     samples = [placed(f"c{c:02}_{i}", 10_000 * c + 5000 + 110 * i, 10_000.0) for c in range(12) for i in range(4)]
-    splits = split_places(samples, settings(split="block", block_size=5000.0), seed=0)
+    splits = split_with(samples, settings(split="block", block_size=5000.0), seed=0)
     for part in parts(splits):
         clusters = [samples[row].id[:3] for row in part]
         assert all(clusters.count(cluster) == 4 for cluster in clusters)
@@ -122,7 +127,7 @@ def test_block_shares_come_close_to_the_wanted_in_places_and_in_damage():
         for x in range(15)
         for y in range(15)
     ]
-    splits = split_places(samples, settings(split="block", block_size=1000.0), seed=0)
+    splits = split_with(samples, settings(split="block", block_size=1000.0), seed=0)
     damage = sum(sample.damaged for sample in samples)
     for part, share in zip(parts(splits), (0.7, 0.15, 0.15), strict=True):
         assert len(part) / len(samples) == pytest.approx(share, abs=0.02)
@@ -131,7 +136,7 @@ def test_block_shares_come_close_to_the_wanted_in_places_and_in_damage():
 
 def test_named_blocks_need_no_coordinates_and_places_without_either_are_left_out():
     samples = [place(f"q{i % 10}_{i:02}", block=f"q{i % 10}") for i in range(40)] + [place("lost")]
-    splits = split_places(samples, settings(split="block"), seed=5)
+    splits = split_with(samples, settings(split="block"), seed=5)
     for part in parts(splits):
         blocks = [samples[row].block for row in part]
         assert all(blocks.count(block) == 4 for block in blocks)
@@ -141,7 +146,7 @@ def test_named_blocks_need_no_coordinates_and_places_without_either_are_left_out
 
 def test_another_seed_gives_another_split():
     samples = [place(f"{i:03}") for i in range(60)]
-    assert split_places(samples, settings(), seed=1) != split_places(samples, settings(), seed=2)
+    assert split_with(samples, settings(), seed=1) != split_with(samples, settings(), seed=2)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_another_seed_gives_another_split():
 )
 def test_a_split_with_nothing_to_learn_from_is_an_error(samples, data, told):
     with pytest.raises(SplitError, match=told):
-        split_places(samples, data, seed=0)
+        split_with(samples, data, seed=0)
 
 
 def test_real_tiles_split_into_blocks(shared_data, tmp_path):
@@ -168,7 +173,7 @@ def test_real_tiles_split_into_blocks(shared_data, tmp_path):
 
     build(DataConfig(root=str(shared_data / "xbd_santa_rosa"), layout="xbd"), tmp_path / "out")
     samples = TileDataset.open(tmp_path / "out").samples
-    splits = split_places(samples, settings(split="block"), seed=42)
+    splits = split_with(samples, settings(split="block"), seed=42)
     assert len(splits.left_out) == 2 and sum(map(len, parts(splits))) == 58
     assert [len(part) for part in parts(splits)] == [40, 9, 9]
     damage = sum(sample.damaged for sample in samples)

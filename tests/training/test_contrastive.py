@@ -7,7 +7,6 @@ from flax import nnx
 from jax.test_util import check_grads
 
 from jaxcd import models
-from jaxcd.models.embedding import Embedding
 from jaxcd.training.contrastive import contrastive, distance
 
 
@@ -53,7 +52,7 @@ def test_directions_are_at_most_two_apart_and_their_length_does_not_count():
 @pytest.mark.parametrize(("name", "channels"), [("fc_ef", 6), ("fc_siam_diff", 3)])
 def test_an_embedding_has_the_encoder_of_its_network(name, channels):
     network = models.create(name, size="small", rngs=nnx.Rngs(0))
-    embedding = Embedding(name, "small", dropout=0.0, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    embedding = models.Embedding(name, size="small", rngs=nnx.Rngs(0))
     shapes = [jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(m.encoder))) for m in (network, embedding)]
     assert shapes[0] == shapes[1]
     embedding.eval()

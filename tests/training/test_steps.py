@@ -142,7 +142,7 @@ def test_crops_that_the_network_cannot_take_are_named(size, multiple):
 def test_an_update_that_overflows_is_told_before_it_is_saved():
     config = small_config()
     _, state, _ = steps.initial_state(config, steps=1)
-    network, _, _ = steps.build_network(config.model, seed=0)
+    network, _, _ = steps.build_network(config)
     tx = optax.chain(optax.sgd(1e30), optax.scale(1e30))
     step = steps.train_step(network, tx, config)
     _, told = step(state._replace(opt_state=tx.init(state.params)), random_batch(4), jax.random.key(0, impl="rbg"))
@@ -206,7 +206,7 @@ def test_bfloat16_computes_in_half_and_keeps_state_and_loss_in_float32():
     config = small_config(batch=2)
     config.model.dtype = "bfloat16"
     network, state, step = steps.initial_state(config, steps=1)
-    full, _, _ = steps.build_network(small_config().model, seed=config.seed)
+    full, _, _ = steps.build_network(small_config())
     x = normalise(jnp.asarray(random_batch(2).pre))
     half, _ = models.apply(network.eval, state.params, state.stats, x, x + 1)
     whole, _ = models.apply(full.eval, state.params, state.stats, x, x + 1)

@@ -1,0 +1,81 @@
+"""What a training step minimises, by task: augmentation, network and loss of one micro-batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int32, Key
+
+from jaxcd import models
+from jaxcd.config import Config
+from jaxcd.training import losses
+from jaxcd.training.augmentation import augment
+from jaxcd.training.contrastive import contrastive
+from jaxcd.types import Batch
+
+Objective = Callable[[Any, Any, Batch, Key[Array, ""]], tuple[Float[Array, ""], Any]]
+"""`(params, stats, batch, key) -> (loss, stats after the batch)`."""
+
+
+def _segmentation(graph: nnx.GraphDef, config: Config) -> Objective:
+    def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
+        augmentation, dropout = jax.random.split(key)
+        pre, post, labels, valid = augment(augmentation, batch, config.augment)
+        logits, stats = models.apply(graph, params, stats, pre, post, key=dropout)
+        return losses.weighted(logits, labels, valid=valid, weights=config.loss), stats
+
+    return objective
+
+
+def _contrastive(graph: nnx.GraphDef, config: Config) -> Objective:
+    def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
+        augmentation, dropout = jax.random.split(key)
+        # A warp may turn the damage out of the picture: what a pair shows is told by the labels after it.
+        pre, post, labels, valid = augment(augmentation, batch, config.augment)
+        first, second = compared(pre, post, config)
+        z, stats = models.apply(graph, params, stats, first, second, key=dropout)
+        differ = kinds_differ(shows_damage(labels * valid, config))
+        c = config.contrast
+        return contrastive(z[0], z[1], differ, margin=c.margin, normalise=c.normalise), stats
+
+    return objective
+
+
+OBJECTIVES: dict[str, Callable[[nnx.GraphDef, Config], Objective]] = {
+    "segmentation": _segmentation,
+    "contrastive": _contrastive,
+}
+
+
+def compared(
+    pre: Float[Array, "p h w 3"], post: Float[Array, "p h w 3"], config: Config
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
+    """Arrange a batch's pairs as the two stacks whose embeddings are compared (METHOD, Contrastive pretraining).
+
+    Args:
+        pre: images before the event.
+        post: images after it.
+        config: of FC-Siam the stacks are `pre` and `post`; of FC-EF they are the even and the odd pairs, pre and post
+            on their six channels, and b = p / 2.
+    """
+    if config.compared == 1:
+        return pre, post
+    pairs = jnp.concatenate([pre, post], axis=-1)
+    pairs = pairs.reshape(-1, 2, *pairs.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
+
+
+def shows_damage(labels: Float[Array, "p h w"], config: Config) -> Int32[Array, "b k"]:
+    """Say of each of the `k = config.compared` pairs of an element whether it shows a damaged pixel (1) or none (0)."""
+    return (labels > 0).any(axis=(1, 2)).astype(jnp.int32).reshape(-1, config.compared)
+
+
+def kinds_differ(damaged: Int32[Array, "b k"]) -> Int32[Array, "b"]:
+    """Say which elements compare what is of different kinds.
+
+    Of FC-Siam (k = 1), before and after differ where there is damage; of FC-EF (k = 2), two pairs differ where one of
+    them shows damage and the other does not.
+    """
+    return damaged.sum(axis=1) % 2
