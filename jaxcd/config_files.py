@@ -70,6 +70,47 @@ def write(config: Config, path: Path) -> None:
     write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
 
 
+def write_python(config: Config, path: Path, *, about: str) -> None:
+    """Write the configuration as a config file, whole or not at all.
+
+    Args:
+        config: what its `get_config()` will give.
+        path: the `.py` file.
+        about: the text it opens with.
+    """
+    plain, groups = [], []
+    for name, value in _changed(config).items():
+        if dataclasses.is_dataclass(value):
+            kind = type(value).__name__
+            fields = ", ".join(f"{field}={_literal(own)}" for field, own in _changed(value).items())
+            groups.append((kind, f"        {name}={kind}({fields}),"))
+        else:
+            plain.append(f"        {name}={_literal(value)},")
+    used = ", ".join(["Config", *sorted(kind for kind, _ in groups)])
+    opening = about.strip() + ("\n" if "\n" in about.strip() else "")
+    lines = [f'"""{opening}"""', "", f"from jaxcd.config import {used}", "", "", "def get_config() -> Config:"]
+    lines += [
+        '    """All that differs from the defaults."""',
+        "    return Config(",
+        *plain,
+        *(line for _, line in groups),
+    ]
+    write_whole(path, "\n".join([*lines, "    )", ""]))
+
+
+def _changed(node: typing.Any) -> dict[str, typing.Any]:
+    default = type(node)()
+    return {
+        item.name: getattr(node, item.name)
+        for item in dataclasses.fields(node)
+        if getattr(node, item.name) != getattr(default, item.name)
+    }
+
+
+def _literal(value: typing.Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
 def _flatten(tree: dict, prefix: str = "") -> dict:
     flat = {}
     for key, value in tree.items():

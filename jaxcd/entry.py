@@ -65,15 +65,18 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     return wrapper
 
 
-def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
+def parse_run_flags(
+    argv: Sequence[str], *, usage: str, define: Callable[[Any], None] = lambda _: None
+) -> tuple[Config, Path, Any]:
     """Read `--config FILE [--config.a.b=v ...] --workdir DIR`.
 
     Args:
         argv: arguments, the program's name first.
         usage: what `--help` prints.
+        define: adds further flags to an `absl.flags.FlagValues`.
 
     Returns:
-        The validated configuration, its paths made absolute, and the run folder.
+        The validated configuration, its paths made absolute; the run folder; the flags.
 
     Raises:
         ConfigError: no or an unusable config file, an unknown flag or field, a wrong type or value.
@@ -93,6 +96,7 @@ def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
             "config", None, "the config file", flag_values=own, sys_argv=list(argv)
         )
         flags.DEFINE_string("workdir", None, "the run folder", flag_values=own)
+        define(own)
         rest = own(list(argv))
     except Exception as error:  # the parser lets through whatever the config file or a bad field raises
         raise ConfigError(_explain(error, argv)) from error
@@ -111,7 +115,7 @@ def parse_run_flags(argv: Sequence[str], *, usage: str) -> tuple[Config, Path]:
     config.data.root, config.data.cache = (str(Path(p).resolve()) for p in (config.data.root, config.data.cache))
     if config.init.encoder_from:
         config.init.encoder_from = str(Path(config.init.encoder_from).resolve())
-    return config, Path(own["workdir"].value)
+    return config, Path(own["workdir"].value), own
 
 
 def announce_device() -> None:

@@ -148,8 +148,9 @@ def _write_tiles(result: "Evaluation", path: Path, threshold: float) -> None:
         scores = ("accuracy", "precision", "recall", "f1", "iou")
         rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *scores])
         for tile, counts in result.tiles:
-            ratios = (f"{value:.4f}" for value in counts.at(threshold))
-            rows.writerow([tile.place, tile.post, threshold, *counts.confusion(threshold), *ratios])
+            for decided in dict.fromkeys((0.5, threshold)):
+                ratios = (f"{value:.4f}" for value in counts.at(decided))
+                rows.writerow([tile.place, tile.post, decided, *counts.confusion(decided), *ratios])
 
 
 def _write_curve(counts: "Counts", out: Path, threshold: float) -> None:

@@ -24,7 +24,7 @@ _USAGE = """usage: python -m jaxcd.train --config FILE [--config.group.field=val
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C, with all saved)."""
-    config, run = parse_run_flags(sys.argv if argv is None else argv, usage=_USAGE)
+    config, run, _ = parse_run_flags(sys.argv if argv is None else argv, usage=_USAGE)
     announce_device()
     return _train(config, run)
 

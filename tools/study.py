@@ -1,0 +1,290 @@
+"""The paper's study on anyone's data: does contrastive pretraining help where labels are few?
+
+    python tools/study.py --data DIR --layout L --out DIR [--seeds 3] [--epochs N] [--config X]
+
+Three networks, each from scratch, with a pretrained encoder, with a pretrained and frozen one, and (what the paper
+only proposes) with a pretrained one that learns at a tenth of the rate; each with several seeds on one split. All goes
+through `jaxcd.train` and `jaxcd.evaluate`; whatever was interrupted or failed is gone on with by the same command, and
+more seeds are added by a larger --seeds. Writes `study.md`, `study.csv` and `claims.png`.
+"""
+
+import argparse
+import contextlib
+import copy
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from study_report import NETWORKS, STARTS, Result, read_result, write_report
+
+from jaxcd import config_files, progress
+from jaxcd.config import LAYOUTS, Config
+from jaxcd.entry import guarded, parse_run_flags
+from jaxcd.errors import ConfigError, RunError
+from jaxcd.files import locked, write_whole
+from jaxcd.training.logs import read_log
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# FC-Siam-Conc and FC-Siam-Diff have the same encoder: it is pretrained once.
+ENCODERS = {"fc_ef": "fc_ef", "fc_siam_conc": "fc_siam_diff", "fc_siam_diff": "fc_siam_diff"}
+_SETTINGS = "study.json"
+_POLL = 1.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of the study.
+
+    Attributes:
+        name: of its folder.
+        config: what is trained.
+        needs: name of the pretraining whose encoder it begins with, or empty.
+    """
+
+    name: str
+    config: Config
+    needs: str = ""
+
+    @property
+    def trains_maps(self) -> bool:
+        """Whether it is evaluated."""
+        return self.config.task == "segmentation"
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is left of the study and write its report; returns 1 where a run failed."""
+    options = _parser().parse_args(argv)
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds: expected at least 1, got {options.seeds}")
+    supervised, pretraining = _bases(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(options.out / ".lock"))
+        except BlockingIOError as error:
+            raise RunError(f"{options.out}: another process is working on this study") from error
+        _record(options.out, supervised, pretraining)
+        jobs = list(_jobs(options.out, supervised, pretraining, options.seeds))
+        failures = _run_all(options.out, jobs)
+        results = _results(options.out, supervised, options.seeds)
+        write_report(options.out, results, failures, _setting(options, supervised, pretraining))
+    for name, reason in failures.items():
+        print(f"FAILED {name}: {reason}", file=sys.stderr)
+    print(f"written: {options.out}/ study.md, study.csv, claims.png")
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python tools/study.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", required=True, help="source folder or built dataset")
+    parser.add_argument("--layout", required=True, choices=LAYOUTS, help="layout of --data")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the study")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default 3)")
+    parser.add_argument("--epochs", type=int, help="of the damage networks (default: as their configs)")
+    parser.add_argument("--config", help="for all three networks (default: configs/NETWORK.py)")
+    parser.add_argument(
+        "--pretrain_config",
+        help="for both encoders, with data, augmentation and size of --config (default: configs/pretrain_NETWORK.py)",
+    )
+    parser.add_argument("--pretrain_epochs", type=int, help="of the pretraining (default: as its config)")
+    return parser
+
+
+def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Config]]:
+    """Read the configuration of each network and of each encoder's pretraining."""
+
+    def read(file: str | None, name: str, epochs: int | None, task: str) -> Config:
+        flags = ["--config", file or str(CONFIGS / f"{name}.py"), "--workdir", str(options.out)]
+        flags += [f"--config.data.root={options.data}", f"--config.data.layout={options.layout}"]
+        if epochs is not None:
+            flags += [f"--config.train.epochs={epochs}", "--config.train.steps=0"]
+        config, _, _ = parse_run_flags(["study", *flags], usage=__doc__ or "")
+        if config.task != task:
+            raise ConfigError(f"{file or name}: config.task is {config.task}, expected {task}")
+        return config
+
+    supervised, pretraining = {}, {}
+    for network in NETWORKS:
+        config = read(options.config, network, options.epochs, "segmentation")
+        config.model.name = network
+        supervised[network] = config
+    for network in dict.fromkeys(ENCODERS.values()):
+        config = read(options.pretrain_config, f"pretrain_{network}", options.pretrain_epochs, "contrastive")
+        own = copy.deepcopy(supervised[network])
+        config.data, config.augment = own.data, own.augment
+        config.model.name, config.model.size, config.model.dtype = network, own.model.size, own.model.dtype
+        config.train.devices = own.train.devices
+        config.validate()
+        pretraining[network] = config
+    return supervised, pretraining
+
+
+def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config]) -> None:
+    """Write the settings down, or see that they are those the study began with.
+
+    Raises:
+        RunError: they are others, or the folder is not a study's.
+    """
+    path = out / _SETTINGS
+    here = {f"train {name}": config for name, config in supervised.items()}
+    here |= {f"pretrain {name}": config for name, config in pretraining.items()}
+    if not path.exists():
+        if any(file.name[0] != "." for file in out.iterdir()):
+            raise RunError(f"{out}: holds files but no study; give a new folder with --out")
+        write_whole(path, json.dumps({name: config_files.to_dict(config) for name, config in here.items()}, indent=1))
+        return
+    try:
+        there = {name: config_files.from_dict(values) for name, values in json.loads(path.read_text()).items()}
+    except (ValueError, AttributeError, ConfigError) as error:
+        raise RunError(f"{path}: not a study's settings ({error}); give a new folder with --out") from error
+    for name, config in here.items():
+        told = config_files.difference(there[name], config) if name in there else "it is not there"
+        if told:
+            raise RunError(f"{out}: holds a study of other settings ({name}: {told}); give a new folder with --out")
+
+
+def _jobs(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config], seeds: int) -> Iterator[Job]:
+    """Give all runs, seed by seed, so that an early end leaves whole tables of fewer seeds."""
+    for seed in range(seeds):
+        for encoder, base in pretraining.items():
+            config = copy.deepcopy(base)
+            config.seed += seed
+            yield Job(name=_pretraining_name(encoder, seed), config=config)
+        for network, base in supervised.items():
+            for start in STARTS:
+                config = copy.deepcopy(base)
+                config.seed += seed
+                needs = "" if start == "scratch" else _pretraining_name(ENCODERS[network], seed)
+                if needs:
+                    config.init.encoder_from = str((out / "runs" / needs).resolve())
+                config.freeze.encoder = start == "frozen"
+                config.optim.encoder_lr_scale = 0.1 if start == "slow" else 1.0
+                yield Job(name=_name(network, start, seed), config=config, needs=needs)
+
+
+def _name(network: str, start: str, seed: int) -> str:
+    return f"{network}-{start}-{seed}"
+
+
+def _pretraining_name(encoder: str, seed: int) -> str:
+    return f"pretraining-{encoder}-{seed}"
+
+
+def _run_all(out: Path, jobs: Sequence[Job]) -> dict[str, str]:
+    """Train and evaluate each; returns why runs failed, by name."""
+    for folder in ("configs", "runs", "results", "logs"):
+        (out / folder).mkdir(exist_ok=True)
+    failures: dict[str, str] = {}
+    with _Child() as child, progress.bar(len(jobs), unit="run", title="study") as bar:
+        for job in jobs:
+            bar.set_postfix_str(job.name)
+            if job.needs in failures:
+                failures[job.name] = f"its pretraining {job.needs} failed"
+            else:
+                reason = _run_one(out, job, child, bar)
+                if reason:
+                    failures[job.name] = reason
+                    bar.write(f"{job.name} failed: {reason}")
+            bar.update()
+    return failures
+
+
+def _run_one(out: Path, job: Job, child: "_Child", bar: object) -> str:
+    """Train and evaluate one run, as far as that is not done; returns why it failed, or nothing."""
+    run, result, config = out / "runs" / job.name, out / "results" / job.name, out / "configs" / f"{job.name}.py"
+    done = (result / "metrics.json") if job.trains_maps else (run / ".done")
+    if done.exists():
+        return ""
+    config_files.write_python(
+        job.config, config, about=f"Run {job.name} of a study.\n\n    python -m jaxcd.train --config FILE --workdir RUN"
+    )
+    commands = [["jaxcd.train", "--config", str(config), "--workdir", str(run)]]
+    if job.trains_maps:
+        commands.append(["jaxcd.evaluate", "--run", str(run), "--split", "test", "--out", str(result)])
+    log = out / "logs" / f"{job.name}.log"
+    for command in commands:
+        code = child.run(command, log, lambda: bar.set_postfix_str(f"{job.name}, {_last_step(run)}"))  # type: ignore[attr-defined]
+        if code:
+            return _last_words(log, code)
+    if not job.trains_maps:
+        done.touch()
+    return ""
+
+
+class _Child:
+    """Runs entries one after the other; a signal that asks the study to end is passed on, and waited for."""
+
+    def __enter__(self) -> "_Child":
+        self._process: subprocess.Popen[bytes] | None = None
+        self._received = 0
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self._received = number
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def run(self, arguments: Sequence[str], log: Path, show: object) -> int:
+        """Run `python -m ARGUMENTS`, its output appended to `log`; returns the exit code."""
+        with log.open("ab") as file:
+            # A session of its own: Ctrl-C reaches it once, through us.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            while self._process.poll() is None:
+                show()  # type: ignore[operator]
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_POLL)
+        if self._received:
+            print("\nstopped; the same command goes on from here", file=sys.stderr)
+            raise SystemExit(128 + self._received)
+        return self._process.returncode
+
+
+def _last_step(run: Path) -> str:
+    entries = read_log(run)
+    return f"step {entries[-1]['step']}" if entries else "starting"
+
+
+def _last_words(log: Path, code: int) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    told = errors[-1] if code == 2 and errors else f"exit code {code}, {lines[-1].strip() if lines else 'no output'}"
+    return f"{told} (all of it: {log})"
+
+
+def _results(out: Path, supervised: dict[str, Config], seeds: int) -> dict[tuple[str, str], list[Result | None]]:
+    """Read what was evaluated, by row of the table; None for a seed that failed."""
+    return {
+        (network, start): [read_result(out / "results" / _name(network, start, seed)) for seed in range(seeds)]
+        for network in supervised
+        for start in STARTS
+    }
+
+
+def _setting(options: argparse.Namespace, supervised: dict[str, Config], pretraining: dict[str, Config]) -> str:
+    """Say in a line what was run."""
+    first = next(iter(supervised.values()))
+    size = f"{first.data.crop}² crops" if first.data.crop else "whole tiles"
+    lengths = {f"{c.train.epochs} epochs" if c.train.epochs else f"{c.train.steps} steps" for c in supervised.values()}
+    before = {f"{c.train.epochs} epochs" if c.train.epochs else f"{c.train.steps} steps" for c in pretraining.values()}
+    return (
+        f"{first.model.size} networks, {size}, {' or '.join(sorted(lengths))}; encoders pretrained for "
+        f"{' or '.join(sorted(before))}; {options.seeds} seeds on one split ({first.data.split}, seed "
+        f"{first.data.split_seed})"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
