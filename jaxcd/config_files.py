@@ -86,7 +86,7 @@ def write_python(config: Config, path: Path, *, about: str) -> None:
             groups.append((kind, f"        {name}={kind}({fields}),"))
         else:
             plain.append(f"        {name}={_literal(value)},")
-    used = ", ".join(["Config", *sorted(kind for kind, _ in groups)])
+    used = ", ".join(sorted(["Config", *(kind for kind, _ in groups)]))
     opening = about.strip() + ("\n" if "\n" in about.strip() else "")
     lines = [f'"""{opening}"""', "", f"from jaxcd.config import {used}", "", "", "def get_config() -> Config:"]
     lines += [

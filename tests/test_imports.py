@@ -11,10 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-GROUND = (
-    "jaxcd",
-    *(f"jaxcd.{name}" for name in ("types", "errors", "files", "progress", "config", "config_files", "entry")),
-)
+GROUND_FILES = ("types", "errors", "files", "processes", "progress", "config", "config_files", "entry")
+GROUND = ("jaxcd", *(f"jaxcd.{name}" for name in GROUND_FILES))
 ENTRIES = tuple(f"jaxcd.{name}" for name in ("prepare", "train", "evaluate", "predict", "tune", "label"))
 ENTRIES += ("jaxcd.models.import_torch",)
 
@@ -25,8 +23,9 @@ MAY_USE = {
     "tiles": {"ground", "scenes", "tiles"},
     "models": {"ground", "models"},
     "training": {"ground", "models", "training"},
+    "tuning": {"ground", "training", "tuning"},
     "mapping": {"ground", "scenes", "models", "training", "mapping"},
-    "entry": {"ground", "scenes", "tiles", "models", "training", "mapping"},
+    "entry": {"ground", "scenes", "tiles", "models", "training", "tuning", "mapping"},
 }
 NOT_BARE = {"rasterio", "grain", "tensorflow_datasets", "cv2", "ml_collections"}
 MAY_NOT_USE = {"scenes": {"jax", "flax", "optax", "orbax"}, "models": NOT_BARE, "training": NOT_BARE}

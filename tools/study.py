@@ -12,13 +12,10 @@ import argparse
 import contextlib
 import copy
 import json
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from study_report import NETWORKS, STARTS, Result, read_result, write_report
 
@@ -27,13 +24,13 @@ from jaxcd.config import LAYOUTS, Config
 from jaxcd.entry import guarded, parse_run_flags
 from jaxcd.errors import ConfigError, RunError
 from jaxcd.files import locked, write_whole
+from jaxcd.processes import Children, Stopped, last_words
 from jaxcd.training.logs import read_log
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # FC-Siam-Conc and FC-Siam-Diff have the same encoder: it is pretrained once.
 ENCODERS = {"fc_ef": "fc_ef", "fc_siam_conc": "fc_siam_diff", "fc_siam_diff": "fc_siam_diff"}
 _SETTINGS = "study.json"
-_POLL = 1.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BlockingIOError as error:
             raise RunError(f"{options.out}: another process is working on this study") from error
         _record(options.out, supervised, pretraining)
-        jobs = list(_jobs(options.out, supervised, pretraining, options.seeds))
-        failures = _run_all(options.out, jobs)
+        try:
+            failures = _run_all(options.out, list(_jobs(options.out, supervised, pretraining, options.seeds)))
+        except Stopped as stopped:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return 128 + stopped.number
         results = _results(options.out, supervised, options.seeds)
         write_report(options.out, results, failures, _setting(options, supervised, pretraining))
     for name, reason in failures.items():
@@ -181,13 +181,16 @@ def _run_all(out: Path, jobs: Sequence[Job]) -> dict[str, str]:
     for folder in ("configs", "runs", "results", "logs"):
         (out / folder).mkdir(exist_ok=True)
     failures: dict[str, str] = {}
-    with _Child() as child, progress.bar(len(jobs), unit="run", title="study") as bar:
+    with Children() as children, progress.bar(len(jobs), unit="run", title="study") as bar:
+
+        def show(text: str) -> None:
+            bar.set_postfix_str(text, refresh=sys.stderr.isatty())  # a log file has no use for a line a second
+
         for job in jobs:
-            bar.set_postfix_str(job.name)
             if job.needs in failures:
                 failures[job.name] = f"its pretraining {job.needs} failed"
             else:
-                reason = _run_one(out, job, child, bar)
+                reason = _run_one(out, job, children, show)
                 if reason:
                     failures[job.name] = reason
                     bar.write(f"{job.name} failed: {reason}")
@@ -195,7 +198,7 @@ def _run_all(out: Path, jobs: Sequence[Job]) -> dict[str, str]:
     return failures
 
 
-def _run_one(out: Path, job: Job, child: "_Child", bar: object) -> str:
+def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None]) -> str:
     """Train and evaluate one run, as far as that is not done; returns why it failed, or nothing."""
     run, result, config = out / "runs" / job.name, out / "results" / job.name, out / "configs" / f"{job.name}.py"
     done = (result / "metrics.json") if job.trains_maps else (run / ".done")
@@ -209,59 +212,17 @@ def _run_one(out: Path, job: Job, child: "_Child", bar: object) -> str:
         commands.append(["jaxcd.evaluate", "--run", str(run), "--split", "test", "--out", str(result)])
     log = out / "logs" / f"{job.name}.log"
     for command in commands:
-        code = child.run(command, log, lambda: bar.set_postfix_str(f"{job.name}, {_last_step(run)}"))  # type: ignore[attr-defined]
+        code = children.run(command, log, meanwhile=lambda: show(f"{job.name}, {_last_step(run)}"))
         if code:
-            return _last_words(log, code)
+            return last_words(log, code)
     if not job.trains_maps:
         done.touch()
     return ""
 
 
-class _Child:
-    """Runs entries one after the other; a signal that asks the study to end is passed on, and waited for."""
-
-    def __enter__(self) -> "_Child":
-        self._process: subprocess.Popen[bytes] | None = None
-        self._received = 0
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self._received = number
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-
-    def run(self, arguments: Sequence[str], log: Path, show: object) -> int:
-        """Run `python -m ARGUMENTS`, its output appended to `log`; returns the exit code."""
-        with log.open("ab") as file:
-            # A session of its own: Ctrl-C reaches it once, through us.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            while self._process.poll() is None:
-                show()  # type: ignore[operator]
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_POLL)
-        if self._received:
-            print("\nstopped; the same command goes on from here", file=sys.stderr)
-            raise SystemExit(128 + self._received)
-        return self._process.returncode
-
-
 def _last_step(run: Path) -> str:
     entries = read_log(run)
     return f"step {entries[-1]['step']}" if entries else "starting"
-
-
-def _last_words(log: Path, code: int) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    told = errors[-1] if code == 2 and errors else f"exit code {code}, {lines[-1].strip() if lines else 'no output'}"
-    return f"{told} (all of it: {log})"
 
 
 def _results(out: Path, supervised: dict[str, Config], seeds: int) -> dict[tuple[str, str], list[Result | None]]:

@@ -34,7 +34,7 @@ PUBLISHED = {
     ("fc_siam_diff", "frozen"): (88.84, 25.47, 44.95, 32.52, 19.42),
 }
 _DIFFERENCES = (
-    "The published rows (28 test places in Türkiye, large networks, 100 epochs) are of other data and differ in method: "
+    "The published rows (28 test places in Türkiye, large networks, 100 epochs) are of other data, by another method: "
     "their evaluation drew images at random, their frozen encoders' BatchNorm statistics drifted, accumulation lost "
     "half of FC-Siam-Diff's gradients, and FC-EF's pretraining saw places that were tested later. Here every test tile "
     "counts once, frozen means parameters and statistics, accumulation is true, and no encoder has seen a place that "

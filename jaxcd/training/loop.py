@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,6 @@ from jaxcd.training.task import T, Task
 from jaxcd.types import Batch
 
 _IN_FLIGHT = 2  # steps handed to the device before the loss of the first one is fetched
-OnValidation = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +47,13 @@ def total_steps(config: Config, places: int) -> int:
     return config.train.steps or math.ceil(config.train.epochs * places / config.train.batch)
 
 
-def train(config: Config, run: Path, task: Task, *, on_validation: OnValidation | None = None) -> Outcome:
+def train(config: Config, run: Path, task: Task) -> Outcome:
     """Train until all steps are done or SIGTERM or Ctrl-C ends it; goes on where an earlier call ended.
 
     Args:
         config: validated configuration; the same one each time.
         run: the run's folder, claimed by the caller.
         task: what is learned, from which batches.
-        on_validation: told the step and the score of each validation after its checkpoint; whatever it raises ends
-            the run there.
 
     Raises:
         NonFiniteLossError: the loss or its gradient is no longer a number; the last good checkpoint stays.
@@ -66,7 +63,7 @@ def train(config: Config, run: Path, task: Task, *, on_validation: OnValidation 
     with (
         explained_memory(_training_advice(config)),
         _Signals() as signals,
-        _Trainer(config, run, task, signals, on_validation) as trainer,
+        _Trainer(config, run, task, signals) as trainer,
     ):
         return trainer.run_to_end()
 
@@ -97,8 +94,8 @@ class _Stopped(Exception):
 class _Trainer:
     """One process's stretch of a run."""
 
-    def __init__(self, config: Config, run: Path, task: Task, signals: _Signals, on_validation: OnValidation | None):
-        self.config, self.run, self.task, self.signals, self.on_validation = config, run, task, signals, on_validation
+    def __init__(self, config: Config, run: Path, task: Task, signals: _Signals):
+        self.config, self.run, self.task, self.signals = config, run, task, signals
         self.steps = total_steps(config, task.places)
         self.validate_every = config.train.validate_every or max(round(task.places / config.train.batch), 1)
         self.mesh = steps.training_mesh(config)
@@ -230,8 +227,6 @@ class _Trainer:
             self.bar.write(f"WARNING: {told.warning}", file=sys.stderr)
         plot_curves(self.run)
         self._save(told.score)
-        if self.on_validation:
-            self.on_validation(self.step, told.score)
 
     def _watch(self, batches: Iterator[T]) -> Iterator[T]:
         with contextlib.closing(batches) as closed:  # type: ignore[type-var]

@@ -1,0 +1,87 @@
+"""Entries run as processes of their own, by tools that run many."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+_POLL = 1.0  # seconds
+
+
+class Stopped(Exception):
+    """A signal asked this process to end; the child has saved its state and ended.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+class Children:
+    """Runs entries one after the other; a signal that asks this process to end is passed on, and waited for."""
+
+    def __enter__(self) -> "Children":
+        self._process: subprocess.Popen[bytes] | None = None
+        self._received = 0
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def run(self, arguments: Sequence[str], log: Path, *, meanwhile: Callable[[], None] = lambda: None) -> int:
+        """Run `python -m ARGUMENTS` and wait for it.
+
+        Args:
+            arguments: the module and its arguments.
+            log: file that its output is appended to.
+            meanwhile: called about once a second, and once after its end.
+
+        Returns:
+            Its exit code, negative for the signal that killed it.
+
+        Raises:
+            Stopped: a signal came; the child was asked to end (SIGTERM) and did.
+        """
+        with log.open("ab") as file:
+            # A session of its own: Ctrl-C reaches it once, through us.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            if self._received:  # between two children
+                self.stop()
+            while self._process.poll() is None:
+                meanwhile()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_POLL)
+        meanwhile()
+        if self._received:
+            raise Stopped(self._received)
+        return self._process.returncode
+
+    def stop(self) -> None:
+        """Ask the child to save and end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if not self._received:
+            print("\nwaiting for the run to save its state", file=sys.stderr, flush=True)
+        self._received = number
+        self.stop()
+
+
+def last_words(log: Path, code: int) -> str:
+    """Say why an entry failed, from its output: the line of its error, or the last one."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if code == 2 and errors:
+        return f"{errors[-1]} (its output: {log})"
+    return f"exit code {code}, {lines[-1].strip()[:200] if lines else 'no output'} (its output: {log})"

@@ -1,0 +1,69 @@
+"""What is searched: the paper's space (METHOD, Supervised training)."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jaxcd.config import SIZES, Config, LossConfig
+from jaxcd.errors import ConfigError
+from jaxcd.training.steps import check_crop
+
+if TYPE_CHECKING:
+    import optuna
+
+LOSSES = ("bce", "dice", "iou")
+BATCHES = (4, 8, 16, 32)
+LEARNING_RATE = (1e-5, 1e-2)
+WEIGHT_DECAY = (1e-5, 1e-1)
+DROPOUT = (0.0, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """The space, narrowed to what a machine can take.
+
+    Attributes:
+        sizes: of the network.
+        batches: pairs an optimiser step.
+    """
+
+    sizes: tuple[str, ...] = SIZES
+    batches: tuple[int, ...] = BATCHES
+
+    def check(self, base: Config) -> None:
+        """See that every size and batch makes a run that can be started.
+
+        Raises:
+            ConfigError: one does not; or the configuration does not train damage networks.
+        """
+        if base.task != "segmentation":
+            raise ConfigError(f"config.task: segmentation is what can be tuned, got {base.task}")
+        for size in self.sizes:
+            for batch in self.batches:
+                config = copy.deepcopy(base)
+                config.model.size, config.train.batch = size, batch
+                config.validate()
+                check_crop(config)
+
+    def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
+        """Draw a point."""
+        return {
+            "loss": trial.suggest_categorical("loss", LOSSES),
+            "batch": trial.suggest_categorical("batch", self.batches),
+            "learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATE, log=True),
+            "weight_decay": trial.suggest_float("weight_decay", *WEIGHT_DECAY, log=True),
+            "dropout": trial.suggest_float("dropout", *DROPOUT),
+            "size": trial.suggest_categorical("size", self.sizes),
+        }
+
+
+def configured(base: Config, point: Mapping[str, Any]) -> Config:
+    """Put a point of the space into a configuration; all else stays as in `base`."""
+    config = copy.deepcopy(base)
+    weights = {name: float(name == point["loss"]) for name in LOSSES}
+    config.loss = LossConfig(**weights, positive_weight=base.loss.positive_weight)
+    config.train.batch = point["batch"]
+    config.optim.learning_rate, config.optim.weight_decay = point["learning_rate"], point["weight_decay"]
+    config.model.dropout, config.model.size = point["dropout"], point["size"]
+    return config

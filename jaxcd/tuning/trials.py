@@ -1,0 +1,194 @@
+"""Trials in a folder that several processes may share: Optuna's SQLite storage, a run folder and a lock for each.
+
+    tuning.db            Optuna's
+    settings.json        what is tuned; another configuration or space is refused
+    trials/0007/         config.py, run/ (of jaxcd.train), output.log
+
+A process holds the lock of the trial that it runs. One whose lock is free while Optuna takes it for running was left by
+a process that was killed or stopped: its point is tried again, going on in its folder.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxcd import config_files
+from jaxcd.config import Config
+from jaxcd.errors import ConfigError, RunError
+from jaxcd.files import locked, write_whole
+from jaxcd.processes import Children, last_words
+from jaxcd.training.logs import read_log
+from jaxcd.tuning.space import Space, configured
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = ("tpe", "random")
+_SETTINGS = "settings.json"
+_FOLDER = "folder"  # user attribute: where a trial is, if not under its own number
+_FAILURE = "failure"
+_MOST_FAILURES = 3  # in a row: then it is not the point that is wrong
+# A trial is compared with the median of the others from its third validation on, once five have ended.
+_STARTUP_TRIALS, _STARTUP_VALIDATIONS = 5, 2
+
+
+class Tuning:
+    """A tuning folder, opened by one of its processes."""
+
+    def __init__(self, folder: Path, base: Config, space: Space, sampler: str):
+        """Open the folder, or make it.
+
+        Raises:
+            RunError: it holds other files, or a tuning of another configuration or space.
+        """
+        import optuna
+
+        self.folder, self.base, self.space, self.sampler = folder, base, space, sampler
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder}: is a file; give a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            self._record()
+            (folder / "trials").mkdir(exist_ok=True)
+            self.study = optuna.create_study(
+                study_name="jaxcd",
+                storage=f"sqlite:///{(folder / 'tuning.db').absolute()}",
+                direction="maximize",
+                pruner=optuna.pruners.MedianPruner(_STARTUP_TRIALS, _STARTUP_VALIDATIONS),
+                load_if_exists=True,
+            )
+
+    def done(self) -> "list[optuna.trial.FrozenTrial]":
+        """Trials that have ended, by themselves or pruned; those that were left and taken up again don't count."""
+        from optuna.trial import TrialState
+
+        ended = self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+        return [trial for trial in ended if trial.state != TrialState.FAIL or _FAILURE in trial.user_attrs]
+
+    def run_next(self, most: int, children: Children) -> "optuna.trial.FrozenTrial | None":
+        """Run one more trial, or None where there are `most` with those that other processes run.
+
+        Raises:
+            RunError: the last trials all failed.
+            jaxcd.processes.Stopped: a signal came; the trial goes on when the tuning does.
+        """
+        from optuna.trial import TrialState
+
+        with contextlib.ExitStack() as stack:
+            with self._alone():
+                self._take_up()
+                running = self.study.get_trials(states=(TrialState.RUNNING,))
+                waiting = self.study.get_trials(states=(TrialState.WAITING,))
+                if not waiting and len(self.done()) + len(running) >= most:
+                    return None
+                self.study.sampler = self._sampler(len(self.study.trials))
+                trial = self.study.ask()
+                point = self.space.suggest(trial)
+                folder = self.folder / "trials" / trial.user_attrs.get(_FOLDER, f"{trial.number:04d}")
+                trial.set_user_attr(_FOLDER, folder.name)
+                folder.mkdir(exist_ok=True)
+                stack.enter_context(locked(folder / ".lock"))
+            return self._run(trial, configured(self.base, point), folder, children)
+
+    def _run(
+        self, trial: "optuna.Trial", config: Config, folder: Path, children: Children
+    ) -> "optuna.trial.FrozenTrial":
+        from optuna.trial import TrialState
+
+        run = folder / "run"
+        about = f"Trial {folder.name}.\n\n    python -m jaxcd.train --config FILE --workdir RUN"
+        config_files.write_python(config, folder / "config.py", about=about)
+        reported: dict[int, float] = {}
+        pruned = False
+
+        def report() -> None:
+            nonlocal pruned
+            for step, score in list(_scores(run, config))[len(reported) :]:
+                reported[step] = score
+                trial.report(score, len(reported))
+                if trial.should_prune() and not pruned:
+                    pruned = True
+                    children.stop()
+
+        arguments = ["jaxcd.train", "--config", str(folder / "config.py"), "--workdir", str(run)]
+        code = children.run(arguments, folder / "output.log", meanwhile=report)
+        if code and not pruned:
+            reason = last_words(folder / "output.log", code)
+            trial.set_user_attr(_FAILURE, reason)
+            ended = self.study.tell(trial, state=TrialState.FAIL)
+            self._see_that_some_succeed(reason)
+        elif pruned and code:
+            ended = self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            ended = self.study.tell(trial, max(reported.values()))
+        # What a trial learned is of no use any more: the best one is trained anew from its config.
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        return ended
+
+    def _take_up(self) -> None:
+        """Try the points of trials again whose process is gone."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
+            name = trial.user_attrs.get(_FOLDER)
+            lock = self.folder / "trials" / str(name) / ".lock"
+            if name and lock.exists():
+                try:
+                    with locked(lock):
+                        pass
+                except BlockingIOError:
+                    continue
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            if trial.params:
+                self.study.enqueue_trial(trial.params, user_attrs={_FOLDER: name} if name else None)
+
+    def _see_that_some_succeed(self, reason: str) -> None:
+        from optuna.trial import TrialState
+
+        ended = [(trial.datetime_complete, trial) for trial in self.done() if trial.datetime_complete is not None]
+        last = [trial for _, trial in sorted(ended, key=lambda item: item[0])[-_MOST_FAILURES:]]
+        if len(last) == _MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in last):
+            raise RunError(f"{self.folder}: the last {_MOST_FAILURES} trials failed, this one: {reason}")
+
+    def _sampler(self, count: int) -> Any:
+        import optuna
+
+        # Seeded by what is there: a tuning that goes on does not draw its first points again.
+        seed = (self.base.seed + count) % 2**32
+        if self.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with locked(self.folder / ".lock", waiting=f"{self.folder}: waiting for another process"):
+            yield
+
+    def _record(self) -> None:
+        path = self.folder / _SETTINGS
+        space = {"sizes": list(self.space.sizes), "batches": list(self.space.batches)}
+        if not path.exists():
+            if any(file.name[0] != "." for file in self.folder.iterdir()):
+                raise RunError(f"{self.folder}: holds files but no tuning; give a new folder")
+            write_whole(path, json.dumps({"space": space, "config": config_files.to_dict(self.base)}, indent=1) + "\n")
+            return
+        try:
+            there = json.loads(path.read_text())
+            old = config_files.from_dict(there["config"])
+            told = config_files.difference(old, self.base)
+            narrowed = there["space"]
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            raise RunError(f"{path}: not a tuning's settings ({error}); give a new folder") from error
+        if narrowed != space:
+            told = f"the space is {narrowed} there and {space} here"
+        if told:
+            raise RunError(f"{self.folder}: holds a tuning of other settings: {told}; give a new folder")
+
+
+def _scores(run: Path, config: Config) -> Iterator[tuple[int, float]]:
+    for entry in read_log(run):
+        if entry["kind"] == "validation":
+            yield entry["step"], entry[config.train.best_by]
