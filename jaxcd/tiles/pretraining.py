@@ -60,12 +60,14 @@ def pretraining_splits(samples: Sequence[Sample], config: Config) -> Splits:
     def divide(chosen: Sequence[int], shares: tuple[float, float, float]) -> tuple[tuple[int, ...], ...]:
         return divided(samples, {row: blocks[row] for row in rows if row in set(chosen)}, shares, data)
 
-    if config.model.name == "fc_ef":
+    fused = config.model.name == "fc_ef"
+    if fused:
         parts = divide([*supervised.train, *bound["train"], *free], config.contrast.shares)
     else:
         more = divide(free, data.split_shares)
         parts = tuple(getattr(supervised, name) + bound[name] + part for name, part in zip(NAMES, more, strict=True))
-    check_parts(samples, parts, data, needed=NAMES[:2])
+    shares = "config.contrast.shares" if fused else "config.data.split_shares"
+    check_parts(samples, parts, data, needed=NAMES[:2], shares=shares)
     train, validation, test = (tuple(sorted(part)) for part in parts)
     used = {*train, *validation, *test}
 

@@ -182,9 +182,21 @@ def _assign(
 
 
 def check_parts(
-    samples: Sequence[Sample], parts: Sequence[Sequence[int]], data: DataConfig, *, needed: Sequence[str] = NAMES
+    samples: Sequence[Sample],
+    parts: Sequence[Sequence[int]],
+    data: DataConfig,
+    *,
+    needed: Sequence[str] = NAMES,
+    shares: str = "config.data.split_shares",
 ) -> None:
     """See that there is something to learn from and to measure in each of the needed splits.
+
+    Args:
+        samples: all places.
+        parts: rows of each split.
+        data: what they were made by.
+        needed: names of the splits that are looked at.
+        shares: the field that a user may change.
 
     Raises:
         SplitError: one is empty or has no damaged pixel.
@@ -192,9 +204,9 @@ def check_parts(
     total = sum(map(len, parts))
     damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
     if data.split == "block":
-        remedy = f"try another seed, config.data.block_size (now {data.block_size:g} m) or config.data.split_shares"
+        remedy = f"try another config.data.split_seed, block_size (now {data.block_size:g} m) or {shares}"
     else:
-        remedy = "try another seed, config.data.split_shares, or more places"
+        remedy = f"try another config.data.split_seed, {shares}, or more places"
     counts = ", ".join(
         f"{name} {len(part)} ({with_damage} with damage)"
         for name, part, with_damage in zip(NAMES, parts, damaged, strict=True)
