@@ -50,16 +50,15 @@ def run(module: str, *arguments: object) -> tuple[int, str]:
 
 def weights(run_folder: Path, step: int) -> list[np.ndarray]:
     """All arrays of a checkpoint, in order of their names."""
+    items = (tree(run_folder, step, item) for item in ("params", "stats", "opt_state"))
+    return [array for item in items for arrays in item.values() for array in arrays]
+
+
+def tree(run_folder: Path, step: int, item: str) -> dict[str, list[np.ndarray]]:
+    """The arrays of an item of a checkpoint, by its first level's names."""
+    import jax
     import orbax.checkpoint as ocp
 
-    arrays = []
-    for item in ("params", "stats", "opt_state"):
-        tree = ocp.StandardCheckpointer().restore((run_folder / "checkpoints" / str(step) / item).absolute())
-        arrays += [np.asarray(leaf) for leaf in _leaves(tree)]
-    return arrays
-
-
-def _leaves(tree: object) -> list:
-    import jax
-
-    return jax.tree.leaves(tree)
+    saved = ocp.StandardCheckpointer().restore((run_folder / "checkpoints" / str(step) / item).absolute())
+    parts = saved if isinstance(saved, dict) else {str(i): part for i, part in enumerate(saved)}
+    return {name: [np.asarray(leaf) for leaf in jax.tree.leaves(part)] for name, part in parts.items()}

@@ -51,6 +51,10 @@ WRONG_TYPES = [
     ("seed", "42"),
     ("seed", 1.0),
     ("seed", True),
+    ("task", 1),
+    ("contrast.normalise", 1),
+    ("init.encoder_from", 3),
+    ("freeze.encoder", 0),
     ("data", "folders"),
     ("data.root", None),
     ("data.root", Path("somewhere")),
@@ -77,6 +81,14 @@ WRONG_TYPES = [
 ]
 WRONG_VALUES = [
     ("seed", -1),
+    ("task", "pretraining"),
+    ("data.split_seed", -1),
+    ("contrast.margin", 0.0),
+    ("contrast.shares", (0.9, 0.1, 0.1)),
+    ("contrast.samples", 1),
+    ("freeze.until", -1),
+    ("freeze.until", 5),
+    ("optim.encoder_lr_scale", -0.1),
     ("data.root", ""),
     ("data.layout", "xview"),
     ("data.damage_levels", ()),
@@ -162,6 +174,28 @@ def test_losses_need_a_weight():
         put(valid(), "loss", LossConfig(dice=0.0)).validate()
 
 
+@pytest.mark.parametrize(("name", "batch", "accumulation", "multiple"), [("fc_ef", 6, 1, 4), ("fc_siam_diff", 6, 2, 4)])
+def test_a_batch_of_pretraining_can_be_balanced(name, batch, accumulation, multiple):
+    config = put(put(put(valid(), "task", "contrastive"), "model.name", name), "train.batch", batch)
+    with pytest.raises(ConfigError, match=rf"config\.train\.batch: expected a multiple of {multiple}, .*got 6"):
+        put(config, "train.accumulation", accumulation).validate()
+    put(config, "train.batch", 8).validate()
+
+
+def test_pretraining_freezes_nothing():
+    with pytest.raises(ConfigError, match=r"config\.freeze\.encoder: .*what pretraining learns"):
+        put(put(valid(), "task", "contrastive"), "freeze.encoder", True).validate()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_config_file_that_is_written_gives_the_configuration_back(path, tmp_path):
+    config, _ = load(path)
+    config.data.root, config.data.damage_levels = 'a "quoted"\\ name', ("destroyed",)
+    configs.write_python(config, tmp_path / "again.py", about="One line.\n\n    and another")
+    again, doc = load(tmp_path / "again.py")
+    assert again == config and doc == "One line.\n\n    and another\n"
+
+
 @pytest.mark.parametrize(("steps", "epochs"), [(0, 0), (10, 10)])
 def test_a_run_has_one_length(steps, epochs):
     with pytest.raises(ConfigError, match=r"^config\.train: .*either steps or epochs"):
@@ -228,7 +262,8 @@ def test_an_integer_for_a_number_is_the_same_run():
 
 def test_configs_are_shipped():
     names = {path.stem for path in SHIPPED}
-    assert {"quickstart", "xbd_santa_rosa", "fc_ef", "fc_siam_conc", "fc_siam_diff"} <= names
+    networks = {"fc_ef", "fc_siam_conc", "fc_siam_diff"}
+    assert {"quickstart", "xbd_santa_rosa"} | networks | {f"pretrain_{name}" for name in networks} <= names
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -239,7 +274,7 @@ def test_a_shipped_config_is_valid(path):
         config.data.root = "given on the command line"
     config.validate()
     assert f"configs/{path.name}" in doc, "opens with its command"
-    assert re.search(r"F1 0?\.?\d+", doc) and re.search(r"\d min", doc), "states its score and time"
+    assert re.search(r"F1 0?\.?\d+", doc) and re.search(r"\d (min|h)\b", doc), "states its score and time"
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,14 @@ def test_metrics_tiles_curve_and_pictures_agree(trained, tmp_path, capsys):
     assert set(report) == {"0.5", "best"} and set(report["best"]) == {"threshold", *report["0.5"]}
     rows = _rows(tmp_path / "tiles.csv", csv.DictReader)
     places = json.loads((trained / "run" / "splits.json").read_text())["test"]
-    assert sorted(row["place"] for row in rows) == places
-    counts = [sum(int(row[name]) for row in rows) for name in ("tp", "fp", "fn", "tn")]
-    assert sum(counts) == len(places) * 128 * 128
-    assert {k: v for k, v in report["best"].items() if k != "threshold"} == pytest.approx(_scores(*counts))
+    best = report["best"].pop("threshold")
+    for threshold, told in ((0.5, report["0.5"]), (best, report["best"])):
+        own = [row for row in rows if float(row["threshold"]) == threshold]
+        assert sorted(row["place"] for row in own) == places
+        counts = [sum(int(row[name]) for row in own) for name in ("tp", "fp", "fn", "tn")]
+        assert sum(counts) == len(places) * 128 * 128
+        assert told == pytest.approx(_scores(*counts))
+    assert best != 0.5 and len(rows) == 2 * len(places)
     curve = [[float(x) for x in row] for row in _rows(tmp_path / "precision_recall.csv")[1:]]
     at_half = next(point for point in curve if point[0] == 0.5)
     assert at_half[1:] == pytest.approx([report["0.5"]["precision"], report["0.5"]["recall"]], abs=1e-6)
@@ -80,7 +84,7 @@ def test_other_tiles_of_any_size_without_counting_their_padding(trained, tmp_pat
         tmp_path / "out",
     ]
     assert evaluate.main([str(a) for a in arguments]) == 0
-    rows = _rows(tmp_path / "out" / "tiles.csv", csv.DictReader)
+    rows = [row for row in _rows(tmp_path / "out" / "tiles.csv", csv.DictReader) if row["threshold"] == "0.5"]
     pixels = {row["place"]: sum(int(row[name]) for name in ("tp", "fp", "fn", "tn")) for row in rows}
     assert pixels["r00_c00"] == 203 * 203 and pixels["r02_c02"] == 106 * 106
     assert sum(pixels.values()) == 512 * 512
@@ -95,7 +99,7 @@ def test_several_tiles_at_a_time_count_the_same_and_stale_pictures_go(trained, t
         assert sorted(p.name for p in folder.iterdir()) == sorted(evaluate._OUTPUTS)
     assert "written: " in capsys.readouterr().out
     tiles = [_rows(folder / "tiles.csv", csv.DictReader) for folder in (tmp_path / "one", out)]
-    assert tiles[0] == tiles[1] and len(tiles[0]) == 16
+    assert tiles[0] == tiles[1] and len(tiles[0]) == 2 * 16
     assert json.loads((out / "metrics.json").read_text()) == json.loads((tmp_path / "one/metrics.json").read_text())
     intact = tmp_path / "intact"
     shutil.copytree(trained / "tiles", intact)

@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="source folder or built dataset")
     parser.add_argument("--layout", required=True, choices=LAYOUTS, help="layout of --data")
     parser.add_argument("--out", required=True, type=Path, help="folder of the study")
+    parser.add_argument(
+        "--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NETWORK", help="default: all three"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default 3)")
     parser.add_argument("--epochs", type=int, help="of the damage networks (default: as their configs)")
     parser.add_argument("--config", help="for all three networks (default: configs/NETWORK.py)")
@@ -110,13 +113,13 @@ def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Co
         return config
 
     supervised, pretraining = {}, {}
-    for network in NETWORKS:
+    for network in (name for name in NETWORKS if name in options.networks):
         config = read(options.config, network, options.epochs, "segmentation")
         config.model.name = network
         supervised[network] = config
-    for network in dict.fromkeys(ENCODERS.values()):
+    for network in dict.fromkeys(ENCODERS[name] for name in supervised):
         config = read(options.pretrain_config, f"pretrain_{network}", options.pretrain_epochs, "contrastive")
-        own = copy.deepcopy(supervised[network])
+        own = copy.deepcopy(next(supervised[name] for name in supervised if ENCODERS[name] == network))
         config.data, config.augment = own.data, own.augment
         config.model.name, config.model.size, config.model.dtype = network, own.model.size, own.model.dtype
         config.train.devices = own.train.devices

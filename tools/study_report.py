@@ -215,19 +215,20 @@ def _plot(gains: Gains, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
+    shown = list(dict.fromkeys(network for network, _ in gains))
     colours = dict(zip(list(STARTS)[1:], ("tab:blue", "tab:purple", "tab:green"), strict=True))
     for k, (axes, claim) in enumerate(zip(figure.subplots(1, 2), ("recall", "F1"), strict=True)):
         for (network, start), both in gains.items():
-            x = NETWORKS.index(network) + 0.22 * (list(colours).index(start) - 1)
-            label = STARTS[start] if network == NETWORKS[0] else None
+            x = shown.index(network) + 0.22 * (list(colours).index(start) - 1)
+            label = STARTS[start] if network == shown[0] else None
             if (d := both[k]) is not None:
                 reach = [[100 * (d.value - d.low)], [100 * (d.high - d.value)]]
                 axes.errorbar(x, 100 * d.value, reach, fmt="o", ms=5, capsize=3, color=colours[start], label=label)
             if published := _published_gain(network, start):
-                once = "published, other data" if (network, start) == (NETWORKS[0], "pretrained") else None
+                once = "published, other data" if (network, start) == (shown[0], "pretrained") else None
                 axes.plot(x + 0.07, published[k], "D", ms=5, mfc="none", color=colours[start], label=once)
         axes.axhline(0, color="black", lw=0.8)
-        axes.set_xticks(range(len(NETWORKS)), [_TITLES[network] for network in NETWORKS])
+        axes.set_xticks(range(len(shown)), [_TITLES[network] for network in shown])
         axes.set(ylabel=f"{claim}: points against training from scratch")
         axes.grid(alpha=0.3, axis="y")
         if k == 0:

@@ -140,7 +140,7 @@ def killed_when(arguments: list[str], ready: Callable[[], bool]) -> None:
 
 
 def test_a_build_killed_while_staging_goes_on_where_it_stopped(tmp_path):
-    source, out, whole = write_folders(tmp_path / "source", 40, size=512), tmp_path / "out", tmp_path / "whole"
+    source, out, whole = write_folders(tmp_path / "source", 120, size=512), tmp_path / "out", tmp_path / "whole"
     staged = out / "staging"
     killed_when(command(source, out), lambda: staged.is_dir() and len(list(staged.glob("*.zip"))) >= 5)
     done = {path.name for path in staged.glob("*.zip")}
@@ -226,7 +226,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 
 
 def test_interrupting_is_no_error(tmp_path):
-    source, out = write_folders(tmp_path / "source", 40, size=512), tmp_path / "out"
+    source, out = write_folders(tmp_path / "source", 120, size=512), tmp_path / "out"
     arguments = [sys.executable, "-m", "jaxcd.prepare", *command(source, out)]
     process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60

@@ -12,8 +12,8 @@ from jaxcd.training.checkpoints import Checkpoints
 def configured(**changes):
     config = small_config(batch=4, steps=20)
     for path, value in changes.items():
-        group, _, name = path.partition("__")
-        setattr(getattr(config, group), name, value)
+        group, _, name = path.rpartition("__")
+        setattr(getattr(config, group) if group else config, name, value)
     config.validate()
     return config
 
@@ -34,8 +34,9 @@ def host(tree):
     return jax.tree.map(np.array, tree)
 
 
-@pytest.mark.parametrize("name", ["fc_ef", "fc_siam_conc", "fc_siam_diff"])
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "accumulation"), [("fc_ef", 1), ("fc_siam_conc", 1), ("fc_siam_diff", 1), ("fc_siam_diff", 2)]
+)
 def test_a_frozen_encoder_stays_bit_for_bit_and_has_no_optimiser_state(name, accumulation):
     config = configured(freeze__encoder=True, model__name=name, model__dropout=0.1, train__accumulation=accumulation)
     _, state, step = steps.initial_state(config, steps=20)
@@ -97,9 +98,10 @@ def test_what_a_checkpoint_holds_follows_the_thaw():
     assert sizes[0] < sizes[1]
 
 
-def _run(folder, config):
-    _, state, step = steps.initial_state(config, steps=20)
-    state, _ = advanced(config, state, step, 2)
+def _run(folder, config, *, step=True):
+    """A run folder with one checkpoint: after two steps, or (cheaper) of the initial weights."""
+    _, state, train = steps.initial_state(config, steps=20)
+    state, _ = advanced(config, state, train, 2 if step else 0)
     with run_folder.claim(folder, config):
         checkpoints = Checkpoints(folder, create=True)
         checkpoints.save(state, meta={"batches": 2, "threshold": 0.5, "validation_due": False}, score=0.5)
@@ -116,8 +118,33 @@ def test_an_encoder_is_taken_over_exactly_and_nothing_else(tmp_path):
     assert equal(params["decoder"], state.params["decoder"]) and equal(stats["decoder"], state.stats["decoder"])
 
 
+@pytest.mark.parametrize("name", ["fc_ef", "fc_siam_conc"])
+def test_a_pretrained_encoder_is_taken_over_exactly(tmp_path, name):
+    source = configured(task="contrastive", model__name="fc_ef" if name == "fc_ef" else "fc_siam_diff")
+    pretrained = _run(tmp_path / "source", source, step=False)
+    config = configured(init__encoder_from=str(tmp_path / "source"), model__name=name, seed=7)
+    _, state, _ = steps.initial_state(config, steps=20)
+    params, stats = transfer.with_encoder(config, state.params, state.stats)
+    assert equal(host(params["encoder"]), pretrained[0]["encoder"])
+    assert equal(host(stats["encoder"]), pretrained[1]["encoder"])
+    assert not equal(host(state.params["encoder"]), pretrained[0]["encoder"]) and set(params) == {"encoder", "decoder"}
+
+
+def test_an_encoder_that_saw_what_is_held_out_is_refused(tmp_path):
+    _run(tmp_path / "source", configured(), step=False)
+    places = {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
+    run_folder.record_splits(tmp_path / "source", places, labels="1")
+    config = configured(init__encoder_from=str(tmp_path / "source"))
+    transfer.check_places(config, places, labels="1")
+    other = {"train": ["a", "c"], "validation": ["d"], "test": ["b"]}
+    with pytest.raises(RunError, match="was trained on 1 places that this run holds out, b among them; .*split_seed"):
+        transfer.check_places(config, other, labels="1")
+    transfer.check_places(config, other, labels="2")  # of another dataset
+    transfer.check_places(configured(), other, labels="1")
+
+
 def test_an_encoder_that_does_not_fit_is_named(tmp_path):
-    _run(tmp_path / "source", configured())
+    _run(tmp_path / "source", configured(), step=False)
     for changes, told in (
         ({"model__size": "medium"}, "fc_siam_diff medium"),
         ({"model__name": "fc_ef"}, "fc_ef small"),

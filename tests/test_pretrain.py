@@ -1,0 +1,167 @@
+"""Pretraining and transfer as a user does them: the entry, real processes, what lies in the folders."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import run, start, tree, weights, write_project
+
+from jaxcd import evaluate, train
+from jaxcd.training.logs import read_log
+
+PRETRAINING = (
+    "--config.task=contrastive",
+    "--config.train.steps=6",
+    "--config.train.validate_every=3",
+    "--config.contrast.samples=12",
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return write_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def pretrained(project) -> tuple[Path, str]:
+    """A pretraining that was never interrupted, and what it printed."""
+    folder = project.parent / "pretrained"
+    code, output = run("jaxcd.train", "--config", project, *PRETRAINING, "--workdir", folder)
+    assert code == 0, output
+    return folder, output
+
+
+def _fails(capsys, entry, *arguments: object) -> str:
+    assert entry.main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    return error
+
+
+def _interrupted(folder: Path, *arguments: object, after: int) -> str:
+    process = start("jaxcd.train", *arguments, "--workdir", folder)
+    while max((e["step"] for e in read_log(folder)), default=0) < after and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 143, output
+    return output
+
+
+def test_a_pretraining_leaves_what_it_promises(pretrained):
+    folder, output = pretrained
+    assert f"begin a damage network with its encoder: --config.init.encoder_from={folder}" in output
+    assert "nearest neighbour 0." in output or "nearest neighbour 1." in output
+    pictures = sorted(path.name for path in (folder / "embeddings").iterdir())
+    assert pictures == ["step_0000003.png", "step_0000006.png"]
+    assert np.asarray(Image.open(folder / "embeddings" / pictures[0])).std() > 10
+    validations = [entry for entry in read_log(folder) if entry["kind"] == "validation"]
+    assert [entry["step"] for entry in validations] == [3, 6]
+    for entry in validations:
+        assert 0 <= entry["nearest_neighbour"] <= 1 and 0 <= entry["linear_probe"] <= 1
+        for kind in ("same", "different"):  # 12 pairs, half of which show damage
+            counts = entry[f"{kind}_distances"]["counts"]
+            assert sum(counts) == 6 and entry[f"{kind}_distances"]["high"] == 4.0
+            reach = 4.0 * np.flatnonzero(counts)[[0, -1]] / 40
+            assert reach[0] <= entry[f"{kind}_distance"] <= reach[1] + 0.1
+    best = min(validations, key=lambda entry: entry["loss"])["step"]
+    assert set(os.listdir(folder / "checkpoints")) == {str(best), "6"}
+    assert (folder / "curves.png").stat().st_size > 10_000 and not (folder / "panels").exists()
+
+
+def test_tensorboard_shows_the_histograms(pretrained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(pretrained[0] / "tensorboard"), {"histograms": 0}).Reload()
+    (first, _) = events.Histograms("validation/same_distances")
+    assert first.step == 3 and first.histogram_value.num == 6
+    assert [e.step for e in events.Scalars("validation/linear_probe")] == [3, 6]
+
+
+def test_an_interrupted_pretraining_ends_bit_for_bit_as_one_never_interrupted(project, pretrained):
+    folder = project.parent / "interrupted"
+    arguments = "--config", project, *PRETRAINING
+    _interrupted(folder, *arguments, after=2)
+    code, output = run("jaxcd.train", *arguments, "--workdir", folder)
+    assert code == 0 and "going on from step" in output, output
+    for a, b in zip(weights(folder, 6), weights(pretrained[0], 6), strict=True):
+        np.testing.assert_array_equal(a, b)
+    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, pretrained[0])]
+    assert told[0] == told[1]
+
+
+@pytest.fixture(scope="module")
+def thawed(project, pretrained) -> tuple[tuple[str, ...], Path]:
+    """Flags of a run whose pretrained encoder is frozen for 6 of 12 steps, and such a run."""
+    flags = (
+        f"--config.init.encoder_from={pretrained[0]}",
+        "--config.freeze.encoder=True",
+        "--config.freeze.until=6",
+        "--config.train.steps=12",
+        "--config.train.validate_every=6",
+    )
+    folder = project.parent / "thawed"
+    code, output = run("jaxcd.train", "--config", project, *flags, "--workdir", folder)
+    assert code == 0, output
+    assert "the encoder begins as that of" in output and "step 6: the encoder learns from here on" in output
+    return flags, folder
+
+
+def _encoder(folder: Path, step: int) -> list[np.ndarray]:
+    return [leaf for item in ("params", "stats") for leaf in tree(folder, step, item)["encoder"]]
+
+
+def test_a_thawed_encoder_has_learned(pretrained, thawed):
+    best = min((e for e in read_log(pretrained[0]) if e["kind"] == "validation"), key=lambda e: e["loss"])["step"]
+    before, after = _encoder(pretrained[0], best), _encoder(thawed[1], 12)
+    assert len(before) == len(after) > 10
+    assert all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True) if a.size > 16)
+
+
+def test_a_run_is_gone_on_with_before_and_after_its_thaw(project, pretrained, thawed):
+    flags, never = thawed
+    folder = project.parent / "thawed_in_parts"
+    arguments = "--config", project, *flags
+    first = _interrupted(folder, *arguments, after=2)
+    frozen_at = int(first.split("stopped at step ")[1].split(",")[0])
+    assert frozen_at <= 6
+    best = min((e for e in read_log(pretrained[0]) if e["kind"] == "validation"), key=lambda e: e["loss"])["step"]
+    for a, b in zip(_encoder(pretrained[0], best), _encoder(folder, frozen_at), strict=True):
+        np.testing.assert_array_equal(a, b)
+    second = _interrupted(folder, *arguments, after=8)
+    assert 8 <= int(second.split("stopped at step ")[1].split(",")[0]) <= 12
+    code, output = run("jaxcd.train", *arguments, "--workdir", folder)
+    assert code == 0, output
+    for a, b in zip(weights(folder, 12), weights(never, 12), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_does_not_fit_is_refused_and_leaves_nothing(project, pretrained, tmp_path, capsys):
+    source = f"--config.init.encoder_from={pretrained[0]}"
+    for flags, told in (
+        ((source, "--config.data.split_seed=7"), "that this run holds out, r0"),
+        (
+            (source, "--config.model.name=fc_ef"),
+            "does not fit fc_ef small: blocks/0/0/conv/kernel is (3, 3, 3, 16) there",
+        ),
+        ((f"--config.init.encoder_from={tmp_path / 'nothing'}",), "not a run"),
+        ((*PRETRAINING, "--config.train.batch=3"), "config.train.batch: expected a multiple of 2"),
+    ):
+        error = _fails(capsys, train, "train", "--config", project, *flags, "--workdir", tmp_path / "r")
+        assert told in error, error
+        assert not (tmp_path / "r" / "checkpoints").exists() or not os.listdir(tmp_path / "r" / "checkpoints")
+    error = _fails(capsys, evaluate, "--run", pretrained[0], "--out", tmp_path / "o")
+    assert "pretrained an encoder, and makes no maps" in error and not (tmp_path / "o").exists()
+
+
+def test_freezing_a_random_encoder_is_warned_of(project, pretrained, tmp_path, capsys):
+    flags = "--config.freeze.encoder=True", "--config.train.steps=1"
+    assert train.main(["train", "--config", str(project), *flags, "--workdir", str(tmp_path / "r")]) == 0
+    assert "WARNING: config.freeze.encoder without config.init.encoder_from" in capsys.readouterr().err
+    splits = json.loads((tmp_path / "r" / "splits.json").read_text())
+    assert splits == json.loads((pretrained[0] / "splits.json").read_text())
