@@ -1,6 +1,7 @@
 """Entries run as processes of their own, by tools that run many."""
 
 import contextlib
+import ctypes
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 _POLL = 1.0  # seconds
+_PR_SET_PDEATHSIG = 1
 
 
 class Stopped(Exception):
@@ -53,7 +55,11 @@ class Children:
         with log.open("ab") as file:
             # A session of its own: Ctrl-C reaches it once, through us.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+                [sys.executable, "-m", *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
             if self._received:  # between two children
                 self.stop()
@@ -76,6 +82,11 @@ class Children:
             print("\nwaiting for the run to save its state", file=sys.stderr, flush=True)
         self._received = number
         self.stop()
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for a SIGTERM when the parent ends, even by a kill: nobody else would stop this process."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def last_words(log: Path, code: int) -> str:

@@ -49,16 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxcd.tuning.trials import Tuning
 
     tuning = Tuning(folder, base, space, own.sampler)
-    best = report.write(folder, base, tuning.study)
+
+    def reported() -> "optuna.trial.FrozenTrial | None":
+        with tuning.alone():
+            return report.write(folder, base, tuning.study)
+
+    best = reported()
     try:
         with Children() as children, progress.bar(own.trials, unit="trial", initial=len(tuning.done())) as bar:
             while (ended := tuning.run_next(own.trials, children)) is not None:
-                best = report.write(folder, base, tuning.study)
-                bar.n = len(tuning.done())
+                best = reported()
                 score = "" if ended.value is None else f", {base.train.best_by} {ended.value:.4f}"
                 held = "" if best is None else f"; best {best.value:.4f}"
                 bar.write(f"trial {ended.number}: {ended.state.name.lower()}{score}{held}")
-                bar.refresh()
+                bar.update(len(tuning.done()) - bar.n)
     except Stopped as stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + stopped.number

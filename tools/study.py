@@ -25,6 +25,7 @@ from jaxcd.entry import guarded, parse_run_flags
 from jaxcd.errors import ConfigError, RunError
 from jaxcd.files import locked, write_whole
 from jaxcd.processes import Children, Stopped, last_words
+from jaxcd.training import run_folder
 from jaxcd.training.logs import read_log
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -214,6 +215,7 @@ def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None
     if job.trains_maps:
         commands.append(["jaxcd.evaluate", "--run", str(run), "--split", "test", "--out", str(result)])
     log = out / "logs" / f"{job.name}.log"
+    run_folder.await_free(run)
     for command in commands:
         code = children.run(command, log, meanwhile=lambda: show(f"{job.name}, {_last_step(run)}"))
         if code:
@@ -231,7 +233,10 @@ def _last_step(run: Path) -> str:
 def _results(out: Path, supervised: dict[str, Config], seeds: int) -> dict[tuple[str, str], list[Result | None]]:
     """Read what was evaluated, by row of the table; None for a seed that failed."""
     return {
-        (network, start): [read_result(out / "results" / _name(network, start, seed)) for seed in range(seeds)]
+        (network, start): [
+            read_result(out / "results" / name, out / "runs" / name)
+            for name in (_name(network, start, seed) for seed in range(seeds))
+        ]
         for network in supervised
         for start in STARTS
     }

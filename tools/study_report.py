@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from jaxcd.errors import RunError
 from jaxcd.files import replacing, write_whole
+from jaxcd.training.logs import read_log
 
 NETWORKS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 STARTS = {
@@ -50,12 +51,14 @@ class Result(NamedTuple):
     Attributes:
         scores: at 0.5.
         best_f1: F1 at the threshold best on validation.
+        rate: pairs a second in training, the median over its log.
         tiles: names of the test tiles.
         counts: TP, FP, FN of each at 0.5.
     """
 
     scores: dict[str, float]
     best_f1: float
+    rate: float
     tiles: tuple[str, ...]
     counts: Int[np.ndarray, "n 3"]
 
@@ -71,8 +74,8 @@ class Difference(NamedTuple):
 Rows = Mapping[tuple[str, str], Sequence[Result | None]]
 
 
-def read_result(folder: Path) -> Result | None:
-    """Read what `jaxcd.evaluate` wrote, or None where it did not.
+def read_result(folder: Path, run: Path) -> Result | None:
+    """Read what `jaxcd.evaluate` wrote of a run, or None where it did not.
 
     Raises:
         RunError: the files are damaged.
@@ -85,7 +88,8 @@ def read_result(folder: Path) -> Result | None:
             rows = [row for row in csv.DictReader(file) if float(row["threshold"]) == 0.5]
         counts = np.array([[int(row[name]) for name in ("tp", "fp", "fn")] for row in rows], np.int64)
         tiles = tuple(f"{row['place']}/{row['post']}" for row in rows)
-        return Result(report["0.5"], report["best"]["f1"], tiles, counts.reshape(-1, 3))
+        rate = np.median([entry["pairs_per_second"] for entry in read_log(run) if entry["kind"] == "train"])
+        return Result(report["0.5"], report["best"]["f1"], float(rate), tiles, counts.reshape(-1, 3))
     except (ValueError, KeyError, OSError) as error:
         raise RunError(
             f"{folder}: damaged result ({error!r}); delete the folder and run the same command again"
@@ -145,11 +149,11 @@ def write_report(out: Path, rows: Rows, failures: Mapping[str, str], setting: st
     """
     with replacing(out / "study.csv") as partial, partial.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["network", "start", "seed", *_SCORES, "f1_at_validated_threshold"])
+        table.writerow(["network", "start", "seed", *_SCORES, "f1_at_validated_threshold", "training_pairs_per_second"])
         for (network, start), results in rows.items():
             for seed, result in enumerate(results):
                 if result is not None:
-                    values = [result.scores[name] for name in _SCORES] + [result.best_f1]
+                    values = [result.scores[name] for name in _SCORES] + [result.best_f1, result.rate]
                     table.writerow([network, start, seed, *(f"{value:.6f}" for value in values)])
     gains = {
         key: tuple(paired_difference(results, rows[key[0], "scratch"], score) for score in (recall, f1))
@@ -171,12 +175,18 @@ def write_report(out: Path, rows: Rows, failures: Mapping[str, str], setting: st
 
 
 def _table(rows: Rows) -> list[str]:
-    head = [*_SCORES.values(), "F1 at the validated threshold", "published: " + " / ".join(list(_SCORES.values())[1:])]
+    head = [
+        *_SCORES.values(),
+        "F1 at the validated threshold",
+        "pairs/s",
+        "published: " + " / ".join(list(_SCORES.values())[1:]),
+    ]
     lines = ["| network | encoder | seeds | " + " | ".join(head) + " |", "|---" * (3 + len(head)) + "|"]
     for (network, start), results in rows.items():
         done = [result for result in results if result is not None]
         cells = [_spread([100 * result.scores[name] for result in done]) for name in _SCORES]
         cells.append(_spread([100 * result.best_f1 for result in done]))
+        cells.append(f"{np.mean([result.rate for result in done]):.2g}" if done else "failed")
         published = PUBLISHED.get((network, start))
         cells.append(" / ".join(f"{value:.1f}" for value in published[1:]) if published else "not in the paper")
         lines.append(f"| {_TITLES[network]} | {STARTS[start]} | {len(done)} | " + " | ".join(cells) + " |")

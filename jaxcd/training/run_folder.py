@@ -112,6 +112,13 @@ def _read_splits(path: Path) -> dict:
     return content
 
 
+def await_free(run: Path) -> None:
+    """Wait until no process trains in a folder: one whose parent was killed saves its state first."""
+    if (run / _LOCK).exists():
+        with locked(run / _LOCK, waiting=f"{run}: waiting for another process to save its state"):
+            pass
+
+
 @contextlib.contextmanager
 def claim(run: Path, config: Config) -> Iterator[None]:
     """Make the folder this configuration's run, and keep other processes out while the context lasts.

@@ -20,6 +20,7 @@ from jaxcd.config import Config
 from jaxcd.errors import ConfigError, RunError
 from jaxcd.files import locked, write_whole
 from jaxcd.processes import Children, last_words
+from jaxcd.training import run_folder
 from jaxcd.training.logs import read_log
 from jaxcd.tuning.space import Space, configured
 
@@ -50,7 +51,7 @@ class Tuning:
         if folder.exists() and not folder.is_dir():
             raise RunError(f"{folder}: is a file; give a folder")
         folder.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with self.alone():
             self._record()
             (folder / "trials").mkdir(exist_ok=True)
             self.study = optuna.create_study(
@@ -78,7 +79,7 @@ class Tuning:
         from optuna.trial import TrialState
 
         with contextlib.ExitStack() as stack:
-            with self._alone():
+            with self.alone():
                 self._take_up()
                 running = self.study.get_trials(states=(TrialState.RUNNING,))
                 waiting = self.study.get_trials(states=(TrialState.WAITING,))
@@ -108,12 +109,13 @@ class Tuning:
             nonlocal pruned
             for step, score in list(_scores(run, config))[len(reported) :]:
                 reported[step] = score
-                trial.report(score, len(reported))
+                trial.report(score, len(reported) - 1)
                 if trial.should_prune() and not pruned:
                     pruned = True
                     children.stop()
 
         arguments = ["jaxcd.train", "--config", str(folder / "config.py"), "--workdir", str(run)]
+        run_folder.await_free(run)
         code = children.run(arguments, folder / "output.log", meanwhile=report)
         if code and not pruned:
             reason = last_words(folder / "output.log", code)
@@ -163,7 +165,8 @@ class Tuning:
         return optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out of what all of them read and write."""
         with locked(self.folder / ".lock", waiting=f"{self.folder}: waiting for another process"):
             yield
 
