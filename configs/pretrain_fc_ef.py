@@ -5,8 +5,9 @@
         --config.init.encoder_from=runs/pretrain_fc_ef --workdir runs/fc_ef_pretrained
 
 Data: the authors' labelled tiles (layout `paper`) and pairs without damage, their masks all zero; places that the
-supervised run holds out are never seen. One epoch of 121 000 pairs of pairs; published: about 2 h on an RTX 3080.
-With jaxcd: not measured, the tiles are not at hand. Needs an accelerator.
+supervised run holds out are never seen. One epoch of 121 000 pairs of pairs; published: about 2 h on an RTX 3080;
+a network that began with it reached F1 51.83, with its encoder frozen 34.71. With jaxcd: not measured, the tiles are
+not at hand. Needs an accelerator.
 """
 
 from jaxcd.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
