@@ -5,7 +5,7 @@
         --config.init.encoder_from=runs/xbd_santa_rosa_pretrain --workdir runs/xbd_santa_rosa_pretrained
 """
 
-from jaxcd.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from jaxcd.config import AugmentConfig, Config, ContrastConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 
 def get_config() -> Config:
@@ -15,6 +15,8 @@ def get_config() -> Config:
         data=DataConfig(root="../shared/data/xbd_santa_rosa", layout="xbd", split="block", crop=256),
         model=ModelConfig(name="fc_siam_diff", size="small"),
         augment=AugmentConfig(gauss_noise=0, iso_noise=0, clahe=0, blur=0, shift=0, scale=0, rotate=0),
+        # FC-EF: 4 % of 40 places are too few to validate on.
+        contrast=ContrastConfig(shares=(0.7, 0.15, 0.15)),
         # The paper's 1e-5 is for 6700 steps and more of large networks.
         optim=OptimConfig(learning_rate=2e-4, weight_decay=1e-4),
         train=TrainConfig(batch=8, steps=120, validate_every=40),

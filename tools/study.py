@@ -20,7 +20,7 @@ from pathlib import Path
 from study_report import NETWORKS, STARTS, Result, read_result, write_report
 
 from jaxcd import config_files, progress
-from jaxcd.config import LAYOUTS, Config
+from jaxcd.config import LAYOUTS, Config, FreezeConfig, InitConfig
 from jaxcd.entry import guarded, parse_run_flags
 from jaxcd.errors import ConfigError, RunError
 from jaxcd.files import locked, write_whole
@@ -111,6 +111,8 @@ def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Co
         config, _, _ = parse_run_flags(["study", *flags], usage=__doc__ or "")
         if config.task != task:
             raise ConfigError(f"{file or name}: config.task is {config.task}, expected {task}")
+        if (config.init, config.freeze, config.optim.encoder_lr_scale) != (InitConfig(), FreezeConfig(), 1.0):
+            raise ConfigError(f"{file or name}: init, freeze and optim.encoder_lr_scale are what the study varies")
         return config
 
     supervised, pretraining = {}, {}

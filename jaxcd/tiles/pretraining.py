@@ -1,7 +1,7 @@
 """What an encoder is pretrained on: places that no split holds out, and batches balanced between damaged and intact."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from jaxcd.config import Config
 from jaxcd.errors import SplitError
 from jaxcd.tiles.crops import Crops, Cut, crop_size, damaged_corner, intact_corner, intact_corners
 from jaxcd.tiles.dataset import TileDataset
-from jaxcd.tiles.loader import MOST_THREADS, draws, own_share, read_ahead
+from jaxcd.tiles.loader import MOST_THREADS, own_share, read_ahead
 from jaxcd.tiles.manifest import Sample
 from jaxcd.tiles.splits import NAMES, NOWHERE, Splits, blocks_of, check_parts, divided, permuted, split_places
 from jaxcd.tiles.staging import decode_codes
@@ -147,8 +147,8 @@ def contrast_batches(
 ) -> Iterator[Batch]:
     """Give batches without end of which half of the elements, and half of the pairs, show damage.
 
-    An element is one pair for FC-Siam, two pairs side by side for FC-EF. Each kind's places are shuffled anew when all
-    of them were drawn. A damaged pair is a crop centred on a damaged pixel; an intact one has none, wherever it fits.
+    An element is one pair for FC-Siam, two pairs side by side for FC-EF. Every pair's place is drawn by itself. A
+    damaged pair is a crop centred on a damaged pixel; an intact one has none, wherever it fits.
 
     Args:
         dataset: the tiles.
@@ -179,9 +179,29 @@ def contrast_batches(
         order=tuple(order),
     )
     # Both kinds are batched before anything is read; zipped, batch k holds the k-th of each.
-    halves = [draws(list(side), seed).batch(pairs // 2, batch_fn=tuple) for side in (found.intact, found.damaged)]
+    halves = [
+        _draws(side, seed, kind).batch(pairs // 2, batch_fn=tuple)
+        for kind, side in enumerate((found.intact, found.damaged))
+    ]
     both: grain.MapDataset = grain.experimental.ZipMapDataset(halves)
     return read_ahead(both.slice(slice(start, None)).map(crops), config)
+
+
+def _draws(rows: Iterable[int], seed: int, kind: int) -> grain.MapDataset[tuple[int, int]]:
+    # With replacement, and each kind by a seed of its own: were places shuffled instead, two pairs of FC-EF would be of
+    # one place more often where their kinds differ than where they agree, which a network can see without any damage.
+    own = int(np.random.SeedSequence((seed, kind)).generate_state(1)[0])
+    return grain.MapDataset.source([0]).seed(own).repeat().random_map(_DrawPlace(rows=tuple(rows)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DrawPlace(grain.transforms.RandomMap):
+    """Draw a place, and a seed for its crop."""
+
+    rows: tuple[int, ...]
+
+    def random_map(self, element: int, rng: np.random.Generator) -> tuple[int, int]:
+        return self.rows[int(rng.integers(len(self.rows)))], int(rng.integers(2**63))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,6 +175,18 @@ def test_a_slice_is_the_run_from_there_and_workers_change_nothing(folders_datase
     assert len({tuple(batch.ids.tolist()) for batch in run}) == 6
 
 
+def test_pairs_of_one_place_tell_nothing_of_their_kinds(folders_dataset):
+    """Of two places that have both kinds, two pairs are of one place half of the time, whether they differ or not."""
+    config = configured("fc_ef", batch=8)
+    config.data.crop = 32
+    same: dict[bool, list[bool]] = {True: [], False: []}
+    for batch in first(folders_dataset, config, 40, rows=(4, 9)):
+        for (one, other), (a, b) in zip(batch.ids.reshape(-1, 2), np.reshape(shown(batch), (-1, 2)), strict=True):
+            same[a == b].append(bool(one == other))
+    for agree in (True, False):
+        assert len(same[agree]) == 160 and np.mean(same[agree]) == pytest.approx(0.5, abs=0.13)
+
+
 def test_processes_share_the_global_batch_in_order(folders_dataset):
     config = configured(batch=8)
     whole = first(folders_dataset, config, 2)
