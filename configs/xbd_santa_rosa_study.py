@@ -8,7 +8,7 @@ from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelCon
 
 
 def get_config() -> Config:
-    """As `xbd_santa_rosa.py`, in a tenth of its pairs."""
+    """As `xbd_santa_rosa.py`, in a twentieth of its pairs."""
     return Config(
         data=DataConfig(root="../shared/data/xbd_santa_rosa", layout="xbd", split="block", crop=256),
         model=ModelConfig(name="fc_siam_diff", size="small"),

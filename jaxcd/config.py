@@ -97,7 +97,7 @@ class FreezeConfig:
     """What does not learn."""
 
     encoder: bool = False
-    """The encoder's parameters and BatchNorm statistics stay as they were at the start."""
+    """The encoder's parameters and BatchNorm statistics stay as they were at the start; it runs without dropout."""
     until: int = 0
     """Optimiser steps after which a frozen encoder learns, too; 0: never."""
 

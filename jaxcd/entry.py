@@ -211,6 +211,8 @@ def _explain(error: Exception, argv: Sequence[str]) -> str:
     if given:
         wanted = getattr(field_type(given[1]), "__name__", str(field_type(given[1])))
         return f"{given[1]}: expected {wanted}, got {given[2]!r}"
+    if text.startswith("flag --"):
+        return text
     if "--config" in file or Path(file).is_file():
         return f"{file}: {text}"
     return f"{file}: no such config file"

@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import functools
+import os
 import signal
 import subprocess
 import sys
@@ -59,18 +61,31 @@ class Children:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=functools.partial(_end_with, os.getpid()) if sys.platform == "linux" else None,
             )
-            if self._received:  # between two children
-                self.stop()
-            while self._process.poll() is None:
+            try:
+                while self._process.poll() is None:
+                    if self._received:
+                        self.stop()
+                    meanwhile()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(_POLL)
                 meanwhile()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_POLL)
-        meanwhile()
+            except BaseException:
+                self.stop()
+                self._process.wait()
+                raise
+        self.check()
+        return self._process.returncode
+
+    def check(self) -> None:
+        """Say whether a signal came.
+
+        Raises:
+            Stopped: one did.
+        """
         if self._received:
             raise Stopped(self._received)
-        return self._process.returncode
 
     def stop(self) -> None:
         """Ask the child to save and end."""
@@ -84,9 +99,11 @@ class Children:
         self.stop()
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """Ask Linux for a SIGTERM when the parent ends, even by a kill: nobody else would stop this process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGTERM)
 
 
 def last_words(log: Path, code: int) -> str:

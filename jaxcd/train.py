@@ -1,4 +1,4 @@
-"""Train a damage network: `python -m jaxcd.train --config configs/X.py [--config.a.b=v ...] --workdir RUN`."""
+"""Train a network or pretrain an encoder: `python -m jaxcd.train --config X.py [--config.a.b=v ...] --workdir RUN`."""
 
 import sys
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxcd.training.pretraining import Pretraining
     from jaxcd.training.segmentation import Segmentation
 
+_FEW = 5  # places of a kind, below which a validation of embeddings says little
 _USAGE = """usage: python -m jaxcd.train --config FILE [--config.group.field=value ...] --workdir RUN
 
   --config FILE               a file of configs/, or your own with get_config() -> jaxcd.config.Config
@@ -44,9 +45,9 @@ def _train(config: Config, run: Path) -> int:
     print(describe(dataset.samples, splits))
     task = (_pretraining if contrastive else _segmentation)(config, dataset, splits)
     places = {part: [dataset.samples[row].id for row in getattr(splits, part)] for part in NAMES}
-    transfer.check_places(config, places, labels=dataset.digest())
+    before = transfer.check_places(config, places, labels=dataset.digest())
     with run_folder.claim(run, config):
-        run_folder.record_splits(run, places, labels=dataset.digest())
+        run_folder.record_splits(run, places, labels=dataset.digest(), before=before)
         outcome = loop.train(config, run, task)
     if not outcome.finished:
         print(f"stopped at step {outcome.step}, all saved; the same command goes on from there")
@@ -101,6 +102,12 @@ def _pretraining(config: Config, dataset: "TileDataset", splits: "Splits") -> "P
         kinds(dataset, rows, config, stride=stride, split=name)
         for name, rows in (("train", splits.train), ("validation", splits.validation))
     )
+    few = min(len(validation.damaged), len(validation.intact))
+    if few < _FEW:
+        print(
+            f"WARNING: validation crops come from {few} places; what they say of embeddings is about these few",
+            file=sys.stderr,
+        )
     return Pretraining(
         places=2 * len(train.damaged) // config.compared,
         batches=lambda start: contrast_batches(

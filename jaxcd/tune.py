@@ -1,6 +1,5 @@
 """Search for good settings: `python -m jaxcd.tune --config X [--config.a.b=v ...] --trials 100 --workdir DIR`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from jaxcd import progress
 from jaxcd.config import SIZES
 from jaxcd.entry import guarded, parse_run_flags
-from jaxcd.errors import ConfigError
+from jaxcd.errors import ConfigError, RunError
 from jaxcd.processes import Children, Stopped
 
 _USAGE = """usage: python -m jaxcd.tune --config FILE [--config.group.field=value ...] --trials N --workdir DIR
@@ -25,8 +24,6 @@ _USAGE = """usage: python -m jaxcd.tune --config FILE [--config.group.field=valu
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C)."""
-    # Trials are processes of their own; this one must not take the accelerator's memory from them.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     base, folder, own = parse_run_flags(sys.argv if argv is None else argv, usage=_USAGE, define=_define)
     from jaxcd.tuning.space import BATCHES, Space
     from jaxcd.tuning.trials import SAMPLERS
@@ -63,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 held = "" if best is None else f"; best {best.value:.4f}"
                 bar.write(f"trial {ended.number}: {ended.state.name.lower()}{score}{held}")
                 bar.update(len(tuning.done()) - bar.n)
+    except RunError:
+        reported()
+        raise
     except Stopped as stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + stopped.number
@@ -86,8 +86,8 @@ def _define(own: Any) -> None:
 def _chosen(flag: str, given: list[str] | None, options: tuple[str, ...]) -> tuple[str, ...]:
     """Narrow a choice to what was given, in its own order."""
     wrong = [value for value in given or () if value not in options]
-    if wrong:
-        raise ConfigError(f"{flag}: expected some of {', '.join(options)}, got {wrong[0]!r}")
+    if wrong or given == []:
+        raise ConfigError(f"{flag}: expected some of {', '.join(options)}, got {wrong[0] if wrong else ''!r}")
     return tuple(option for option in options if given is None or option in given)
 
 

@@ -50,7 +50,7 @@ def test_an_interval_is_that_of_the_mean_over_tiles():
     assert told.high == pytest.approx(each.mean() + 1.96 * error, abs=0.15 * error)
     # Paired: the tiles' own differences do not count.
     assert error < 0.6 * np.hypot(found.std(), more.std()) / 100 / 20
-    assert paired_difference([base], [base], study_report.recall) == (0, 0, 0)
+    assert paired_difference([base], [base], study_report.recall) == (1, 0, 0, 0)
 
 
 def test_other_tiles_are_not_compared():
@@ -69,9 +69,11 @@ def test_the_report_shows_means_deviations_what_was_published_and_what_failed(tm
     text = (tmp_path / "study.md").read_text()
     (row,) = [line for line in text.splitlines() if line.startswith("| FC-Siam-Diff | pretrained | 2")]
     assert "| 30.0 ± 7.1 |" in row and "44.8 / 58.9 / 50.9 / 34.1" in row
-    assert "| FC-Siam-Diff | pretrained, frozen | 0 | failed |" in text
+    assert "| FC-Siam-Diff | pretrained, frozen | 0 | – |" in text
     assert "| pretrained, encoder's rate × 0.1 | 2 |" in text and "not in the paper" in text
-    assert "| +6.4, -4.8 |" in text  # published: recall and F1 of pretrained against from scratch
+    (gain,) = [line for line in text.splitlines() if line.startswith("| FC-Siam-Diff | pretrained | 2 | +")]
+    assert "Scores on 2 test tiles" in text and "Differences in points over the seeds that both rows have" in text
+    assert "| +6.4, -4.8 |" in gain  # published: recall and F1 of pretrained against from scratch
     assert "fc_siam_diff-frozen-0: out of memory" in text and "evaluation drew images at random" in text
     with (tmp_path / "study.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -103,6 +105,7 @@ def test_a_study_is_gone_on_with_and_survives_a_failed_run(tmp_path):
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 143 and "the same command goes on from here" in output, output
+    assert "| FC-Siam-Diff | from scratch | 0 | – |" in (out / "study.md").read_text()
     pretrained = (out / "logs" / "pretraining-fc_siam_diff-0.log").read_text()
     assert "finished" in pretrained
 
@@ -115,14 +118,14 @@ def test_a_study_is_gone_on_with_and_survives_a_failed_run(tmp_path):
     assert "FAILED fc_siam_diff-frozen-0: " in output and "holds files but no run" in output
     assert (out / "logs" / "pretraining-fc_siam_diff-0.log").read_text() == pretrained  # not run again
     text = (out / "study.md").read_text()
-    assert "| FC-Siam-Diff | pretrained, frozen | 0 | failed |" in text
+    assert "| FC-Siam-Diff | pretrained, frozen | 0 | – |" in text
     assert "| FC-Siam-Diff | from scratch | 1 |" in text and "small networks, 64² crops, 2 epochs" in text
 
     (blocked / "thesis.tex").unlink()
     process = study(*arguments)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0 and "written: " in output, output
-    assert "failed" not in (out / "study.md").read_text()
+    assert "–" not in (out / "study.md").read_text() and "Failed" not in (out / "study.md").read_text()
     with (out / "study.csv").open(newline="") as file:
         assert [row["start"] for row in csv.DictReader(file)] == list(STARTS)
     slow = (out / "configs" / "fc_siam_diff-slow-0.py").read_text()

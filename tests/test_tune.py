@@ -94,7 +94,8 @@ def _started(folder: Path) -> bool:
 
 def test_killed_and_gone_on_with_by_two_processes_it_makes_the_trials_asked_for(project, tmp_path):
     folder = tmp_path / "tuned"
-    narrow = "--sizes=small", "--batches=4,8", "--config.train.steps=8", "--config.train.validate_every=4"
+    narrow = "--sizes=small", "--batches=4,8", "--config.train.steps=0", "--config.train.epochs=3"
+    narrow += ("--config.train.validate_every=0",)
     arguments = "--config", project, *narrow, "--trials", 4, "--workdir", folder
     process = start("jaxcd.tune", *arguments)
     while process.poll() is None and not _started(folder):
@@ -128,14 +129,16 @@ def test_killed_and_gone_on_with_by_two_processes_it_makes_the_trials_asked_for(
     assert code == 0 and len(rows(folder)) == 5
     code, output = run("jaxcd.tune", *arguments, "--config.data.crop=32")
     assert code == 2 and "holds a tuning of other settings: config.data.crop is 64 there and 32 here" in output
-    code, output = run("jaxcd.tune", *arguments[:2], *narrow[:1], *narrow[2:], "--workdir", folder)
+    code, output = run("jaxcd.tune", *arguments[:2], "--sizes=small", *narrow[2:], "--workdir", folder)
     assert code == 2 and "the space is {'sizes': ['small'], 'batches': [4, 8]} there" in output
 
 
 def test_a_signal_saves_the_trial_and_ends(project, tmp_path):
     folder = tmp_path / "tuned"
     length = "--config.train.steps=400", "--config.train.validate_every=200"
-    process = start("jaxcd.tune", "--config", project, "--sizes=small", *length, "--trials=2", "--workdir", folder)
+    process = start(
+        "jaxcd.tune", "--config", project, "--sizes=small", "--batches=4", *length, "--trials=2", "--workdir", folder
+    )
     log = folder / "trials" / "0000" / "run" / "log.jsonl"
     while process.poll() is None and not (log.exists() and log.read_text()):
         time.sleep(0.05)
@@ -166,20 +169,63 @@ def test_trials_that_all_fail_end_it_with_the_reason(tmp_path, capsys):
         "from jaxcd.config import Config, DataConfig, TrainConfig\n\n\n"
         "def get_config():\n    return Config(data=DataConfig(root='/no/tiles'), train=TrainConfig(steps=1))\n"
     )
-    arguments = ["tune", "--config", str(config), "--workdir", str(tmp_path / "tuned")]
+    arguments = ["tune", "--config", str(config), "--batches=8", "--trials=2", "--workdir", str(tmp_path / "tuned")]
     assert tune.main(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "the last 3 trials failed, this one: /no/tiles" in error and "output.log" in error
+    assert "3 trials failed and none has completed; the last: /no/tiles" in error and "output.log" in error
+    assert [row["state"] for row in rows(tmp_path / "tuned")] == ["fail"] * 3
+
+
+def test_a_failing_point_is_kept_away_from_and_counts_once_another_has_completed(project, tmp_path):
+    tuning = Tuning(tmp_path / "tuned", base(project, steps=2, validate_every=2), SMALL, "tpe")
+    tuning.study.enqueue_trial(POINT)
+    with Children() as children:
+        assert tuning.run_next(2, children) is not None
+        # Someone's file in the way of the next trial's run.
+        (tmp_path / "tuned" / "trials" / "0001" / "run").mkdir(parents=True)
+        (tmp_path / "tuned" / "trials" / "0001" / "run" / "thesis.tex").write_text("x")
+        failed = tuning.run_next(2, children)
+        assert failed is not None and failed.state.name == "PRUNED" and failed.value is None
+        assert "holds files but no run" in failed.user_attrs["failure"]
+        assert tuning.run_next(2, children) is None
+    assert len(tuning.done()) == 2
+
+
+def test_equal_scores_have_no_importance_and_end_nothing(tmp_path):
     import optuna
 
-    storage = f"sqlite:///{tmp_path / 'tuned' / 'tuning.db'}"
-    assert len(optuna.load_study(study_name="jaxcd", storage=storage).trials) == 3
+    from jaxcd.tuning import report
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(5):
+        trial = study.ask()
+        Space().suggest(trial)
+        study.tell(trial, 0.0)
+    best = report.write(tmp_path, Config(data=DataConfig(root="x"), train=TrainConfig(epochs=1)), study)
+    assert best is not None and best.value == 0.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.py", "history.png", "trials.csv"]
+
+
+def test_trials_that_cannot_be_compared_are_refused():
+    config = Config(data=DataConfig(root="x"), train=TrainConfig(steps=10))
+    with pytest.raises(ConfigError, match="compared by epochs, got steps=10 and validate_every=0"):
+        Space().check(config)
+    Space(batches=(4,)).check(config)
+    config.train.steps, config.train.epochs = 0, 2
+    Space().check(config)
+    config.train.devices = 8
+    with pytest.raises(ConfigError, match="8 can't share batches of 4 evenly"):
+        Space().check(config)
+    config.train.devices, config.init.encoder_from = 0, "runs/x"
+    with pytest.raises(ConfigError, match="that encoder has one size"):
+        Space().check(config)
 
 
 def test_bad_arguments_and_folders_are_named(project, tmp_path, capsys):
     for flags, told in (
         (["--trials=0"], "--trials: expected at least 1, got 0"),
-        (["--trials=many"], "trials"),
+        (["--trials=many"], "error: flag --trials=many: "),
+        (["--sizes="], "--sizes: expected some of small, medium, large, got ''"),
         (["--sampler=grid"], "--sampler: expected one of tpe, random, got 'grid'"),
         (["--sizes=tiny"], "--sizes: expected some of small, medium, large, got 'tiny'"),
         (["--batches=5"], "--batches: expected some of 4, 8, 16, 32, got '5'"),

@@ -67,14 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack.enter_context(locked(options.out / ".lock"))
         except BlockingIOError as error:
             raise RunError(f"{options.out}: another process is working on this study") from error
-        _record(options.out, supervised, pretraining)
+        networks = _record(options.out, supervised, pretraining)
+        jobs = list(_jobs(options.out, supervised, pretraining, options.seeds))
+        failures: dict[str, str] = {}
+        stopped = None
         try:
-            failures = _run_all(options.out, list(_jobs(options.out, supervised, pretraining, options.seeds)))
-        except Stopped as stopped:
-            print("stopped; the same command goes on from here", file=sys.stderr)
-            return 128 + stopped.number
-        results = _results(options.out, supervised, options.seeds)
-        write_report(options.out, results, failures, _setting(options, supervised, pretraining))
+            _run_all(options.out, jobs, failures)
+        except Stopped as signalled:
+            stopped = signalled
+        results = _results(options.out, networks, failures)
+        write_report(options.out, results, failures, _setting(supervised, pretraining))
+    if stopped is not None:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 128 + stopped.number
     for name, reason in failures.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)
     print(f"written: {options.out}/ study.md, study.csv, claims.png")
@@ -131,8 +136,11 @@ def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Co
     return supervised, pretraining
 
 
-def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config]) -> None:
-    """Write the settings down, or see that they are those the study began with.
+def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config]) -> list[str]:
+    """Write the settings down, or see that they are those the study began with; networks may be added.
+
+    Returns:
+        All networks of the study, also those of an earlier call.
 
     Raises:
         RunError: they are others, or the folder is not a study's.
@@ -140,19 +148,20 @@ def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Con
     path = out / _SETTINGS
     here = {f"train {name}": config for name, config in supervised.items()}
     here |= {f"pretrain {name}": config for name, config in pretraining.items()}
-    if not path.exists():
-        if any(file.name[0] != "." for file in out.iterdir()):
-            raise RunError(f"{out}: holds files but no study; give a new folder with --out")
-        write_whole(path, json.dumps({name: config_files.to_dict(config) for name, config in here.items()}, indent=1))
-        return
+    if not path.exists() and any(file.name[0] != "." for file in out.iterdir()):
+        raise RunError(f"{out}: holds files but no study; give a new folder with --out")
     try:
-        there = {name: config_files.from_dict(values) for name, values in json.loads(path.read_text()).items()}
+        text = path.read_text() if path.exists() else "{}"
+        there = {name: config_files.from_dict(values) for name, values in json.loads(text).items()}
     except (ValueError, AttributeError, ConfigError) as error:
         raise RunError(f"{path}: not a study's settings ({error}); give a new folder with --out") from error
     for name, config in here.items():
-        told = config_files.difference(there[name], config) if name in there else "it is not there"
+        told = config_files.difference(there[name], config) if name in there else None
         if told:
             raise RunError(f"{out}: holds a study of other settings ({name}: {told}); give a new folder with --out")
+    both = there | here
+    write_whole(path, json.dumps({name: config_files.to_dict(config) for name, config in both.items()}, indent=1))
+    return [network for network in NETWORKS if f"train {network}" in both]
 
 
 def _jobs(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config], seeds: int) -> Iterator[Job]:
@@ -182,11 +191,10 @@ def _pretraining_name(encoder: str, seed: int) -> str:
     return f"pretraining-{encoder}-{seed}"
 
 
-def _run_all(out: Path, jobs: Sequence[Job]) -> dict[str, str]:
-    """Train and evaluate each; returns why runs failed, by name."""
+def _run_all(out: Path, jobs: Sequence[Job], failures: dict[str, str]) -> None:
+    """Train and evaluate each; `failures` receives why runs failed, by name."""
     for folder in ("configs", "runs", "results", "logs"):
         (out / folder).mkdir(exist_ok=True)
-    failures: dict[str, str] = {}
     with Children() as children, progress.bar(len(jobs), unit="run", title="study") as bar:
 
         def show(text: str) -> None:
@@ -201,7 +209,6 @@ def _run_all(out: Path, jobs: Sequence[Job]) -> dict[str, str]:
                     failures[job.name] = reason
                     bar.write(f"{job.name} failed: {reason}")
             bar.update()
-    return failures
 
 
 def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None]) -> str:
@@ -217,7 +224,7 @@ def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None
     if job.trains_maps:
         commands.append(["jaxcd.evaluate", "--run", str(run), "--split", "test", "--out", str(result)])
     log = out / "logs" / f"{job.name}.log"
-    run_folder.await_free(run)
+    run_folder.await_free(run, meanwhile=children.check)
     for command in commands:
         code = children.run(command, log, meanwhile=lambda: show(f"{job.name}, {_last_step(run)}"))
         if code:
@@ -232,19 +239,26 @@ def _last_step(run: Path) -> str:
     return f"step {entries[-1]['step']}" if entries else "starting"
 
 
-def _results(out: Path, supervised: dict[str, Config], seeds: int) -> dict[tuple[str, str], list[Result | None]]:
-    """Read what was evaluated, by row of the table; None for a seed that failed."""
-    return {
-        (network, start): [
-            read_result(out / "results" / name, out / "runs" / name)
-            for name in (_name(network, start, seed) for seed in range(seeds))
-        ]
-        for network in supervised
-        for start in STARTS
-    }
+def _results(
+    out: Path, networks: Sequence[str], failures: dict[str, str]
+) -> dict[tuple[str, str], list[Result | None]]:
+    """Read all that was evaluated, by row of the table and seed; None where there is nothing."""
+    seeds = [int(folder.name.rpartition("-")[2]) for folder in (out / "results").glob("*-*-*")]
+    results: dict[tuple[str, str], list[Result | None]] = {}
+    for network in networks:
+        for start in STARTS:
+            results[network, start] = []
+            for seed in range(max(seeds, default=-1) + 1):
+                name = _name(network, start, seed)
+                try:
+                    results[network, start].append(read_result(out / "results" / name, out / "runs" / name))
+                except RunError as error:
+                    results[network, start].append(None)
+                    failures[name] = str(error)
+    return results
 
 
-def _setting(options: argparse.Namespace, supervised: dict[str, Config], pretraining: dict[str, Config]) -> str:
+def _setting(supervised: dict[str, Config], pretraining: dict[str, Config]) -> str:
     """Say in a line what was run."""
     first = next(iter(supervised.values()))
     size = f"{first.data.crop}² crops" if first.data.crop else "whole tiles"
@@ -252,8 +266,7 @@ def _setting(options: argparse.Namespace, supervised: dict[str, Config], pretrai
     before = {f"{c.train.epochs} epochs" if c.train.epochs else f"{c.train.steps} steps" for c in pretraining.values()}
     return (
         f"{first.model.size} networks, {size}, {' or '.join(sorted(lengths))}; encoders pretrained for "
-        f"{' or '.join(sorted(before))}; {options.seeds} seeds on one split ({first.data.split}, seed "
-        f"{first.data.split_seed})"
+        f"{' or '.join(sorted(before))}; one split (by {first.data.split}, seed {first.data.split_seed})"
     )
 
 

@@ -63,19 +63,19 @@ def apply(
     post: Float[Array, "b h w c"],
     *,
     key: Key[Array, ""] | None = None,
-) -> tuple[Float[Array, "b h w"], PyTree]:
+) -> tuple[Float[Array, "..."], PyTree]:
     """Run a split network; pure, so it can be jitted and differentiated.
 
     Args:
         graphdef: one of `Network`.
         params: parameters.
         stats: BatchNorm statistics.
-        pre: normalised images before the event.
-        post: normalised images after the event.
+        pre: normalised images before the event; for an `Embedding` its first stack.
+        post: normalised images after the event; for an `Embedding` its second stack.
         key: dropout key; needed in train mode with dropout above 0.
 
     Returns:
-        The logits and the statistics after this batch (unchanged in eval mode).
+        What the network returns (logits, or embeddings) and the statistics after this batch (unchanged in eval mode).
     """
     model = merge(graphdef, params, stats)
     logits = model(pre, post, key=key)

@@ -44,6 +44,7 @@ def pretraining_splits(samples: Sequence[Sample], config: Config) -> Splits:
     data = config.data
     supervised = split_places(samples, data)
     rows = sorted(range(len(samples)), key=lambda row: samples[row].id)
+    rank = {row: k for k, row in enumerate(rows)}
     blocks = blocks_of(samples, rows, data)
     sides: dict[str, set[str]] = defaultdict(set)  # splits that a block has places in
     taken: dict[int, str] = {}
@@ -52,15 +53,17 @@ def pretraining_splits(samples: Sequence[Sample], config: Config) -> Splits:
             taken[row] = name
             sides[blocks[row]].add(name)
     further = [row for row in permuted(rows, data.split_seed) if not samples[row].damaged and row not in taken]
-    further = [row for row in further if row in blocks and len(sides[blocks[row]]) < 2]
+    fused = config.model.name == "fc_ef"
+    # A block in two splits is no place for further ones, nor, for FC-EF, is one that is held out.
+    welcome = [set(), {"train"}] if fused else [set(), *({name} for name in NAMES)]
+    further = [row for row in further if row in blocks and sides[blocks[row]] in welcome]
     further = further[: sum(samples[row].damaged > 0 for row in taken)]
     bound = {name: tuple(row for row in further if sides[blocks[row]] == {name}) for name in NAMES}
     free = [row for row in further if not sides[blocks[row]]]
 
     def divide(chosen: Sequence[int], shares: tuple[float, float, float]) -> tuple[tuple[int, ...], ...]:
-        return divided(samples, {row: blocks[row] for row in rows if row in set(chosen)}, shares, data)
+        return divided(samples, {row: blocks[row] for row in sorted(chosen, key=rank.__getitem__)}, shares, data)
 
-    fused = config.model.name == "fc_ef"
     if fused:
         parts = divide([*supervised.train, *bound["train"], *free], config.contrast.shares)
     else:

@@ -112,6 +112,12 @@ class _Trainer:
                 "WARNING: config.freeze.encoder without config.init.encoder_from freezes a random encoder",
                 file=sys.stderr,
             )
+        if config.freeze.until >= self.steps:
+            print(
+                f"WARNING: config.freeze.until={config.freeze.until} is no step of this run, which has {self.steps}: "
+                "the encoder stays frozen",
+                file=sys.stderr,
+            )
         self.state = steps.replicate(state, self.mesh)
         # rbg: threefry's dropout masks took a fifth of the small network's step on 2 CPU cores.
         self.key = steps.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from jaxcd import config_files
@@ -15,7 +17,9 @@ from jaxcd.training.logs import LOG, read_log
 
 CONFIG = "config.json"
 _LOCK = ".lock"
+_WAIT = 0.5  # seconds
 _SPLITS = "splits.json"
+_BEFORE = "before"
 _TRACES = (_SPLITS, LOG, "curves.png", "panels", "embeddings", "tensorboard")
 
 
@@ -62,21 +66,22 @@ def _begun(run: Path) -> bool:
     return checkpoints.exist(run) or any(entry["kind"] == "validation" for entry in read_log(run))
 
 
-def record_splits(run: Path, places: dict[str, list[str]], *, labels: str) -> None:
+def record_splits(run: Path, places: dict[str, list[str]], *, labels: str, before: Iterable[str] = ()) -> None:
     """Write down which places a run is trained, validated and tested on, the first time.
 
     Args:
         run: the run's folder.
         places: ids by split.
         labels: digest of the dataset's places and labels.
+        before: places that the encoder which the run begins with has learned from.
 
     Raises:
         RunError: the run was begun with other places or labels.
     """
     path = run / _SPLITS
     if not path.exists():
-        write_whole(path, json.dumps({"labels": labels, **places}, indent=1) + "\n")
-    elif _read_splits(path) != {"labels": labels, **places}:
+        write_whole(path, json.dumps({"labels": labels, **places, _BEFORE: sorted(before)}, indent=1) + "\n")
+    elif {**_read_splits(path), _BEFORE: []} != {"labels": labels, **places, _BEFORE: []}:
         raise RunError(
             f"{run}: the dataset's places or labels are not those that this run began with; give a new folder"
         )
@@ -91,15 +96,15 @@ def read_splits(run: Path) -> dict[str, list[str]]:
     path = run / _SPLITS
     if not path.is_file():
         raise RunError(f"{run}: has no data of its own (imported weights); give --data and --layout")
-    return {part: ids for part, ids in _read_splits(path).items() if part != "labels"}
+    return {part: ids for part, ids in _read_splits(path).items() if part not in ("labels", _BEFORE)}
 
 
 def learned_from(run: Path) -> tuple[set[str], str]:
-    """Return the ids of the places that a run was trained on, and the digest of their dataset (empty: it has none)."""
+    """Return the ids of the places that a run, or the one it began with, was trained on, and its dataset's digest."""
     if not (run / _SPLITS).is_file():
         return set(), ""
     content = _read_splits(run / _SPLITS)
-    return set(content["train"]), content["labels"]
+    return {*content["train"], *content.get(_BEFORE, ())}, content["labels"]
 
 
 def _read_splits(path: Path) -> dict:
@@ -112,11 +117,24 @@ def _read_splits(path: Path) -> dict:
     return content
 
 
-def await_free(run: Path) -> None:
-    """Wait until no process trains in a folder: one whose parent was killed saves its state first."""
-    if (run / _LOCK).exists():
-        with locked(run / _LOCK, waiting=f"{run}: waiting for another process to save its state"):
-            pass
+def await_free(run: Path, *, meanwhile: Callable[[], None]) -> None:
+    """Wait until no process trains in a folder: one whose parent was killed saves its state first.
+
+    Args:
+        run: the folder; it need not be there.
+        meanwhile: called now and then; what it raises ends the waiting.
+    """
+    told = False
+    while (run / _LOCK).exists():
+        try:
+            with locked(run / _LOCK):
+                return
+        except BlockingIOError:
+            if not told:
+                print(f"{run}: another process is training in it; waiting for its end", file=sys.stderr, flush=True)
+            told = True
+        meanwhile()
+        time.sleep(_WAIT)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The encoder of one run as the beginning of another."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,40 @@ from jaxcd.training.checkpoints import shapes
 from jaxcd.training.optimizer import ENCODER
 
 
-def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> None:
+def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> set[str]:
     """See that the encoder to begin with has not learned from places that this run holds out.
 
     Args:
         config: of the new run.
         places: ids of its places by split.
-        labels: digest of its dataset; runs on other datasets have other places.
+        labels: digest of its dataset.
+
+    Returns:
+        Places that the encoder has learned from, in the run that it comes from or before that.
 
     Raises:
-        RunError: it has.
+        RunError: it has, on this dataset or an earlier state of it. For other data, whose places may have the same
+            names by chance, a warning is printed.
     """
     if not config.init.encoder_from:
-        return
+        return set()
     source = Path(config.init.encoder_from)
     learned, theirs = run_folder.learned_from(source)
     held = [place for part in ("validation", "test") for place in places[part] if place in learned]
-    if theirs == labels and held:
+    if not held:
+        return learned
+    told = (
+        f"config.init.encoder_from: {source} was trained on {len(held)} places that this run holds out, {held[0]} "
+        "among them"
+    )
+    data = run_folder.read_config(source).data
+    if theirs == labels or (data.root, data.layout) == (config.data.root, config.data.layout):
         raise RunError(
-            f"config.init.encoder_from: {source} was trained on {len(held)} places that this run holds out, {held[0]} "
-            "among them; give both the same config.data.places, split, split_seed, split_shares and block_size"
+            f"{told}; give both the same data and the same config.data.places, split, split_seed, split_shares and "
+            "block_size"
         )
+    print(f"WARNING: {told}; see that these are not the same places", file=sys.stderr)
+    return learned
 
 
 def with_encoder(

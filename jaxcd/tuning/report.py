@@ -42,7 +42,7 @@ def write(folder: Path, base: Config, study: "optuna.Study") -> "optuna.trial.Fr
         "    python -m jaxcd.train --config best.py --workdir RUN",
     )
     _plot_history(folder / "history.png", study, base)
-    if len(complete) >= _FEWEST:
+    if len(complete) >= _FEWEST and len({trial.value for trial in complete}) > 1:  # else nothing has a share in it
         _plot_importance(folder / "importance.png", study)
     return best
 

@@ -32,19 +32,30 @@ class Space:
     batches: tuple[int, ...] = BATCHES
 
     def check(self, base: Config) -> None:
-        """See that every size and batch makes a run that can be started.
+        """See that every size and batch makes a run that can be started, and that trials can be compared.
 
         Raises:
-            ConfigError: one does not; or the configuration does not train damage networks.
+            ConfigError: one does not, or they cannot; or the configuration does not train damage networks.
         """
         if base.task != "segmentation":
             raise ConfigError(f"config.task: segmentation is what can be tuned, got {base.task}")
+        if len(self.sizes) > 1 and base.init.encoder_from:
+            raise ConfigError("config.init.encoder_from: that encoder has one size; name it with --sizes")
+        t = base.train
+        if len(self.batches) > 1 and (t.steps or t.validate_every):
+            raise ConfigError(
+                f"config.train: trials of several batches are compared by epochs, got steps={t.steps} and "
+                f"validate_every={t.validate_every}; set --config.train.steps=0 --config.train.epochs=10 "
+                "--config.train.validate_every=0, or one of --batches"
+            )
         for size in self.sizes:
             for batch in self.batches:
                 config = copy.deepcopy(base)
                 config.model.size, config.train.batch = size, batch
                 config.validate()
                 check_crop(config)
+                if t.devices and batch // t.accumulation % t.devices:
+                    raise ConfigError(f"config.train.devices: {t.devices} can't share batches of {batch} evenly")
 
     def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
         """Draw a point."""

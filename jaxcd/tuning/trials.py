@@ -31,8 +31,8 @@ SAMPLERS = ("tpe", "random")
 _SETTINGS = "settings.json"
 _FOLDER = "folder"  # user attribute: where a trial is, if not under its own number
 _FAILURE = "failure"
-_MOST_FAILURES = 3  # in a row: then it is not the point that is wrong
-# A trial is compared with the median of the others from its third validation on, once five have ended.
+_MOST_FAILURES = 3  # before any has completed: then it is not the point that is wrong
+# A trial is compared with the median of the others from its third validation on, once five have completed.
 _STARTUP_TRIALS, _STARTUP_VALIDATIONS = 5, 2
 
 
@@ -66,14 +66,13 @@ class Tuning:
         """Trials that have ended, by themselves or pruned; those that were left and taken up again don't count."""
         from optuna.trial import TrialState
 
-        ended = self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-        return [trial for trial in ended if trial.state != TrialState.FAIL or _FAILURE in trial.user_attrs]
+        return self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     def run_next(self, most: int, children: Children) -> "optuna.trial.FrozenTrial | None":
         """Run one more trial, or None where there are `most` with those that other processes run.
 
         Raises:
-            RunError: the last trials all failed.
+            RunError: several failed and none has completed.
             jaxcd.processes.Stopped: a signal came; the trial goes on when the tuning does.
         """
         from optuna.trial import TrialState
@@ -115,14 +114,11 @@ class Tuning:
                     children.stop()
 
         arguments = ["jaxcd.train", "--config", str(folder / "config.py"), "--workdir", str(run)]
-        run_folder.await_free(run)
+        run_folder.await_free(run, meanwhile=children.check)
         code = children.run(arguments, folder / "output.log", meanwhile=report)
         if code and not pruned:
-            reason = last_words(folder / "output.log", code)
-            trial.set_user_attr(_FAILURE, reason)
-            ended = self.study.tell(trial, state=TrialState.FAIL)
-            self._see_that_some_succeed(reason)
-        elif pruned and code:
+            ended = self._failed(trial, last_words(folder / "output.log", code))
+        elif code:
             ended = self.study.tell(trial, state=TrialState.PRUNED)
         else:
             ended = self.study.tell(trial, max(reported.values()))
@@ -147,13 +143,21 @@ class Tuning:
             if trial.params:
                 self.study.enqueue_trial(trial.params, user_attrs={_FOLDER: name} if name else None)
 
-    def _see_that_some_succeed(self, reason: str) -> None:
+    def _failed(self, trial: "optuna.Trial", reason: str) -> "optuna.trial.FrozenTrial":
+        """End a trial that failed, by too little memory, say: as one that the sampler learns to keep away from.
+
+        As long as none has completed it is not counted: the fault may lie in what all of them share.
+        """
         from optuna.trial import TrialState
 
-        ended = [(trial.datetime_complete, trial) for trial in self.done() if trial.datetime_complete is not None]
-        last = [trial for _, trial in sorted(ended, key=lambda item: item[0])[-_MOST_FAILURES:]]
-        if len(last) == _MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in last):
-            raise RunError(f"{self.folder}: the last {_MOST_FAILURES} trials failed, this one: {reason}")
+        trial.set_user_attr(_FAILURE, reason)
+        if self.study.get_trials(states=(TrialState.COMPLETE,)):
+            return self.study.tell(trial, state=TrialState.PRUNED)
+        ended = self.study.tell(trial, state=TrialState.FAIL)
+        failed = [one for one in self.study.get_trials(states=(TrialState.FAIL,)) if _FAILURE in one.user_attrs]
+        if len(failed) >= _MOST_FAILURES:
+            raise RunError(f"{self.folder}: {len(failed)} trials failed and none has completed; the last: {reason}")
+        return ended
 
     def _sampler(self, count: int) -> Any:
         import optuna

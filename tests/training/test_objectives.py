@@ -77,3 +77,18 @@ def test_micro_batches_keep_pairs_of_pairs_together():
     _, told = step(state, batch, key)
     assert abs(expected[0] - expected[1]) > 1e-4
     assert float(told.loss) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_devices_compare_the_same_pairs_as_one(accumulation):
+    told = []
+    for devices in (1, 2):
+        config = contrastive_config("fc_ef", batch=8, accumulation=accumulation)
+        config.train.devices = devices
+        mesh = steps.training_mesh(config)
+        _, state, step = steps.initial_state(config, steps=1)
+        batch = steps.shard_batch(balanced(16, pattern=(1, 0, 0, 0, 0, 1, 1, 1)), mesh)
+        key = steps.replicate(jax.random.key(5, impl="rbg"), mesh)
+        _, progress = step(steps.replicate(state, mesh), batch, key)
+        told.append((float(progress.loss), float(progress.gradient_norm)))
+    assert told[0] == pytest.approx(told[1], rel=1e-4)

@@ -130,17 +130,30 @@ def test_a_pretrained_encoder_is_taken_over_exactly(tmp_path, name):
     assert not equal(host(state.params["encoder"]), pretrained[0]["encoder"]) and set(params) == {"encoder", "decoder"}
 
 
-def test_an_encoder_that_saw_what_is_held_out_is_refused(tmp_path):
+def test_an_encoder_that_saw_what_is_held_out_is_refused(tmp_path, capsys):
     _run(tmp_path / "source", configured(), step=False)
     places = {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
     run_folder.record_splits(tmp_path / "source", places, labels="1")
     config = configured(init__encoder_from=str(tmp_path / "source"))
-    transfer.check_places(config, places, labels="1")
+    assert transfer.check_places(config, places, labels="1") == {"a", "b"}
     other = {"train": ["a", "c"], "validation": ["d"], "test": ["b"]}
-    with pytest.raises(RunError, match="was trained on 1 places that this run holds out, b among them; .*split_seed"):
-        transfer.check_places(config, other, labels="1")
-    transfer.check_places(config, other, labels="2")  # of another dataset
-    transfer.check_places(configured(), other, labels="1")
+    for labels in ("1", "2"):  # also if the dataset has changed meanwhile
+        with pytest.raises(
+            RunError, match="was trained on 1 places that this run holds out, b among them; .*split_seed"
+        ):
+            transfer.check_places(config, other, labels=labels)
+    config.data.root = "elsewhere"
+    assert transfer.check_places(config, other, labels="2") == {"a", "b"}
+    assert "WARNING: config.init.encoder_from" in capsys.readouterr().err
+    assert transfer.check_places(configured(), other, labels="1") == set()
+
+
+def test_what_an_encoder_saw_before_is_not_forgotten(tmp_path):
+    places = {"train": ["c"], "validation": ["d"], "test": ["e"]}
+    run_folder.record_splits(tmp_path, places, labels="1", before={"b", "a"})
+    run_folder.record_splits(tmp_path, places, labels="1")  # gone on with where the source is gone
+    assert run_folder.learned_from(tmp_path) == ({"a", "b", "c"}, "1")
+    assert set(run_folder.read_splits(tmp_path)) == {"train", "validation", "test"}
 
 
 def test_an_encoder_that_does_not_fit_is_named(tmp_path):
