@@ -165,9 +165,9 @@ def write_report(out: Path, rows: Rows, failures: Mapping[str, str], setting: st
     lines = ["# Does contrastive pretraining help?", "", f"{setting}. Scores on {tiles} test tiles, %.", ""]
     lines += [*_table(rows), "", _DIFFERENCES, "", "## Against training from scratch", "", *_gains(gains), ""]
     lines += [
-        "Differences in points over the seeds that both rows have, with 95 % intervals of a paired bootstrap over the test "
-        "tiles (2000 resamples). They hold for these seeds and this split, and are too narrow where there are fewer than "
-        "some twenty tiles. The paper's two claims are more recall and less F1.",
+        "Differences in points over the seeds that both rows have, with 95 % intervals of a paired bootstrap over the "
+        "test tiles (2000 resamples). They hold for these seeds and this split, and are too narrow where there are "
+        "fewer than some twenty tiles. The paper's two claims are more recall and less F1.",
         "",
         "![Differences in recall and F1](claims.png)",
     ]
