@@ -76,7 +76,7 @@ def test_points_lie_in_the_papers_space():
 
 
 def test_a_size_that_cannot_take_the_crops_is_named_before_anything_runs():
-    config = Config(data=DataConfig(root="x", crop=40), train=TrainConfig(steps=1))
+    config = Config(data=DataConfig(root="x", crop=40), train=TrainConfig(epochs=1))
     with pytest.raises(ConfigError, match="config.data.crop: the medium network takes multiples of 16 pixels, got 40"):
         Space().check(config)
     SMALL.check(config)
@@ -245,5 +245,5 @@ def test_without_optuna_it_says_what_to_install(project, tmp_path, monkeypatch, 
     import sys
 
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert tune.main(["tune", "--config", str(project), "--workdir", str(tmp_path / "t")]) == 2
+    assert tune.main(["tune", "--config", str(project), "--batches=4", "--workdir", str(tmp_path / "t")]) == 2
     assert "pip install 'jaxcd[tune]'" in capsys.readouterr().err
