@@ -3,7 +3,7 @@
     python tools/study.py --data ../shared/data/xbd_santa_rosa --layout xbd --seeds 2 --out studies/santa_rosa \\
         --config configs/xbd_santa_rosa_study.py --pretrain_config configs/xbd_santa_rosa_pretrain.py
 
-About 80 min on 2 CPU cores for all 28 runs. Test F1 at 0.5, mean of two seeds: from scratch 0.365 (FC-EF), 0.547
+About 80 min on 2 CPU cores for all 28 runs. From scratch, mean of two seeds on the test tiles: F1 0.365 (FC-EF), 0.547
 (FC-Siam-Conc), 0.513 (FC-Siam-Diff); README has all rows.
 """
 

@@ -67,7 +67,7 @@ def test_the_report_shows_means_deviations_what_was_published_and_what_failed(tm
     rows = {("fc_siam_diff", start): results for start, results in runs.items()}
     study_report.write_report(tmp_path, rows, {"fc_siam_diff-frozen-0": "out of memory"}, "small networks")
     text = (tmp_path / "study.md").read_text()
-    (row,) = [line for line in text.splitlines() if line.startswith("| FC-Siam-Diff | pretrained | 2")]
+    row, _ = [line for line in text.splitlines() if line.startswith("| FC-Siam-Diff | pretrained | 2")]
     assert "| 30.0 ± 7.1 |" in row and "44.8 / 58.9 / 50.9 / 34.1" in row
     assert "| FC-Siam-Diff | pretrained, frozen | 0 | – |" in text
     assert "| pretrained, encoder's rate × 0.1 | 2 |" in text and "not in the paper" in text
