@@ -9,7 +9,7 @@ _TINY = 1e-12  # of a squared norm: torch's normalize has 1e-12 of the norm, who
 def distance(first: Float[Array, "b c"], second: Float[Array, "b c"], *, normalise: bool) -> Float[Array, "b"]:
     """Squared Euclidean distance of embeddings; with `normalise`, of their directions (then 0..4)."""
     if normalise:
-        first, second = _direction(first), _direction(second)
+        first, second = direction(first), direction(second)
     return jnp.sum(jnp.square(first - second), axis=-1)
 
 
@@ -35,5 +35,6 @@ def contrastive(
     return jnp.mean((1 - differ) * d + differ * jnp.square(jnp.maximum(margin - d, 0)))
 
 
-def _direction(z: Float[Array, "b c"]) -> Float[Array, "b c"]:
+def direction(z: Float[Array, "b c"]) -> Float[Array, "b c"]:
+    """Scale vectors to length 1 (0 stays 0)."""
     return z / jnp.sqrt(jnp.sum(jnp.square(z), axis=-1, keepdims=True) + _TINY)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from jaxcd.config import ContrastConfig
 from jaxcd.files import replacing
-from jaxcd.training.contrastive import distance
+from jaxcd.training.contrastive import direction, distance
 from jaxcd.training.logs import Histogram
 
 _BINS = 40
@@ -38,15 +38,10 @@ class Classified(NamedTuple):
 
 def of_pairs(embedded: Embedded, config: ContrastConfig) -> Classified:
     """Describe each pair by one vector: FC-EF's embedding, or the difference of FC-Siam's, which the loss measures."""
-    first, second = (directions(z) if config.normalise else z for z in (embedded.first, embedded.second))
+    first, second = (np.asarray(direction(z)) if config.normalise else z for z in (embedded.first, embedded.second))  # type: ignore[arg-type]
     if embedded.damaged.shape[1] == 1:
         return Classified(second - first, embedded.damaged[:, 0])
     return Classified(np.concatenate([first, second]), embedded.damaged.T.reshape(-1))
-
-
-def directions(z: Float[np.ndarray, "b c"]) -> Float[np.ndarray, "b c"]:
-    """Scale vectors to length 1 (0 stays 0)."""
-    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-6)
 
 
 def distances(embedded: Embedded, config: ContrastConfig) -> Float[np.ndarray, "b"]:
@@ -78,7 +73,7 @@ def linear_probe(known: Classified, asked: Classified) -> float:
 def spread(embedded: Embedded, config: ContrastConfig) -> float:
     """Mean squared distance of two embeddings drawn at random, in margins; near 0 all images are one point."""
     z = np.concatenate([embedded.first, embedded.second])
-    z = directions(z) if config.normalise else z
+    z = np.asarray(direction(z)) if config.normalise else z  # type: ignore[arg-type]
     return float(2 * np.square(z - z.mean(axis=0)).sum(axis=1).mean() / config.margin)
 
 
