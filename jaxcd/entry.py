@@ -6,7 +6,9 @@ Loader processes import the entry's module again, so nothing here imports jax at
 import errno
 import functools
 import glob
+import hashlib
 import os
+import platform
 import re
 import shutil
 import signal
@@ -136,6 +138,7 @@ def announce_device() -> None:
             f"JAX_PLATFORMS={wanted}: JAX cannot use it here ({reason}); unset it, or install JAX for that device "
             "(pip install 'jaxcd[cuda13]')"
         ) from error
+    _keep_compiled(devices[0].platform)
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     print(f"device: {len(devices)} x {devices[0].platform} ({kinds}), jax {jax.__version__}", flush=True)
     unused = unused_accelerator()
@@ -147,6 +150,31 @@ def announce_device() -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def _keep_compiled(backend: str) -> None:
+    """Let processes share what XLA compiled, runs of a study, say; JAX_COMPILATION_CACHE_DIR names another place."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "jaxcd" / "compiled"
+    if backend == "cpu":
+        # JAX's key leaves out what the CPU can do: in a home that machines share, code would meet the wrong one.
+        folder /= hashlib.sha256(_cpu().encode()).hexdigest()[:12]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
 def quiet_libraries() -> None:

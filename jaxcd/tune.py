@@ -69,8 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if best is None:
         print(f"{folder}: no trial was completed; trials.csv says why")
         return 1
-    told = f"{base.train.best_by} {best.value:.4f}; its config is {folder / 'best.py'}"
-    print(f"best of {len(tuning.done())} trials: {told}")
+    done = len(tuning.done())
+    if done < own.trials:
+        print(f"{own.trials - done} more under way in other processes, which will say what came out")
+    print(f"best of {done} trials: {base.train.best_by} {best.value:.4f}; its config is {folder / 'best.py'}")
     return 0
 
 

@@ -1,14 +1,20 @@
 """Settings that hold for every test: strict warnings, two simulated CPU devices, the shared imagery."""
 
 import os
+import tempfile
 from pathlib import Path
+
+import hypothesis
+import pytest
 
 # Read when jax is imported, so set before any test module is. Child processes inherit both.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
 
-import hypothesis
-import pytest
+# One cache of compiled code for all processes: each would spend more time on compiling its steps than on them.
+_compiled = tempfile.TemporaryDirectory(prefix="jaxcd-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 # Warnings that are not ours to fix, each with its reason.
 IGNORED_WARNINGS: tuple[str, ...] = (

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -47,6 +49,22 @@ def test_device_is_said_and_an_unused_accelerator_warned_of(capsys, monkeypatch,
     assert told.out.startswith("device: 2 x cpu (cpu), jax ")
     assert "this machine has an NVIDIA GPU, but JAX runs on the CPU" in told.err and "jaxcd[cuda13]" in told.err
     assert before is None
+
+
+def test_what_was_compiled_is_kept_for_the_next_process(tmp_path):
+    code = (
+        "import logging; logging.basicConfig(level=logging.DEBUG); from jaxcd.entry import announce_device; "
+        "announce_device(); import jax; jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((64, 64)))"
+    )
+    inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    environment = {**inherited, "XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    first, second = (
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, second.stderr
+    assert len(list(tmp_path.glob("jaxcd/compiled/*/jit*"))) > 0
+    name = "Persistent compilation cache hit for 'jit__lambda'"
+    assert (name in first.stderr, name in second.stderr) == (False, True)
 
 
 def test_help_names_the_flags(capsys):

@@ -114,7 +114,12 @@ def test_killed_and_gone_on_with_by_two_processes_it_makes_the_trials_asked_for(
     assert (folder / "trials" / "0000" / "config.py").read_text() == first
     assert [row["folder"] for row in rows(folder)].count("0000") == 2
     best = max(float(row["score"]) for row in done if row["state"] == "complete")
-    assert all(f"iou {best:.4f}; its config is" in output for output in outputs)
+    # Whoever ends last tells the best of all; the other one may end while that one's last trial is under way.
+    told = [f"best of 4 trials: iou {best:.4f}; its config is" in output for output in outputs]
+    assert any(told)
+    assert all(
+        whole or "1 more under way in other processes" in output for whole, output in zip(told, outputs, strict=True)
+    )
     for picture in ("history.png", "importance.png"):
         assert np.asarray(Image.open(folder / picture)).std() > 10
     assert not list(folder.glob("trials/*/run/checkpoints"))
