@@ -156,7 +156,7 @@ def _keep_compiled(backend: str) -> None:
     """Let processes share what XLA compiled, runs of a study, say; JAX_COMPILATION_CACHE_DIR names another place."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "jaxcd" / "compiled"
     if backend == "cpu":
