@@ -15,6 +15,7 @@ from jaxcd.errors import ConfigError
 
 LAYOUTS = ("xbd", "paper", "folders", "simulated", "prepared")
 XBD_LEVELS = ("no-damage", "minor-damage", "major-damage", "destroyed")
+ENCODINGS = ("auto", "png", "jpeg", "webp", "zstd", "raw")
 TASKS = ("segmentation", "contrastive")
 MODELS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 SIZES = ("small", "medium", "large")
@@ -36,6 +37,9 @@ class DataConfig:
     """How 16-bit and float images become 8 bits: "range:LOW,HIGH" or "percentiles:LOW,HIGH"; empty: refused."""
     incomplete: str = "refuse"
     """Files whose counterpart (image or label) is missing: refuse, or leave_out (and report)."""
+    encoding: str = "auto"
+    """How images lie in the dataset: auto (JPEG files as they are, others as zstd), zstd, raw, png, webp (lossless), or
+    jpeg (of quality 95). README has their sizes and speeds."""
     places: str = "all"
     """Places that take part in the splits: all, or damaged (those with a damaged pixel, as the paper)."""
     split: str = "place"
@@ -283,6 +287,7 @@ def _check_values(config: Config) -> None:
         choice("data.damage_levels", level, XBD_LEVELS)
     check(bool(d.damage_levels), "data.damage_levels", d.damage_levels, "at least one level")
     check_scaling(d.scaling, "config.data.scaling")
+    choice("data.encoding", d.encoding, ENCODINGS)
     choice("data.incomplete", d.incomplete, ("refuse", "leave_out"))
     choice("data.places", d.places, ("all", "damaged"))
     choice("data.split", d.split, ("place", "block"))

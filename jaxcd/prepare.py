@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxcd.config import LAYOUTS, XBD_LEVELS, Config, DataConfig, TrainConfig
+from jaxcd.config import ENCODINGS, LAYOUTS, XBD_LEVELS, Config, DataConfig, TrainConfig
 from jaxcd.entry import guarded
 from jaxcd.errors import SplitError
 
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--scaling", default="", help="16-bit and float images: range:LOW,HIGH or percentiles:LOW,HIGH")
     incomplete = "files without their counterpart: refuse or leave_out (default %(default)s)"
+    add("--encoding", default=_DEFAULT.encoding, help=f"of images: {', '.join(ENCODINGS)} (default %(default)s)")
     add("--incomplete", default=_DEFAULT.incomplete, help=incomplete)
     show = parser.add_argument_group("splits to show (training sets its own; the dataset does not depend on them)")
     show.add_argument("--places", default=_DEFAULT.places, help="all or damaged (default %(default)s)")
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         layout=options.layout,
         damage_levels=tuple(options.damage_levels),
         scaling=options.scaling,
+        encoding=options.encoding,
         incomplete=options.incomplete,
         places=options.places,
         split=options.split,

@@ -1,13 +1,15 @@
-"""Entries run as processes of their own, by tools that run many."""
+"""Processes beside the first: entries run by tools that run many, and the workers of a pool."""
 
 import contextlib
 import ctypes
 import functools
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -113,3 +115,41 @@ def last_words(log: Path, code: int) -> str:
     if code == 2 and errors:
         return f"{errors[-1]} (its output: {log})"
     return f"exit code {code}, {lines[-1].strip()[:200] if lines else 'no output'} (its output: {log})"
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Give a function that raises KeyboardInterrupt if Ctrl-C was pressed.
+
+    Python itself raises it wherever the main thread is, and drops it where that is a destructor or a callback: then
+    this function, called between two pieces of work, is what ends them.
+    """
+    pressed = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def start_worker() -> None:
+    """Prepare a pool's worker: Ctrl-C is its parent's to handle, and the parent's end, even by a kill, is its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # runs in workers only
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -122,6 +122,7 @@ WRONG_VALUES = [
     ("loss.iou", -1.0),
     ("loss.positive_weight", 0.0),
     ("augment.brightness", 1.0),
+    ("data.encoding", "gif"),
     ("augment.contrast", -0.1),
     ("augment.gamma", 1.0),
     ("augment.blur", 4),

@@ -105,6 +105,27 @@ def _max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
     return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
 
 
+class UpConv(nnx.Module):
+    """2x2 transposed convolution of stride 2.
+
+    Its windows do not overlap: it is one matrix product, whose 4 outputs a pixel are laid beside each other. Not
+    `nnx.ConvTranspose`, whose convolution over an image spread with zeros is a seventh of a training step on a CPU
+    (benchmarks/NOTES.md); the parameters are those of that one, in name, form and orientation.
+    """
+
+    def __init__(self, channels: int, *, dtype: Any, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(_kernel_init(rngs.params(), (2, 2, channels, channels), jnp.float32))
+        self.bias = nnx.Param(_bias_init(4 * channels)(rngs.params(), (channels,)))
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+        """Double height and width."""
+        b, h, w, c = x.shape
+        kernel = self.kernel[...][::-1, ::-1].astype(self.dtype)
+        y = jnp.einsum("bhwc,ijco->bhiwjo", x.astype(self.dtype), kernel)
+        return y.reshape(b, 2 * h, 2 * w, c) + self.bias[...].astype(self.dtype)
+
+
 def _fold(key: Key[Array, ""] | None, i: int) -> Key[Array, ""] | None:
     return None if key is None else jax.random.fold_in(key, i)
 
@@ -154,19 +175,7 @@ class Decoder(nnx.Module):
         self.ups, self.blocks = nnx.List(), nnx.List()
         c = bottom
         for i, channels in enumerate(blocks):
-            self.ups.append(
-                nnx.ConvTranspose(
-                    c,
-                    c,
-                    (2, 2),
-                    (2, 2),
-                    padding="VALID",
-                    dtype=dtype,
-                    kernel_init=_kernel_init,
-                    bias_init=_bias_init(4 * c),
-                    rngs=rngs,
-                )
-            )
+            self.ups.append(UpConv(c, dtype=dtype, rngs=rngs))
             layers, c_in = nnx.List(), copies * c
             for j, c_out in enumerate(channels):
                 last = i == len(blocks) - 1 and j == len(channels) - 1

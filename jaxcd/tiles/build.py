@@ -18,10 +18,11 @@ from jaxcd import progress
 from jaxcd.config import DataConfig
 from jaxcd.errors import DatasetError, LayoutError
 from jaxcd.files import FULL, full_disk, locked
+from jaxcd.processes import interruptible, start_worker
 from jaxcd.tiles import builder, manifest
 from jaxcd.tiles.layouts import Discovery, SourcePlace, discover
 from jaxcd.tiles.manifest import BuildSettings, Sample
-from jaxcd.tiles.staging import StagedPlace, stage, staged_file, start_worker
+from jaxcd.tiles.staging import StagedPlace, stage, staged_file
 
 REPORT = "report.json"
 _STAGING = "staging"
@@ -80,7 +81,7 @@ def build(data: DataConfig, out: Path) -> BuildReport:
     """Build the tile dataset of a source folder, or go on where a killed build stopped.
 
     Args:
-        data: `root`, `layout`, `damage_levels`, `scaling` and `incomplete` count.
+        data: `root`, `layout`, `damage_levels`, `scaling`, `encoding` and `incomplete` count.
         out: the dataset's folder; a finished dataset of the same settings is left as it is.
 
     Returns:
@@ -171,12 +172,13 @@ def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder:
         initializer=start_worker,
     )
     bar = progress.bar(len(places), initial=len(places) - len(todo), title="Staging", unit="place")
-    with pool, bar:
-        futures = [pool.submit(stage, place, settings, file) for place, file in todo]
+    with pool, bar, interruptible() as check_interrupt:
         try:
+            futures = [pool.submit(stage, place, settings, file) for place, file in todo]
             for future in futures:  # in order: of several bad files it is always the same one that is named
                 future.result()
                 bar.update()
+                check_interrupt()
         except BrokenProcessPool as error:
             raise DatasetError(
                 f"{folder}: a worker process was killed, often for lack of memory; run the same command again, it goes "

@@ -24,8 +24,8 @@ _FOLDER = "records"
 class JaxcdTiles(tfds.core.GeneratorBasedBuilder):
     """Places with co-located image pairs and damage labels.
 
-    A record holds `id`, `pre` (sequences `image`, encoded) and `post` (sequences `image`, encoded, and `label`, a
-    PNG of the codes of `jaxcd.types`). Dates and counts are in the sidecar `places.json`.
+    A record holds `id`, `pre` (sequences `image`, encoded) and `post` (sequences `image`, encoded, and `label`,
+    the codes of `jaxcd.types`). Dates and counts are in the sidecar `places.json`.
     """
 
     VERSION = tfds.core.Version("1.0.0")

@@ -4,14 +4,13 @@ import collections
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxcd.config import Config
 from jaxcd.errors import DatasetError
 from jaxcd.tiles.dataset import TileDataset
-from jaxcd.tiles.staging import decode_codes, decode_rgb
+from jaxcd.tiles.encodings import decode
 from jaxcd.types import DAMAGE, INVALID, Batch
 
 Codes = UInt8[np.ndarray, "h w"]
@@ -41,7 +40,7 @@ class Crops:
         record = self.dataset.read(row)
         pre = record.pre[int(rng.integers(len(record.pre)))]
         chosen = posts[int(rng.integers(len(posts)))]
-        images = decode_rgb(pre), decode_rgb(record.post[chosen]), decode_codes(record.label[chosen])
+        images = decode(pre), decode(record.post[chosen]), decode(record.label[chosen])
         top, left = corner(images[2], self.size, rng)
         height, width = self.size
         vertical, horizontal, turns = rng.integers((2, 2, 4)).tolist() if self.flips else (0, 0, 0)
@@ -121,7 +120,7 @@ def intact_corners(codes: Codes, size: tuple[int, int]) -> Bool[np.ndarray, "h w
     height, width = (min(crop, side) for crop, side in zip(size, codes.shape, strict=True))
 
     def within(mask: Bool[np.ndarray, "h w"]) -> np.ndarray:
-        total = cv2.integral(mask.astype(np.uint8))
+        total = np.pad(mask.cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32), ((1, 0), (1, 0)))
         rows = total[height:] - total[:-height]
         return rows[:, width:] - rows[:, :-width]
 

@@ -16,7 +16,7 @@ from jaxcd.tiles.manifest import BuildSettings, Sample
 
 
 class Record(NamedTuple):
-    """The encoded images of a place: `post[i]` is labelled by the PNG `label[i]`."""
+    """The encoded images of a place: `post[i]` is labelled by `label[i]`."""
 
     pre: Sequence[bytes]
     post: Sequence[bytes]

@@ -18,9 +18,10 @@ from absl import flags
 
 from jaxcd.config import Config
 from jaxcd.errors import ConfigError
+from jaxcd.processes import start_worker
 from jaxcd.tiles.crops import Codes, Crops, Cut, any_corner, as_batch, crop_size, damaged_corner, rounded_up
 from jaxcd.tiles.dataset import TileDataset
-from jaxcd.tiles.staging import decode_codes, decode_rgb, start_worker
+from jaxcd.tiles.encodings import decode
 from jaxcd.types import DAMAGE, INVALID, Batch, Tile
 
 # A thread decodes a batch: more of them than this hold more memory than they save time.
@@ -57,6 +58,22 @@ def train_batches(
         ConfigError: the batch can't be divided by the processes.
         DatasetError: whole tiles are asked for and sizes differ.
     """
+    batches = training_dataset(
+        dataset, rows, config, stride=stride, process_index=process_index, process_count=process_count
+    )
+    return read_ahead(batches[start:], config)
+
+
+def training_dataset(
+    dataset: TileDataset,
+    rows: Sequence[int],
+    config: Config,
+    *,
+    stride: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset[Batch]:
+    """Give the batches of `train_batches` by their number, each made when it is asked for."""
     crops = _TrainingCrops(
         crops=Crops(dataset=dataset, size=crop_size(dataset, rows, config, stride), flips=config.augment.flips),
         damage_share=config.data.damage_share,
@@ -64,8 +81,7 @@ def train_batches(
     )
     # Up to here an element is a row and a seed: they are batched before anything is read, so that the global batch
     # is the same for any number of processes, and a slice skips batches for free.
-    batches = draws(rows, config.seed).batch(config.train.batch, batch_fn=tuple)[start:].map(crops)
-    return read_ahead(batches, config)
+    return draws(rows, config.seed).batch(config.train.batch, batch_fn=tuple).map(crops)
 
 
 def own_share(pairs: int, process_index: int, process_count: int) -> slice:
@@ -106,7 +122,8 @@ def _start_worker(index: int, count: int) -> None:
 
 
 def _threads() -> int:
-    return min(MOST_THREADS, os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_THREADS, cores)
 
 
 def _closing(reading: grain.IterDataset) -> Iterator[Batch]:
@@ -191,8 +208,8 @@ def _whole(
         record, sample = dataset.read(row), dataset.samples[row]
         window = slice(0, sample.height), slice(0, sample.width)
         for stream, content in zip(images, (record.pre[-1], record.post[i]), strict=True):
-            stream[(k, *window)] = decode_rgb(content)
-        codes[(k, *window)] = decode_codes(record.label[i])
+            stream[(k, *window)] = decode(content)
+        codes[(k, *window)] = decode(record.label[i])
         ids[k] = row
         tiles.append(Tile(sample.id, sample.post[i].name, sample.height, sample.width))
     return as_batch(images[0], images[1], codes, ids.tolist()), tiles

@@ -17,7 +17,7 @@ from jaxcd.tiles.layouts import listing
 
 MARKER = "dataset.json"
 _PLACES = "places.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class BuildSettings:
         incomplete: whether files without a counterpart are left out or refused.
         damage_levels: xBD levels that count as damage.
         scaling: of 16-bit and float images.
+        encoding: of images in records.
         format: version of the dataset on disk.
     """
 
@@ -40,6 +41,7 @@ class BuildSettings:
     incomplete: str
     damage_levels: tuple[str, ...]
     scaling: str
+    encoding: str
     format: int = _FORMAT
 
     @classmethod
@@ -56,6 +58,7 @@ class BuildSettings:
             incomplete=data.incomplete,
             damage_levels=levels,
             scaling=data.scaling,
+            encoding=data.encoding,
         )
 
     def fingerprint(self) -> str:

@@ -12,10 +12,10 @@ from jaxcd.config import Config
 from jaxcd.errors import SplitError
 from jaxcd.tiles.crops import Crops, Cut, crop_size, damaged_corner, intact_corner, intact_corners
 from jaxcd.tiles.dataset import TileDataset
+from jaxcd.tiles.encodings import decode
 from jaxcd.tiles.loader import MOST_THREADS, own_share, read_ahead
 from jaxcd.tiles.manifest import Sample
 from jaxcd.tiles.splits import NAMES, NOWHERE, Splits, blocks_of, check_parts, divided, permuted, split_places
-from jaxcd.tiles.staging import decode_codes
 from jaxcd.types import Batch
 
 # Kinds (1: shows damage) of the pairs of an element, by its position in a micro-batch: half of the elements differ,
@@ -113,7 +113,7 @@ def kinds(dataset: TileDataset, rows: Sequence[int], config: Config, *, stride: 
         for i, post in enumerate(dataset.samples[row].post):
             if post.damaged or post.valid < dataset.samples[row].height * dataset.samples[row].width:
                 record = record or dataset.read(row)
-                if not intact_corners(decode_codes(record.label[i]), size).any():
+                if not intact_corners(decode(record.label[i]), size).any():
                     continue
             labelled.append(i)
         return tuple(labelled)

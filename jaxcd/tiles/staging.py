@@ -3,16 +3,11 @@
 import dataclasses
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import threading
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
@@ -20,13 +15,13 @@ from jaxcd.config import check_scaling
 from jaxcd.files import replacing
 from jaxcd.scenes.raster import Raster, read_rgb
 from jaxcd.tiles import geolocation
+from jaxcd.tiles.encodings import JPEG_SIGNATURE, decode, encode_codes, encode_rgb
 from jaxcd.tiles.labels import check_size, rasterise_xbd, read_mask_codes, read_xbd
 from jaxcd.tiles.layouts import SourcePlace, SourcePost
 from jaxcd.tiles.manifest import Acquisition, BuildSettings, LabelledAcquisition, Sample
 from jaxcd.types import DAMAGE, INVALID
 
 _HEADER = "place.json"
-_JPEG_SIGNATURE = b"\xff\xd8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +54,6 @@ class StagedPlace:
                 for i in range(len(self.sample.post))
             ]
         return {"id": self.sample.id, "pre": pre, "post": post}
-
-
-def start_worker() -> None:
-    """Prepare a worker process: Ctrl-C is its parent's to handle, and the parent's end, even by a kill, is its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # runs in workers only
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def staged_file(place: SourcePlace, settings: BuildSettings, folder: Path) -> Path:
@@ -109,7 +91,7 @@ def stage(place: SourcePlace, settings: BuildSettings, target: Path) -> None:
         seen = seen & raster.valid
         bounds = bounds or geolocation.bounds_of_raster(raster)
         notes.append(raster.note)
-        parts[f"pre/{i}"] = _encoded(image.file, raster)
+        parts[f"pre/{i}"] = _encoded(image.file, raster, settings.encoding)
         pre.append(Acquisition(name=image.file.stem, date=image.date))
     assert size is not None  # a place has a pre image
     for i, image in enumerate(place.post):
@@ -119,7 +101,7 @@ def stage(place: SourcePlace, settings: BuildSettings, target: Path) -> None:
         codes[~(seen & raster.valid)] = INVALID
         bounds = bounds or geolocation.bounds_of_raster(raster) or bounds_of_label
         notes.append(raster.note)
-        parts[f"post/{i}"], parts[f"label/{i}"] = _encoded(image.file, raster), _png(codes)
+        parts[f"post/{i}"], parts[f"label/{i}"] = _encoded(image.file, raster, settings.encoding), encode_codes(codes)
         valid, damaged = int((codes != INVALID).sum()), int((codes == DAMAGE).sum())
         post.append(LabelledAcquisition(name=image.file.stem, date=date, valid=valid, damaged=damaged))
     sample = Sample(
@@ -142,34 +124,19 @@ def _labelled(
     return codes, label.date, geolocation.bounds_of_label(label, height=height, width=width)
 
 
-def _encoded(file: Path, raster: Raster) -> bytes:
-    """Give the bytes of a PNG or JPEG as they are if the loader decodes them to what was read, else a PNG."""
-    if file.suffix.lower() in (".png", ".jpg", ".jpeg"):
+def _encoded(file: Path, raster: Raster, encoding: str) -> bytes:
+    """Encode an image; a JPEG keeps its bytes where that is asked for and the loader decodes them to what was read."""
+    if encoding in ("auto", "jpeg") and file.suffix.lower() in (".jpg", ".jpeg"):
         content = file.read_bytes()
-        picture = decode_rgb(content)
-        if content.startswith(_JPEG_SIGNATURE):
-            # GDAL and OpenCV interpolate colour differently (by 1 of 255 in real imagery): not to be compared.
-            same = picture.shape == raster.pixels.shape and not raster.note and raster.valid.all()
-        else:
-            same = np.array_equal(picture, raster.pixels)
-        if same:
+        # GDAL and OpenCV interpolate colour differently (by 1 of 255 in real imagery): only shapes can be compared.
+        if (
+            content.startswith(JPEG_SIGNATURE)
+            and decode(content).shape == raster.pixels.shape
+            and not raster.note
+            and raster.valid.all()
+        ):
             return content
-    return _png(cv2.cvtColor(raster.pixels, cv2.COLOR_RGB2BGR))
-
-
-def decode_rgb(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode an image of a record; orientation tags are ignored, as the label was drawn on the pixel grid."""
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), flags))
-
-
-def decode_codes(content: bytes) -> UInt8[np.ndarray, "h w"]:
-    """Decode a label of a record to the codes of `jaxcd.types`."""
-    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
-
-
-def _png(array: UInt8[np.ndarray, "h w *c"]) -> bytes:
-    return cv2.imencode(".png", array)[1].tobytes()
+    return encode_rgb(raster.pixels, encoding)
 
 
 def _write(target: Path, sample: Sample, notes: Sequence[str], parts: dict[str, bytes]) -> None:

@@ -22,7 +22,6 @@ from jaxcd.training.checkpoints import Checkpoints
 from jaxcd.training.logs import RunLog, plot_curves
 from jaxcd.training.memory import explained_memory
 from jaxcd.training.task import T, Task
-from jaxcd.types import Batch
 
 _IN_FLIGHT = 2  # steps handed to the device before the loss of the first one is fetched
 
@@ -146,8 +145,9 @@ class _Trainer:
         if self.validation_due:
             self._validate()
         config, since, pairs = self.config.train, time.perf_counter(), 0
-        batches = self._on_device(self.task.batches(self.step)) if not self._ended() else iter(())
-        for ids, batch in batches:
+        batches = self.task.batches(self.step) if not self._ended() else iter(())
+        # The position counts the batches that are taken, not those that are ready.
+        for ids, batch in steps.on_device(batches, self.mesh, ahead=self.config.data.prefetch):
             if self.step and self.step == self.config.freeze.until:
                 self._thaw()
             self.state, told = self.train_step(self.state, batch, self.key)
@@ -182,15 +182,6 @@ class _Trainer:
         self.state, self.train_step = steps.thawed(self.network, self.state, self.config, steps=self.steps)
         self.state = steps.replicate(self.state, self.mesh)
         self.bar.write(f"step {self.step}: the encoder learns from here on")
-
-    def _on_device(self, batches: Iterator[Batch]) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Keep a few batches on the device ahead of the step; the position counts those that are taken."""
-        ready: collections.deque[tuple[np.ndarray, Batch]] = collections.deque()
-        for batch in batches:
-            ready.append((np.asarray(batch.ids), steps.shard_batch(batch, self.mesh)))
-            if len(ready) >= self.config.data.prefetch:
-                yield ready.popleft()
-        yield from ready
 
     def _settle(self, left: int) -> None:
         """Wait for all but the last `left` steps and check that their numbers are numbers."""

@@ -1,10 +1,12 @@
 """The jitted steps: one training step and one evaluation step, each compiled once per batch shape."""
 
-from collections.abc import Callable
+import collections
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -233,6 +235,16 @@ def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Spread the pairs of a host batch (this process's share), a multiple of the mesh's size, over the devices."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def on_device(batches: Iterator[Batch], mesh: Mesh, *, ahead: int) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Give batches with the ids of their places, on the devices some batches before they are asked for."""
+    ready: collections.deque[tuple[np.ndarray, Batch]] = collections.deque()
+    for batch in batches:
+        ready.append((np.asarray(batch.ids), shard_batch(batch, mesh)))
+        if len(ready) >= ahead:
+            yield ready.popleft()
+    yield from ready
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

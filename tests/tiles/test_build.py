@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from PIL import Image
 from rasterio.crs import CRS
 from tile_sources import picture, write_folders, write_paper, write_rgb, write_xbd, xbd_label
 
@@ -18,9 +19,10 @@ from jaxcd.errors import DatasetError, LayoutError
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.tiles.build import build
 from jaxcd.tiles.dataset import TileDataset, open_or_build
+from jaxcd.tiles.encodings import decode
 from jaxcd.tiles.layouts import discover
 from jaxcd.tiles.manifest import BuildSettings
-from jaxcd.tiles.staging import decode_codes, decode_rgb, staged_file
+from jaxcd.tiles.staging import staged_file
 from jaxcd.types import DAMAGE, INVALID
 
 
@@ -35,10 +37,9 @@ def test_a_dataset_holds_what_the_source_holds(tmp_path):
     assert [sample.id for sample in dataset.samples] == [f"p{i:03}" for i in range(5)]
     for i, sample in enumerate(dataset.samples):
         record = dataset.read(i)
-        # PNG and JPEG sources are kept byte by byte.
-        assert record.pre == [(source / "A" / f"p{i:03}.png").read_bytes()]
-        np.testing.assert_array_equal(decode_rgb(record.post[0]), picture(2 * i + 1))
-        codes = decode_codes(record.label[0])
+        np.testing.assert_array_equal(decode(record.pre[0]), picture(2 * i))
+        np.testing.assert_array_equal(decode(record.post[0]), picture(2 * i + 1))
+        codes = decode(record.label[0])
         assert (codes[: i + 1, :8] == DAMAGE).all() and codes.sum() == 8 * (i + 1)
         assert (sample.height, sample.width, sample.damaged, sample.post[0].valid) == (64, 64, 8 * (i + 1), 64 * 64)
     assert report.samples == dataset.samples and report.built
@@ -56,8 +57,11 @@ def test_every_date_of_a_place_is_in_its_record(tmp_path):
     assert (sample.id, sample.block, sample.bounds) == ("03_7", "03", None)
     assert [image.date for image in sample.pre] == ["2021-05-01", "2022-05-01"]
     assert [(post.date, post.damaged) for post in sample.post] == [("2023-02-07", 1), ("2023-02-09", 2)]
-    assert record.pre == [(source / "pre" / f"{image.name}.png").read_bytes() for image in sample.pre]
-    assert [int(decode_codes(label).sum()) for label in record.label] == [1, 2]
+    for image, content in zip(sample.pre, record.pre, strict=True):
+        np.testing.assert_array_equal(
+            decode(content), np.asarray(Image.open(source / "pre" / f"{image.name}.png").convert("RGB"))
+        )
+    assert [int(decode(label).sum()) for label in record.label] == [1, 2]
     written = json.loads((tmp_path / "out" / "report.json").read_text())
     assert written["left_out"] == [list(item) for item in report.left_out] and len(report.left_out) == 1
 
@@ -81,22 +85,22 @@ def test_pixels_without_data_in_any_image_are_invalid(tmp_path):
         path = source / folder / "p000.tif"
         write_geotiff(path, pixels, transform=transform, crs=CRS.from_epsg(32637), nodata=0)
     _, dataset = made(source, "folders", tmp_path / "out")
-    codes = decode_codes(dataset.read(0).label[0])
+    codes = decode(dataset.read(0).label[0])
     assert (codes[:2] == INVALID).all() and (codes[60:] == INVALID).all() and not codes[2:60].any()
     (sample,) = dataset.samples
     assert sample.post[0].valid == 58 * 64 and sample.damaged == 0
     assert sample.bounds is not None and 36 < sample.bounds[0] < 38
 
 
-def test_other_images_become_png_without_loss_and_say_so(tmp_path):
+def test_other_images_become_rgb_without_loss_and_say_so(tmp_path):
     source = write_folders(tmp_path / "source", 2)
     deep = picture(7).astype(np.uint16) * 16
     cv2.imwrite(str(source / "A" / "p000.png"), deep[..., ::-1])
     alpha = np.dstack([picture(8)[..., ::-1], np.full((64, 64), 255, np.uint8)])
     cv2.imwrite(str(source / "B" / "p001.png"), alpha)
     report, dataset = made(source, "folders", tmp_path / "out", scaling="range:0,4080")
-    np.testing.assert_array_equal(decode_rgb(dataset.read(0).pre[0]), picture(7))
-    np.testing.assert_array_equal(decode_rgb(dataset.read(1).post[0]), picture(8))
+    np.testing.assert_array_equal(decode(dataset.read(0).pre[0]), picture(7))
+    np.testing.assert_array_equal(decode(dataset.read(1).post[0]), picture(8))
     assert report.notes == {"4 bands: used the first three": 1}
 
 
@@ -142,7 +146,7 @@ def test_a_changed_source_file_is_staged_anew(tmp_path):
     wanted = [staged_file(place, settings, tmp_path) for place in places]
     assert [file.name in staged for file in wanted] == [False, True, True, False]  # the untouched ones are kept
     _, dataset = made(source, "folders", tmp_path / "out")
-    np.testing.assert_array_equal(decode_rgb(dataset.read(0).pre[0]), picture(99))
+    np.testing.assert_array_equal(decode(dataset.read(0).pre[0]), picture(99))
     assert [sample.damaged for sample in dataset.samples] == [8, 16, 24, 32]
 
 
@@ -193,7 +197,7 @@ def test_a_simulated_scene_is_made_on_first_use(tmp_path):
     with rasterio.open(tmp_path / "town" / "scene" / "post.tif") as scene:
         expected = scene.read(window=((256, 512), (0, 256))).transpose(1, 2, 0)
     row = [sample.id for sample in dataset.samples].index("r01_c00")
-    np.testing.assert_array_equal(decode_rgb(dataset.read(row).post[0]), expected)
+    np.testing.assert_array_equal(decode(dataset.read(row).post[0]), expected)
 
 
 @pytest.mark.parametrize(
@@ -251,5 +255,5 @@ def test_real_xbd_tiles_become_records(shared_data, tmp_path):
     row = [sample.id for sample in dataset.samples].index("palu-tsunami_00000193")
     sample, record = dataset.samples[row], dataset.read(row)
     assert record.pre == [(source / "images" / "palu-tsunami_00000193_pre_disaster.jpg").read_bytes()]
-    assert sample.damaged == int((decode_codes(record.label[0]) == DAMAGE).sum())
+    assert sample.damaged == int((decode(record.label[0]) == DAMAGE).sum())
     assert sample.damaged / 1024**2 == pytest.approx(0.025, abs=0.001)

@@ -17,8 +17,8 @@ from jaxcd.config import Config, DataConfig, TrainConfig
 from jaxcd.errors import ConfigError, DatasetError
 from jaxcd.tiles.build import build
 from jaxcd.tiles.dataset import TileDataset
+from jaxcd.tiles.encodings import decode
 from jaxcd.tiles.loader import evaluation_batches, train_batches
-from jaxcd.tiles.staging import decode_codes, decode_rgb
 from jaxcd.types import DAMAGE, INVALID, Batch
 
 ALL = tuple(range(12))
@@ -119,8 +119,8 @@ def test_a_crop_is_a_window_of_its_tile_turned_alike(folders_dataset, config):
     for batch in first(folders_dataset, ALL, config, 3):
         for pre, post, labels, valid, row in zip(*batch, strict=True):
             record = folders_dataset.read(int(row))
-            images = decode_rgb(record.pre[0]), decode_rgb(record.post[0])
-            codes = decode_codes(record.label[0])
+            images = decode(record.pre[0]), decode(record.post[0])
+            codes = decode(record.label[0])
             found = []
             for k, crop in enumerate(turns(post)):
                 scores = cv2.matchTemplate(images[1], np.ascontiguousarray(crop), cv2.TM_SQDIFF)
@@ -143,7 +143,7 @@ def test_all_eight_positions_occur_and_none_without_flips(folders_dataset, confi
         return seen
 
     config.data.crop = 64
-    tile = decode_rgb(folders_dataset.read(5).post[0])
+    tile = decode(folders_dataset.read(5).post[0])
     assert positions() == set(range(8))
     config.augment.flips = False
     assert positions() == {0}
@@ -221,12 +221,12 @@ def test_training_draws_every_pre_and_every_labelled_post_of_a_place(tmp_path):
     config = Config(data=DataConfig(root="unused", crop=64), train=TrainConfig(batch=32, steps=1))
     config.augment.flips = False
     (batch,) = first(dataset, (0,), config, 1)
-    pres, posts = [decode_rgb(content) for content in record.pre], [decode_rgb(content) for content in record.post]
+    pres, posts = [decode(content) for content in record.pre], [decode(content) for content in record.post]
     drawn = set()
     for pre, post, labels in zip(batch.pre, batch.post, batch.labels, strict=True):
         i = next(i for i, image in enumerate(pres) if np.array_equal(image, pre))
         j = next(j for j, image in enumerate(posts) if np.array_equal(image, post))
-        np.testing.assert_array_equal(labels, decode_codes(record.label[j]))
+        np.testing.assert_array_equal(labels, decode(record.label[j]))
         drawn.add((i, j))
     assert drawn == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
@@ -239,10 +239,10 @@ def test_evaluation_takes_every_labelled_post_once_with_the_latest_pre(tmp_path)
         ("03_7", "03_2023-02-09_AD-visual_7", 64, 64),
         ("12_0", "12_2023-02-07_AC-visual_0", 64, 64),
     ]
-    latest = decode_rgb(dataset.read(0).pre[1])
+    latest = decode(dataset.read(0).pre[1])
     np.testing.assert_array_equal(batch.pre[0], latest)
     np.testing.assert_array_equal(batch.pre[1], latest)
-    np.testing.assert_array_equal(batch.post[1], decode_rgb(dataset.read(0).post[1]))
+    np.testing.assert_array_equal(batch.post[1], decode(dataset.read(0).post[1]))
     assert batch.labels.sum(axis=(1, 2)).tolist() == [1, 2, 3, 0]
     # The fourth pair fills the batch up.
     assert batch.ids.tolist() == [0, 0, 1, -1] and not batch.valid[3].any() and batch.valid[:3].all()

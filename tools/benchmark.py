@@ -1,0 +1,148 @@
+"""How fast jaxcd is on this machine, next to PyTorch and to what the hardware can do.
+
+    python tools/benchmark.py [--suite step,infer,augment,loader,train] [--model fc_siam_diff] [--size large]
+                              [--batch 8] [--tile 1024] [--dtype bfloat16,float32] [--out FILE.json]
+
+Every case and side is a process of its own, so that peak memory is its own; the sides of a case take turns, on the
+same arrays. Needs jax, flax, optax, orbax and numpy; with torch the comparison, with matplotlib the plot, with all of
+jaxcd the suites loader and train, with albumentations the paper's pipeline. Without arguments it takes sizes that a
+CPU can do, and on an accelerator the paper's.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarking import report  # noqa: E402
+from benchmarking.case import DTYPES, JAXCD, MODELS, RIVALS, SIZES, STEP, SUITES, Case, cases  # noqa: E402
+from benchmarking.machine import machine  # noqa: E402
+from benchmarking.process import measured, told  # noqa: E402
+
+from jaxcd.entry import guarded  # noqa: E402
+from jaxcd.errors import ConfigError  # noqa: E402
+
+_PAPER = {"size": "large", "batch": 8, "tile": 1024}
+_CPU = {"size": "small", "batch": 2, "tile": 256}
+_LOADED_TILE = 1024  # loading is measured at the paper's size on any machine
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON and a plot."""
+    options = _options(argv)
+    with tempfile.TemporaryDirectory(prefix="jaxcd-benchmark-") as folder:
+        environment = {
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        about = told(Case(suite="nothing"), JAXCD, environment)
+        if "failed" in about:
+            raise ConfigError(f"jaxcd's side does not start: {about['failed']}")
+        here = machine(about)
+        print(report.heading(here), flush=True)
+        cpu = about["backend"] == "cpu"
+        dtypes = options.dtype or (["float32"] if cpu else list(DTYPES))
+        given = {name: getattr(options, name) or default for name, default in (_CPU if cpu else _PAPER).items()}
+        data = str(options.data.resolve()) if options.data else ""
+        template = Case(suite="", **given, tiles=data, layout=options.layout, cache=folder)
+        ceilings = {dtype: _ceilings(dtype, environment) for dtype in dtypes}
+        rows: list[dict[str, Any]] = []
+        for case in cases(options.suite, options.model, dtypes, template):
+            if case.suite == "loader" and not options.tile:
+                case = replace(case, tile=_LOADED_TILE)
+            rows += _rows(case, ceilings[case.dtype], environment)
+    if options.out:
+        written = report.write(options.out, {"machine": here, "ceilings": ceilings, "rows": rows})
+        print(f"written: {', '.join(map(str, written))}")
+    return 0
+
+
+def _ceilings(dtype: str, environment: Mapping[str, str]) -> dict[str, float]:
+    """Measure a large matrix product and a large copy."""
+    found = {}
+    for suite, unit in (("matmul", "flops"), ("copy", "bytes")):
+        (side,) = measured(Case(suite=suite, dtype=dtype), environment)
+        found[f"{unit}_per_second"] = side.about[unit] / side.median
+    rates = f"{found['flops_per_second'] / 1e12:.2f} TFLOP/s, {found['bytes_per_second'] / 1e9:.1f} GB/s"
+    print(f"\na large matrix product and a large copy in {dtype}: {rates}", flush=True)
+    return found
+
+
+def _rows(case: Case, ceiling: Mapping[str, float], environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Measure a case; one row a side."""
+    print(f"\n{case}", flush=True)
+    sides = measured(case, environment)
+    medians = {side.name: side.median for side in sides if not side.failed}
+    rivals = [seconds for name, seconds in medians.items() if name in RIVALS]
+    rows = []
+    for side in sides:
+        row: dict[str, Any] = {"case": str(case), **asdict(case), "side": side.name, **side.about}
+        if not side.failed:
+            seconds = side.median
+            row["seconds"], row["quartiles"] = seconds, np.percentile(side.times, (25, 75)).tolist()
+            row["pairs_per_second"] = case.batch / seconds
+            row["megapixels_per_second"] = case.batch * case.tile**2 / seconds / 1e6
+            if rivals and side.name not in RIVALS:
+                row["times_rival"] = min(rivals) / seconds
+            if STEP in medians and side.name != STEP:
+                row["share_of_step"] = medians[STEP] / seconds
+            if "flops" in side.about:
+                again = told(case, side.name, environment)
+                row["compile_cached_seconds"] = again.get("compile_seconds")
+                for unit, of in (("flops", "matmul"), ("bytes", "copy")):
+                    row[f"{unit}_per_second"] = side.about[unit] / seconds
+                    row[f"share_of_{of}"] = row[f"{unit}_per_second"] / ceiling[f"{unit}_per_second"]
+        print(report.line(row), flush=True)
+        rows.append({name: value for name, value in row.items() if name not in ("cache", "tiles")})
+    return rows
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python tools/benchmark.py", description=(__doc__ or "").splitlines()[0])
+
+    def some(options: Sequence[str]) -> Callable[[str], list[str]]:
+        def parse(text: str) -> list[str]:
+            wrong = [name for name in text.split(",") if name not in options]
+            if wrong:
+                raise argparse.ArgumentTypeError(f"expected some of {','.join(options)}, got {wrong[0]!r}")
+            return text.split(",")
+
+        return parse
+
+    def positive(text: str) -> int:
+        if not text.isdecimal() or int(text) == 0:
+            raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+        return int(text)
+
+    add = parser.add_argument
+    add("--suite", type=some(SUITES), default=list(SUITES), help=f"of {','.join(SUITES)} (default: all)")
+    add("--model", type=some(MODELS), default=["fc_siam_diff"], help=f"of {','.join(MODELS)} (default fc_siam_diff)")
+    add("--size", choices=SIZES, help="default large, on a CPU small")
+    add("--batch", type=positive, help="pairs (default 8, on a CPU 2)")
+    add("--tile", type=positive, help="side in pixels (default 1024, on a CPU 256)")
+    add("--dtype", type=some(DTYPES), help=f"of {','.join(DTYPES)} (default both, on a CPU float32)")
+    add("--data", type=Path, help="tiles to load in suites loader and train (default: simulated ones)")
+    add("--layout", default="folders", help="of --data (default folders)")
+    add("--out", type=Path, help="file for all figures (.json); the plot lies beside it (.png)")
+    options = parser.parse_args(argv)
+    if options.out and options.out.suffix != ".json":
+        raise ConfigError(f"--out: expected a file named .json, got {options.out}")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.data and not options.data.is_dir():
+        raise ConfigError(f"--data: {options.data}: no such folder")
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

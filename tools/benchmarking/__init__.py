@@ -1,0 +1,10 @@
+"""What `tools/benchmark.py` is made of.
+
+case.py       what is measured
+process.py    a side of a case as a process of its own, and the rounds in which sides take turns
+worker.py     that process
+jax_side.py   jaxcd's training step, inference and augmentation; ceilings of the hardware
+torch_side.py the same in PyTorch
+loading.py    batches from disk, jaxcd's and the paper's
+report.py     table and plot
+"""

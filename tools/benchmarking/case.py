@@ -1,0 +1,80 @@
+"""What is measured."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+SUITES = ("step", "infer", "augment", "loader", "train")
+MODELS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
+SIZES = ("small", "medium", "large")
+VARIANTS = ("plain", "augment", "frozen")
+DTYPES = ("bfloat16", "float32")
+ENCODINGS = ("png", "jpeg", "webp", "zstd", "raw")
+JAXCD, TORCH, COMPILED = "jaxcd", "PyTorch", "PyTorch compiled"
+PAPER, PLAIN = "PyTorch, the paper's pipeline", "PyTorch, flips only"
+RIVALS = (TORCH, COMPILED, PAPER)
+STEP = "step alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is measured, by all sides of it.
+
+    Attributes:
+        suite: step, infer, augment, loader, train; or a ceiling of the hardware: matmul, copy, nothing.
+        variant: of suite step: plain, augment (with the augmentation) or frozen (with a frozen encoder).
+        model: network.
+        size: of the network.
+        batch: pairs.
+        tile: side in pixels.
+        dtype: float32 or bfloat16.
+        tiles: of suites loader and train: folder of tiles in layout `layout`.
+        layout: of `tiles`.
+        cache: folder for datasets that are built of `tiles`.
+    """
+
+    suite: str
+    variant: str = ""
+    model: str = ""
+    size: str = ""
+    batch: int = 0
+    tile: int = 0
+    dtype: str = "float32"
+    tiles: str = ""
+    layout: str = ""
+    cache: str = ""
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Who takes part. What the reference does on the host, image by image, has nothing to be compared with."""
+        if self.suite == "loader":
+            return (*(f"{JAXCD} {encoding}" for encoding in ENCODINGS), PAPER, PLAIN)
+        if self.suite == "train":
+            return JAXCD, STEP
+        if self.suite == "infer" or self.variant == "plain":
+            return JAXCD, TORCH, COMPILED
+        return (JAXCD,)
+
+    def __str__(self) -> str:
+        """Name it in a line of the table."""
+        what = f"{self.suite} {self.variant}".strip()
+        parts = [what, self.model, self.size, f"{self.batch} x {self.tile}²", self.dtype if self.model else ""]
+        return ", ".join(part for part in parts if part)
+
+
+def cases(suites: Sequence[str], models: Sequence[str], dtypes: Sequence[str], template: Case) -> Iterator[Case]:
+    """Give the cases of some suites: those that know no network once, the others for each network and type.
+
+    Args:
+        suites: of `SUITES`.
+        models: of `MODELS`.
+        dtypes: of `DTYPES`.
+        template: what all cases have in common.
+    """
+    for suite in suites:
+        if suite in ("augment", "loader"):
+            yield replace(template, suite=suite, size="")
+            continue
+        for model, dtype in itertools.product(models, dtypes):
+            for variant in VARIANTS if suite == "step" else ("",):
+                yield replace(template, suite=suite, variant=variant, model=model, dtype=dtype)

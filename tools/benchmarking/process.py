@@ -1,0 +1,118 @@
+"""A side of a case in a process of its own, and the rounds in which the sides of a case take turns."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarking.case import Case
+
+_WORKER = Path(__file__).with_name("worker.py")
+_ROUNDS = 9
+_WARM_UPS = 2
+_SECONDS = 0.5  # that a round takes at least
+
+
+class Side:
+    """A process, told by lines what to do; `about` is what it tells of itself."""
+
+    def __init__(self, case: Case, name: str, environment: Mapping[str, str]):
+        """Start it, and wait until it is ready or has failed."""
+        self.name = name
+        self.times: list[float] = []
+        self._steps = 1
+        self._process = subprocess.Popen(
+            [sys.executable, str(_WORKER), json.dumps({"case": asdict(case), "side": name})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.about = self._answer()
+
+    @property
+    def failed(self) -> str:
+        """Why there is nothing to measure, or empty."""
+        return self.about.get("failed", "")
+
+    @property
+    def median(self) -> float:
+        """Seconds a step."""
+        return float(np.median(self.times))
+
+    def warm_up(self) -> None:
+        """Run until a step's time is known, and choose how many make a round."""
+        for _ in range(_WARM_UPS):
+            self._steps = max(1, round(_SECONDS / self._run()))
+
+    def round(self) -> None:
+        """Measure one round."""
+        self.times.append(self._run())
+
+    def end(self) -> None:
+        """Let the process go; it tells its peak of memory at last."""
+        if self._process.poll() is None:
+            self.about |= self._ask("end")
+        self._process.communicate()
+
+    def kill(self) -> None:
+        """End the process wherever it is."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _run(self) -> float:
+        return self._ask(str(self._steps))["seconds"] / self._steps
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:  # libraries print there, too
+            if line.startswith("{"):
+                return json.loads(line)
+        return {"failed": f"the process ended with code {self._process.wait()}"}
+
+
+@contextmanager
+def _started(case: Case, names: Sequence[str], environment: Mapping[str, str]) -> Iterator[list[Side]]:
+    sides: list[Side] = []
+    try:
+        for name in names:  # one after the other: a compilation must not be timed beside another
+            sides.append(Side(case, name, environment))
+        yield sides
+    finally:
+        for side in sides:
+            side.kill()
+
+
+def measured(case: Case, environment: Mapping[str, str], names: Sequence[str] = ()) -> list[Side]:
+    """Measure the sides of a case, in turns; those that fail say why and take no part."""
+    with _started(case, names or case.sides, environment) as sides:
+        running = [side for side in sides if not side.failed]
+        for side in running:
+            side.warm_up()
+        for _ in range(_ROUNDS):
+            for side in running:
+                side.round()
+        for side in running:
+            side.end()
+    return sides
+
+
+def told(case: Case, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Start a side and end it again: what it tells of itself."""
+    with _started(case, [name], environment) as (side,):
+        if not side.failed:
+            side.end()
+        return side.about

@@ -1,0 +1,88 @@
+"""One side of one case, in a process of its own.
+
+The case comes as JSON in the only argument. Prints `{...}` when it is ready; then takes lines: a number runs that many
+steps and answers with the seconds they took, `end` answers with the peak of memory and ends.
+"""
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from benchmarking.case import COMPILED, JAXCD, PAPER, PLAIN, TORCH, Case  # noqa: E402
+
+Run = Callable[[int], float]
+"""Runs steps until all of them are done; returns the seconds that took."""
+
+
+def prepare(case: Case, side: str) -> tuple[Run, dict[str, Any]]:
+    """Return how to run steps, and what there is to tell of this side."""
+    if case.suite == "loader":
+        # The figure is per core. Set before anything starts threads.
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        from benchmarking import loading
+
+        if side in (PAPER, PLAIN):
+            return loading.torch_batches(case, augmented=side == PAPER)
+        return loading.batches(case, side.removeprefix(f"{JAXCD} "))
+    if case.suite == "train":
+        from benchmarking import loading
+
+        return loading.training(case, loads=side == JAXCD)
+    if side in (TORCH, COMPILED):
+        from benchmarking import torch_side
+
+        return torch_side.prepare(case, compiled=side == COMPILED)
+    from benchmarking import jax_side
+
+    return jax_side.prepare(case)
+
+
+def peak_bytes() -> int:
+    """Peak of memory: of the device where there is one, else of this process."""
+    if "torch" in sys.modules:
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated()
+    elif "jax" in sys.modules:
+        import jax
+
+        statistics = jax.devices()[0].memory_stats()
+        if statistics:
+            return int(statistics["peak_bytes_in_use"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _say(answer: dict[str, Any]) -> None:
+    print("\n" + json.dumps(answer), flush=True)
+
+
+def main() -> None:
+    """Answer until told to end."""
+    given = json.loads(sys.argv[1])
+    try:
+        run, about = prepare(Case(**given["case"]), given["side"])
+    except Exception as error:  # whatever stands in the way of this side is part of the report
+        if isinstance(error, ModuleNotFoundError):
+            _say({"failed": f"needs {error.name}"})
+        else:
+            _say({"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+        return
+    _say(about)
+    for line in sys.stdin:
+        if line.strip() == "end":
+            _say({"peak_bytes": peak_bytes()})
+            return
+        _say({"seconds": run(int(line))})
+
+
+if __name__ == "__main__":
+    main()
