@@ -20,6 +20,7 @@ from typing import Any
 from jaxcd.config import Config, field_type
 from jaxcd.errors import ConfigError, DeviceError, JaxcdError
 from jaxcd.files import FULL, full_disk
+from jaxcd.processes import keep_freed_memory
 
 _NO_SPACE = os.strerror(errno.ENOSPC)
 # What a user can put right about a file, by the system's error number.
@@ -121,12 +122,13 @@ def parse_run_flags(
 
 
 def announce_device() -> None:
-    """Print the device that jax computes on; warn where the machine has a GPU that jax doesn't use.
+    """Prepare this process for jax and print the device; warn where the machine has a GPU that jax doesn't use.
 
     Raises:
         DeviceError: jax finds none of the kind that it is told to use.
     """
     quiet_libraries()
+    keep_freed_memory()
     import jax
 
     try:

@@ -15,6 +15,7 @@ from types import FrameType
 
 _POLL = 1.0  # seconds
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class Stopped(Exception):
@@ -142,8 +143,24 @@ def interruptible() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it has freed (glibc).
+
+    Batches, and on a CPU a step's intermediate arrays, are tens of megabytes that come and go. Left to itself glibc
+    gives them back to the system each time, and getting them anew costs a fault a page: as much as reading a batch
+    (benchmarks/NOTES.md).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_TRIM_THRESHOLD, -1)
+    mallopt(_M_MMAP_MAX, 0)
+
+
 def start_worker() -> None:
     """Prepare a pool's worker: Ctrl-C is its parent's to handle, and the parent's end, even by a kill, is its own."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # runs in workers only

@@ -134,7 +134,14 @@ def _room(codes: Codes, size: tuple[int, int]) -> np.ndarray:
 def _turned(image: np.ndarray, *, flips: tuple[int, int], turns: int) -> np.ndarray:
     """Flip (vertically, horizontally), then turn by quarters; oblong images by halves only, to keep their shape."""
     flipped = image[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
-    return np.rot90(flipped, turns if image.shape[0] == image.shape[1] else turns - turns % 2)
+    view = np.rot90(flipped, turns if image.shape[0] == image.shape[1] else turns - turns % 2)
+    if view.ndim == 2 or view.strides[1] == view.shape[2]:
+        return view
+    # Where columns are reversed or have become rows, numpy copies band by band in a third of the time.
+    turned = np.empty(view.shape, view.dtype)
+    for band in range(view.shape[2]):
+        turned[..., band] = view[..., band]
+    return turned
 
 
 def _padded(image: np.ndarray, size: tuple[int, int], fill: int) -> np.ndarray:
