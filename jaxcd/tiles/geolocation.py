@@ -12,15 +12,11 @@ from rasterio.warp import transform_bounds
 
 from jaxcd.scenes.raster import Raster
 from jaxcd.tiles.labels import XbdLabel
-
-METRES_PER_DEGREE = 111_320.0
-"""Metres of a degree of latitude, and of longitude at the equator."""
+from jaxcd.tiles.manifest import METRES_PER_DEGREE, Bounds
 
 # A fit through a few vertices is believed only if it reproduces them and gives a plausible pixel.
 _LARGEST_RESIDUAL = 2.0
 _PIXEL_METRES = (0.05, 30.0)
-
-Bounds = tuple[float, float, float, float]
 
 
 def bounds_of_raster(raster: Raster) -> Bounds | None:

@@ -19,6 +19,11 @@ MARKER = "dataset.json"
 _PLACES = "places.json"
 _FORMAT = 3
 
+Bounds = tuple[float, float, float, float]
+"""West, south, east, north in degrees."""
+METRES_PER_DEGREE = 111_320.0
+"""Metres of a degree of latitude, and of longitude at the equator."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
@@ -97,7 +102,7 @@ class Sample:
     Attributes:
         id: unique in the dataset.
         block: spatial block given by the layout, or None.
-        bounds: west, south, east, north in degrees, or None where unknown.
+        bounds: where it lies, or None where unknown.
         height: pixels, the same for all images of the place.
         width: pixels.
         pre: images before the event, oldest first.
@@ -106,7 +111,7 @@ class Sample:
 
     id: str
     block: str | None
-    bounds: tuple[float, float, float, float] | None
+    bounds: Bounds | None
     height: int
     width: int
     pre: tuple[Acquisition, ...]

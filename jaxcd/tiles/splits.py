@@ -10,8 +10,7 @@ import shapely
 
 from jaxcd.config import DataConfig
 from jaxcd.errors import SplitError
-from jaxcd.tiles.geolocation import METRES_PER_DEGREE, Bounds
-from jaxcd.tiles.manifest import Sample
+from jaxcd.tiles.manifest import METRES_PER_DEGREE, Bounds, Sample
 
 NAMES = ("train", "validation", "test")
 # Blocks whose tiles share more ground than this share of a tile are one block: the rest is border noise.

@@ -18,7 +18,7 @@ from jaxcd.tiles import geolocation
 from jaxcd.tiles.encodings import JPEG_SIGNATURE, decode, encode_codes, encode_rgb
 from jaxcd.tiles.labels import check_size, rasterise_xbd, read_mask_codes, read_xbd
 from jaxcd.tiles.layouts import SourcePlace, SourcePost
-from jaxcd.tiles.manifest import Acquisition, BuildSettings, LabelledAcquisition, Sample
+from jaxcd.tiles.manifest import Acquisition, Bounds, BuildSettings, LabelledAcquisition, Sample
 from jaxcd.types import DAMAGE, INVALID
 
 _HEADER = "place.json"
@@ -112,7 +112,7 @@ def stage(place: SourcePlace, settings: BuildSettings, target: Path) -> None:
 
 def _labelled(
     image: SourcePost, size: tuple[int, int], settings: BuildSettings
-) -> tuple[UInt8[np.ndarray, "h w"], str, geolocation.Bounds | None]:
+) -> tuple[UInt8[np.ndarray, "h w"], str, Bounds | None]:
     if settings.layout != "xbd":
         codes = read_mask_codes(image.label)
         check_size(image.label, codes.shape, image.file, size)

@@ -2,8 +2,7 @@
 
 import math
 
-from jaxcd.tiles.geolocation import METRES_PER_DEGREE
-from jaxcd.tiles.manifest import Acquisition, LabelledAcquisition, Sample
+from jaxcd.tiles.manifest import METRES_PER_DEGREE, Acquisition, LabelledAcquisition, Sample
 
 
 def place(name: str, *, damaged: int = 10, bounds=None, block=None) -> Sample:

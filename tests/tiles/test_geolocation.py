@@ -8,8 +8,9 @@ from rasterio.crs import CRS
 from tile_sources import picture, to_degrees, xbd_label
 
 from jaxcd.scenes.raster import read_rgb, write_geotiff
-from jaxcd.tiles.geolocation import METRES_PER_DEGREE, bounds_of_label, bounds_of_raster
+from jaxcd.tiles.geolocation import bounds_of_label, bounds_of_raster
 from jaxcd.tiles.labels import read_xbd
+from jaxcd.tiles.manifest import METRES_PER_DEGREE
 
 
 def label_of(tmp_path, content):

@@ -9,7 +9,7 @@ from samples import place, placed
 from jaxcd.config import DataConfig
 from jaxcd.errors import SplitError
 from jaxcd.tiles.dataset import TileDataset
-from jaxcd.tiles.geolocation import METRES_PER_DEGREE
+from jaxcd.tiles.manifest import METRES_PER_DEGREE
 from jaxcd.tiles.splits import Splits, describe, split_places
 
 
