@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
+_SETTINGS = ("XLA_FLAGS", "GLIBC_TUNABLES")  # that change speeds
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "grain", "torch", "albumentations")
 
 
@@ -29,7 +30,7 @@ def machine(about: dict[str, Any]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": dict(filter(None, map(_version, _PACKAGES))),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "environment": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
         "commit": _commit(),
     }
 

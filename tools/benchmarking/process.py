@@ -96,9 +96,9 @@ def _started(case: Case, names: Sequence[str], environment: Mapping[str, str]) -
             side.kill()
 
 
-def measured(case: Case, environment: Mapping[str, str], names: Sequence[str] = ()) -> list[Side]:
+def measured(case: Case, environment: Mapping[str, str]) -> list[Side]:
     """Measure the sides of a case, in turns; those that fail say why and take no part."""
-    with _started(case, names or case.sides, environment) as sides:
+    with _started(case, case.sides, environment) as sides:
         running = [side for side in sides if not side.failed]
         for side in running:
             side.warm_up()

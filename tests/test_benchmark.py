@@ -1,0 +1,130 @@
+"""The benchmark: real sides in real processes, with rounds cut short, and what it says of them."""
+
+import json
+from pathlib import Path
+
+import benchmark
+import numpy as np
+import pytest
+from benchmarking import process, report
+from benchmarking.case import COMPILED, JAXCD, PAPER, STEP, TORCH, Case, cases
+from benchmarking.process import Side, measured
+from PIL import Image
+
+TINY = {"model": "fc_siam_diff", "size": "small", "batch": 2, "tile": 32}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(process, "_ROUNDS", 3)
+    monkeypatch.setattr(process, "_SECONDS", 0.01)
+
+
+def without(package: str, folder: Path) -> dict[str, str]:
+    """Environment of a machine that lacks a package."""
+    (folder / f"{package}.py").write_text(f"raise ModuleNotFoundError('no {package}', name='{package}')\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_cases_are_those_of_the_suites():
+    template = Case(suite="", size="small", batch=2, tile=64)
+    given = list(cases(["step", "infer", "augment", "loader"], ["fc_ef", "fc_siam_conc"], ["float32"], template))
+    assert [(case.suite, case.variant, case.model) for case in given] == [
+        *(
+            ("step", variant, model)
+            for model in ("fc_ef", "fc_siam_conc")
+            for variant in ("plain", "augment", "frozen")
+        ),
+        ("infer", "", "fc_ef"),
+        ("infer", "", "fc_siam_conc"),
+        ("augment", "", ""),
+        ("loader", "", ""),
+    ]
+    # What the reference does not do on the device has nothing to be compared with.
+    assert [TORCH in case.sides and COMPILED in case.sides for case in given] == [
+        case.suite == "infer" or case.variant == "plain" for case in given
+    ]
+
+
+def test_rows_tell_rates_ratios_and_shares(tmp_path, capsys):
+    (row,) = benchmark._rows(
+        Case(suite="augment", batch=2, tile=32), {"flops_per_second": 1e9, "bytes_per_second": 1e9}, {}
+    )
+    assert row["pairs_per_second"] == pytest.approx(2 / row["seconds"])
+    assert row["megapixels_per_second"] == pytest.approx(2 * 32 * 32 / row["seconds"] / 1e6)
+    low, high = row["quartiles"]
+    assert low <= row["seconds"] <= high and row["peak_bytes"] > 2**26
+    assert row["share_of_copy"] == pytest.approx(row["bytes"] / row["seconds"] / 1e9)
+    assert row["compile_seconds"] > 0 and row["compile_cached_seconds"] > 0
+    assert "augment, 2 x 32²" in capsys.readouterr().out
+    written = report.write(tmp_path / "x.json", {"machine": {"device": "d", "cpu": "c", "date": "t"}, "rows": [row]})
+    assert json.loads(written[0].read_text())["rows"] == [row]
+    assert np.asarray(Image.open(written[1])).std() > 10
+
+
+def test_a_missing_package_is_said_and_the_other_side_measured(tmp_path):
+    jaxcd, torch, compiled = measured(Case(suite="infer", **TINY), without("torch", tmp_path))
+    assert (torch.failed, compiled.failed) == ("needs torch", "needs torch")
+    assert not jaxcd.failed and len(jaxcd.times) == 3
+    row = {"side": TORCH, **torch.about}
+    assert "not measured: needs torch" in report.line(row)
+    loader = measured(Case(suite="loader", batch=2, tile=64, cache=str(tmp_path)), without("grain", tmp_path))
+    assert {side.failed for side in loader} == {"needs grain"}
+
+
+@pytest.mark.parametrize("variant", ["plain", "augment", "frozen"])
+def test_each_step_runs(variant):
+    side = Side(Case(suite="step", variant=variant, **TINY), JAXCD, {})
+    try:
+        assert not side.failed, side.failed
+        side.warm_up()
+        side.round()
+        side.end()
+    finally:
+        side.kill()
+    assert side.median > 0 and side.about["flops"] > 1e6
+
+
+@pytest.mark.parametrize("suite", ["step", "infer"])
+def test_pytorchs_side_runs(suite):
+    side = Side(Case(suite=suite, variant="plain", **TINY), TORCH, {})
+    try:
+        assert not side.failed, side.failed
+        side.warm_up()
+        side.end()
+    finally:
+        side.kill()
+    assert side.about["versions"]["torch"] and side.about["peak_bytes"] > 2**26
+
+
+def test_loader_and_training_are_measured_on_tiles_from_disk(tmp_path):
+    sides = measured(Case(suite="loader", batch=2, tile=256, cache=str(tmp_path)), {})
+    assert not [side.failed for side in sides if side.failed]
+    sizes = {side.name: side.about.get("bytes_per_pair") for side in sides}
+    assert sizes[f"{JAXCD} raw"] > 6 * 256**2 > sizes[f"{JAXCD} zstd"] > sizes[f"{JAXCD} webp"] > sizes[f"{JAXCD} jpeg"]
+    assert next(side for side in sides if side.name == PAPER).about["versions"]["albumentations"]
+    loaded, alone = measured(Case(suite="train", cache=str(tmp_path), **{**TINY, "tile": 64}), {})
+    assert (loaded.name, alone.name) == (JAXCD, STEP) and not loaded.failed + alone.failed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--suite", "speed"], "expected some of step,infer,augment,loader,train, got 'speed'"),
+        (["--batch", "0"], "expected a number above 0, got '0'"),
+        (["--out", "figures.txt"], "--out: expected a file named .json, got figures.txt"),
+        (["--data", "/no/tiles"], "--data: /no/tiles: no such folder"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, told, capsys):
+    try:
+        code = benchmark.main(arguments)
+    except SystemExit as ended:  # argparse's own
+        code = ended.code
+    assert code == 2 and told in capsys.readouterr().err
+
+
+def test_a_tile_the_network_cannot_take_is_a_failed_row():
+    side = Side(Case(suite="infer", **{**TINY, "tile": 36}), JAXCD, {})
+    side.kill()
+    assert "expected equal shapes with sides that are multiples of 8" in side.failed
