@@ -1,6 +1,7 @@
 """Imports run one way, as DESIGN draws the house; a bare accelerator machine can build and run a network."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from jaxcd.config import DataConfig
+from jaxcd.scenes.simulator import cut_tiles, simulate
+from jaxcd.tiles.build import build
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -173,3 +178,32 @@ print(models.create("fc_siam_diff", size="small", rngs=nnx.Rngs(0))(images, imag
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(1, 32, 32)"
+
+
+def test_training_and_evaluating_on_a_built_dataset_need_what_is_carried(tmp_path):
+    """Beyond jax and the like, `tools/carry_packages.txt` is all: no geography, no OpenCV."""
+    carried = (ROOT / "tools" / "carry_packages.txt").read_text().splitlines()
+    left = ("rasterio", "affine", "pyogrio", "geopandas", "pandas", "pyarrow", "cv2", "torch", "sklearn", "optuna")
+    assert not set(left) & set(carried) and {"grain", "zstandard", "shapely"} <= set(carried)
+    cut_tiles(simulate(tmp_path / "scene", seed=1, size=512), tmp_path / "tiles", tile=128)
+    build(DataConfig(root=str(tmp_path / "tiles"), layout="folders"), tmp_path / "dataset")
+    (tmp_path / "config.py").write_text(
+        "from jaxcd.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig\n\n\n"
+        "def get_config():\n"
+        "    return Config(data=DataConfig(root='dataset', layout='prepared', crop=64), loss=LossConfig(dice=1.0),\n"
+        "        model=ModelConfig(size='small'), train=TrainConfig(batch=4, steps=2, validate_every=2, devices=1))\n"
+    )
+    for arguments in (
+        ["jaxcd.train", "--config", "config.py", "--workdir", "run"],
+        ["jaxcd.evaluate", "--run", "run", "--split", "test", "--out", "results"],
+    ):
+        script = (
+            f"import runpy, sys\nfor name in {left!r}:\n    sys.modules[name] = None\n"
+            f"sys.argv = {arguments!r}\nrunpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / "metrics.json").is_file()

@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            "TORCHINDUCTOR_CACHE_DIR": str(Path(folder) / "inductor"),
         }
         about = told(Case(suite="nothing"), JAXCD, environment)
         if "failed" in about:

@@ -15,9 +15,9 @@ import numpy as np
 from benchmarking.case import Case
 
 _WORKER = Path(__file__).with_name("worker.py")
-_ROUNDS = 9
+_ROUNDS = 7
 _WARM_UPS = 2
-_SECONDS = 0.5  # that a round takes at least
+_SECONDS = 0.4  # that a round takes at least
 
 
 class Side:
