@@ -81,7 +81,7 @@ def plot(path: Path, figures: dict[str, Any]) -> None:
             more = f"  {row['times_rival']:.2f} x" if "times_rival" in row else ""
             more = f"  {row['share_of_step']:.0%}" if "share_of_step" in row else more
             panel.text(rates[i] + high[i], i, f" {rates[i]:.3g}{more}", va="center", fontsize=8)
-        panel.invert_yaxis()
+        panel.set_ylim(len(rows) - 0.4, -0.6)
         panel.set_title(name, loc="left", fontsize=9)
         panel.set_xlim(0, 1.25 * max(rates))
         panel.tick_params(labelsize=8)
