@@ -39,7 +39,7 @@ class DataConfig:
     """Files whose counterpart (image or label) is missing: refuse, or leave_out (and report)."""
     encoding: str = "auto"
     """How images lie in the dataset: auto (JPEG files as they are, others as zstd), zstd, raw, png, webp (lossless), or
-    jpeg (of quality 95). README has their sizes and speeds."""
+    jpeg (of quality 95). README has their sizes and speeds. A prepared dataset is in the one it was built in."""
     places: str = "all"
     """Places that take part in the splits: all, or damaged (those with a damaged pixel, as the paper)."""
     split: str = "place"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -118,35 +118,10 @@ def last_words(log: Path, code: int) -> str:
     return f"exit code {code}, {lines[-1].strip()[:200] if lines else 'no output'} (its output: {log})"
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
-    """Give a function that raises KeyboardInterrupt if Ctrl-C was pressed.
-
-    Python itself raises it wherever the main thread is, and drops it where that is a destructor or a callback: then
-    this function, called between two pieces of work, is what ends them.
-    """
-    pressed = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.default_int_handler(number, frame)
-
-    def check() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def keep_freed_memory() -> None:
     """Let this process keep memory that it has freed (glibc).
 
-    Batches, and on a CPU a step's intermediate arrays, are tens of megabytes that come and go. Left to itself glibc
+    Batches are tens of megabytes that come and go. Left to itself glibc
     gives them back to the system each time, and getting them anew costs a fault a page: as much as reading a batch
     (benchmarks/NOTES.md).
     """

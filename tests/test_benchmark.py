@@ -6,10 +6,12 @@ from pathlib import Path
 import benchmark
 import numpy as np
 import pytest
-from benchmarking import process, report
+from benchmarking import jax_side, process, report
 from benchmarking.case import COMPILED, JAXCD, PAPER, STEP, TORCH, Case, cases
 from benchmarking.process import Side, measured
 from PIL import Image
+
+from jaxcd.config import AugmentConfig
 
 TINY = {"model": "fc_siam_diff", "size": "small", "batch": 2, "tile": 32}
 
@@ -57,9 +59,13 @@ def test_rows_tell_rates_ratios_and_shares(tmp_path, capsys):
     assert row["share_of_copy"] == pytest.approx(row["bytes"] / row["seconds"] / 1e9)
     assert row["compile_seconds"] > 0 and row["compile_cached_seconds"] > 0
     assert "augment, 2 x 32²" in capsys.readouterr().out
-    written = report.write(tmp_path / "x.json", {"machine": {"device": "d", "cpu": "c", "date": "t"}, "rows": [row]})
-    assert json.loads(written[0].read_text())["rows"] == [row]
-    assert np.asarray(Image.open(written[1])).std() > 10
+    report.write(tmp_path / "x.json", {"rows": [row]})
+    assert json.loads((tmp_path / "x.json").read_text())["rows"] == [row]
+    machine = {"device": "d", "cpu": "c", "date": "t"}
+    assert report.plot(tmp_path / "x.png", [row], machine) == f", {tmp_path / 'x.png'}"
+    assert np.asarray(Image.open(tmp_path / "x.png")).std() > 10
+    failed = {**row, "failed": "needs torch"}
+    assert report.plot(tmp_path / "y.png", [failed], machine) == " (no plot: nothing was measured)"
 
 
 def test_a_missing_package_is_said_and_the_other_side_measured(tmp_path):
@@ -76,6 +82,7 @@ def test_a_missing_package_is_said_and_the_other_side_measured(tmp_path):
 def test_each_step_runs(variant):
     side = Side(Case(suite="step", variant=variant, **TINY), JAXCD, {})
     try:
+        side.start()
         assert not side.failed, side.failed
         side.warm_up()
         side.round()
@@ -89,6 +96,7 @@ def test_each_step_runs(variant):
 def test_pytorchs_side_runs(suite):
     side = Side(Case(suite=suite, variant="plain", **TINY), TORCH, {})
     try:
+        side.start()
         assert not side.failed, side.failed
         side.warm_up()
         side.end()
@@ -97,13 +105,14 @@ def test_pytorchs_side_runs(suite):
     assert side.about["versions"]["torch"] and side.about["peak_bytes"] > 2**26
 
 
+@pytest.mark.slow
 def test_loader_and_training_are_measured_on_tiles_from_disk(tmp_path):
-    sides = measured(Case(suite="loader", batch=2, tile=256, cache=str(tmp_path)), {})
+    sides = measured(Case(suite="loader", batch=2, tile=256, layout="folders", cache=str(tmp_path)), {})
     assert not [side.failed for side in sides if side.failed]
     sizes = {side.name: side.about.get("bytes_per_pair") for side in sides}
     assert sizes[f"{JAXCD} raw"] > 6 * 256**2 > sizes[f"{JAXCD} zstd"] > sizes[f"{JAXCD} webp"] > sizes[f"{JAXCD} jpeg"]
     assert next(side for side in sides if side.name == PAPER).about["versions"]["albumentations"]
-    loaded, alone = measured(Case(suite="train", cache=str(tmp_path), **{**TINY, "tile": 64}), {})
+    loaded, alone = measured(Case(suite="train", layout="folders", cache=str(tmp_path), **{**TINY, "tile": 64}), {})
     assert (loaded.name, alone.name) == (JAXCD, STEP) and not loaded.failed + alone.failed
 
 
@@ -124,7 +133,25 @@ def test_bad_arguments_are_named(arguments, told, capsys):
     assert code == 2 and told in capsys.readouterr().err
 
 
+def test_a_side_that_ends_in_the_middle_is_a_failed_row():
+    side = Side(Case(suite="nothing"), JAXCD, {})
+    side.start()
+    side._process.kill()
+    side.warm_up()
+    side.round()
+    side.end()
+    side.kill()
+    assert side.failed.startswith("the process ended with code") and side.times == []
+
+
+def test_loader_and_step_are_those_of_training(tmp_path):
+    case = Case(suite="train", **TINY)
+    assert jax_side.configuration(case).augment == AugmentConfig()
+    assert not jax_side.configuration(Case(suite="infer", **TINY)).augment.flips
+
+
 def test_a_tile_the_network_cannot_take_is_a_failed_row():
     side = Side(Case(suite="infer", **{**TINY, "tile": 36}), JAXCD, {})
+    side.start()
     side.kill()
     assert "expected equal shapes with sides that are multiples of 8" in side.failed

@@ -4,9 +4,9 @@
                               [--batch 8] [--tile 1024] [--dtype bfloat16,float32] [--out FILE.json]
 
 Every case and side is a process of its own, so that peak memory is its own; the sides of a case take turns, on the
-same arrays. Needs jax, flax, optax, orbax and numpy; with torch the comparison, with matplotlib the plot, with all of
-jaxcd the suites loader and train, with albumentations the paper's pipeline. Without arguments it takes sizes that a
-CPU can do, and on an accelerator the paper's.
+same arrays. Needs jax, flax, optax, orbax, numpy and jaxtyping; with torch the comparison, with matplotlib the plot,
+with all of jaxcd the suites loader and train, with albumentations the paper's pipeline. Without arguments it takes
+sizes that a CPU can do, and on an accelerator the paper's.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from benchmarking.case import DTYPES, JAXCD, MODELS, RIVALS, SIZES, STEP, SUITES
 from benchmarking.machine import machine  # noqa: E402
 from benchmarking.process import measured, told  # noqa: E402
 
+from jaxcd.config import LAYOUTS  # noqa: E402
 from jaxcd.entry import guarded  # noqa: E402
 from jaxcd.errors import ConfigError  # noqa: E402
 
@@ -55,16 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         dtypes = options.dtype or (["float32"] if cpu else list(DTYPES))
         given = {name: getattr(options, name) or default for name, default in (_CPU if cpu else _PAPER).items()}
         data = str(options.data.resolve()) if options.data else ""
-        template = Case(suite="", **given, tiles=data, layout=options.layout, cache=folder)
+        template = Case(suite="", **given, dtype=dtypes[0], tiles=data, layout=options.layout, cache=folder)
         ceilings = {dtype: _ceilings(dtype, environment) for dtype in dtypes}
         rows: list[dict[str, Any]] = []
         for case in cases(options.suite, options.model, dtypes, template):
             if case.suite == "loader" and not options.tile:
                 case = replace(case, tile=_LOADED_TILE)
             rows += _rows(case, ceilings[case.dtype], environment)
+            if options.out:  # what has been measured is kept, whatever comes
+                report.write(options.out, {"machine": here, "ceilings": ceilings, "rows": rows})
     if options.out:
-        written = report.write(options.out, {"machine": here, "ceilings": ceilings, "rows": rows})
-        print(f"written: {', '.join(map(str, written))}")
+        print(f"written: {options.out}{report.plot(options.out.with_suffix('.png'), rows, here)}")
     return 0
 
 
@@ -73,6 +75,8 @@ def _ceilings(dtype: str, environment: Mapping[str, str]) -> dict[str, float]:
     found = {}
     for suite, unit in (("matmul", "flops"), ("copy", "bytes")):
         (side,) = measured(Case(suite=suite, dtype=dtype), environment)
+        if side.failed:
+            raise ConfigError(f"the ceiling of {suite} in {dtype} can't be measured: {side.failed}")
         found[f"{unit}_per_second"] = side.about[unit] / side.median
     rates = f"{found['flops_per_second'] / 1e12:.2f} TFLOP/s, {found['bytes_per_second'] / 1e9:.1f} GB/s"
     print(f"\na large matrix product and a large copy in {dtype}: {rates}", flush=True)
@@ -99,7 +103,8 @@ def _rows(case: Case, ceiling: Mapping[str, float], environment: Mapping[str, st
                 row["share_of_step"] = medians[STEP] / seconds
             if "flops" in side.about:
                 again = told(case, side.name, environment)
-                row["compile_cached_seconds"] = again.get("compile_seconds")
+                if "compile_seconds" in again:
+                    row["compile_cached_seconds"] = again["compile_seconds"]
                 for unit, of in (("flops", "matmul"), ("bytes", "copy")):
                     row[f"{unit}_per_second"] = side.about[unit] / seconds
                     row[f"share_of_{of}"] = row[f"{unit}_per_second"] / ceiling[f"{unit}_per_second"]
@@ -133,7 +138,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--tile", type=positive, help="side in pixels (default 1024, on a CPU 256)")
     add("--dtype", type=some(DTYPES), help=f"of {','.join(DTYPES)} (default both, on a CPU float32)")
     add("--data", type=Path, help="tiles to load in suites loader and train (default: simulated ones)")
-    add("--layout", default="folders", help="of --data (default folders)")
+    layouts = [layout for layout in LAYOUTS if layout not in ("simulated", "prepared")]
+    add("--layout", choices=layouts, default="folders", help="of --data (default folders)")
     add("--out", type=Path, help="file for all figures (.json); the plot lies beside it (.png)")
     options = parser.parse_args(argv)
     if options.out and options.out.suffix != ".json":

@@ -18,7 +18,7 @@ from jaxcd import progress
 from jaxcd.config import DataConfig
 from jaxcd.errors import DatasetError, LayoutError
 from jaxcd.files import FULL, full_disk, locked
-from jaxcd.processes import interruptible, start_worker
+from jaxcd.processes import start_worker
 from jaxcd.tiles import builder, manifest
 from jaxcd.tiles.layouts import Discovery, SourcePlace, discover
 from jaxcd.tiles.manifest import BuildSettings, Sample
@@ -172,13 +172,12 @@ def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder:
         initializer=start_worker,
     )
     bar = progress.bar(len(places), initial=len(places) - len(todo), title="Staging", unit="place")
-    with pool, bar, interruptible() as check_interrupt:
+    with pool, bar:
         try:
             futures = [pool.submit(stage, place, settings, file) for place, file in todo]
             for future in futures:  # in order: of several bad files it is always the same one that is named
                 future.result()
                 bar.update()
-                check_interrupt()
         except BrokenProcessPool as error:
             raise DatasetError(
                 f"{folder}: a worker process was killed, often for lack of memory; run the same command again, it goes "

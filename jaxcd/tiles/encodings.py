@@ -10,6 +10,8 @@ import numpy as np
 import zstandard
 from jaxtyping import Shaped, UInt8
 
+from jaxcd.errors import DatasetError
+
 JPEG_SIGNATURE = b"\xff\xd8"
 _NPY_SIGNATURE = b"\x93NUMPY"
 # Level 5: of real tiles an eighth smaller than level 3, written as fast as PNG; all levels are read equally fast.
@@ -37,6 +39,9 @@ def decode(content: bytes) -> UInt8[np.ndarray, "h w *c"]:
     """Decode an image (RGB) or a label.
 
     Orientation tags are ignored, as labels are drawn on the pixel grid. Raw images are views of `content`.
+
+    Raises:
+        DatasetError: OpenCV is needed and missing.
     """
     if content.startswith(zstandard.FRAME_HEADER):
         content = zstandard.ZstdDecompressor().decompress(content)
@@ -45,8 +50,13 @@ def decode(content: bytes) -> UInt8[np.ndarray, "h w *c"]:
         np.lib.format.read_magic(header)
         shape, _, dtype = np.lib.format.read_array_header_1_0(header)
         return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape)
-    import cv2
-
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        raise DatasetError(
+            "the dataset holds PNG, JPEG or WebP images, and OpenCV, which reads them, is missing here: install "
+            "opencv-python-headless, or build the dataset with --encoding zstd"
+        ) from error
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), flags))
 

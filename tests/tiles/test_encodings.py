@@ -1,6 +1,7 @@
 """Images in records: what comes out is what went in, read by jaxcd and by others."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from tile_sources import picture, write_folders
 
 from jaxcd.config import ENCODINGS, DataConfig
+from jaxcd.errors import DatasetError
 from jaxcd.tiles.build import build
 from jaxcd.tiles.dataset import TileDataset
 from jaxcd.tiles.encodings import decode, encode_codes, encode_rgb
@@ -40,6 +42,17 @@ def test_others_read_it():
     np.testing.assert_array_equal(np.load(io.BytesIO(encode_rgb(pixels, "raw"))), pixels)
     whole = zstandard.ZstdDecompressor().decompress(encode_rgb(pixels, "auto"))
     np.testing.assert_array_equal(np.load(io.BytesIO(whole)), pixels)
+
+
+def test_without_opencv_it_says_what_to_install(monkeypatch):
+    contents = {encoding: encode_rgb(picture(3), encoding) for encoding in ENCODINGS}
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    for encoding, content in contents.items():
+        if encoding in ("auto", "zstd", "raw"):
+            np.testing.assert_array_equal(decode(content), picture(3))
+        else:
+            with pytest.raises(DatasetError, match="install opencv-python-headless, or build the dataset with"):
+                decode(content)
 
 
 def test_a_crop_of_a_turned_view_is_no_view(tmp_path):

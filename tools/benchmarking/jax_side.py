@@ -41,7 +41,7 @@ def configuration(case: Case, **more: Any) -> Config:
         data=more.pop("data", DataConfig(root="none")),
         model=ModelConfig(name=case.model or "fc_ef", size=case.size or "small", dtype=case.dtype),
         loss=LossConfig(dice=1.0),
-        augment=AugmentConfig() if case.variant == "augment" else _OFF,
+        augment=AugmentConfig() if case.variant == "augment" or case.suite == "train" else _OFF,
         freeze=FreezeConfig(encoder=case.variant == "frozen"),
         train=TrainConfig(batch=case.batch, steps=1000, devices=1),
         **more,

@@ -15,6 +15,7 @@ from jaxcd.tiles.loader import MOST_THREADS, train_batches, training_dataset
 
 _STRIDE = 32
 _PNG = "png"
+_DRAWS = 10**6  # more than any run takes
 _TOWN = 2048  # side of the simulated scene, pixels
 
 
@@ -50,7 +51,7 @@ def torch_batches(case: Case, *, augmented: bool) -> tuple[Callable[[int], float
     import cv2
     import torch
     from albumentations.pytorch import ToTensorV2
-    from torch.utils.data import DataLoader, Dataset
+    from torch.utils.data import DataLoader, Dataset, RandomSampler
 
     from benchmarking.png_files import png_files
 
@@ -77,11 +78,13 @@ def torch_batches(case: Case, *, augmented: bool) -> tuple[Callable[[int], float
         def __getitem__(self, i: int) -> tuple[Any, Any, Any]:
             pre, post = (cv2.imread(str(folder / part / names[i]), cv2.IMREAD_COLOR_RGB) for part in ("pre", "post"))
             mask = cv2.imread(str(folder / "mask" / names[i]), cv2.IMREAD_GRAYSCALE)
+            pre, post, mask = (image[: case.tile, : case.tile] for image in (pre, post, mask))
             told = chain(image=pre, post=post, mask=mask)
             return told["image"], told["post"], told["mask"]
 
-    loader = DataLoader(Tiles(), batch_size=case.batch, shuffle=True, drop_last=True)
-    endless = itertools.chain.from_iterable(iter(loader) for _ in itertools.count())
+    tiles = Tiles()
+    draws = RandomSampler(tiles, replacement=True, num_samples=_DRAWS)
+    endless = iter(DataLoader(tiles, batch_size=case.batch, sampler=draws))
 
     def run(count: int) -> float:
         start = time.perf_counter()

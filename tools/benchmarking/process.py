@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from benchmarking.case import Case
 _WORKER = Path(__file__).with_name("worker.py")
 _ROUNDS = 7
 _WARM_UPS = 2
+_REST = 0.2  # seconds
 _SECONDS = 0.4  # that a round takes at least
 
 
@@ -24,7 +26,6 @@ class Side:
     """A process, told by lines what to do; `about` is what it tells of itself."""
 
     def __init__(self, case: Case, name: str, environment: Mapping[str, str]):
-        """Start it, and wait until it is ready or has failed."""
         self.name = name
         self.times: list[float] = []
         self._steps = 1
@@ -35,6 +36,10 @@ class Side:
             text=True,
             env={**os.environ, **environment},
         )
+        self.about: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Wait until it is ready or has failed."""
         self.about = self._answer()
 
     @property
@@ -50,17 +55,21 @@ class Side:
     def warm_up(self) -> None:
         """Run until a step's time is known, and choose how many make a round."""
         for _ in range(_WARM_UPS):
-            self._steps = max(1, round(_SECONDS / self._run()))
+            seconds = self._run()
+            if seconds:
+                self._steps = max(1, round(_SECONDS / seconds))
 
     def round(self) -> None:
-        """Measure one round."""
-        self.times.append(self._run())
+        """Measure one round, once the threads of the side before have come to rest."""
+        time.sleep(_REST)
+        seconds = self._run()
+        if seconds:
+            self.times.append(seconds)
 
     def end(self) -> None:
         """Let the process go; it tells its peak of memory at last."""
-        if self._process.poll() is None:
+        if not self.failed:
             self.about |= self._ask("end")
-        self._process.communicate()
 
     def kill(self) -> None:
         """End the process wherever it is."""
@@ -68,12 +77,19 @@ class Side:
         self._process.communicate()
 
     def _run(self) -> float:
-        return self._ask(str(self._steps))["seconds"] / self._steps
+        """Return the seconds of a step, or 0 where the side has failed."""
+        told = {} if self.failed else self._ask(str(self._steps))
+        if "failed" in told:
+            self.about |= told
+        return told.get("seconds", 0.0) / self._steps
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return {"failed": f"the process ended with code {self._process.wait()}"}
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
@@ -90,6 +106,7 @@ def _started(case: Case, names: Sequence[str], environment: Mapping[str, str]) -
     try:
         for name in names:  # one after the other: a compilation must not be timed beside another
             sides.append(Side(case, name, environment))
+            sides[-1].start()
         yield sides
     finally:
         for side in sides:

@@ -43,29 +43,26 @@ def line(row: dict[str, Any]) -> str:
     return f"  {row['side']:<30} " + "  ".join(parts)
 
 
-def write(path: Path, figures: dict[str, Any]) -> list[Path]:
-    """Write figures to `path` and their plot beside it; returns what was written."""
+def write(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures to `path`, whole."""
     write_whole(path, json.dumps(figures, indent=1) + "\n")
+
+
+def plot(path: Path, measured: list[dict[str, Any]], machine: dict[str, Any]) -> str:
+    """Draw pairs a second, a panel a case, with quartiles and ratios; returns what to say of it."""
     try:
-        import matplotlib.pyplot  # noqa: F401
+        import matplotlib
     except ModuleNotFoundError:
-        print("no plot: needs matplotlib")
-        return [path]
-    plot(path.with_suffix(".png"), figures)
-    return [path, path.with_suffix(".png")]
-
-
-def plot(path: Path, figures: dict[str, Any]) -> None:
-    """Draw pairs a second, a panel a case, with quartiles and the ratio to PyTorch's best."""
-    import matplotlib
-
+        return " (no plot: needs matplotlib)"
     matplotlib.use("agg")
     from matplotlib import pyplot
 
     cases: dict[str, list[dict[str, Any]]] = {}
-    for row in figures["rows"]:
+    for row in measured:
         if not row.get("failed"):
             cases.setdefault(row["case"], []).append(row)
+    if not cases:
+        return " (no plot: nothing was measured)"
     heights = [len(rows) + 1.2 for rows in cases.values()]
     size = 9, 0.32 * sum(heights) + 0.8
     figure, panels = pyplot.subplots(
@@ -86,7 +83,7 @@ def plot(path: Path, figures: dict[str, Any]) -> None:
         panel.set_xlim(0, 1.25 * max(rates))
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    machine = figures["machine"]
     figure.suptitle(f"Pairs a second; {machine['device']}, {machine['cpu']}, {machine['date']}", fontsize=10)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+    return f", {path}"

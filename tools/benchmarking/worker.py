@@ -7,6 +7,7 @@ steps and answers with the seconds they took, `end` answers with the peak of mem
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,8 @@ def _say(answer: dict[str, Any]) -> None:
 
 def main() -> None:
     """Answer until told to end."""
-    keep_freed_memory()  # as jaxcd's entries do; PyTorch gains as much
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    keep_freed_memory()  # as jaxcd's entries do
     given = json.loads(sys.argv[1])
     try:
         run, about = prepare(Case(**given["case"]), given["side"])
@@ -83,7 +85,12 @@ def main() -> None:
         if line.strip() == "end":
             _say({"peak_bytes": peak_bytes()})
             return
-        _say({"seconds": run(int(line))})
+        try:
+            seconds = run(int(line))
+        except Exception as error:  # too little memory, say
+            _say({"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+            return
+        _say({"seconds": seconds})
 
 
 if __name__ == "__main__":
