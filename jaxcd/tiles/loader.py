@@ -19,7 +19,7 @@ from absl import flags
 from jaxcd.config import Config
 from jaxcd.errors import ConfigError
 from jaxcd.processes import start_worker
-from jaxcd.tiles.crops import Codes, Crops, Cut, any_corner, as_batch, crop_size, damaged_corner, rounded_up
+from jaxcd.tiles.crops import Codes, Crops, Draw, any_corner, as_batch, crop_size, damaged_corner, rounded_up
 from jaxcd.tiles.dataset import TileDataset
 from jaxcd.tiles.encodings import decode
 from jaxcd.types import DAMAGE, INVALID, Batch, Tile
@@ -140,18 +140,20 @@ class _Draw(grain.transforms.RandomMap):
 
 @dataclass(frozen=True, kw_only=True)
 class _TrainingCrops(grain.transforms.Map):
-    """Read and stack this process's part of a batch of draws."""
+    """Read this process's part of a batch of draws."""
 
     crops: Crops
     damage_share: float
     part: slice
 
     def map(self, element: Sequence[tuple[int, int]]) -> Batch:
-        own = element[self.part]
-        return self.crops.batch([self._cut(row, np.random.default_rng(seed)) for row, seed in own], [r for r, _ in own])
-
-    def _cut(self, row: int, rng: np.random.Generator) -> Cut:
-        return self.crops.cut(row, range(len(self.crops.dataset.samples[row].post)), self._corner, rng)
+        samples = self.crops.dataset.samples
+        return self.crops.batch(
+            [
+                Draw(row, range(len(samples[row].post)), self._corner, np.random.default_rng(seed))
+                for row, seed in element[self.part]
+            ]
+        )
 
     def _corner(self, codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
         centred, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcd.config import Config
 from jaxcd.errors import SplitError
-from jaxcd.tiles.crops import Crops, Cut, crop_size, damaged_corner, intact_corner, intact_corners
+from jaxcd.tiles.crops import Crops, Draw, crop_size, damaged_corner, intact_corner, intact_corners
 from jaxcd.tiles.dataset import TileDataset
 from jaxcd.tiles.encodings import decode
 from jaxcd.tiles.loader import MOST_THREADS, own_share, read_ahead
@@ -219,9 +219,9 @@ class _ContrastCrops(grain.transforms.Map):
     def map(self, element: tuple[Sequence[tuple[int, int]], ...]) -> Batch:
         waiting = [iter(side) for side in element]
         drawn = [(kind, *next(waiting[kind])) for kind in self.order][self.part]
-        cut = [self._cut(kind, row, np.random.default_rng(seed)) for kind, row, seed in drawn]
-        return self.crops.batch(cut, [row for _, row, _ in drawn])
-
-    def _cut(self, kind: int, row: int, rng: np.random.Generator) -> Cut:
-        side, corner = ((self.found.intact, intact_corner), (self.found.damaged, damaged_corner))[kind]
-        return self.crops.cut(row, side[row], corner, rng)
+        kinds = (self.found.intact, intact_corner), (self.found.damaged, damaged_corner)
+        draws = []
+        for kind, row, seed in drawn:
+            posts, corner = kinds[kind]
+            draws.append(Draw(row, posts[row], corner, np.random.default_rng(seed)))
+        return self.crops.batch(draws)
