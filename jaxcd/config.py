@@ -138,6 +138,14 @@ class AugmentConfig:
     rotate: float = 90.0
     """Degrees."""
 
+    @classmethod
+    def off(cls) -> "AugmentConfig":
+        """Return ranges with which images stay as they are."""
+        return cls(
+            flips=False, brightness=0, contrast=0, gamma=0, blur=0, clahe=0, gauss_noise=0, iso_noise=0, shift=0,
+            scale=0, rotate=0,
+        )  # fmt: skip
+
 
 @dataclass(kw_only=True, slots=True)
 class OptimConfig:

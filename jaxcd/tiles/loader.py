@@ -103,7 +103,7 @@ def draws(rows: Sequence[int], seed: int) -> grain.MapDataset[tuple[int, int]]:
 
 def read_ahead(batches: grain.MapDataset[Batch], config: Config) -> Iterator[Batch]:
     """Iterate over batches that `config.data.workers` processes, or threads, read ahead; `close()` ends them."""
-    threads = _threads() if config.data.workers == 0 else 1
+    threads = reading_threads() if config.data.workers == 0 else 1
     reading = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if config.data.workers > 0:
         # Grain reads absl flags when it starts workers, and refuses where no entry has parsed them.
@@ -121,7 +121,8 @@ def _start_worker(index: int, count: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _threads() -> int:
+def reading_threads() -> int:
+    """Return how many threads read ahead: as many batches may be ready and one more."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_THREADS, cores)
 
@@ -187,12 +188,12 @@ def evaluation_batches(
         for size, pairs in sorted(groups.items())
         for first in range(0, len(pairs), batch)
     ]
-    pool = ThreadPoolExecutor(_threads(), thread_name_prefix="evaluation")
+    pool = ThreadPoolExecutor(reading_threads(), thread_name_prefix="evaluation")
     waiting: collections.deque[Future[tuple[Batch, list[Tile]]]] = collections.deque()
     try:
         for size, pairs in jobs:
             waiting.append(pool.submit(_whole, dataset, size, pairs, batch))
-            if len(waiting) > _threads():
+            if len(waiting) > reading_threads():
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -5,20 +5,6 @@ import numpy as np
 from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from jaxcd.types import Batch
 
-NO_AUGMENTATION = AugmentConfig(
-    flips=False,
-    brightness=0,
-    contrast=0,
-    gamma=0,
-    blur=0,
-    clahe=0,
-    gauss_noise=0,
-    iso_noise=0,
-    shift=0,
-    scale=0,
-    rotate=0,
-)
-
 
 def random_batch(n: int = 4, side: int = 32, *, seed: int = 0) -> Batch:
     """A batch whose damage is visible: post is bright where the label is 1; a corner of each tile is not valid."""
@@ -40,6 +26,6 @@ def small_config(*, batch: int = 4, accumulation: int = 1, steps: int = 10, drop
         data=DataConfig(root="unused", crop=32),
         model=ModelConfig(name="fc_siam_diff", size="small", dropout=dropout),
         loss=LossConfig(dice=1.0, bce=1.0, positive_weight=1.0),
-        augment=NO_AUGMENTATION,
+        augment=AugmentConfig.off(),
         train=TrainConfig(batch=batch, accumulation=accumulation, steps=steps),
     )

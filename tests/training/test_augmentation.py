@@ -1,5 +1,6 @@
 """Augmentation: masks stay with their images, zero strength changes no bit, and each operation is what it says."""
 
+import dataclasses
 import functools
 
 import cv2
@@ -14,17 +15,11 @@ from jaxcd.training.clahe import clahe
 from jaxcd.types import Batch
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-OFF = {
-    name: 0
-    for name in (
-        "brightness", "contrast", "gamma", "blur", "clahe", "gauss_noise", "iso_noise", "shift", "scale", "rotate"
-    )
-}  # fmt: skip
 GEOMETRY = {"shift": 0.05, "scale": 0.05, "rotate": 90.0}
 
 
 def config(**on) -> AugmentConfig:
-    return AugmentConfig(**{**OFF, **on})
+    return dataclasses.replace(AugmentConfig.off(), **on)
 
 
 @functools.cache

@@ -17,19 +17,6 @@ from jaxcd.training.augmentation import augment, normalise
 from jaxcd.types import Batch
 
 _CEILINGS = ("matmul", "copy", "nothing")
-_OFF = AugmentConfig(
-    flips=False,
-    brightness=0,
-    contrast=0,
-    gamma=0,
-    blur=0,
-    clahe=0,
-    gauss_noise=0,
-    iso_noise=0,
-    shift=0,
-    scale=0,
-    rotate=0,
-)
 _COPIED = 256 * 2**20  # bytes
 _MATMUL = {"cpu": 2048}
 _LARGE_MATMUL = 8192
@@ -41,7 +28,7 @@ def configuration(case: Case, **more: Any) -> Config:
         data=more.pop("data", DataConfig(root="none")),
         model=ModelConfig(name=case.model or "fc_ef", size=case.size or "small", dtype=case.dtype),
         loss=LossConfig(dice=1.0),
-        augment=AugmentConfig() if case.variant == "augment" or case.suite == "train" else _OFF,
+        augment=AugmentConfig() if case.variant == "augment" or case.suite == "train" else AugmentConfig.off(),
         freeze=FreezeConfig(encoder=case.variant == "frozen"),
         train=TrainConfig(batch=case.batch, steps=1000, devices=1),
         **more,

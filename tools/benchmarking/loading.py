@@ -11,7 +11,7 @@ import numpy as np
 from benchmarking.case import Case
 from jaxcd.config import AugmentConfig, Config, DataConfig, TrainConfig
 from jaxcd.tiles.dataset import TileDataset, open_or_build
-from jaxcd.tiles.loader import MOST_THREADS, train_batches, training_dataset
+from jaxcd.tiles.loader import reading_threads, train_batches, training_dataset
 
 _STRIDE = 32
 _PNG = "png"
@@ -112,7 +112,7 @@ def training(case: Case, *, loads: bool) -> tuple[Callable[[int], float], dict[s
     ready = steps.on_device(loaded, mesh, ahead=config.data.prefetch)
     source: Iterator[Any] = ready if loads else itertools.repeat(next(ready))
 
-    ahead = MOST_THREADS + 1 + config.data.prefetch
+    ahead = reading_threads() + 1 + config.data.prefetch
 
     def run(count: int) -> float:
         nonlocal state
