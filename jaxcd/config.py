@@ -13,12 +13,60 @@ from dataclasses import dataclass, field
 
 from jaxcd.errors import ConfigError
 
-LAYOUTS = ("xbd", "paper", "folders", "simulated", "prepared")
+LAYOUTS = ("xbd", "paper", "folders", "scenes", "simulated", "prepared")
 XBD_LEVELS = ("no-damage", "minor-damage", "major-damage", "destroyed")
 ENCODINGS = ("auto", "png", "jpeg", "webp", "zstd", "raw")
 TASKS = ("segmentation", "contrastive")
 MODELS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 SIZES = ("small", "medium", "large")
+
+
+@dataclass(kw_only=True, slots=True)
+class ScenesConfig:
+    """How large scenes become tiles (layout = scenes)."""
+
+    event_date: str = ""
+    """YYYY-MM-DD, by which scenes are told apart as pre and post where no folder does."""
+    only: tuple[str, ...] = ()
+    """Beginnings of the places' names to take; none: all."""
+    min_overlap: float = 0.01
+    """Least share of a place's pre scene that a post scene has to cover."""
+    max_clouds: float = 100.0
+    """Percent; scenes of a catalogue with more are left out."""
+    max_off_nadir: float = 90.0
+    """Degrees; scenes of a catalogue that look from further aside are left out."""
+    crs: str = ""
+    """Reference system of the tiles, such as EPSG:32637; empty: that of each place's pre scene."""
+    gsd: float = 0.0
+    """Side of a pixel in units of the reference system; 0: that of each place's pre scene."""
+    tile: int = 1024
+    """Side of a tile in pixels."""
+    edges: str = "pad"
+    """The last tiles of a scene: pad (with pixels of unknown class), or shift (inward, over those before)."""
+    register: bool = False
+    """Estimate by how much each post tile is shifted, and read it there."""
+    match_histogram: bool = False
+    """Give post tiles the distribution of colours of the pre tile."""
+    black: float = 0.05
+    """Tiles with a larger share of black pixels are dropped (METHOD, Data processing)."""
+    snow: float = 500.0
+    """Tiles with a larger mean of R + G + B are dropped."""
+    variance: float = 2601.0
+    """Tiles with a smaller variance of the grey value are dropped."""
+    valid: float = 0.5
+    """Tiles of which a smaller share is seen both before and after are dropped."""
+    labels: str = ""
+    """File of damage polygons or mask raster for all places; empty: the file beside each; none: unlabelled tiles."""
+    label_attribute: str = ""
+    """Attribute of the polygons that tells damage from other classes; empty: every polygon is damage."""
+    label_values: tuple[str, ...] = ()
+    """Values of the attribute that mean damage."""
+    outside: str = "intact"
+    """What lies outside of all polygons: intact, or unlabelled (of unknown class)."""
+    labelled_area: str = ""
+    """File of polygons outside of which nobody has looked for damage; empty: everywhere somebody has."""
+    positive_unlabelled: bool = False
+    """Much damage has no polygon: evaluation then reports recall and flagged area, and no precision."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -28,7 +76,8 @@ class DataConfig:
     root: str = ""
     """Source folder, or a dataset that `jaxcd.prepare` built."""
     layout: str = "folders"
-    """Layout of `root`: xbd, paper, folders, simulated (made on first use) or prepared."""
+    """Layout of `root`: xbd, paper, folders, scenes, simulated (made on first use) or prepared."""
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
     cache: str = "datasets"
     """Folder for datasets that training builds from a source folder on first use."""
     damage_levels: tuple[str, ...] = ("major-damage", "destroyed")
@@ -295,6 +344,17 @@ def _check_values(config: Config) -> None:
         choice("data.damage_levels", level, XBD_LEVELS)
     check(bool(d.damage_levels), "data.damage_levels", d.damage_levels, "at least one level")
     check_scaling(d.scaling, "config.data.scaling")
+    s = d.scenes
+    for name in ("min_overlap", "black", "valid"):
+        check(0 <= getattr(s, name) <= 1, f"data.scenes.{name}", getattr(s, name), "a share between 0 and 1")
+    at_least(0, "data.scenes", s, "gsd", "snow", "variance", "max_clouds", "max_off_nadir")
+    check(s.tile >= 32, "data.scenes.tile", s.tile, "at least 32 pixels")
+    choice("data.scenes.edges", s.edges, ("pad", "shift"))
+    choice("data.scenes.outside", s.outside, ("intact", "unlabelled"))
+    attribute, values = bool(s.label_attribute), bool(s.label_values)
+    check(
+        attribute == values, "data.scenes.label_values", s.label_values, "values exactly where label_attribute is given"
+    )
     choice("data.encoding", d.encoding, ENCODINGS)
     choice("data.incomplete", d.incomplete, ("refuse", "leave_out"))
     choice("data.places", d.places, ("all", "damaged"))

@@ -78,22 +78,18 @@ def write_python(config: Config, path: Path, *, about: str) -> None:
         path: the `.py` file.
         about: the text it opens with.
     """
-    plain, groups = [], []
-    for name, value in _changed(config).items():
-        if dataclasses.is_dataclass(value):
-            kind = type(value).__name__
-            fields = ", ".join(f"{field}={_literal(own)}" for field, own in _changed(value).items())
-            groups.append((kind, f"        {name}={kind}({fields}),"))
-        else:
-            plain.append(f"        {name}={_literal(value)},")
-    used = ", ".join(sorted(["Config", *(kind for kind, _ in groups)]))
+    kinds = {"Config"}
+    changed = _changed(config)
+    plain = [name for name, value in changed.items() if not dataclasses.is_dataclass(value)]
+    ordered = [*plain, *(name for name in changed if name not in plain)]
+    fields = [f"        {name}={_literal(changed[name], kinds)}," for name in ordered]
+    used = ", ".join(sorted(kinds))
     opening = about.strip() + ("\n" if "\n" in about.strip() else "")
     lines = [f'"""{opening}"""', "", f"from jaxcd.config import {used}", "", "", "def get_config() -> Config:"]
     lines += [
         '    """All that differs from the defaults."""',
         "    return Config(",
-        *plain,
-        *(line for _, line in groups),
+        *fields,
     ]
     write_whole(path, "\n".join([*lines, "    )", ""]))
 
@@ -107,7 +103,12 @@ def _changed(node: typing.Any) -> dict[str, typing.Any]:
     }
 
 
-def _literal(value: typing.Any) -> str:
+def _literal(value: typing.Any, kinds: set[str]) -> str:
+    """Write a value as Python; the names of the groups that it needs are added to `kinds`."""
+    if dataclasses.is_dataclass(value):
+        kind = type(value).__name__
+        kinds.add(kind)
+        return f"{kind}({', '.join(f'{name}={_literal(own, kinds)}' for name, own in _changed(value).items())})"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 

@@ -55,3 +55,7 @@ class DeviceMemoryError(JaxcdError):
 
 class DiskFullError(JaxcdError):
     """No space left where something was to be written."""
+
+
+class SceneError(JaxcdError):
+    """A scene that cannot be placed, paired or read; the message names it."""

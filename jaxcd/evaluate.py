@@ -109,13 +109,16 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
         if keeper.kept():
             save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold)
     _write_tiles(result, out / "tiles.csv", threshold)
-    _write_curve(result.counts, out, threshold)
+    if not dataset.positive_unlabelled:  # a curve of precision would mean nothing
+        _write_curve(result.counts, out, threshold)
+    partial = dataset.positive_unlabelled
     report = {
-        "0.5": result.counts.at(0.5)._asdict(),
-        "best": {"threshold": threshold, **result.counts.at(threshold)._asdict()},
+        "positive_unlabelled": partial,
+        "0.5": _scores(result.counts, 0.5, partial),
+        "best": {"threshold": threshold, **_scores(result.counts, threshold, partial)},
     }
     write_whole(out / "metrics.json", json.dumps(report, indent=2) + "\n")
-    _print_table(result, split, trained.step, trained.threshold)
+    (_print_recall if partial else _print_table)(result, split, trained.step, trained.threshold)
     print(f"written: {out}/ {', '.join(name for name in _OUTPUTS if (out / name).exists())}")
 
 
@@ -134,6 +137,13 @@ def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, fo
     if missing:
         raise RunError(f"{run}: place {missing[0]} of its {split} split is no longer in {config.data.root}")
     return [rows[place] for place in places]
+
+
+def _scores(counts: "Counts", threshold: float, partial: bool) -> dict[str, float]:
+    """Give what the labels can tell: where much damage has none, recall and the share of the area called damage."""
+    if partial:
+        return {"recall": counts.at(threshold).recall, "flagged": counts.flagged(threshold)}
+    return counts.at(threshold)._asdict()
 
 
 def _errors(counts: "Counts", threshold: float) -> float:
@@ -161,6 +171,25 @@ def _write_curve(counts: "Counts", out: Path, threshold: float) -> None:
         rows.writerow(["threshold", "precision", "recall"])
         rows.writerows([f"{value:.6f}" for value in point] for point in zip(*counts.curve(), strict=True))
     plot_precision_recall(counts, out / "precision_recall.png", threshold=threshold)
+
+
+def _print_recall(result: "Evaluation", split: str, step: int, threshold: float | None) -> None:
+    counts, baseline = result.counts, result.baseline
+    print(f"\nstep {step} on {split}: {len(result.tiles)} tiles, {counts.valid:,} known pixels")
+    print("much damage has no label here (positive-unlabelled): recall and flagged area count, precision means nothing")
+    print(f"{'':<34}{'recall':>10}{'flagged':>10}{'chance':>10}")
+    chosen = 0.5 if threshold is None else threshold
+    rows = [
+        ("network, threshold 0.5", counts, 0.5),
+        (f"network, threshold {chosen:.3f} (validation)", counts, chosen),
+        (f"|pre - post| > {255 * baseline.best():.0f} (best for it here)", baseline, baseline.best()),
+    ]
+    for label, found, at in rows:
+        flagged = found.flagged(at)
+        # Flagging as much ground blindly would find that share of the damage.
+        print(
+            f"{label:<34}{found.at(at).recall:>10.4f}{flagged:>10.4f}{found.at(at).recall / max(flagged, 1e-9):>9.1f}x"
+        )
 
 
 def _print_table(result: "Evaluation", split: str, step: int, threshold: float | None) -> None:

@@ -1,19 +1,45 @@
-"""Build a tile dataset from a folder of image pairs and labels.
+"""Build a tile dataset from a folder of image pairs and labels, or from large scenes.
 
     python -m jaxcd.prepare --layout xbd --source DIR --out DIR
+    python -m jaxcd.prepare --layout scenes --source DIR [--list] --out DIR
 
 A build that was killed goes on where it stopped when the same command is given again.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from jaxcd.config import ENCODINGS, LAYOUTS, XBD_LEVELS, Config, DataConfig, TrainConfig
+from jaxcd.config import ENCODINGS, LAYOUTS, XBD_LEVELS, Config, DataConfig, ScenesConfig, TrainConfig
 from jaxcd.entry import guarded
-from jaxcd.errors import SplitError
+from jaxcd.errors import ConfigError, SplitError
 
 _DEFAULT = DataConfig()
+_SCENES = {
+    "event_date": "YYYY-MM-DD: tells scenes apart where no folder does",
+    "only": "beginnings of the names of the places to take",
+    "min_overlap": "least share of the pre scene that a post scene covers",
+    "max_clouds": "percent, of a catalogue's scenes",
+    "max_off_nadir": "degrees, of a catalogue's scenes",
+    "crs": "of the tiles, such as EPSG:32637 (default: that of each pre scene)",
+    "gsd": "side of a pixel in units of the reference system (default: that of each pre scene)",
+    "tile": "side in pixels",
+    "edges": "pad or shift: the last tiles are padded with unknown pixels, or moved inward",
+    "register": "estimate by how much each post tile is shifted, and read it there",
+    "match_histogram": "give post tiles the colours of the pre tile",
+    "black": "largest share of black pixels",
+    "snow": "largest mean of R + G + B",
+    "variance": "least variance of the grey value",
+    "valid": "least share of a tile that is seen before and after",
+    "labels": "file for all places: polygons or mask raster; none: unlabelled (default: the file beside each place)",
+    "label_attribute": "of the polygons, that tells damage (default: every polygon is damage)",
+    "label_values": "of the attribute, that mean damage",
+    "outside": "of all polygons: intact or unlabelled",
+    "labelled_area": "file of polygons outside of which nobody has looked for damage",
+    "positive_unlabelled": "much damage has no polygon: evaluation reports recall and flagged area, no precision",
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--layout", required=True, choices=[layout for layout in LAYOUTS if layout != "prepared"])
     add("--source", required=True, help="folder with images and labels (simulated: where they are made)")
-    add("--out", required=True, type=Path, help="folder of the dataset")
+    add("--out", type=Path, default=Path(), help="folder of the dataset")
     add(
         "--damage_levels",
         nargs="+",
@@ -47,6 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("--block_size", type=float, default=_DEFAULT.block_size, help="metres (default %(default)s)")
     show.add_argument("--split_seed", type=int, default=_DEFAULT.split_seed, help="default %(default)s")
+    large = parser.add_argument_group("scenes (--layout scenes)")
+    large.add_argument("--list", action="store_true", help="show what is paired and what is not, and build nothing")
+    for field in dataclasses.fields(ScenesConfig):
+        default = getattr(_DEFAULT.scenes, field.name)
+        about = _SCENES[field.name] + (f" (default {default})" if default not in ("", (), 0.0, False) else "")
+        how: dict[str, Any] = {"type": type(default), "metavar": "VALUE"}
+        if default is False:
+            how = {"action": "store_true"}
+        elif default == ():
+            how = {"nargs": "+", "metavar": "VALUE"}
+        large.add_argument(f"--{field.name}", default=default, help=about.replace("%", "%%"), **how)
     return parser
 
 
@@ -61,9 +98,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     options = _parser().parse_args(argv)
+    scenes = ScenesConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(ScenesConfig)})
+    scenes.only, scenes.label_values = tuple(scenes.only), tuple(scenes.label_values)
+    if options.layout != "scenes" and (options.list or scenes != ScenesConfig()):
+        given = [
+            f.name for f in dataclasses.fields(scenes) if getattr(scenes, f.name) != getattr(ScenesConfig(), f.name)
+        ]
+        raise ConfigError(f"--{(given or ['list'])[0]}: goes with --layout scenes (it is {options.layout})")
+    if not options.list and options.out == Path():
+        raise ConfigError("--out: give a folder for the dataset")
     data = DataConfig(
         root=options.source,
         layout=options.layout,
+        scenes=scenes,
         damage_levels=tuple(options.damage_levels),
         scaling=options.scaling,
         encoding=options.encoding,
@@ -76,6 +123,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     Config(data=data, train=TrainConfig(steps=1)).validate()
     # Worker processes import this file again, and need none of this.
+    if options.list:
+        from jaxcd.scenes.listing import describe as listed
+        from jaxcd.tiles.scene_plan import paired
+
+        print(listed(*paired(data)))
+        return 0
     from jaxcd.tiles.build import REPORT, build
     from jaxcd.tiles.splits import describe, split_places
 

@@ -34,6 +34,21 @@ _DRIVERS = {_PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG"} | dict.fromkeys(
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _UNNAMED = (ColorInterp.gray, ColorInterp.undefined)
 _TILED_FROM = 1024
+_SETTINGS: dict[str, Any] = {
+    # Without it GDAL gives the lost part of a truncated JPEG as grey and only warns.
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    # By itself GDAL keeps decoded blocks in a twentieth of the machine's memory, in every process.
+    "GDAL_CACHEMAX": 128 * 2**20,
+    # Of URLs: no listing of their folders, no sidecar files, several attempts, and an end to waiting (seconds).
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "VSI_CACHE": "TRUE",
+}
 # warnings.catch_warnings swaps a process-wide list: two reading threads must not interleave in it.
 _OPENING = threading.Lock()
 
@@ -73,7 +88,7 @@ def read_rgb(path: Path, *, scaling: tuple[str, float, float] | None = None) -> 
         ImageError: the file is missing, empty, truncated or outside the contract.
     """
     with _opened(path) as source:
-        _check_bands(path, source)
+        check_bands(path, source)
         kind = np.dtype(source.dtypes[0])
         if kind != np.uint8 and scaling is None:
             raise ImageError(
@@ -88,7 +103,7 @@ def read_rgb(path: Path, *, scaling: tuple[str, float, float] | None = None) -> 
         transform = None if source.transform.is_identity else source.transform
         crs, note = source.crs, "4 bands: used the first three" if source.count == 4 else ""
     if kind != np.uint8 and scaling is not None:
-        values = _scaled(values, valid, scaling)
+        values = scaled(values, valid, scaling)
     values[:, ~valid] = 0
     pixels = np.ascontiguousarray(values.transpose(1, 2, 0))
     return Raster(pixels=pixels, valid=valid, transform=transform, crs=crs, note=note)
@@ -168,9 +183,48 @@ def _unreferenced_allowed() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a file says of its pixels before one is read; `crs` and `transform` are None where it does not say."""
+
+    height: int
+    width: int
+    crs: CRS | None
+    transform: Affine | None
+
+
+def header(location: str) -> Header:
+    """Read size and georeference of a TIFF, of a file or a URL, and check its bands.
+
+    Raises:
+        ImageError: it can't be read, or lies outside the input contract.
+    """
+    with reading(location), open_raster(location) as source:
+        check_bands(location, source)
+        transform = None if source.transform.is_identity else source.transform
+        return Header(height=source.height, width=source.width, crs=source.crs, transform=transform)
+
+
+def is_remote(location: str) -> bool:
+    """Say whether a location is a URL."""
+    return location.startswith(("http://", "https://"))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[DatasetReader]:
-    path = Path(path)
+    with reading(str(path)), open_raster(str(path)) as source:
+        yield source
+
+
+def open_raster(location: str) -> DatasetReader:
+    """Open a PNG, JPEG or TIFF; within `reading`.
+
+    Raises:
+        ImageError: the file is missing, empty, or none of these.
+    """
+    if is_remote(location):
+        return rasterio.open(location, driver="GTiff")
+    path = Path(location)
     if not path.is_file():
         raise ImageError(f"{path}: no such file, expected a PNG, JPEG or TIFF image")
     if path.stat().st_size == 0:
@@ -182,16 +236,27 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
         raise ImageError(f"{path}: neither PNG, JPEG nor TIFF (it starts with {start!r}); convert it")
     if driver == "PNG":
         _check_png(path)
+    with _unreferenced_allowed():
+        return rasterio.open(path, driver=driver)
+
+
+@contextmanager
+def reading(location: str) -> Iterator[None]:
+    """Read from an open raster: with GDAL's settings, and its errors told with the file's name.
+
+    Raises:
+        ImageError: the file is damaged or truncated, or the URL can't be reached.
+    """
     try:
-        # Without the option GDAL gives the lost part of a truncated JPEG as grey and only warns.
-        with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING="TRUE"):
-            with _unreferenced_allowed():
-                source = rasterio.open(path, driver=driver)
-            with source:
-                yield source
+        with rasterio.Env(**_SETTINGS):
+            yield
     except (RasterioError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
-        raise ImageError(f"{path}: damaged or truncated, cannot be read ({reason}); copy or export it anew") from error
+        if is_remote(location):
+            raise ImageError(f"{location}: cannot be read ({reason}); is it there, and is the network?") from error
+        raise ImageError(
+            f"{location}: damaged or truncated, cannot be read ({reason}); copy or export it anew"
+        ) from error
 
 
 def _check_png(path: Path) -> None:
@@ -210,7 +275,12 @@ def _check_png(path: Path) -> None:
         at += 12 + size
 
 
-def _check_bands(path: Path, source: DatasetReader) -> None:
+def check_bands(path: Path | str, source: DatasetReader) -> None:
+    """Refuse an open raster outside the input contract.
+
+    Raises:
+        ImageError: naming its bands.
+    """
     count, colours = source.count, source.colorinterp
     if count == 1 and colours[0] == ColorInterp.palette:
         raise ImageError(f"{path}: a palette image, expected three bands (RGB); convert it to RGB")
@@ -224,9 +294,10 @@ def _check_bands(path: Path, source: DatasetReader) -> None:
         raise ImageError(f"{path}: bands of {', '.join(source.dtypes)}, expected one real type; convert them to uint8")
 
 
-def _scaled(
+def scaled(
     values: Num[np.ndarray, "3 h w"], valid: Bool[np.ndarray, "h w"], scaling: tuple[str, float, float]
 ) -> UInt8[np.ndarray, "3 h w"]:
+    """Stretch values to 0..255, by a range or by percentiles of what is valid."""
     kind, low, high = scaling
     if not valid.any():
         return np.zeros(values.shape, np.uint8)

@@ -9,10 +9,12 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jaxcd import progress
 from jaxcd.config import DataConfig
@@ -20,7 +22,7 @@ from jaxcd.errors import DatasetError, LayoutError
 from jaxcd.files import FULL, full_disk, locked
 from jaxcd.processes import start_worker
 from jaxcd.tiles import builder, manifest
-from jaxcd.tiles.layouts import Discovery, SourcePlace, discover
+from jaxcd.tiles.layouts import Discovery, discover
 from jaxcd.tiles.manifest import BuildSettings, Sample
 from jaxcd.tiles.staging import StagedPlace, stage, staged_file
 
@@ -40,12 +42,16 @@ class BuildReport:
         samples: the places.
         left_out: files that are part of no place, each with the reason.
         notes: what the reader of the images had to say, with the number of images it holds for.
+        tiles: of scenes: how many tiles were kept, and dropped for which reason.
+        polygons: of scenes: how many label polygons lie where.
         built: False where a finished dataset was found and nothing had to be done.
     """
 
     samples: tuple[Sample, ...]
     left_out: tuple[tuple[str, str], ...]
     notes: dict[str, int]
+    tiles: dict[str, int] = field(default_factory=dict)
+    polygons: dict[str, int] = field(default_factory=dict)
     built: bool = True
 
     def describe(self, report: Path) -> str:
@@ -54,7 +60,9 @@ class BuildReport:
         for name, count in self.counts().items():
             value = f"{count:.3%}" if isinstance(count, float) else str(count)
             lines.append(f"  {name.replace('_', ' '):<22}{value}")
-        lines += [f"  note on {count} images: {note}" for note, count in self.notes.items()]
+        lines += [f"  tiles {reason:<16}{count}" for reason, count in self.tiles.items()]
+        lines += [f"  label polygons {where:<22}{count}" for where, count in self.polygons.items()]
+        lines += [f"  note on {count} files: {note}" for note, count in self.notes.items()]
         lines.append(f"{len(self.left_out)} files left out" + (":" if self.left_out else ""))
         lines += [f"  {file}: {reason}" for file, reason in self.left_out[:_SHOWN]]
         if len(self.left_out) > _SHOWN:
@@ -81,14 +89,14 @@ def build(data: DataConfig, out: Path) -> BuildReport:
     """Build the tile dataset of a source folder, or go on where a killed build stopped.
 
     Args:
-        data: `root`, `layout`, `damage_levels`, `scaling`, `encoding` and `incomplete` count.
+        data: `root`, `layout`, `damage_levels`, `scaling`, `encoding`, `incomplete` and `scenes` count.
         out: the dataset's folder; a finished dataset of the same settings is left as it is.
 
     Returns:
         What was built.
 
     Raises:
-        LayoutError: the source does not have the layout, or lacks a counterpart (`incomplete` = refuse).
+        LayoutError, SceneError: the source does not have the layout, or lacks a counterpart (`incomplete` = refuse).
         ImageError, LabelError: the first file found outside the contract ends the build.
         DatasetError: `out` holds something else.
         DiskFullError: no space left; what is staged stays for the next attempt.
@@ -97,19 +105,17 @@ def build(data: DataConfig, out: Path) -> BuildReport:
     try:
         _check_folder(out)
         # A source without the layout must leave no folder behind.
-        discovery = None
+        work = None
         if not manifest.is_complete(out) or not settings.files:
-            discovery = discover(data.layout, Path(data.root))
-            left_out = _left_out(discovery, data.incomplete)
+            work = (_scenes if data.layout == "scenes" else _tiles)(data, settings)
         out.mkdir(parents=True, exist_ok=True)
         # The second of two processes waits, and then finds a finished dataset.
         with locked(out / _LOCK, waiting=f"{out}: another process is building here; waiting for it"):
-            if discovery is None or manifest.is_complete(out):
+            if work is None or manifest.is_complete(out):
                 return _finished(out, settings)
-            staged = _stage_all(discovery.places, settings, out / _STAGING)
+            (out / _STAGING).mkdir(exist_ok=True)
+            report, staged = work(out)
             builder.pack(out, [place.record for place in staged])
-            notes = collections.Counter(note for place in staged for note in place.notes)
-            report = BuildReport(samples=tuple(place.sample for place in staged), left_out=left_out, notes=dict(notes))
             _write_report(out / REPORT, report)
             manifest.write(out, settings, report.samples)
             shutil.rmtree(out / _STAGING)
@@ -118,6 +124,51 @@ def build(data: DataConfig, out: Path) -> BuildReport:
             raise full_disk(f"could not write {out}") from error
         raise
     return report
+
+
+_Work = Callable[[Path], tuple[BuildReport, list[StagedPlace]]]
+"""Stages everything in a dataset's folder; gives the report and the places to pack, in the order of its samples."""
+
+
+def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
+    """Find the places of a layout of tiles."""
+    discovery = discover(data.layout, Path(data.root))
+    left_out = _left_out(discovery, data.incomplete)
+
+    def work(out: Path) -> tuple[BuildReport, list[StagedPlace]]:
+        files = [staged_file(place, settings, out / _STAGING) for place in discovery.places]
+        jobs = [
+            (stage, place, settings, file)
+            for place, file in zip(discovery.places, files, strict=True)
+            if not file.is_file()
+        ]
+        run_all(jobs, [1] * len(jobs), total=len(files), title="Staging", unit="place", folder=out)
+        staged = [StagedPlace.open(file) for file in files]
+        notes = collections.Counter(note for place in staged for note in place.notes)
+        samples = tuple(place.sample for place in staged if place.sample)
+        return BuildReport(samples=samples, left_out=left_out, notes=dict(notes)), staged
+
+    return work
+
+
+def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
+    """Plan the tiles of scenes."""
+    from jaxcd.tiles import scene_build  # brings vector layers along: only here
+
+    planned = scene_build.plan(data)
+
+    def work(out: Path) -> tuple[BuildReport, list[StagedPlace]]:
+        found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, run_all)
+        report = BuildReport(
+            samples=tuple(place.sample for place in found.kept if place.sample),
+            left_out=found.left_out,
+            notes=found.notes,
+            tiles=found.tiles,
+            polygons=found.polygons,
+        )
+        return report, found.kept
+
+    return work
 
 
 def _left_out(discovery: Discovery, incomplete: str) -> tuple[tuple[str, str], ...]:
@@ -156,28 +207,43 @@ def _finished(out: Path, settings: BuildSettings) -> BuildReport:
         samples=manifest.read_samples(out),
         left_out=tuple((file, reason) for file, reason in report["left_out"]),
         notes=report["notes"],
+        tiles=report["tiles"],
+        polygons=report["polygons"],
         built=False,
     )
 
 
-def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder: Path) -> list[StagedPlace]:
-    """Stage what is not staged yet; give all places by id."""
-    folder.mkdir(exist_ok=True)
-    files = [staged_file(place, settings, folder) for place in places]
-    todo = [(place, file) for place, file in zip(places, files, strict=True) if not file.is_file()]
+def run_all(
+    jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: str, unit: str, folder: Path
+) -> list[Any]:
+    """Run jobs in a pool of processes, with a bar; give their results in order.
+
+    Args:
+        jobs: function and arguments of each.
+        sizes: units of work of each.
+        total: units with those that were done before.
+        title: words before the bar.
+        unit: what is counted.
+        folder: where they write, for the message.
+
+    Raises:
+        DatasetError: a process was killed.
+    """
     # Spawned, not forked: the parent may run threads of JAX and GDAL.
     pool = ProcessPoolExecutor(
-        max_workers=min(os.cpu_count() or 1, len(todo) // _PLACES_A_WORKER + 1),
+        max_workers=min(os.cpu_count() or 1, sum(sizes) // _PLACES_A_WORKER + 1),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
     )
-    bar = progress.bar(len(places), initial=len(places) - len(todo), title="Staging", unit="place")
+    bar = progress.bar(total, initial=total - sum(sizes), title=title, unit=unit)
+    results = []
     with pool, bar:
         try:
-            futures = [pool.submit(stage, place, settings, file) for place, file in todo]
-            for future in futures:  # in order: of several bad files it is always the same one that is named
-                future.result()
-                bar.update()
+            futures = [pool.submit(*job) for job in jobs]
+            for future, size in zip(futures, sizes, strict=True):
+                # In order: of several bad files it is always the same one that is named.
+                results.append(future.result())
+                bar.update(size)
         except BrokenProcessPool as error:
             raise DatasetError(
                 f"{folder}: a worker process was killed, often for lack of memory; run the same command again, it goes "
@@ -186,13 +252,15 @@ def _stage_all(places: tuple[SourcePlace, ...], settings: BuildSettings, folder:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return [StagedPlace.open(file) for file in files]
+    return results
 
 
 def _write_report(path: Path, report: BuildReport) -> None:
     content = report.counts() | {
         "left_out": report.left_out,
         "notes": report.notes,
+        "tiles": report.tiles,
+        "polygons": report.polygons,
         "places_by_id": [dataclasses.asdict(sample) for sample in report.samples],
     }
     manifest.write_json(path, content)

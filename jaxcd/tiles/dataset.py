@@ -58,6 +58,11 @@ class TileDataset:
         # Loader processes open the files for themselves.
         return TileDataset.open, (self.path,)
 
+    @property
+    def positive_unlabelled(self) -> bool:
+        """Whether much damage in it has no label, so that precision means nothing."""
+        return bool(manifest.read_settings(self.path).scenes.get("positive_unlabelled"))
+
     def digest(self) -> str:
         """Tell this dataset's places and labels from others': eight hexadecimal digits."""
         return manifest.digest([dataclasses.asdict(sample) for sample in self.samples])

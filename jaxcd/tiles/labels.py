@@ -104,7 +104,15 @@ def read_mask_codes(path: Path) -> UInt8[np.ndarray, "h w"]:
         ImageError: the file cannot be read as a mask.
         LabelError: other values, or both 1 and 255.
     """
-    mask = read_mask(path)
+    return codes_of_mask(path, read_mask(path))
+
+
+def codes_of_mask(path: Path, mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Turn the values of a mask into codes of `jaxcd.types`; `path` is for the message.
+
+    Raises:
+        LabelError: other values than 0 and 1 or 255, or both 1 and 255.
+    """
     values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
     other = [value for value in values if value not in (0, 1, 255)]
     if other:

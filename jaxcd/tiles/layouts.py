@@ -16,6 +16,7 @@ from jaxcd.errors import LayoutError
 from jaxcd.files import locked
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_LAYER_SUFFIXES = (".geojson", ".gpkg", ".shp", ".dbf", ".shx", ".prj", ".json", ".parquet", ".tsv")
 _XBD_LABEL = "_post_disaster.json"
 _XBD_NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
 _PAPER_NAME = re.compile(r"(?P<quadkey>[0-3]+)_(?P<date>\d{4}-?\d{2}-?\d{2})_(?P<catalog>[^_]+)-visual_(?P<tile>\d+)")
@@ -109,6 +110,8 @@ def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
 
     Two equal listings are the same source; the list is empty where the folders are not there (or not made yet).
     """
+    if layout == "scenes":
+        return _scene_files(source)
     folders = [folder for names in _WANTED.get(layout, ()) if (folder := _folder(source, names)) is not None]
     found = []
     for folder in folders:
@@ -119,6 +122,17 @@ def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
                 if wanted and not entry.name.startswith(".") and entry.is_file():
                     stat = entry.stat()
                     found.append((f"{folder.name}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+    return sorted(found)
+
+
+def _scene_files(source: Path) -> list[tuple[str, int, int]]:
+    files = [source] if source.is_file() else source.rglob("*")
+    wanted = (*_IMAGE_SUFFIXES, *_LAYER_SUFFIXES)
+    found = []
+    for file in files:
+        if file.suffix.lower() in wanted and not file.name.startswith(".") and file.is_file():
+            stat = file.stat()
+            found.append((str(file.relative_to(source.parent)), stat.st_size, stat.st_mtime_ns))
     return sorted(found)
 
 

@@ -6,11 +6,11 @@
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxcd.config import DataConfig
+from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.errors import DatasetError
 from jaxcd.files import write_whole
 from jaxcd.tiles.layouts import listing
@@ -37,6 +37,7 @@ class BuildSettings:
         damage_levels: xBD levels that count as damage.
         scaling: of 16-bit and float images.
         encoding: of images in records.
+        scenes: how scenes become tiles (layout scenes), as plain values; empty for other layouts.
         format: version of the dataset on disk.
     """
 
@@ -47,6 +48,7 @@ class BuildSettings:
     damage_levels: tuple[str, ...]
     scaling: str
     encoding: str
+    scenes: dict = field(default_factory=dict, hash=False)
     format: int = _FORMAT
 
     @classmethod
@@ -56,6 +58,10 @@ class BuildSettings:
         levels = tuple(sorted(data.damage_levels)) if data.layout == "xbd" else ()
         source = Path(data.root).resolve()
         found = listing(data.layout, source)
+        if data.layout == "scenes":
+            layers = [Path(name) for name in (data.scenes.labels, data.scenes.labelled_area)]
+            found += [entry for layer in layers if layer.is_file() for entry in listing("scenes", layer.resolve())]
+        scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == "scenes" else {}
         return cls(
             layout=data.layout,
             source=str(source),
@@ -64,7 +70,16 @@ class BuildSettings:
             damage_levels=levels,
             scaling=data.scaling,
             encoding=data.encoding,
+            scenes=scenes,
         )
+
+    @property
+    def scenes_config(self) -> ScenesConfig:
+        """How scenes become tiles."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in self.scenes.items()
+        }
+        return ScenesConfig(**values)
 
     def fingerprint(self) -> str:
         """Return hexadecimal digits that tell settings apart, whatever the files are like."""
@@ -74,6 +89,9 @@ class BuildSettings:
         """Name the first setting in which another differs, or None."""
         for name, value in dataclasses.asdict(self).items():
             theirs = getattr(other, name)
+            if theirs != value and isinstance(value, dict):
+                name = next(key for key in value | theirs if value.get(key) != theirs.get(key))
+                value, theirs = value.get(name), theirs.get(name)
             if theirs != value:
                 return f"{name} was {value!r} and is now {theirs!r}"
         return None

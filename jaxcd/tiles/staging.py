@@ -30,23 +30,32 @@ class StagedPlace:
 
     Attributes:
         file: the staged file.
-        sample: the place.
+        sample: the place, or None where it is dropped (a tile of a scene that is not worth having).
         notes: what the reader of the images had to say, one text an image.
+        more: what else there is to say of it.
     """
 
     file: Path
-    sample: Sample
+    sample: Sample | None
     notes: tuple[str, ...]
+    more: dict
 
     @classmethod
     def open(cls, file: Path) -> "StagedPlace":
         """Read the header of a staged file."""
         with zipfile.ZipFile(file) as archive:
             header = json.loads(archive.read(_HEADER))
-        return cls(file=file, sample=Sample.from_dict(header["sample"]), notes=tuple(header["notes"]))
+        sample = Sample.from_dict(header["sample"]) if header["sample"] else None
+        return cls(file=file, sample=sample, notes=tuple(header["notes"]), more=header["more"])
+
+    def part(self, name: str) -> bytes | None:
+        """Read one of its parts, if it is there."""
+        with zipfile.ZipFile(self.file) as archive:
+            return archive.read(name) if name in archive.namelist() else None
 
     def record(self) -> dict:
-        """Read the place as a record of the TFDS builder."""
+        """Read the place as a record of the TFDS builder; it must not be dropped."""
+        assert self.sample is not None
         with zipfile.ZipFile(self.file) as archive:
             pre = [{"image": archive.read(f"pre/{i}")} for i in range(len(self.sample.pre))]
             post = [
@@ -107,7 +116,7 @@ def stage(place: SourcePlace, settings: BuildSettings, target: Path) -> None:
     sample = Sample(
         id=place.id, block=place.block, bounds=bounds, height=size[0], width=size[1], pre=tuple(pre), post=tuple(post)
     )
-    _write(target, sample, [note for note in notes if note], parts)
+    write_staged(target, sample=sample, notes=[note for note in notes if note], parts=parts, more={})
 
 
 def _labelled(
@@ -139,8 +148,12 @@ def _encoded(file: Path, raster: Raster, encoding: str) -> bytes:
     return encode_rgb(raster.pixels, encoding)
 
 
-def _write(target: Path, sample: Sample, notes: Sequence[str], parts: dict[str, bytes]) -> None:
+def write_staged(
+    target: Path, *, sample: Sample | None, notes: Sequence[str], parts: dict[str, bytes], more: dict
+) -> None:
+    """Write a staged file, whole or not at all: what `StagedPlace` says of it, and its images and labels."""
+    known = None if sample is None else dataclasses.asdict(sample)
     with replacing(target) as partial, zipfile.ZipFile(partial, "w") as archive:
-        archive.writestr(_HEADER, json.dumps({"sample": dataclasses.asdict(sample), "notes": notes}))
+        archive.writestr(_HEADER, json.dumps({"sample": known, "notes": notes, "more": more}))
         for name, content in parts.items():
             archive.writestr(name, content)

@@ -104,6 +104,11 @@ class Counts:
             iou=_ratio(tp, tp + fp + fn),
         )
 
+    def flagged(self, threshold: float) -> float:
+        """Share of the valid pixels that are called damage at a threshold."""
+        tp, fp, _, _ = self.confusion(threshold)
+        return _ratio(tp + fp, self.valid)
+
     def best(self) -> float:
         """Return the threshold of highest IoU (and so of highest F1); of several the one nearest to 0.5."""
         tp, fp = self._above()

@@ -1,0 +1,308 @@
+"""Which scenes there are: in folders, in an index of Maxar, in STAC items. Of files no more than headers is read."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import shapely
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_geom
+
+from jaxcd.errors import ImageError, SceneError
+from jaxcd.scenes.raster import header
+from jaxcd.scenes.windows import DEGREES, footprint_of, pixel_metres
+
+PRE, POST = "pre", "post"
+RASTERS = (".tif", ".tiff")
+VECTORS = (".geojson", ".gpkg", ".shp", ".json", ".parquet")
+_MASKS = ("mask", "label", "labels", "damage")
+_CATALOGUES = (".tsv", ".json", ".geojson")
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+_QUADKEY = re.compile(r"[0-3]{8,23}")
+_VISUAL = ("visual", "rgb", "image", "data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A raster that a catalogue or a folder names.
+
+    Attributes:
+        location: path or URL.
+        when: pre or post.
+        date: text that sorts by time, or "" where nothing tells.
+        place: name that the source gives its place (a folder, a quadkey), or "".
+        footprint: outline in degrees.
+        metres: side of a pixel, or 0 where the catalogue does not tell.
+        off_nadir: degrees, or None.
+        clouds: percent, or None.
+        catalog_id: of the acquisition, or "".
+        label: file with its labels, or "".
+    """
+
+    location: str
+    when: str
+    date: str = ""
+    place: str = ""
+    footprint: shapely.geometry.base.BaseGeometry
+    metres: float = 0.0
+    off_nadir: float | None = None
+    clouds: float | None = None
+    catalog_id: str = ""
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """Short name, unique enough among the scenes of a place."""
+        return f"{self.date}_{self.catalog_id}" if self.catalog_id else Path(self.location).stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """The scenes of a source, and files and rows that are none, each with the reason."""
+
+    scenes: tuple[Scene, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def find_scenes(source: str, event_date: str) -> Catalogue:
+    """List the scenes of a source.
+
+    A folder holds places (folders with `pre*.tif` and `post*.tif`), or two folders `pre` and `post`, or rasters with
+    a date in their names or folders, at any depth. A file is Maxar's index of an event (.tsv), or a STAC item, item
+    collection or catalogue (.json).
+
+    Args:
+        source: folder or file.
+        event_date: YYYY-MM-DD; scenes before it are pre, of that day and later post. Folders tell by themselves,
+            all others need it.
+
+    Raises:
+        SceneError: the source is none of these, or needs the event's date.
+    """
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() in _CATALOGUES:
+        _event(event_date, source)
+        found = _maxar(path, event_date) if path.suffix.lower() == ".tsv" else _stac(path, event_date)
+    elif path.is_dir():
+        if all((path / name).is_dir() for name in (PRE, POST)):
+            found = _pre_and_post(path)
+        elif any(_prefixed(folder, when) for folder in (path, *_folders(path)) for when in (PRE, POST)):
+            found = _places(path)
+        else:
+            found = _dated(path, event_date)
+    else:
+        raise SceneError(f"{source}: expected a folder of scenes, or a catalogue ({', '.join(_CATALOGUES)})")
+    if not found.scenes:
+        reasons = "; ".join(f"{where}: {reason}" for where, reason in found.left_out[:2])
+        raise SceneError(f"{source}: no scene in it" + (f" ({reasons})" if reasons else ""))
+    return found
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _rasters(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.is_file() and file.suffix.lower() in RASTERS and not file.name.startswith(".")
+    )
+
+
+def _prefixed(folder: Path, when: str) -> list[Path]:
+    """List the rasters of a folder named pre.tif, pre_2022-05-01.tif, ..."""
+    return [file for file in _rasters(folder) if re.fullmatch(rf"{when}([-_. ].*)?", file.stem.lower())]
+
+
+def _date_in(text: str) -> str:
+    match = _DATE.search(text)
+    return f"{match[1]}-{match[3]}-{match[4]}" if match else ""
+
+
+def _places(source: Path) -> Catalogue:
+    left_out: list[tuple[str, str]] = []
+    scenes: list[Scene] = []
+    places = [source] if any(_prefixed(source, when) for when in (PRE, POST)) else _folders(source)
+    for folder in places:
+        label = _label_in(folder)
+        for when in (PRE, POST):
+            for file in _prefixed(folder, when):
+                told = {"date": _date_in(file.stem), "place": folder.name, "label": label if when == POST else ""}
+                _add(scenes, left_out, str(file), when=when, **told)
+        known = {Path(scene.location) for scene in scenes} | {Path(where) for where, _ in left_out} | {Path(label)}
+        left_out += [
+            (str(file), "named neither pre*.tif nor post*.tif") for file in _rasters(folder) if file not in known
+        ]
+    return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
+
+
+def _label_in(folder: Path) -> str:
+    """Find the one file with labels in a place's folder.
+
+    Raises:
+        SceneError: there are several.
+    """
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    found = [
+        file
+        for file in files
+        if file.suffix.lower() in VECTORS or (file.suffix.lower() in RASTERS and file.stem.lower() in _MASKS)
+    ]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise SceneError(f"{folder}: several files could hold the labels ({names}); keep one, or name it with --labels")
+    return str(found[0]) if found else ""
+
+
+def _pre_and_post(source: Path) -> Catalogue:
+    left_out: list[tuple[str, str]] = []
+    scenes: list[Scene] = []
+    labels = {}
+    for name in _MASKS + tuple(f"{name}s" for name in _MASKS):
+        if (source / name).is_dir():
+            labels |= {file.stem: str(file) for file in sorted((source / name).iterdir()) if file.is_file()}
+    for when in (PRE, POST):
+        for file in _rasters(source / when):
+            label = labels.get(file.stem, "") if when == POST else ""
+            _add(scenes, left_out, str(file), when=when, date=_date_in(file.stem), label=label)
+    return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
+
+
+def _dated(source: Path, event_date: str) -> Catalogue:
+    left_out: list[tuple[str, str]] = []
+    scenes: list[Scene] = []
+    for file in _walk(source):
+        if file.suffix.lower() not in RASTERS:
+            continue
+        inside = file.relative_to(source)
+        date = _date_in(file.stem) or _date_in(str(inside.parent))
+        if not date:
+            left_out.append((str(file), "no date (YYYY-MM-DD or YYYYMMDD) in its name or folders"))
+            continue
+        when = PRE if date < _event(event_date, str(source)) else POST
+        quadkey = next((part for part in (*inside.parts[:-1], *file.stem.split("_")) if _QUADKEY.fullmatch(part)), "")
+        _add(scenes, left_out, str(file), when=when, date=date, place=quadkey)
+    return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
+
+
+def _add(scenes: list[Scene], left_out: list[tuple[str, str]], location: str, **told: Any) -> None:
+    """Add a file whose header says where it lies."""
+    try:
+        found = header(location)
+        if found.crs is None or found.transform is None:
+            raise SceneError("it has no reference system: nobody can say where it lies; set it with gdal_edit")
+        shape = found.height, found.width
+        outline = footprint_of(found.crs, found.transform, *shape)
+        scenes.append(
+            Scene(location=location, footprint=outline, metres=pixel_metres(found.crs, found.transform, *shape), **told)
+        )
+    except (ImageError, SceneError) as error:
+        left_out.append((location, str(error).removeprefix(f"{location}: ")))
+
+
+def _event(event_date: str, source: str) -> str:
+    if _date_in(event_date) != event_date or not event_date:
+        given = f"--event_date {event_date!r} is no date" if event_date else "it needs --event_date"
+        raise SceneError(f"{source}: {given}; expected YYYY-MM-DD, by which scenes are told apart as pre and post")
+    return event_date
+
+
+def _maxar(path: Path, event_date: str) -> Catalogue:
+    """Read Maxar Open Data's index of an event, one row an acquisition of a quadkey."""
+    left_out: list[tuple[str, str]] = []
+    scenes = []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        wanted = ("datetime", "quadkey", "catalog_id", "proj:epsg", "proj:bbox", "visual")
+        missing = [name for name in wanted if name not in (rows.fieldnames or ())]
+        if missing:
+            raise SceneError(f"{path}: lacks the column {missing[0]!r}; is it Maxar's index of an event?")
+        for number, row in enumerate(rows, start=2):
+            try:
+                date = row["datetime"][:10]
+                west, south, east, north = (float(value) for value in row["proj:bbox"].split(","))
+                outline = _moved(shapely.box(west, south, east, north), int(row["proj:epsg"]))
+                if not row["visual"] or _date_in(date) != date:
+                    raise ValueError("no URL or no date")
+                scenes.append(
+                    Scene(
+                        location=row["visual"],
+                        when=PRE if date < event_date else POST,
+                        date=date,
+                        place=row["quadkey"],
+                        footprint=outline,
+                        metres=float(row.get("gsd") or 0),
+                        off_nadir=_number(row.get("view:off_nadir")),
+                        clouds=_number(row.get("tile:clouds_percent")),
+                        catalog_id=row["catalog_id"],
+                    )
+                )
+            except (ValueError, TypeError, AttributeError, RasterioError) as error:
+                left_out.append((f"{path}:{number}", f"not a row of an index ({error})"))
+    return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
+
+
+def _stac(path: Path, event_date: str) -> Catalogue:
+    """Read STAC items: one, a collection of them, or those of a catalogue and its children."""
+    import pystac  # here: only catalogues of this kind need it
+
+    try:
+        content = json.loads(path.read_bytes())
+        kind = content.get("type") if isinstance(content, dict) else None
+        if kind == "FeatureCollection":
+            items: Iterable[Any] = pystac.ItemCollection.from_dict(content).items
+        elif kind == "Feature":
+            items = [pystac.Item.from_file(str(path))]
+        else:
+            items = list(pystac.Catalog.from_file(str(path)).get_items(recursive=True))
+    except (ValueError, KeyError, OSError, pystac.errors.STACError) as error:
+        raise SceneError(f"{path}: neither a STAC item, nor a collection or catalogue of them ({error})") from error
+    left_out: list[tuple[str, str]] = []
+    scenes = []
+    for item in items:
+        asset = next((item.assets[key] for key in _VISUAL if key in item.assets), None)
+        moment = item.datetime or item.common_metadata.start_datetime
+        if asset is None or moment is None or item.geometry is None:
+            lacks = "asset named visual" if asset is None else "datetime" if moment is None else "geometry"
+            left_out.append((item.id, f"the STAC item has no {lacks}"))
+            continue
+        date, told = moment.date().isoformat(), item.properties
+        scenes.append(
+            Scene(
+                location=asset.get_absolute_href() or asset.href,
+                when=PRE if date < event_date else POST,
+                date=date,
+                place=str(told.get("quadkey") or ""),
+                footprint=shapely.geometry.shape(item.geometry),
+                metres=float(told.get("gsd") or 0),
+                off_nadir=_number(told.get("view:off_nadir")),
+                clouds=_number(told.get("tile:clouds_percent", told.get("eo:cloud_cover"))),
+                catalog_id=str(told.get("catalog_id") or item.id),
+            )
+        )
+    return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
+
+
+def _moved(outline: shapely.Polygon, epsg: int) -> shapely.geometry.base.BaseGeometry:
+    geometry = transform_geom(CRS.from_epsg(epsg), DEGREES, shapely.geometry.mapping(outline))
+    return shapely.geometry.shape(geometry)
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,201 @@
+"""Places out of scenes: what was taken of one piece of ground before the event and after it."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import shapely
+
+from jaxcd.scenes.catalogue import POST, PRE, Scene
+
+# Scenes of one date that share more of their ground than this were taken one after the other, and are no mosaic.
+_MOSAIC_OVERLAP = 0.2
+# Of two scenes without a named place, the share of the smaller that makes them one place.
+_ONE_PLACE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquisition:
+    """Scenes of one date that lie beside each other: where several cover a pixel, the first counts.
+
+    Attributes:
+        scenes: at least one.
+        overlap: share of the place's reference scene that they cover.
+    """
+
+    scenes: tuple[Scene, ...]
+    overlap: float
+
+    @property
+    def name(self) -> str:
+        """Name of the first scene."""
+        return self.scenes[0].name
+
+    @property
+    def date(self) -> str:
+        """Date of the first scene."""
+        return self.scenes[0].date
+
+    @property
+    def footprint(self) -> shapely.geometry.base.BaseGeometry:
+        """Outline of all scenes, in degrees."""
+        return shapely.union_all([scene.footprint for scene in self.scenes])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePlace:
+    """A piece of ground with what was taken of it, each oldest first.
+
+    Attributes:
+        id: unique in its source.
+        pre: before the event; the last one's grid is the place's.
+        post: after the event.
+    """
+
+    id: str
+    pre: tuple[Acquisition, ...]
+    post: tuple[Acquisition, ...]
+
+    @property
+    def reference(self) -> Scene:
+        """The scene whose grid is the place's."""
+        return self.pre[-1].scenes[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Files with labels that the source gives its post scenes."""
+        return tuple(dict.fromkeys(scene.label for image in self.post for scene in image.scenes if scene.label))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """Places by id; scenes that are part of none, each with the reason; and those that were not wanted, likewise."""
+
+    places: tuple[ScenePlace, ...]
+    unpaired: tuple[tuple[Scene, str], ...]
+    unwanted: tuple[tuple[Scene, str], ...]
+
+
+def pair(
+    scenes: Sequence[Scene], *, min_overlap: float, max_clouds: float = 100.0, max_off_nadir: float = 90.0
+) -> Pairing:
+    """Put scenes together to places with something before the event and something after it.
+
+    Scenes whose place the source names stay together. Others are of one place where at least half of the smaller one
+    lies on the other; a post scene is part of every place that it covers enough of.
+
+    Args:
+        scenes: of a catalogue.
+        min_overlap: least share of a place's reference scene that another acquisition of it has to cover.
+        max_clouds: percent; scenes that are known to have more are left out.
+        max_off_nadir: degrees; scenes that are known to look from further aside are left out.
+    """
+    unwanted: list[tuple[Scene, str]] = []
+    fit = []
+    for scene in scenes:
+        if scene.clouds is not None and scene.clouds > max_clouds:
+            unwanted.append((scene, f"clouds {scene.clouds:g} %, more than {max_clouds:g}"))
+        elif scene.off_nadir is not None and scene.off_nadir > max_off_nadir:
+            unwanted.append((scene, f"off nadir {scene.off_nadir:g} degrees, more than {max_off_nadir:g}"))
+        else:
+            fit.append(scene)
+    groups: dict[str, list[Scene]] = defaultdict(list)
+    for scene in fit:
+        if scene.place:
+            groups[scene.place].append(scene)
+    places, used = [], set()
+    for name, members in [*sorted(groups.items()), *_by_ground([scene for scene in fit if not scene.place])]:
+        place = _place(name, members, min_overlap)
+        if place is not None:
+            places.append(place)
+            used |= {scene.location for image in (*place.pre, *place.post) for scene in image.scenes}
+    unpaired = [(scene, _reason(scene, fit, min_overlap)) for scene in fit if scene.location not in used]
+    return Pairing(places=tuple(places), unpaired=tuple(unpaired), unwanted=tuple(unwanted))
+
+
+def only(pairing: Pairing, names: Sequence[str]) -> Pairing:
+    """Keep the places whose ids begin with one of some names."""
+    kept = tuple(place for place in pairing.places if place.id.startswith(tuple(names)))
+    return dataclasses.replace(pairing, places=kept)
+
+
+def _by_ground(scenes: Sequence[Scene]) -> list[tuple[str, list[Scene]]]:
+    """Group scenes without named places: each pre scene that lies on no other's ground begins a place."""
+    pre = sorted((scene for scene in scenes if scene.when == PRE), key=lambda scene: (scene.date, scene.location))
+    post = [scene for scene in scenes if scene.when == POST]
+    groups: list[list[Scene]] = []
+    for scene in reversed(pre):  # the latest first: its grid will be the place's
+        for group in groups:
+            if _share_of_smaller(scene, group[0]) >= _ONE_PLACE and scene.date != group[0].date:
+                group.append(scene)
+                break
+        else:
+            groups.append([scene])
+    named = []
+    for group in groups:
+        covering = [scene for scene in post if scene.footprint.intersects(group[0].footprint)]
+        named.append((group[0].name, group + covering))
+    return sorted(named, key=lambda item: item[0])
+
+
+def _place(name: str, members: Iterable[Scene], min_overlap: float) -> ScenePlace | None:
+    members = sorted(members, key=lambda scene: (scene.date, scene.location))
+    pre, post = ([scene for scene in members if scene.when == when] for when in (PRE, POST))
+    if not pre or not post:
+        return None
+    # The latest pre scene that something after the event was taken of gives the grid.
+    for reference in reversed(pre):
+        ground = reference.footprint
+
+        def covered(
+            images: list[tuple[Scene, ...]], ground: shapely.geometry.base.BaseGeometry = ground
+        ) -> list[Acquisition]:
+            found = [Acquisition(scenes=image, overlap=_covered(ground, image)) for image in images]
+            return [image for image in found if image.overlap >= min_overlap]
+
+        after = covered(_mosaics(post))
+        if after:
+            before = covered(_mosaics([scene for scene in pre if scene != reference and scene.date <= reference.date]))
+            own = Acquisition(scenes=(reference,), overlap=1.0)
+            return ScenePlace(id=name, pre=(*before, own), post=tuple(after))
+    return None
+
+
+def _mosaics(scenes: Sequence[Scene]) -> list[tuple[Scene, ...]]:
+    """Put scenes of one date (and one catalogue id) together that lie beside each other."""
+    mosaics: list[list[Scene]] = []
+    for scene in scenes:
+        for mosaic in mosaics:
+            same = (mosaic[0].date, mosaic[0].catalog_id) == (scene.date, scene.catalog_id)
+            if same and all(_share_of_smaller(scene, other) < _MOSAIC_OVERLAP for other in mosaic):
+                mosaic.append(scene)
+                break
+        else:
+            mosaics.append([scene])
+    return [tuple(mosaic) for mosaic in mosaics]
+
+
+def _covered(ground: shapely.geometry.base.BaseGeometry, scenes: Sequence[Scene]) -> float:
+    over = shapely.union_all([shapely.intersection(ground, scene.footprint) for scene in scenes])
+    return over.area / ground.area if ground.area else 0.0
+
+
+def _share_of_smaller(one: Scene, other: Scene) -> float:
+    shared = shapely.intersection(one.footprint, other.footprint).area
+    return shared / max(min(one.footprint.area, other.footprint.area), 1e-12)
+
+
+def _reason(scene: Scene, scenes: Sequence[Scene], min_overlap: float) -> str:
+    """Say why a scene is part of no place."""
+    other = POST if scene.when == PRE else PRE
+    candidates = [each for each in scenes if each.when == other and each.place == scene.place]
+    where = "its place" if scene.place else "this source"
+    if not candidates:
+        return f"no {other} scene of {where}"
+    best = max(_covered(each.footprint, [scene]) for each in candidates)
+    if best == 0:
+        return f"overlaps no {other} scene of {where}"
+    if best < min_overlap:
+        return f"covers {best:.1%} of a {other} scene at most, wanted {min_overlap:.0%} (min_overlap)"
+    return f"no {other} scene of {where} that it could be compared with"

@@ -1,0 +1,93 @@
+"""Which tiles are worth having: black, snow and variance filters of the paper (METHOD, Data processing)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+BLACK = 10
+"""Sum of the three bands below which a pixel counts as black, and above which as seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What a tile is dropped for.
+
+    Attributes:
+        black: largest share of black pixels.
+        snow: largest mean brightness (R + G + B, 0..765) of what is seen.
+        variance: least variance of the grey value (0..255) of what is seen.
+        valid: least share of pixels with data, in the image and in its counterpart together.
+    """
+
+    black: float = 0.05
+    snow: float = 500.0
+    variance: float = 0.04 * 255**2
+    valid: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What the filters look at.
+
+    Attributes:
+        black: share of pixels whose bands sum up to less than 10.
+        brightness: mean of R + G + B where it is above 10; 0 where it is nowhere.
+        variance: variance of (R + G + B) / 3 there.
+        valid: share of the tile with data.
+    """
+
+    black: float
+    brightness: float
+    variance: float
+    valid: float
+
+
+def statistics(
+    pixels: UInt8[np.ndarray, "h w 3"], valid: Bool[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]
+) -> Statistics:
+    """Compute what the filters look at, exactly: sums are counted, and the moments are theirs.
+
+    Args:
+        pixels: RGB; 0 where there is no data.
+        valid: where there is data.
+        inside: what the image covers, with data or without: ground beyond its edge is missing (`valid`), not black.
+    """
+    sums = pixels[..., 0].astype(np.uint16) + pixels[..., 1] + pixels[..., 2]
+    sums = sums.ravel() if inside.all() else sums[inside]
+    counts = np.bincount(sums, minlength=766)
+    values = np.arange(766, dtype=np.float64)
+    seen = counts[BLACK + 1 :]
+    total = int(seen.sum())
+    mean = float(seen @ values[BLACK + 1 :]) / total if total else 0.0
+    variance = float(seen @ (values[BLACK + 1 :] - mean) ** 2) / total / 9 if total else 0.0
+    return Statistics(
+        black=float(counts[:BLACK].sum()) / max(sums.size, 1),
+        brightness=mean,
+        variance=variance,
+        valid=float(valid.mean()) if valid.size else 0.0,
+    )
+
+
+def reason_to_drop(found: Statistics, limits: Thresholds) -> str:
+    """Name the first filter that drops a tile (black, snow, variance), or ""."""
+    if found.black > limits.black:
+        return "black"
+    if found.brightness > limits.snow:
+        return "snow"
+    if found.variance < limits.variance:
+        return "variance"
+    return ""
+
+
+def hopeless(coarse: Statistics, limits: Thresholds) -> str:
+    """Name the filter that drops a tile by what its decimated image shows beyond doubt, or "".
+
+    Averaging keeps the mean and nearly the share of black, so that a wide margin makes the decision that of the full
+    image; it lowers the variance, which therefore decides nothing here.
+    """
+    if coarse.black > limits.black + 0.25:
+        return "black"
+    if coarse.brightness > limits.snow + 60:
+        return "snow"
+    return ""

@@ -1,0 +1,226 @@
+"""Windows of a scene on a grid: read as they lie where pixels coincide, else warped on the way; never a whole scene."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import shapely
+from affine import Affine
+from jaxtyping import Bool, UInt8
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.features import rasterize
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform_geom
+from rasterio.windows import Window as RasterWindow
+from scipy import ndimage
+
+from jaxcd.errors import ImageError, SceneError
+from jaxcd.scenes.quality import BLACK
+from jaxcd.scenes.raster import check_bands, open_raster, reading, scaled
+from jaxcd.scenes.windows import Grid, offset_between, rotation
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+Mask = Bool[np.ndarray, "h w"]
+
+
+class Reading(NamedTuple):
+    """What was read on a grid.
+
+    Attributes:
+        pixels: RGB 0..255; 0 where there is no data.
+        valid: where there is data.
+        inside: what the scene's file covers, with data or without.
+    """
+
+    pixels: Pixels
+    valid: Mask
+    inside: Mask
+
+
+_KEPT_OPEN = 16
+_BANDS = (1, 2, 3)
+_SAMPLE = 1024  # side of the decimated image that percentiles of a scene are taken from
+# An empty border is black to the edge of the image; smaller black spots there are shadows.
+_BORDER = 1024  # pixels
+_RINGING = 3  # pixels around it in which JPEG has mixed black and image
+
+
+class SceneReader:
+    """An open scene under the input contract (see `jaxcd.scenes.raster`)."""
+
+    def __init__(self, location: str, *, scaling: tuple[str, float, float] | None = None):
+        self.location = location
+        with reading(location):
+            self._source: DatasetReader = open_raster(location)
+            source = self._source
+            check_bands(location, source)
+            if source.crs is None or source.transform.is_identity:
+                raise SceneError(f"{location}: has no reference system: nobody can say where it lies")
+            self.crs: CRS = source.crs
+            self.transform: Affine = source.transform
+            self.height: int = source.height
+            self.width: int = source.width
+            self.has_overviews = bool(source.overviews(1))
+            self._declares = any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums[:3])
+            self._range = self._resolved(scaling)
+
+    def read(self, grid: Grid) -> Reading:
+        """Read what lies on a grid.
+
+        Args:
+            grid: any; the part of it that is not on the scene has no data.
+
+        Raises:
+            ImageError: the file is damaged there, or the URL can't be reached.
+        """
+        with reading(self.location):
+            values, valid = self._as_it_lies(grid) or self._warped(grid)
+        if not np.issubdtype(values.dtype, np.integer):
+            valid &= np.isfinite(values).all(axis=0)
+        if self._range is not None:
+            values = scaled(values, valid, self._range)
+        values[:, ~valid] = 0
+        pixels = np.ascontiguousarray(values.transpose(1, 2, 0))
+        if not self._declares:
+            empty = empty_border(pixels, valid)
+            if empty is not None:
+                valid = valid & ~empty
+                pixels[empty] = 0
+        return Reading(pixels, valid, self._inside(grid))
+
+    def _inside(self, grid: Grid) -> Mask:
+        corners = [self.transform * at for at in ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))]
+        outline = shapely.segmentize(shapely.Polygon(corners), abs(self.transform.a) * max(self.width, self.height) / 4)
+        if grid.crs != self.crs:
+            moved = transform_geom(self.crs, grid.crs, shapely.geometry.mapping(outline))
+            outline = shapely.geometry.shape(moved)
+        if shapely.contains(outline, shapely.box(*grid.bounds)):
+            return np.ones((grid.height, grid.width), bool)
+        drawn = rasterize([outline], out_shape=(grid.height, grid.width), transform=grid.transform, dtype="uint8")
+        return drawn.astype(bool)
+
+    def _as_it_lies(self, grid: Grid) -> tuple[np.ndarray, Mask] | None:
+        source = self._source
+        if grid.crs != self.crs or rotation(self.transform, self.height, self.width):
+            return None
+        offset = offset_between(self.transform, (self.height, self.width), grid)
+        if offset is None:
+            return None
+        top, left = offset
+        rows = slice(max(top, 0), min(top + grid.height, self.height))
+        columns = slice(max(left, 0), min(left + grid.width, self.width))
+        values = np.zeros((3, grid.height, grid.width), source.dtypes[0])
+        valid = np.zeros((grid.height, grid.width), bool)
+        if rows.start < rows.stop and columns.start < columns.stop:
+            window: Any = RasterWindow.from_slices(rows, columns)
+            inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+            values[:, *inside] = source.read(_BANDS, window=window)
+            # A pixel is empty where every band is: a pure red has zeros in two bands.
+            valid[inside] = (source.read_masks(_BANDS, window=window) != 0).any(axis=0) if self._declares else True
+        return values, valid
+
+    def _warped(self, grid: Grid) -> tuple[np.ndarray, Mask]:
+        with _warping(self._source, grid, Resampling.cubic) as vrt:
+            values = vrt.read(_BANDS)
+            if vrt.nodata is not None:
+                return values, (vrt.read_masks(_BANDS) != 0).any(axis=0)
+            return values, vrt.dataset_mask() != 0
+
+    def _resolved(self, scaling: tuple[str, float, float] | None) -> tuple[str, float, float] | None:
+        """Turn percentiles of the scene into a range, which is the same for all its windows."""
+        source = self._source
+        kind = np.dtype(source.dtypes[0])
+        if kind == np.uint8:
+            return None
+        if scaling is None:
+            raise ImageError(
+                f"{self.location}: pixels are {kind}, expected uint8; give --scaling range:LOW,HIGH or "
+                "percentiles:LOW,HIGH to say how they become 8 bits"
+            )
+        if scaling[0] == "range":
+            return scaling
+        factor = max(1, math.ceil(max(source.shape) / _SAMPLE))
+        shape = 3, -(-source.height // factor), -(-source.width // factor)
+        values = source.read(_BANDS, out_shape=shape)
+        seen = (source.read_masks(_BANDS, out_shape=shape) != 0).any(axis=0) & np.isfinite(values).all(axis=0)
+        low, high = np.percentile(values[:, seen], scaling[1:]) if seen.any() else (0.0, 1.0)
+        return "range", float(low), float(high)
+
+
+def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask]:
+    """Read a single-band raster (a mask) on a grid: its nearest values as they are, and where there is data.
+
+    Raises:
+        ImageError: it can't be read, or has more bands, or others than uint8.
+        SceneError: it has no reference system.
+    """
+    with reading(location), open_raster(location) as source:
+        if source.count != 1 or source.dtypes[0] != "uint8":
+            raise ImageError(
+                f"{location}: {source.count} bands of {source.dtypes[0]}, expected a mask of one uint8 band"
+            )
+        if source.crs is None or source.transform.is_identity:
+            raise SceneError(f"{location}: has no reference system: nobody can say which scene it labels")
+        with _warping(source, grid, Resampling.nearest) as vrt:
+            return vrt.read(1), vrt.dataset_mask() != 0
+
+
+def _warping(source: DatasetReader, grid: Grid, resampling: Resampling) -> WarpedVRT:
+    alpha = {} if source.nodata is not None or source.count == 4 else {"add_alpha": True}
+    return WarpedVRT(
+        source,
+        crs=grid.crs,
+        transform=grid.transform,
+        height=grid.height,
+        width=grid.width,
+        resampling=resampling,
+        warp_mem_limit=64,
+        **alpha,
+    )
+
+
+@functools.lru_cache(maxsize=_KEPT_OPEN)
+def open_scene(location: str, scaling: tuple[str, float, float] | None = None) -> SceneReader:
+    """Open a scene, or give the one that this process has open."""
+    return SceneReader(location, scaling=scaling)
+
+
+def read_mosaic(locations: Sequence[str], grid: Grid, *, scaling: tuple[str, float, float] | None = None) -> Reading:
+    """Read several scenes on one grid: where more than one has data, the first counts.
+
+    Raises:
+        ImageError, SceneError: one of them can't be read.
+    """
+    pixels, valid, inside = open_scene(locations[0], scaling).read(grid)
+    for location in locations[1:]:
+        if valid.all():
+            break
+        other = open_scene(location, scaling).read(grid)
+        new = other.valid & ~valid
+        pixels[new] = other.pixels[new]
+        valid, inside = valid | new, inside | other.inside
+    return Reading(pixels, valid, inside)
+
+
+def empty_border(pixels: Pixels, valid: Mask) -> Bool[np.ndarray, "h w"] | None:
+    """Find black areas that reach the edge of a window or of the data: borders that the file does not declare.
+
+    Returns:
+        The mask of such areas, a little widened (JPEG blurs their rim), or None where there are none.
+    """
+    black = valid & (pixels.max(axis=2) < BLACK // 3)
+    if black.sum() < _BORDER:
+        return None
+    labels: np.ndarray = np.empty(black.shape, np.int32)
+    ndimage.label(black, output=labels)
+    edge: Mask = np.ones(valid.shape, bool)
+    edge[1:-1, 1:-1] = ndimage.binary_dilation(~valid)[1:-1, 1:-1]
+    sizes = np.bincount(labels.ravel())
+    large = [label for label in np.unique(labels[edge & black]).tolist() if sizes[label] >= _BORDER]
+    if not large:
+        return None
+    return ndimage.binary_dilation(np.isin(labels, large), iterations=_RINGING) & valid

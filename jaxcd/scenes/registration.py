@@ -1,0 +1,125 @@
+"""How far two images of one place are apart: phase correlation of gradient directions, robust to what changed.
+
+Both images are compared in many small overlapping patches whose cross-power spectra are summed: what stayed the same
+adds up to a peak at the shift, what changed adds up to noise. Directions, not strengths, of gradients make it blind to
+light and season (orientation correlation: Fitch, Kadyrov, Christmas, Kittler 2002).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Complex, Float, UInt8
+from scipy import fft, ndimage
+
+LARGEST = 32
+"""Largest shift that is looked for, in pixels."""
+ACCEPTED = 6.0
+"""Confidence from which an estimate is believed."""
+
+_PATCH = 256
+_SMOOTHING = 1.5
+# Gradients whose strength lies below this share of the median are noise, and their directions random.
+_FAINT = 0.5
+_NEAR = 3
+_SPREAD = 3.0
+
+
+class Shift(NamedTuple):
+    """Where the content of one image lies in another.
+
+    Attributes:
+        rows: pixels further down.
+        columns: pixels further right.
+        confidence: height of the peak over the noise, in its standard deviations; 0 where nothing can be said.
+    """
+
+    rows: float
+    columns: float
+    confidence: float
+
+
+def estimate(
+    pre: UInt8[np.ndarray, "h w 3"],
+    post: UInt8[np.ndarray, "h w 3"],
+    valid: Bool[np.ndarray, "h w"],
+) -> Shift:
+    """Estimate where the content of `pre` lies in `post`.
+
+    Args:
+        pre: RGB.
+        post: RGB, of the same grid.
+        valid: where both have data.
+
+    Returns:
+        The shift, to a fraction of a pixel.
+    """
+    same = _unmoving(pre, post)
+    first, second = (_directions(image, valid & ~same) for image in (pre, post))
+    surface = _correlation(first, second)
+    return _peak(surface)
+
+
+def _directions(image: UInt8[np.ndarray, "h w 3"], usable: Bool[np.ndarray, "h w"]) -> Complex[np.ndarray, "h w"]:
+    grey = ndimage.gaussian_filter(image.astype(np.float32).mean(axis=2), _SMOOTHING)
+    rows, columns = (ndimage.sobel(grey, axis) for axis in (0, 1))
+    strength = np.hypot(rows, columns)
+    usable = ndimage.binary_erosion(usable, iterations=6, border_value=1)
+    floor = _FAINT * float(np.median(strength[usable])) if usable.any() else 0.0
+    # Directions in full above the noise, less below it: a plain division would make noise as strong as edges.
+    return np.where(usable, (columns + 1j * rows) / (strength + floor + 1e-3), 0).astype(np.complex64)
+
+
+def _unmoving(pre: np.ndarray, post: np.ndarray) -> Bool[np.ndarray, "h w"]:
+    """Mark what is the same in both images pixel by pixel, as a provider's watermark is: it would vote for no shift."""
+    same = np.abs(pre.astype(np.int16) - post).max(axis=2) <= 3
+    return ndimage.binary_dilation(ndimage.binary_opening(same, np.ones((3, 3), bool)), iterations=4)
+
+
+def _correlation(first: Complex[np.ndarray, "h w"], second: Complex[np.ndarray, "h w"]) -> Float[np.ndarray, "n n"]:
+    """Sum the correlations of all patches; element (LARGEST + r, LARGEST + c) belongs to shift (r, c)."""
+    height, width = first.shape
+    size = min(_PATCH, height, width)
+    taper = np.outer(*(np.hanning(size + 2)[1:-1],) * 2).astype(np.float32)
+    total = np.zeros((size, size), np.complex64)
+    for top in _starts(height, size):
+        for left in _starts(width, size):
+            window = slice(top, top + size), slice(left, left + size)
+            one, other = (np.asarray(fft.fft2(image[window] * taper)) for image in (first, second))
+            power = np.conj(one) * other
+            total += power / (np.abs(power).mean() + 1e-6)
+    # Whitened in part: in full noise counts as much as structure, not at all long edges blur the peak.
+    total /= np.sqrt(np.abs(total)) + 1e-6
+    surface = np.fft.fftshift(np.real(np.asarray(fft.ifft2(total))))
+    middle, reach = size // 2, min(LARGEST, size // 2 - 1)
+    return surface[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+
+
+def _starts(length: int, size: int) -> Sequence[int]:
+    count = max(1, -(-(length - size) // (size // 2)) + 1)
+    return np.linspace(0, length - size, count).astype(int).tolist()
+
+
+def _peak(surface: Float[np.ndarray, "n n"]) -> Shift:
+    reach = surface.shape[0] // 2
+    row, column = np.unravel_index(int(surface.argmax()), surface.shape)
+    row, column = int(row), int(column)
+    away = np.ones(surface.shape, bool)
+    away[max(0, row - _NEAR) : row + _NEAR + 1, max(0, column - _NEAR) : column + _NEAR + 1] = False
+    noise = surface[away]
+    spread = float(noise.std())
+    if spread <= 0 or not 0 < row < 2 * reach or not 0 < column < 2 * reach:
+        return Shift(0.0, 0.0, 0.0)
+    confidence = (float(surface[row, column]) - float(noise.mean())) / spread
+    return Shift(
+        row - reach + _vertex(surface[row - 1 : row + 2, column]),
+        column - reach + _vertex(surface[row, column - 1 : column + 2]),
+        confidence,
+    )
+
+
+def _vertex(values: Float[np.ndarray, "3"]) -> float:
+    """Where the parabola through three values has its top, from the middle one."""
+    before, middle, after = (float(value) for value in values)
+    bend = before - 2 * middle + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0

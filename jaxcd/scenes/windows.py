@@ -1,0 +1,217 @@
+"""Grids of pixels on the ground, and the tiles that a grid is cut into."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import shapely
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.transform import array_bounds
+from rasterio.warp import calculate_default_transform, transform, transform_bounds, transform_geom
+
+from jaxcd.errors import SceneError
+
+DEGREES = CRS.from_epsg(4326)
+# What a rotation or a difference of scale may move a raster's far corner by and still count as rounding, in pixels.
+_ROUNDING = 0.5
+
+
+class Window(NamedTuple):
+    """A tile: `rows` x `columns` pixels of it lie on the grid, the rest of `height` x `width` below and right.
+
+    Attributes:
+        index: number of the tile, row by row.
+        row: of its top left corner.
+        column: of its top left corner.
+        rows: pixels.
+        columns: pixels.
+        height: pixels.
+        width: pixels.
+    """
+
+    index: int
+    row: int
+    column: int
+    rows: int
+    columns: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Where pixels lie on the ground.
+
+    Attributes:
+        crs: reference system.
+        transform: (column, row) to coordinates; neither rotated nor sheared.
+        height: rows.
+        width: columns.
+    """
+
+    crs: CRS
+    transform: Affine
+    height: int
+    width: int
+
+    def part(self, window: Window) -> "Grid":
+        """Return the grid of a tile, to its last row and column, whether they lie on this grid or not."""
+        origin = self.transform * Affine.translation(window.column, window.row)
+        return Grid(crs=self.crs, transform=origin, height=window.height, width=window.width)
+
+    def moved(self, rows: float, columns: float) -> "Grid":
+        """Return the grid moved by pixels."""
+        origin = self.transform * Affine.translation(columns, rows)
+        return Grid(crs=self.crs, transform=origin, height=self.height, width=self.width)
+
+    def coarser(self, factor: int) -> "Grid":
+        """Return the grid of the same ground in pixels of `factor` times the size, its last ones complete."""
+        height, width = (-(-side // factor) for side in (self.height, self.width))
+        return Grid(crs=self.crs, transform=self.transform * Affine.scale(factor), height=height, width=width)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in coordinates of `crs`."""
+        west, south, east, north = array_bounds(self.height, self.width, self.transform)
+        return west, south, east, north
+
+    @property
+    def bounds_degrees(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in degrees."""
+        west, south, east, north = transform_bounds(self.crs, DEGREES, *self.bounds)
+        return west, south, east, north
+
+    @property
+    def footprint(self) -> shapely.geometry.base.BaseGeometry:
+        """Outline in degrees."""
+        return footprint_of(self.crs, self.transform, self.height, self.width)
+
+    @property
+    def metres(self) -> float:
+        """Side of a pixel in metres, in the middle of the grid."""
+        return pixel_metres(self.crs, self.transform, self.height, self.width)
+
+
+def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapely.geometry.base.BaseGeometry:
+    """Return a raster's outline in degrees; its transform may be rotated.
+
+    Raises:
+        SceneError: the coordinates are not those of the reference system.
+    """
+    corners = [transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height), (0, 0))]
+    outline = shapely.segmentize(
+        shapely.Polygon(corners), max(abs(transform.a), abs(transform.b)) * max(height, width) / 4
+    )
+    try:
+        moved = shapely.geometry.shape(transform_geom(crs, DEGREES, shapely.geometry.mapping(outline)))
+    except CRSError as error:
+        raise SceneError(f"reference system {crs}: {error}") from error
+    west, south, east, north = moved.bounds
+    if not np.isfinite(moved.bounds).all() or west < -180.1 or east > 180.1 or south < -90.1 or north > 90.1:
+        raise SceneError(f"its coordinates lie outside of its reference system {crs}; set the right one")
+    return moved
+
+
+def pixel_metres(crs: CRS, affine: Affine, height: int, width: int) -> float:
+    """Return the side of a pixel in metres: the root of its area in the middle of a raster."""
+    x, y = affine * (width / 2, height / 2)
+    columns, rows = (
+        [x, *(x + step for step in (affine.a, affine.b))],
+        [y, *(y + step for step in (affine.d, affine.e))],
+    )
+    longitude, latitude = (np.array(values) for values in transform(crs, DEGREES, columns, rows))
+    scale = 111_320.0 * np.array([math.cos(math.radians(latitude[0])), 1.0])
+    steps = np.array([longitude[1:] - longitude[0], latitude[1:] - latitude[0]]).T * scale
+    return float(math.sqrt(abs(np.linalg.det(steps))))
+
+
+def rotation(affine: Affine, height: int, width: int) -> float:
+    """Return the degrees by which a raster is turned or sheared against north; rounding counts as none."""
+    across = (
+        max(abs(affine.b / affine.e) * height, abs(affine.d / affine.a) * width) if affine.a and affine.e else math.inf
+    )
+    return 0.0 if across <= _ROUNDING else math.degrees(math.atan2(affine.d, affine.a))
+
+
+def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", gsd: float = 0) -> Grid:
+    """Return the grid of a raster, or one of the same ground in a given reference system or pixel size.
+
+    Args:
+        crs: of the raster.
+        affine: its transform.
+        height: pixels.
+        width: pixels.
+        to: reference system of the grid, such as EPSG:32637; empty for the raster's own.
+        gsd: side of a pixel in units of the grid's reference system; 0 for the raster's own.
+
+    Raises:
+        SceneError: the raster is turned against north, and neither `to` nor `gsd` asks for another grid.
+    """
+    if not to and not gsd:
+        turned = rotation(affine, height, width)
+        if turned:
+            raise SceneError(
+                f"its grid is turned by {turned:.1f} degrees against north; give --crs or --gsd, and it is warped"
+            )
+        straight = Affine(affine.a, 0, affine.c, 0, affine.e, affine.f)
+        return Grid(crs=crs, transform=straight, height=height, width=width)
+    target = parsed_crs(to) if to else crs
+    corners = [affine * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
+    (left, right), (bottom, top) = ((min(axis), max(axis)) for axis in zip(*corners, strict=True))
+    resolution = {"resolution": gsd} if gsd else {}
+    found, columns, rows = calculate_default_transform(
+        crs, target, width, height, left=left, bottom=bottom, right=right, top=top, **resolution
+    )
+    assert columns and rows
+    return Grid(crs=target, transform=found, height=rows, width=columns)
+
+
+def parsed_crs(text: str) -> CRS:
+    """Read the name of a reference system.
+
+    Raises:
+        SceneError: it is none.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise SceneError(f"--crs {text}: not a reference system; expected one such as EPSG:32637") from error
+
+
+def tile_windows(grid: Grid, tile: int, *, edges: str) -> Iterator[Window]:
+    """Cut a grid into tiles, row by row, to its last row and column.
+
+    Args:
+        grid: the grid.
+        tile: side of a tile in pixels.
+        edges: what becomes of the last tiles where the sides are no multiples of `tile`: pad (they reach beyond the
+            grid) or shift (they are moved inward, and overlap with those before; a grid smaller than a tile is padded).
+    """
+    index = 0
+    for top in range(0, grid.height, tile):
+        row = max(0, min(top, grid.height - tile)) if edges == "shift" else top
+        for left in range(0, grid.width, tile):
+            column = max(0, min(left, grid.width - tile)) if edges == "shift" else left
+            rows, columns = min(tile, grid.height - row), min(tile, grid.width - column)
+            yield Window(index, row, column, rows, columns, tile, tile)
+            index += 1
+
+
+def offset_between(source: Affine, size: tuple[int, int], grid: Grid) -> tuple[int, int] | None:
+    """Return the (row, column) of a raster at which a grid begins, where pixels coincide; else None.
+
+    Args:
+        source: transform of the raster.
+        size: its height and width.
+        grid: of the same reference system.
+    """
+    mapped = ~source * grid.transform
+    far = max(*size, grid.height, grid.width)
+    drift = max(abs(mapped.a - 1), abs(mapped.e - 1), abs(mapped.b), abs(mapped.d)) * far
+    column, row = round(mapped.c), round(mapped.f)
+    # A tenth of a pixel: below what resampling would blur.
+    return (row, column) if drift < 0.1 and max(abs(mapped.c - column), abs(mapped.f - row)) < 0.1 else None

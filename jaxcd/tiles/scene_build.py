@@ -1,0 +1,128 @@
+"""From planned scenes to staged tiles: shifts first, then tiles, then what there is to look at."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxcd.errors import DatasetError
+from jaxcd.files import write_whole
+from jaxcd.scenes.registration import Shift
+from jaxcd.tiles import scene_index
+from jaxcd.tiles.manifest import BuildSettings, digest
+from jaxcd.tiles.scene_plan import Estimate, ScenePlan, jobs, others, plan, registered, table
+from jaxcd.tiles.scene_tiles import Shifts, stage_tiles
+from jaxcd.tiles.staging import StagedPlace
+
+REGISTRATION = "registration.csv"
+
+__all__ = ["StagedScenes", "plan", "stage_scenes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedScenes:
+    """What staging found: kept tiles by id, and the counts and reasons of a report."""
+
+    kept: list[StagedPlace]
+    left_out: tuple[tuple[str, str], ...]
+    notes: dict[str, int]
+    tiles: dict[str, int]
+    polygons: dict[str, int]
+
+
+def stage_scenes(
+    planned: ScenePlan, settings: BuildSettings, out: Path, folder: Path, run_all: Callable[..., list[Any]]
+) -> StagedScenes:
+    """Stage all tiles; write index, polygons, shifts and contact sheet into the dataset's folder.
+
+    Args:
+        planned: of `plan`.
+        settings: of the build.
+        out: the dataset's folder.
+        folder: for staged files.
+        run_all: runs jobs in processes (`jaxcd.tiles.build.run_all`).
+
+    Raises:
+        ImageError: a file that can't be read, where those are not left out.
+        LabelError: a label that does not say what is damaged.
+        DatasetError: no tile is kept.
+    """
+    scenes = settings.scenes_config
+    shifts: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+    if scenes.register:
+        estimates = _registered(planned, settings, folder, run_all)
+        write_whole(out / REGISTRATION, table(estimates))
+        for place, one in estimates:
+            shifts.setdefault((place, one.tile), {})[one.image] = one.applied
+    found: dict[tuple[str, str], Shifts] = dict(shifts)
+    work = jobs(planned.places, found, settings, folder)
+    files = [file for job in work for file in job.files]
+    todo = [(job, sum(not file.is_file() for file in job.files)) for job in work]
+    todo = [(job, count) for job, count in todo if count]
+    run_all(
+        [(stage_tiles, job, settings) for job, _ in todo],
+        [count for _, count in todo],
+        total=len(files),
+        title="Staging",
+        unit="tile",
+        folder=out,
+    )
+    staged = sorted((StagedPlace.open(file) for file in files), key=lambda each: each.more["tile"]["id"])
+    kept = [each for each in staged if each.sample]
+    scene_index.write_tiles(staged, out / scene_index.TILES)
+    scene_index.write_sheet(staged, scenes, out / scene_index.SHEET)
+    dropped = scene_index.reasons(staged)
+    if not kept:
+        told = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise DatasetError(
+            f"{out}: none of {len(staged)} tiles is kept ({told}); look at {scene_index.SHEET} and {scene_index.TILES} "
+            "there, and set other thresholds"
+        )
+    ids = {each.sample.id for each in kept if each.sample}
+    notes, polygons = scene_index.write_polygons(planned.places, scenes, ids, out / scene_index.POLYGONS)
+    unread = {
+        (f"{each.more['tile']['id']}, {image['image']}", image["reason"])
+        for each in staged
+        for image in each.more["images"]
+        if scene_index.is_unreadable(image["reason"])
+    }
+    return StagedScenes(
+        kept=kept,
+        left_out=planned.left_out + tuple(sorted(unread)),
+        notes=notes,
+        tiles={"kept": len(kept)} | dropped,
+        polygons=polygons,
+    )
+
+
+def _registered(
+    planned: ScenePlan, settings: BuildSettings, folder: Path, run_all: Callable[..., list[Any]]
+) -> list[tuple[str, Estimate]]:
+    """Estimate all shifts, or read those that an earlier, killed build has estimated."""
+    tasks = [(each, image) for each in planned.places for image in others(each.place)]
+    files = [
+        folder / f"shifts-{digest([each.stamp, image.name, settings.scenes, settings.scaling])}.json"
+        for each, image in tasks
+    ]
+    todo = [(task, file) for task, file in zip(tasks, files, strict=True) if not file.is_file()]
+    run_all(
+        [(_register, each, image, settings, file) for (each, image), file in todo],
+        [1] * len(todo),
+        total=len(tasks),
+        title="Registering",
+        unit="image",
+        folder=folder,
+    )
+    estimates = []
+    for (each, _), file in zip(tasks, files, strict=True):
+        for values in json.loads(file.read_text()):
+            values |= {"shift": Shift(*values["shift"]), "applied": tuple(values["applied"])}
+            estimates.append((each.place.id, Estimate(**values)))
+    return estimates
+
+
+def _register(each: Any, image: Any, settings: BuildSettings, file: Path) -> None:
+    found = [dataclasses.asdict(one) for one in registered(each, image, settings)]
+    write_whole(file, json.dumps(found))

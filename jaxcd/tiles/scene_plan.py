@@ -1,0 +1,226 @@
+"""What a build of scenes has to do: places with their grids, the shift of each tile, and the jobs of its processes."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxcd.config import DataConfig, check_scaling
+from jaxcd.errors import ImageError, LabelError, SceneError
+from jaxcd.scenes.catalogue import find_scenes
+from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, only, pair
+from jaxcd.scenes.raster import is_remote
+from jaxcd.scenes.reader import open_scene, read_mosaic
+from jaxcd.scenes.registration import ACCEPTED, Shift, estimate
+from jaxcd.scenes.windows import Grid, Window, grid_of, tile_windows
+from jaxcd.tiles.damage_layers import label_files
+from jaxcd.tiles.manifest import BuildSettings
+from jaxcd.tiles.scene_tiles import Shifts, TileJob, staged_tile, tile_id
+
+# The least ground that a shift is estimated from: of 256 pixels more estimates are refused than believed.
+_REGISTERED = 512
+# An estimate that lies further than this from the middle one of its acquisition follows something else.
+_LARGEST_DEVIATION = 8.0
+_LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (jaxcd.prepare: --incomplete leave_out)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedPlace:
+    """A place, its grid, the files that label it and what tells their state."""
+
+    place: ScenePlace
+    grid: Grid
+    labels: tuple[str, ...]
+    stamp: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePlan:
+    """The places to build tiles of, and what is left out, each with the reason."""
+
+    places: tuple[PlannedPlace, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The shift of one acquisition at one tile: what was estimated, whether it is believed, and what is applied."""
+
+    tile: str
+    image: str
+    shift: Shift
+    accepted: bool
+    applied: tuple[float, float]
+
+
+def paired(data: DataConfig) -> tuple[Pairing, tuple[tuple[str, str], ...]]:
+    """Find the scenes of a source and pair them; give also the files and rows that are no scenes.
+
+    Raises:
+        SceneError: there are none.
+    """
+    scenes = data.scenes
+    found = find_scenes(data.root, scenes.event_date)
+    pairing = pair(
+        found.scenes,
+        min_overlap=scenes.min_overlap,
+        max_clouds=scenes.max_clouds,
+        max_off_nadir=scenes.max_off_nadir,
+    )
+    if scenes.only:
+        pairing = only(pairing, scenes.only)
+    return pairing, found.left_out
+
+
+def plan(data: DataConfig) -> ScenePlan:
+    """Plan the build of a source of scenes; nothing but headers is read.
+
+    Raises:
+        SceneError: no place has scenes of before and after, or one can't be used and `incomplete` is refuse.
+        LabelError: a place has no labels, likewise.
+    """
+    pairing, left_out = paired(data)
+    left_out += tuple((scene.location, reason) for scene, reason in pairing.unpaired)
+    unwanted = tuple((scene.location, reason) for scene, reason in pairing.unwanted)
+    if left_out and data.incomplete == "refuse":
+        alone = [(where, reason) for where, reason in left_out if not is_remote(where)]
+        if alone:
+            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+            raise SceneError(f"{alone[0][0]}: {alone[0][1]}{more}; {_LEAVE_OUT}")
+    places = []
+    for place in pairing.places:
+        try:
+            places.append(_planned(place, data))
+        except (ImageError, SceneError, LabelError) as error:
+            if data.incomplete == "refuse" and not is_remote(place.reference.location):
+                raise type(error)(f"place {place.id}: {error}; {_LEAVE_OUT}") from error
+            left_out += ((place.id, str(error)),)
+    if not places:
+        reasons = "; ".join(f"{where}: {reason}" for where, reason in left_out[:2]) or "none has the wanted name"
+        raise SceneError(f"{data.root}: no place with scenes of before and after the event ({reasons})")
+    return ScenePlan(places=tuple(places), left_out=left_out + unwanted)
+
+
+def jobs(
+    planned: Sequence[PlannedPlace], shifts: dict[tuple[str, str], Shifts], settings: BuildSettings, folder: Path
+) -> list[TileJob]:
+    """Make one job of every row of tiles: neighbours share blocks of their files.
+
+    Args:
+        planned: the places.
+        shifts: of tiles, by place and id.
+        settings: of the build.
+        folder: for staged files.
+    """
+    scenes = settings.scenes_config
+    found = []
+    for each in planned:
+        rows: dict[int, list[Window]] = {}
+        for window in tile_windows(each.grid, scenes.tile, edges=scenes.edges):
+            rows.setdefault(window.row, []).append(window)
+        for windows in rows.values():
+            moved = [shifts.get((each.place.id, tile_id(each.place, window)), {}) for window in windows]
+            files = [
+                staged_tile(each.place, each.grid, window, shift, settings, folder, each.stamp)
+                for window, shift in zip(windows, moved, strict=True)
+            ]
+            found.append(
+                TileJob(
+                    place=each.place,
+                    grid=each.grid,
+                    labels=each.labels,
+                    windows=tuple(windows),
+                    shifts=tuple(moved),
+                    files=tuple(files),
+                )
+            )
+    return found
+
+
+def others(place: ScenePlace) -> tuple[Acquisition, ...]:
+    """Return the acquisitions of a place that are registered to its reference: all but that."""
+    return (*place.pre[:-1], *place.post)
+
+
+def registered(planned: PlannedPlace, image: Acquisition, settings: BuildSettings) -> list[Estimate]:
+    """Estimate the shift of an acquisition at every tile of its place.
+
+    An estimate is believed if its peak stands out of the noise, and it lies near the middle one of the acquisition;
+    other tiles are shifted by that middle one, or not at all where there is none.
+    """
+    scenes, place, grid = settings.scenes_config, planned.place, planned.grid
+    scaling = check_scaling(settings.scaling, "config.data.scaling")
+    windows = list(tile_windows(grid, scenes.tile, edges=scenes.edges))
+    found = []
+    for window in windows:
+        part = grid.part(_widened(window, grid))
+        try:
+            one, other = (
+                read_mosaic([scene.location for scene in each.scenes], part, scaling=scaling)
+                for each in (place.pre[-1], image)
+            )
+        except ImageError:
+            found.append(Shift(0.0, 0.0, 0.0))  # what can't be read is said when the tile is made
+            continue
+        both = one.valid & other.valid
+        found.append(
+            estimate(one.pixels, other.pixels, both) if both.mean() > scenes.valid / 2 else Shift(0.0, 0.0, 0.0)
+        )
+    believed = [shift.confidence >= ACCEPTED for shift in found]
+    values = np.array([shift[:2] for shift, good in zip(found, believed, strict=True) if good])
+    middle = np.median(values, axis=0) if len(values) else np.zeros(2)
+    result = []
+    for window, shift, good in zip(windows, found, believed, strict=True):
+        near = bool(good and math.dist(shift[:2], middle) <= _LARGEST_DEVIATION)
+        applied = shift[:2] if near else (float(middle[0]), float(middle[1]))
+        result.append(
+            Estimate(tile=tile_id(place, window), image=image.name, shift=shift, accepted=near, applied=applied)
+        )
+    return result
+
+
+def table(estimates: Iterable[tuple[str, Estimate]]) -> str:
+    """Write estimates, each with its place, as CSV."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(
+        ["place", "tile", "image", "rows", "columns", "confidence", "accepted", "applied_rows", "applied_columns"]
+    )
+    for place, one in estimates:
+        shift = [f"{value:.2f}" for value in one.shift]
+        rows.writerow([place, one.tile, one.image, *shift, one.accepted, *(f"{value:.2f}" for value in one.applied)])
+    return text.getvalue()
+
+
+def _planned(place: ScenePlace, data: DataConfig) -> PlannedPlace:
+    scenes = data.scenes
+    labels = label_files(place.labels, scenes)
+    scaling = check_scaling(data.scaling, "config.data.scaling")
+    reference = open_scene(place.reference.location, scaling)
+    try:
+        grid = grid_of(
+            reference.crs, reference.transform, reference.height, reference.width, to=scenes.crs, gsd=scenes.gsd
+        )
+    except SceneError as error:
+        raise SceneError(f"{place.reference.location}: {error}") from error
+    for image in (*place.pre, *place.post):
+        for scene in image.scenes:
+            if not is_remote(scene.location):
+                open_scene(scene.location, scaling)  # what is wrong with its header is said now
+    locations = [scene.location for image in (*place.pre, *place.post) for scene in image.scenes]
+    files = [Path(name) for name in (*locations, *labels, scenes.labelled_area) if name and not is_remote(name)]
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return PlannedPlace(place=place, grid=grid, labels=labels, stamp=repr((locations, stats)))
+
+
+def _widened(window: Window, grid: Grid) -> Window:
+    """Return a tile's surroundings, if it is too small to be registered by itself."""
+    height, width = (max(side, _REGISTERED) for side in (window.rows, window.columns))
+    row = max(0, min(window.row - (height - window.rows) // 2, grid.height - height))
+    column = max(0, min(window.column - (width - window.columns) // 2, grid.width - width))
+    rows, columns = min(height, grid.height - row), min(width, grid.width - column)
+    return Window(window.index, row, column, rows, columns, rows, columns)

@@ -1,0 +1,234 @@
+"""One tile of a place at a time: read on the place's grid, judged, labelled, and set aside with what was found."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from jaxcd.config import check_scaling
+from jaxcd.errors import ImageError
+from jaxcd.scenes.pairing import Acquisition, ScenePlace
+from jaxcd.scenes.quality import Statistics, Thresholds, hopeless, reason_to_drop, statistics
+from jaxcd.scenes.radiometry import match_histogram
+from jaxcd.scenes.raster import is_remote
+from jaxcd.scenes.reader import open_scene, read_mosaic
+from jaxcd.scenes.windows import Grid, Window
+from jaxcd.tiles.damage_layers import draw
+from jaxcd.tiles.encodings import encode_codes, encode_rgb
+from jaxcd.tiles.manifest import Acquisition as Image
+from jaxcd.tiles.manifest import BuildSettings, LabelledAcquisition, Sample
+from jaxcd.tiles.staging import write_staged
+from jaxcd.types import DAMAGE, INVALID
+
+# A decimated tile shows whether it is hopeless; read at a fraction of the cost where there are overviews.
+_COARSE = 8
+THUMBNAIL = 96
+_OVERLAP = "overlap"
+
+Shifts = Mapping[str, tuple[float, float]]
+"""Of acquisitions, by name: rows and columns that a tile's content lies further down and right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileJob:
+    """Tiles of one place that one process stages, one after the other.
+
+    Attributes:
+        place: what was taken of the ground.
+        grid: of the place.
+        labels: files that label it.
+        windows: the tiles.
+        shifts: of each tile.
+        files: staged file of each tile.
+    """
+
+    place: ScenePlace
+    grid: Grid
+    labels: tuple[str, ...]
+    windows: tuple[Window, ...]
+    shifts: tuple[Shifts, ...]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    image: Acquisition
+    when: str
+    statistics: Statistics
+    reason: str
+    decimated: bool = False
+    pixels: UInt8[np.ndarray, "h w 3"] | None = None
+    valid: Bool[np.ndarray, "h w"] | None = None
+
+
+def tile_id(place: ScenePlace, window: Window) -> str:
+    """Name a tile as the paper does: place and number of the tile, row by row."""
+    return f"{place.id}_{window.index}"
+
+
+def staged_tile(
+    place: ScenePlace, grid: Grid, window: Window, shifts: Shifts, settings: BuildSettings, folder: Path, stamp: str
+) -> Path:
+    """Name the staged file of a tile after everything that decides its content; `stamp` tells the files' state."""
+    common = dataclasses.asdict(settings) | {"files": ""}
+    where = [str(grid.crs), list(grid.transform)[:6], grid.height, grid.width, list(window)]
+    content = json.dumps([common, tile_id(place, window), stamp, where, sorted(shifts.items())])
+    return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.zip"
+
+
+def stage_tiles(job: TileJob, settings: BuildSettings) -> int:
+    """Stage the tiles of a job that are not staged yet; return how many tiles it has.
+
+    Raises:
+        ImageError: a file that can't be read, where those are not left out.
+        LabelError: a label that does not say what is damaged.
+    """
+    for window, shifts, file in zip(job.windows, job.shifts, job.files, strict=True):
+        if not file.is_file():
+            _stage(job, window, shifts, file, settings)
+    return len(job.windows)
+
+
+def _stage(job: TileJob, window: Window, shifts: Shifts, file: Path, settings: BuildSettings) -> None:
+    scenes = settings.scenes_config
+    part = job.grid.part(window)
+    inside = slice(0, window.rows), slice(0, window.columns)
+    on_grid = np.zeros((window.height, window.width), bool)
+    on_grid[inside] = True
+    seen = {
+        when: [_look(image, when, part, on_grid, inside, shifts, settings) for image in images]
+        for when, images in (("pre", job.place.pre), ("post", job.place.post))
+    }
+    pre = [image for image in seen["pre"] if not image.reason]
+    before = on_grid.copy()
+    for image in pre:
+        assert image.valid is not None
+        before &= image.valid
+    post = []
+    for k, image in enumerate(seen["post"]):
+        if image.reason or image.valid is None:
+            continue
+        if (before & image.valid)[inside].mean() < scenes.valid:
+            seen["post"][k] = dataclasses.replace(image, reason=_OVERLAP, valid=None)
+        else:
+            post.append(image)
+    rows = [_row(image, shifts) for image in (*seen["pre"], *seen["post"])]
+    tile = {"id": tile_id(job.place, window), "place": job.place.id, "index": window.index}
+    tile |= {
+        "kept": bool(pre and post),
+        "bounds": dataclasses.replace(part, height=window.rows, width=window.columns).bounds_degrees,
+    }
+    parts = _thumbnails(seen)
+    sample = None
+    if pre and post:
+        sample, more = _sample(job, window, part, pre, post, before, settings)
+        parts |= more
+    write_staged(file, sample=sample, notes=[], parts=parts, more={"tile": tile, "images": rows})
+
+
+def _look(
+    image: Acquisition,
+    when: str,
+    part: Grid,
+    on_grid: Bool[np.ndarray, "h w"],
+    inside: tuple[slice, slice],
+    shifts: Shifts,
+    settings: BuildSettings,
+) -> _Seen:
+    """Read a tile of an acquisition, unless it is hopeless by its overview, and judge it."""
+    scenes = settings.scenes_config
+    limits = Thresholds(black=scenes.black, snow=scenes.snow, variance=scenes.variance, valid=scenes.valid)
+    scaling = check_scaling(settings.scaling, "config.data.scaling")
+    locations = [scene.location for scene in image.scenes]
+    grid = part.moved(*shifts.get(image.name, (0.0, 0.0)))
+    try:
+        if all(open_scene(location, scaling).has_overviews for location in locations):
+            pixels, valid, covered = read_mosaic(locations, grid.coarser(_COARSE), scaling=scaling)
+            small = tuple(slice(0, max(1, side.stop // _COARSE)) for side in inside)
+            found = statistics(pixels[small], valid[small], covered[small])
+            reason = hopeless(found, limits)
+            if reason:
+                return _Seen(image, when, found, reason, decimated=True, pixels=pixels)
+        pixels, valid, covered = read_mosaic(locations, grid, scaling=scaling)
+    except ImageError as error:
+        if settings.incomplete == "refuse" and not any(is_remote(location) for location in locations):
+            raise
+        return _Seen(
+            image, when, Statistics(black=math.nan, brightness=math.nan, variance=math.nan, valid=0), str(error)
+        )
+    valid &= on_grid
+    pixels[~on_grid] = 0
+    found = statistics(pixels[inside], valid[inside], covered[inside])
+    reason = reason_to_drop(found, limits) or ("no data" if found.valid < scenes.valid else "")
+    if reason:
+        return _Seen(image, when, found, reason, pixels=pixels)
+    pixels[~valid] = 0
+    return _Seen(image, when, found, "", pixels=pixels, valid=valid)
+
+
+def _sample(
+    job: TileJob,
+    window: Window,
+    part: Grid,
+    pre: Sequence[_Seen],
+    post: Sequence[_Seen],
+    before: Bool[np.ndarray, "h w"],
+    settings: BuildSettings,
+) -> tuple[Sample, dict[str, bytes]]:
+    scenes = settings.scenes_config
+    drawn = draw(job.labels, part, scenes)
+    parts, labelled = {}, []
+    for i, image in enumerate(pre):
+        assert image.pixels is not None
+        parts[f"pre/{i}"] = encode_rgb(image.pixels, settings.encoding)
+    reference = pre[-1].pixels
+    for i, image in enumerate(post):
+        assert image.pixels is not None and image.valid is not None and reference is not None
+        both = before & image.valid
+        pixels = match_histogram(image.pixels, reference, both) if scenes.match_histogram else image.pixels
+        codes = np.where(both, drawn, INVALID).astype(np.uint8)
+        parts[f"post/{i}"], parts[f"label/{i}"] = encode_rgb(pixels, settings.encoding), encode_codes(codes)
+        valid, damaged = int((codes != INVALID).sum()), int((codes == DAMAGE).sum())
+        labelled.append(LabelledAcquisition(name=image.image.name, date=image.image.date, valid=valid, damaged=damaged))
+    sample = Sample(
+        id=tile_id(job.place, window),
+        block=None,
+        bounds=part.bounds_degrees,
+        height=window.height,
+        width=window.width,
+        pre=tuple(Image(name=image.image.name, date=image.image.date) for image in pre),
+        post=tuple(labelled),
+    )
+    return sample, parts
+
+
+def _row(image: _Seen, shifts: Shifts) -> dict:
+    rows, columns = shifts.get(image.image.name, (0.0, 0.0))
+    return {
+        "image": image.image.name,
+        "when": image.when,
+        "date": image.image.date,
+        **dataclasses.asdict(image.statistics),
+        "shift_rows": rows,
+        "shift_columns": columns,
+        "kept": not image.reason,
+        "reason": image.reason,
+        "decimated": image.decimated,
+    }
+
+
+def _thumbnails(seen: Mapping[str, Sequence[_Seen]]) -> dict[str, bytes]:
+    """Give small pictures of the latest pre and the first post image, for the contact sheet."""
+    found = {}
+    for when, image in (("pre", seen["pre"][-1]), ("post", seen["post"][0])):
+        if image.pixels is not None:
+            small = cv2.resize(image.pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+            found[f"thumbnail/{when}"] = encode_rgb(small, "jpeg")
+    return found
