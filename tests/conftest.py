@@ -20,6 +20,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 IGNORED_WARNINGS: tuple[str, ...] = (
     # ml_collections 1.1.0 loads config files this way.
     "ignore:the load_module.. method is deprecated:DeprecationWarning",
+    # rasterio 1.4.4 multiplies transforms of affine 3.1 in the old way.
+    "ignore:Use .@. matmul:PendingDeprecationWarning:rasterio",
 )
 
 # One commit, one result: examples are derived from the test, and a first call that compiles is not slow.

@@ -24,7 +24,7 @@ VECTORS = (".geojson", ".gpkg", ".shp", ".json", ".parquet")
 _MASKS = ("mask", "label", "labels", "damage")
 _CATALOGUES = (".tsv", ".json", ".geojson")
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
-_QUADKEY = re.compile(r"[0-3]{8,23}")
+_QUADKEY = re.compile(r"[0-3]{12}")
 _VISUAL = ("visual", "rgb", "image", "data")
 
 
@@ -261,7 +261,9 @@ def _stac(path: Path, event_date: str) -> Catalogue:
 
     try:
         content = json.loads(path.read_bytes())
-        kind = content.get("type") if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+        kind = content.get("type")
         if kind == "FeatureCollection":
             items: Iterable[Any] = pystac.ItemCollection.from_dict(content).items
         elif kind == "Feature":

@@ -31,7 +31,7 @@ class Reading(NamedTuple):
     """What was read on a grid.
 
     Attributes:
-        pixels: RGB 0..255; 0 where there is no data.
+        pixels: RGB 0..255; 0 where the file declares that there is no data.
         valid: where there is data.
         inside: what the scene's file covers, with data or without.
     """
@@ -89,11 +89,10 @@ class SceneReader:
             empty = empty_border(pixels, valid)
             if empty is not None:
                 valid = valid & ~empty
-                pixels[empty] = 0
         return Reading(pixels, valid, self._inside(grid))
 
     def _inside(self, grid: Grid) -> Mask:
-        corners = [self.transform * at for at in ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))]
+        corners = [self.transform @ at for at in ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))]
         outline = shapely.segmentize(shapely.Polygon(corners), abs(self.transform.a) * max(self.width, self.height) / 4)
         if grid.crs != self.crs:
             moved = transform_geom(self.crs, grid.crs, shapely.geometry.mapping(outline))

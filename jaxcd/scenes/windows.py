@@ -60,18 +60,18 @@ class Grid:
 
     def part(self, window: Window) -> "Grid":
         """Return the grid of a tile, to its last row and column, whether they lie on this grid or not."""
-        origin = self.transform * Affine.translation(window.column, window.row)
+        origin = self.transform @ Affine.translation(window.column, window.row)
         return Grid(crs=self.crs, transform=origin, height=window.height, width=window.width)
 
     def moved(self, rows: float, columns: float) -> "Grid":
         """Return the grid moved by pixels."""
-        origin = self.transform * Affine.translation(columns, rows)
+        origin = self.transform @ Affine.translation(columns, rows)
         return Grid(crs=self.crs, transform=origin, height=self.height, width=self.width)
 
     def coarser(self, factor: int) -> "Grid":
         """Return the grid of the same ground in pixels of `factor` times the size, its last ones complete."""
         height, width = (-(-side // factor) for side in (self.height, self.width))
-        return Grid(crs=self.crs, transform=self.transform * Affine.scale(factor), height=height, width=width)
+        return Grid(crs=self.crs, transform=self.transform @ Affine.scale(factor), height=height, width=width)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -102,7 +102,7 @@ def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapel
     Raises:
         SceneError: the coordinates are not those of the reference system.
     """
-    corners = [transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height), (0, 0))]
+    corners = [transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height), (0, 0))]
     outline = shapely.segmentize(
         shapely.Polygon(corners), max(abs(transform.a), abs(transform.b)) * max(height, width) / 4
     )
@@ -118,7 +118,7 @@ def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapel
 
 def pixel_metres(crs: CRS, affine: Affine, height: int, width: int) -> float:
     """Return the side of a pixel in metres: the root of its area in the middle of a raster."""
-    x, y = affine * (width / 2, height / 2)
+    x, y = affine @ (width / 2, height / 2)
     columns, rows = (
         [x, *(x + step for step in (affine.a, affine.b))],
         [y, *(y + step for step in (affine.d, affine.e))],
@@ -160,7 +160,7 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
         straight = Affine(affine.a, 0, affine.c, 0, affine.e, affine.f)
         return Grid(crs=crs, transform=straight, height=height, width=width)
     target = parsed_crs(to) if to else crs
-    corners = [affine * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
+    corners = [affine @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
     (left, right), (bottom, top) = ((min(axis), max(axis)) for axis in zip(*corners, strict=True))
     resolution = {"resolution": gsd} if gsd else {}
     found, columns, rows = calculate_default_transform(
@@ -209,7 +209,7 @@ def offset_between(source: Affine, size: tuple[int, int], grid: Grid) -> tuple[i
         size: its height and width.
         grid: of the same reference system.
     """
-    mapped = ~source * grid.transform
+    mapped = ~source @ grid.transform
     far = max(*size, grid.height, grid.width)
     drift = max(abs(mapped.a - 1), abs(mapped.e - 1), abs(mapped.b), abs(mapped.d)) * far
     column, row = round(mapped.c), round(mapped.f)

@@ -61,7 +61,7 @@ class BuildReport:
             value = f"{count:.3%}" if isinstance(count, float) else str(count)
             lines.append(f"  {name.replace('_', ' '):<22}{value}")
         lines += [f"  tiles {reason:<16}{count}" for reason, count in self.tiles.items()]
-        lines += [f"  label polygons {where:<22}{count}" for where, count in self.polygons.items()]
+        lines += [f"  label polygons {where:<24}{count}" for where, count in self.polygons.items()]
         lines += [f"  note on {count} files: {note}" for note, count in self.notes.items()]
         lines.append(f"{len(self.left_out)} files left out" + (":" if self.left_out else ""))
         lines += [f"  {file}: {reason}" for file, reason in self.left_out[:_SHOWN]]
