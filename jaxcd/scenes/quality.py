@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
@@ -53,7 +54,9 @@ def statistics(
         valid: where there is data.
         inside: what the image covers, with data or without: ground beyond its edge is missing (`valid`), not black.
     """
-    sums = pixels[..., 0].astype(np.uint16) + pixels[..., 1] + pixels[..., 2]
+    # Band by band: a sum over the last axis takes numpy twenty times as long.
+    red, green, blue = cv2.split(pixels)
+    sums = red.astype(np.uint16) + green + blue
     sums = sums.ravel() if inside.all() else sums[inside]
     counts = np.bincount(sums, minlength=766)
     values = np.arange(766, dtype=np.float64)

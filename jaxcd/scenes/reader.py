@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import shapely
 from affine import Affine
@@ -68,23 +69,25 @@ class SceneReader:
             self._declares = any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums[:3])
             self._range = self._resolved(scaling)
 
-    def read(self, grid: Grid) -> Reading:
+    def read(self, grid: Grid, *, coarse: int = 1) -> Reading:
         """Read what lies on a grid.
 
         Args:
             grid: any; the part of it that is not on the scene has no data.
+            coarse: read pixels of so many times the size, from overviews where there are some.
 
         Raises:
             ImageError: the file is damaged there, or the URL can't be reached.
         """
         with reading(self.location):
-            values, valid = self._as_it_lies(grid) or self._warped(grid)
+            values, valid = self._as_it_lies(grid, coarse) or self._warped(grid.coarser(coarse))
+        grid = grid.coarser(coarse)
         if not np.issubdtype(values.dtype, np.integer):
             valid &= np.isfinite(values).all(axis=0)
         if self._range is not None:
             values = scaled(values, valid, self._range)
         values[:, ~valid] = 0
-        pixels = np.ascontiguousarray(values.transpose(1, 2, 0))
+        pixels = np.asarray(cv2.merge(list(values)))
         if not self._declares:
             empty = empty_border(pixels, valid)
             if empty is not None:
@@ -102,7 +105,7 @@ class SceneReader:
         drawn = rasterize([outline], out_shape=(grid.height, grid.width), transform=grid.transform, dtype="uint8")
         return drawn.astype(bool)
 
-    def _as_it_lies(self, grid: Grid) -> tuple[np.ndarray, Mask] | None:
+    def _as_it_lies(self, grid: Grid, coarse: int) -> tuple[np.ndarray, Mask] | None:
         source = self._source
         if grid.crs != self.crs or rotation(self.transform, self.height, self.width):
             return None
@@ -112,10 +115,20 @@ class SceneReader:
         top, left = offset
         rows = slice(max(top, 0), min(top + grid.height, self.height))
         columns = slice(max(left, 0), min(left + grid.width, self.width))
+        if coarse > 1:
+            # Decimated in one go, which only a window on the scene can be.
+            if (rows.stop - rows.start, columns.stop - columns.start) != (grid.height, grid.width):
+                return None
+            shape = 3, *grid.coarser(coarse).shape
+            window: Any = RasterWindow.from_slices(rows, columns)
+            values = source.read(_BANDS, window=window, out_shape=shape)
+            if not self._declares:
+                return values, np.ones(shape[1:], bool)
+            return values, (source.read_masks(_BANDS, window=window, out_shape=shape) != 0).any(axis=0)
         values = np.zeros((3, grid.height, grid.width), source.dtypes[0])
         valid = np.zeros((grid.height, grid.width), bool)
         if rows.start < rows.stop and columns.start < columns.stop:
-            window: Any = RasterWindow.from_slices(rows, columns)
+            window = RasterWindow.from_slices(rows, columns)
             inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
             values[:, *inside] = source.read(_BANDS, window=window)
             # A pixel is empty where every band is: a pure red has zeros in two bands.
@@ -188,17 +201,23 @@ def open_scene(location: str, scaling: tuple[str, float, float] | None = None) -
     return SceneReader(location, scaling=scaling)
 
 
-def read_mosaic(locations: Sequence[str], grid: Grid, *, scaling: tuple[str, float, float] | None = None) -> Reading:
+def read_mosaic(
+    locations: Sequence[str],
+    grid: Grid,
+    *,
+    scaling: tuple[str, float, float] | None = None,
+    coarse: int = 1,
+) -> Reading:
     """Read several scenes on one grid: where more than one has data, the first counts.
 
     Raises:
         ImageError, SceneError: one of them can't be read.
     """
-    pixels, valid, inside = open_scene(locations[0], scaling).read(grid)
+    pixels, valid, inside = open_scene(locations[0], scaling).read(grid, coarse=coarse)
     for location in locations[1:]:
         if valid.all():
             break
-        other = open_scene(location, scaling).read(grid)
+        other = open_scene(location, scaling).read(grid, coarse=coarse)
         new = other.valid & ~valid
         pixels[new] = other.pixels[new]
         valid, inside = valid | new, inside | other.inside
@@ -211,8 +230,9 @@ def empty_border(pixels: Pixels, valid: Mask) -> Bool[np.ndarray, "h w"] | None:
     Returns:
         The mask of such areas, a little widened (JPEG blurs their rim), or None where there are none.
     """
-    black = valid & (pixels.max(axis=2) < BLACK // 3)
-    if black.sum() < _BORDER:
+    red, green, blue = cv2.split(pixels)
+    black = valid & (np.maximum(np.maximum(red, green), blue) < BLACK // 3)
+    if np.count_nonzero(black) < _BORDER:
         return None
     labels: np.ndarray = np.empty(black.shape, np.int32)
     ndimage.label(black, output=labels)

@@ -68,6 +68,11 @@ class Grid:
         origin = self.transform @ Affine.translation(columns, rows)
         return Grid(crs=self.crs, transform=origin, height=self.height, width=self.width)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.height, self.width
+
     def coarser(self, factor: int) -> "Grid":
         """Return the grid of the same ground in pixels of `factor` times the size, its last ones complete."""
         height, width = (-(-side // factor) for side in (self.height, self.width))

@@ -150,7 +150,7 @@ def _look(
     grid = part.moved(*shifts.get(image.name, (0.0, 0.0)))
     try:
         if all(open_scene(location, scaling).has_overviews for location in locations):
-            pixels, valid, covered = read_mosaic(locations, grid.coarser(_COARSE), scaling=scaling)
+            pixels, valid, covered = read_mosaic(locations, grid, scaling=scaling, coarse=_COARSE)
             small = tuple(slice(0, max(1, side.stop // _COARSE)) for side in inside)
             found = statistics(pixels[small], valid[small], covered[small])
             reason = hopeless(found, limits)
