@@ -97,8 +97,9 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     pairs = min(batch, -(-tiles // devices)) * devices
     batches = evaluation_batches(dataset, rows, batch=pairs, stride=steps.stride(config.model))
     threshold = 0.5 if trained.threshold is None else trained.threshold
-    best = Keeper(_PANELS, lambda counts: counts.at(threshold).f1 if counts.damaged else None)
-    worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold))
+    partial = dataset.positive_unlabelled
+    best = Keeper(_PANELS, lambda counts: _merit(counts, threshold, partial) if counts.damaged else None)
+    worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial))
     advice = f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones"
     shown = with_bar(batches, tiles, split)
     result = inference.evaluate_trained(config, trained, shown, keepers=(best, worst), advice=advice)
@@ -108,10 +109,9 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     for name, keeper in (("best", best), ("worst", worst)):
         if keeper.kept():
             save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold)
-    _write_tiles(result, out / "tiles.csv", threshold)
-    if not dataset.positive_unlabelled:  # a curve of precision would mean nothing
+    _write_tiles(result, out / "tiles.csv", threshold, partial)
+    if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)
-    partial = dataset.positive_unlabelled
     report = {
         "positive_unlabelled": partial,
         "0.5": _scores(result.counts, 0.5, partial),
@@ -146,20 +146,26 @@ def _scores(counts: "Counts", threshold: float, partial: bool) -> dict[str, floa
     return counts.at(threshold)._asdict()
 
 
-def _errors(counts: "Counts", threshold: float) -> float:
+def _merit(counts: "Counts", threshold: float, partial: bool) -> float:
+    """Say what makes a tile with damage one of the best."""
+    scores = counts.at(threshold)
+    return scores.recall if partial else scores.f1
+
+
+def _errors(counts: "Counts", threshold: float, partial: bool) -> float:
     """Wrongly called pixels: what makes a tile one of the worst, whether it holds damage or not."""
     _, fp, fn, _ = counts.confusion(threshold)
-    return float(fp + fn)
+    return float(fn if partial else fp + fn)  # damage without a label is no mistake to find it
 
 
-def _write_tiles(result: "Evaluation", path: Path, threshold: float) -> None:
-    with replacing(path) as partial, partial.open("w", newline="") as file:
+def _write_tiles(result: "Evaluation", path: Path, threshold: float, partial: bool) -> None:
+    with replacing(path) as target, target.open("w", newline="") as file:
         rows = csv.writer(file)
-        scores = ("accuracy", "precision", "recall", "f1", "iou")
+        scores = ("recall", "flagged") if partial else ("accuracy", "precision", "recall", "f1", "iou")
         rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *scores])
         for tile, counts in result.tiles:
             for decided in dict.fromkeys((0.5, threshold)):
-                ratios = (f"{value:.4f}" for value in counts.at(decided))
+                ratios = (f"{value:.4f}" for value in _scores(counts, decided, partial).values())
                 rows.writerow([tile.place, tile.post, decided, *counts.confusion(decided), *ratios])
 
 

@@ -40,7 +40,8 @@ def test_metrics_tiles_curve_and_pictures_agree(trained, tmp_path, capsys):
     assert evaluate.main(["--run", str(trained / "run"), "--split", "test", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     report = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(report) == {"0.5", "best"} and set(report["best"]) == {"threshold", *report["0.5"]}
+    assert report.pop("positive_unlabelled") is False and set(report) == {"0.5", "best"}
+    assert set(report["best"]) == {"threshold", *report["0.5"]}
     rows = _rows(tmp_path / "tiles.csv", csv.DictReader)
     places = json.loads((trained / "run" / "splits.json").read_text())["test"]
     best = report["best"].pop("threshold")

@@ -1,6 +1,7 @@
 """Which scenes there are: in folders, in an index of Maxar, in STAC items. Of files no more than headers is read."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
 
 from jaxcd.errors import ImageError, SceneError
-from jaxcd.scenes.raster import header
+from jaxcd.scenes.raster import header, is_remote
 from jaxcd.scenes.windows import DEGREES, footprint_of, pixel_metres
 
 PRE, POST = "pre", "post"
@@ -23,6 +24,10 @@ RASTERS = (".tif", ".tiff")
 VECTORS = (".geojson", ".gpkg", ".shp", ".json", ".parquet")
 _MASKS = ("mask", "label", "labels", "damage")
 _CATALOGUES = (".tsv", ".json", ".geojson")
+_EXPECTED = (
+    "expected folders of places with pre*.tif and post*.tif, or two folders pre and post, or files with dates in their "
+    "names and --event_date"
+)
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 _QUADKEY = re.compile(r"[0-3]{12}")
 _VISUAL = ("visual", "rgb", "image", "data")
@@ -70,7 +75,7 @@ class Catalogue:
     left_out: tuple[tuple[str, str], ...]
 
 
-def find_scenes(source: str, event_date: str) -> Catalogue:
+def find_scenes(source: str, event_date: str, *, labelled: bool = True) -> Catalogue:
     """List the scenes of a source.
 
     A folder holds places (folders with `pre*.tif` and `post*.tif`), or two folders `pre` and `post`, or rasters with
@@ -81,6 +86,7 @@ def find_scenes(source: str, event_date: str) -> Catalogue:
         source: folder or file.
         event_date: YYYY-MM-DD; scenes before it are pre, of that day and later post. Folders tell by themselves,
             all others need it.
+        labelled: look for files with labels beside the scenes.
 
     Raises:
         SceneError: the source is none of these, or needs the event's date.
@@ -91,16 +97,16 @@ def find_scenes(source: str, event_date: str) -> Catalogue:
         found = _maxar(path, event_date) if path.suffix.lower() == ".tsv" else _stac(path, event_date)
     elif path.is_dir():
         if all((path / name).is_dir() for name in (PRE, POST)):
-            found = _pre_and_post(path)
+            found = _pre_and_post(path, labelled)
         elif any(_prefixed(folder, when) for folder in (path, *_folders(path)) for when in (PRE, POST)):
-            found = _places(path)
+            found = _places(path, labelled)
         else:
             found = _dated(path, event_date)
     else:
         raise SceneError(f"{source}: expected a folder of scenes, or a catalogue ({', '.join(_CATALOGUES)})")
     if not found.scenes:
         reasons = "; ".join(f"{where}: {reason}" for where, reason in found.left_out[:2])
-        raise SceneError(f"{source}: no scene in it" + (f" ({reasons})" if reasons else ""))
+        raise SceneError(f"{source}: no scene in it{f' ({reasons})' if reasons else ''}; {_EXPECTED}")
     return found
 
 
@@ -132,12 +138,12 @@ def _date_in(text: str) -> str:
     return f"{match[1]}-{match[3]}-{match[4]}" if match else ""
 
 
-def _places(source: Path) -> Catalogue:
+def _places(source: Path, labelled: bool) -> Catalogue:
     left_out: list[tuple[str, str]] = []
     scenes: list[Scene] = []
     places = [source] if any(_prefixed(source, when) for when in (PRE, POST)) else _folders(source)
     for folder in places:
-        label = _label_in(folder)
+        label = _label_in(folder) if labelled else ""
         for when in (PRE, POST):
             for file in _prefixed(folder, when):
                 told = {"date": _date_in(file.stem), "place": folder.name, "label": label if when == POST else ""}
@@ -167,17 +173,21 @@ def _label_in(folder: Path) -> str:
     return str(found[0]) if found else ""
 
 
-def _pre_and_post(source: Path) -> Catalogue:
+def _pre_and_post(source: Path, labelled: bool) -> Catalogue:
     left_out: list[tuple[str, str]] = []
     scenes: list[Scene] = []
     labels = {}
     for name in _MASKS + tuple(f"{name}s" for name in _MASKS):
-        if (source / name).is_dir():
+        if labelled and (source / name).is_dir():
             labels |= {file.stem: str(file) for file in sorted((source / name).iterdir()) if file.is_file()}
     for when in (PRE, POST):
         for file in _rasters(source / when):
-            label = labels.get(file.stem, "") if when == POST else ""
+            label = labels.pop(file.stem, "") if when == POST else ""
             _add(scenes, left_out, str(file), when=when, date=_date_in(file.stem), label=label)
+    suffixes = (*VECTORS, *RASTERS)
+    left_out += [
+        (label, f"no post scene named {stem!r}") for stem, label in labels.items() if label.lower().endswith(suffixes)
+    ]
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
 
 
@@ -224,7 +234,11 @@ def _maxar(path: Path, event_date: str) -> Catalogue:
     """Read Maxar Open Data's index of an event, one row an acquisition of a quadkey."""
     left_out: list[tuple[str, str]] = []
     scenes = []
-    with path.open(newline="", encoding="utf-8") as file:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SceneError(f"{path}: not a text in UTF-8; is it Maxar's index of an event?") from error
+    with io.StringIO(text, newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         wanted = ("datetime", "quadkey", "catalog_id", "proj:epsg", "proj:bbox", "visual")
         missing = [name for name in wanted if name not in (rows.fieldnames or ())]
@@ -239,7 +253,7 @@ def _maxar(path: Path, event_date: str) -> Catalogue:
                     raise ValueError("no URL or no date")
                 scenes.append(
                     Scene(
-                        location=row["visual"],
+                        location=_beside(path, row["visual"]),
                         when=PRE if date < event_date else POST,
                         date=date,
                         place=row["quadkey"],
@@ -270,7 +284,7 @@ def _stac(path: Path, event_date: str) -> Catalogue:
             items = [pystac.Item.from_file(str(path))]
         else:
             items = list(pystac.Catalog.from_file(str(path)).get_items(recursive=True))
-    except (ValueError, KeyError, OSError, pystac.errors.STACError) as error:
+    except (ValueError, KeyError, TypeError, OSError, pystac.errors.STACError, pystac.STACTypeError) as error:
         raise SceneError(f"{path}: neither a STAC item, nor a collection or catalogue of them ({error})") from error
     left_out: list[tuple[str, str]] = []
     scenes = []
@@ -282,13 +296,18 @@ def _stac(path: Path, event_date: str) -> Catalogue:
             left_out.append((item.id, f"the STAC item has no {lacks}"))
             continue
         date, told = moment.date().isoformat(), item.properties
+        try:
+            outline = shapely.geometry.shape(item.geometry)
+        except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
+            left_out.append((item.id, f"the STAC item's geometry is none ({error})"))
+            continue
         scenes.append(
             Scene(
-                location=asset.get_absolute_href() or asset.href,
+                location=_beside(path, asset.get_absolute_href() or asset.href),
                 when=PRE if date < event_date else POST,
                 date=date,
                 place=str(told.get("quadkey") or ""),
-                footprint=shapely.geometry.shape(item.geometry),
+                footprint=outline,
                 metres=float(told.get("gsd") or 0),
                 off_nadir=_number(told.get("view:off_nadir")),
                 clouds=_number(told.get("tile:clouds_percent", told.get("eo:cloud_cover"))),
@@ -296,6 +315,11 @@ def _stac(path: Path, event_date: str) -> Catalogue:
             )
         )
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
+
+
+def _beside(catalogue: Path, location: str) -> str:
+    """Resolve a relative path against the folder of the catalogue that names it."""
+    return location if is_remote(location) else str(catalogue.parent / location)
 
 
 def _moved(outline: shapely.Polygon, epsg: int) -> shapely.geometry.base.BaseGeometry:

@@ -1,9 +1,9 @@
 """Places out of scenes: what was taken of one piece of ground before the event and after it."""
 
-import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import shapely
 
@@ -38,9 +38,9 @@ class Acquisition:
         return self.scenes[0].date
 
     @property
-    def footprint(self) -> shapely.geometry.base.BaseGeometry:
-        """Outline of all scenes, in degrees."""
-        return shapely.union_all([scene.footprint for scene in self.scenes])
+    def locations(self) -> tuple[str, ...]:
+        """Paths or URLs of its scenes: what tells it from other acquisitions, which a name may not."""
+        return tuple(scene.location for scene in self.scenes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,6 @@ class ScenePlace:
     def reference(self) -> Scene:
         """The scene whose grid is the place's."""
         return self.pre[-1].scenes[0]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Files with labels that the source gives its post scenes."""
-        return tuple(dict.fromkeys(scene.label for image in self.post for scene in image.scenes if scene.label))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +100,9 @@ def pair(
         if scene.place:
             groups[scene.place].append(scene)
     places, used = [], set()
-    for name, members in [*sorted(groups.items()), *_by_ground([scene for scene in fit if not scene.place])]:
+    grounds = [ground for name, members in sorted(groups.items()) for ground in _grounds(name, members)]
+    grounds += _by_ground([scene for scene in fit if not scene.place])
+    for name, members in _unique(grounds):
         place = _place(name, members, min_overlap)
         if place is not None:
             places.append(place)
@@ -115,9 +112,36 @@ def pair(
 
 
 def only(pairing: Pairing, names: Sequence[str]) -> Pairing:
-    """Keep the places whose ids begin with one of some names."""
-    kept = tuple(place for place in pairing.places if place.id.startswith(tuple(names)))
-    return dataclasses.replace(pairing, places=kept)
+    """Keep the places whose ids begin with one of some names, and of the scenes that are alone those of such places."""
+    wanted = tuple(names)
+    return Pairing(
+        places=tuple(place for place in pairing.places if place.id.startswith(wanted)),
+        unpaired=tuple(alone for alone in pairing.unpaired if alone[0].place.startswith(wanted)),
+        unwanted=tuple(alone for alone in pairing.unwanted if alone[0].place.startswith(wanted)),
+    )
+
+
+def _grounds(name: str, members: list[Scene]) -> list[tuple[str, list[Scene]]]:
+    """Part a named place whose pre scenes lie beside each other: each has a grid of its own."""
+    if any(scene.catalog_id for scene in members):  # acquisitions of one quadkey share their grid
+        return [(name, members)]
+    parts = _by_ground(members)
+    return [(f"{name}_{part}" if len(parts) > 1 else name, scenes) for part, scenes in parts] or [(name, members)]
+
+
+def _unique(grounds: list[tuple[str, list[Scene]]]) -> list[tuple[str, list[Scene]]]:
+    """Give grounds of one name another, by their folders, else by number."""
+    counts = Counter(name for name, _ in grounds)
+    named = [
+        (f"{Path(scenes[0].location).parent.name}_{name}" if counts[name] > 1 else name, scenes)
+        for name, scenes in grounds
+    ]
+    again, seen = Counter(name for name, _ in named), Counter()
+    found = []
+    for name, scenes in named:
+        seen[name] += 1
+        found.append((f"{name}_{seen[name]}" if again[name] > 1 else name, scenes))
+    return found
 
 
 def _by_ground(scenes: Sequence[Scene]) -> list[tuple[str, list[Scene]]]:
@@ -127,7 +151,7 @@ def _by_ground(scenes: Sequence[Scene]) -> list[tuple[str, list[Scene]]]:
     groups: list[list[Scene]] = []
     for scene in reversed(pre):  # the latest first: its grid will be the place's
         for group in groups:
-            if _share_of_smaller(scene, group[0]) >= _ONE_PLACE and scene.date != group[0].date:
+            if _share_of_smaller(scene, group[0]) >= _ONE_PLACE:
                 group.append(scene)
                 break
         else:

@@ -39,7 +39,9 @@ _SETTINGS: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
     # By itself GDAL keeps decoded blocks in a twentieth of the machine's memory, in every process.
     "GDAL_CACHEMAX": 128 * 2**20,
-    # Of URLs: no listing of their folders, no sidecar files, several attempts, and an end to waiting (seconds).
+}
+_REMOTE: dict[str, Any] = {
+    # No listing of their folders, no sidecar files, several attempts, and an end to waiting (seconds).
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
     "GDAL_HTTP_MAX_RETRY": "4",
@@ -248,7 +250,7 @@ def reading(location: str) -> Iterator[None]:
         ImageError: the file is damaged or truncated, or the URL can't be reached.
     """
     try:
-        with rasterio.Env(**_SETTINGS):
+        with rasterio.Env(**_SETTINGS, **(_REMOTE if is_remote(location) else {})):
             yield
     except (RasterioError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split())

@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import shapely
 from affine import Affine
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Num, UInt8
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.features import rasterize
+from rasterio.features import shapes as shapes_of
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_geom
@@ -21,7 +22,7 @@ from scipy import ndimage
 
 from jaxcd.errors import ImageError, SceneError
 from jaxcd.scenes.quality import BLACK
-from jaxcd.scenes.raster import check_bands, open_raster, reading, scaled
+from jaxcd.scenes.raster import check_bands, is_remote, open_raster, reading, scaled
 from jaxcd.scenes.windows import Grid, offset_between, rotation
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -46,7 +47,8 @@ _KEPT_OPEN = 16
 _BANDS = (1, 2, 3)
 _SAMPLE = 1024  # side of the decimated image that percentiles of a scene are taken from
 # An empty border is black to the edge of the image; smaller black spots there are shadows.
-_BORDER = 1024  # pixels
+_RIM_LEAST, _RIM_SHARE = 16, 1e-3  # of the decimated scene
+_RIM = 64  # black pixels of a window from which it is looked at
 _RINGING = 3  # pixels around it in which JPEG has mixed black and image
 
 
@@ -88,13 +90,15 @@ class SceneReader:
             values = scaled(values, valid, self._range)
         values[:, ~valid] = 0
         pixels = np.asarray(cv2.merge(list(values)))
-        if not self._declares:
-            empty = empty_border(pixels, valid)
-            if empty is not None:
-                valid = valid & ~empty
-        return Reading(pixels, valid, self._inside(grid))
+        inside = self.inside(grid)
+        valid &= inside
+        border = self._border_on(grid, pixels)
+        if border is not None:
+            valid = valid & ~border
+        return Reading(pixels, valid, inside)
 
-    def _inside(self, grid: Grid) -> Mask:
+    def inside(self, grid: Grid) -> Mask:
+        """Return which pixels of a grid the file covers, with data or without."""
         corners = [self.transform @ at for at in ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))]
         outline = shapely.segmentize(shapely.Polygon(corners), abs(self.transform.a) * max(self.width, self.height) / 4)
         if grid.crs != self.crs:
@@ -142,6 +146,48 @@ class SceneReader:
                 return values, (vrt.read_masks(_BANDS) != 0).any(axis=0)
             return values, vrt.dataset_mask() != 0
 
+    def _border_on(self, grid: Grid, pixels: Pixels) -> Mask | None:
+        """Return where a grid shows the scene's empty border: black, and within what the whole scene shows of it."""
+        black = _black(cv2.split(pixels), 255)
+        if self._declares or np.count_nonzero(black) < _RIM or not self._border:
+            return None
+        shapes: Any = self._border
+        if grid.crs != self.crs:
+            shapes = [transform_geom(self.crs, grid.crs, shape) for shape in shapes]
+        shape = grid.shape
+        near = rasterize(shapes, out_shape=shape, transform=grid.transform, dtype="uint8", all_touched=True)
+        border = black & np.asarray(near, bool)
+        return ndimage.binary_dilation(border, iterations=_RINGING) if border.any() else None
+
+    @functools.cached_property
+    def _border(self) -> list[dict]:
+        """Outlines, in the scene's coordinates, of black areas that reach its edge and that the file does not declare.
+
+        Found once, on a decimated read of the file's own values: the edge of a window is not the edge of the scene.
+        """
+        if is_remote(self.location) and not self.has_overviews:
+            return []  # all of it would have to come over the network
+        try:
+            with reading(self.location):
+                values, _ = self._sample()
+        except ImageError:
+            return []  # damaged somewhere: that is said of the window in which it is
+        empty = empty_border(values)
+        if empty is None:
+            return []
+        height, width = empty.shape
+        affine = self.transform @ Affine.scale(self.width / width, self.height / height)
+        widened = ndimage.binary_dilation(empty, iterations=2).astype(np.uint8)
+        return [shape for shape, _ in shapes_of(widened, mask=widened > 0, transform=affine)]
+
+    def _sample(self) -> tuple[np.ndarray, Mask]:
+        """Read the whole scene decimated, and where there is data."""
+        source = self._source
+        factor = max(1, math.ceil(max(source.shape) / _SAMPLE))
+        shape = 3, -(-source.height // factor), -(-source.width // factor)
+        values = source.read(_BANDS, out_shape=shape)
+        return values, (source.read_masks(_BANDS, out_shape=shape) != 0).any(axis=0) & np.isfinite(values).all(axis=0)
+
     def _resolved(self, scaling: tuple[str, float, float] | None) -> tuple[str, float, float] | None:
         """Turn percentiles of the scene into a range, which is the same for all its windows."""
         source = self._source
@@ -155,10 +201,9 @@ class SceneReader:
             )
         if scaling[0] == "range":
             return scaling
-        factor = max(1, math.ceil(max(source.shape) / _SAMPLE))
-        shape = 3, -(-source.height // factor), -(-source.width // factor)
-        values = source.read(_BANDS, out_shape=shape)
-        seen = (source.read_masks(_BANDS, out_shape=shape) != 0).any(axis=0) & np.isfinite(values).all(axis=0)
+        values, seen = self._sample()
+        empty = None if self._declares else empty_border(values)
+        seen = seen if empty is None else seen & ~empty
         low, high = np.percentile(values[:, seen], scaling[1:]) if seen.any() else (0.0, 1.0)
         return "range", float(low), float(high)
 
@@ -182,7 +227,8 @@ def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask
 
 
 def _warping(source: DatasetReader, grid: Grid, resampling: Resampling) -> WarpedVRT:
-    alpha = {} if source.nodata is not None or source.count == 4 else {"add_alpha": True}
+    has_alpha = source.colorinterp[-1] == ColorInterp.alpha
+    alpha = {} if source.nodata is not None or has_alpha else {"add_alpha": True}
     return WarpedVRT(
         source,
         crs=grid.crs,
@@ -224,22 +270,27 @@ def read_mosaic(
     return Reading(pixels, valid, inside)
 
 
-def empty_border(pixels: Pixels, valid: Mask) -> Bool[np.ndarray, "h w"] | None:
-    """Find black areas that reach the edge of a window or of the data: borders that the file does not declare.
+def _black(bands: Sequence[np.ndarray], white: float) -> Mask:
+    """Mark pixels that are black in all bands, but for what JPEG makes of it."""
+    red, green, blue = bands
+    return np.maximum(np.maximum(red, green), blue) < max(1, white * BLACK // 3 / 255)
+
+
+def empty_border(values: Num[np.ndarray, "3 h w"]) -> Mask | None:
+    """Find black areas that reach the edge of a whole scene: borders that the file does not declare.
+
+    Args:
+        values: the scene, decimated, in its own values.
 
     Returns:
-        The mask of such areas, a little widened (JPEG blurs their rim), or None where there are none.
+        The mask of such areas, or None where there are none.
     """
-    red, green, blue = cv2.split(pixels)
-    black = valid & (np.maximum(np.maximum(red, green), blue) < BLACK // 3)
-    if np.count_nonzero(black) < _BORDER:
-        return None
+    black = _black(list(values), 255 if values.dtype == np.uint8 else 0)
     labels: np.ndarray = np.empty(black.shape, np.int32)
     ndimage.label(black, output=labels)
-    edge: Mask = np.ones(valid.shape, bool)
-    edge[1:-1, 1:-1] = ndimage.binary_dilation(~valid)[1:-1, 1:-1]
+    edge: Mask = np.ones(black.shape, bool)
+    edge[1:-1, 1:-1] = False
     sizes = np.bincount(labels.ravel())
-    large = [label for label in np.unique(labels[edge & black]).tolist() if sizes[label] >= _BORDER]
-    if not large:
-        return None
-    return ndimage.binary_dilation(np.isin(labels, large), iterations=_RINGING) & valid
+    least = max(_RIM_LEAST, _RIM_SHARE * black.size)
+    large = [label for label in np.unique(labels[edge & black]).tolist() if sizes[label] >= least]
+    return np.isin(labels, large) if large else None

@@ -18,6 +18,7 @@ ACCEPTED = 6.0
 """Confidence from which an estimate is believed."""
 
 _PATCH = 256
+_LEAST = 64  # pixels of a side from which there is anything to compare
 _SMOOTHING = 1.5
 # Gradients whose strength lies below this share of the median are noise, and their directions random.
 _FAINT = 0.5
@@ -54,6 +55,8 @@ def estimate(
     Returns:
         The shift, to a fraction of a pixel.
     """
+    if min(valid.shape) < _LEAST:
+        return Shift(0.0, 0.0, 0.0)
     same = _unmoving(pre, post)
     first, second = (_directions(image, valid & ~same) for image in (pre, post))
     surface = _correlation(first, second)

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 from affine import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import array_bounds
 from rasterio.warp import calculate_default_transform, transform, transform_bounds, transform_geom
 
@@ -18,6 +19,7 @@ from jaxcd.errors import SceneError
 DEGREES = CRS.from_epsg(4326)
 # What a rotation or a difference of scale may move a raster's far corner by and still count as rounding, in pixels.
 _ROUNDING = 0.5
+_PLAUSIBLE = (0.01, 100.0)  # metres of a pixel
 
 
 class Window(NamedTuple):
@@ -88,7 +90,7 @@ class Grid:
     def bounds_degrees(self) -> tuple[float, float, float, float]:
         """West, south, east, north in degrees."""
         west, south, east, north = transform_bounds(self.crs, DEGREES, *self.bounds)
-        return west, south, east, north
+        return west, south, east + 360 if east < west else east, north  # over the date line
 
     @property
     def footprint(self) -> shapely.geometry.base.BaseGeometry:
@@ -113,10 +115,11 @@ def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapel
     )
     try:
         moved = shapely.geometry.shape(transform_geom(crs, DEGREES, shapely.geometry.mapping(outline)))
-    except CRSError as error:
-        raise SceneError(f"reference system {crs}: {error}") from error
+    except (RasterioError, CPLE_BaseError) as error:
+        raise SceneError(f"its reference system cannot be brought to degrees ({error}); set the right one") from error
     west, south, east, north = moved.bounds
-    if not np.isfinite(moved.bounds).all() or west < -180.1 or east > 180.1 or south < -90.1 or north > 90.1:
+    # Beyond 180 degrees a raster may reach that crosses the date line.
+    if not np.isfinite(moved.bounds).all() or west < -360.1 or east > 360.1 or south < -90.1 or north > 90.1:
         raise SceneError(f"its coordinates lie outside of its reference system {crs}; set the right one")
     return moved
 
@@ -139,7 +142,9 @@ def rotation(affine: Affine, height: int, width: int) -> float:
     across = (
         max(abs(affine.b / affine.e) * height, abs(affine.d / affine.a) * width) if affine.a and affine.e else math.inf
     )
-    return 0.0 if across <= _ROUNDING else math.degrees(math.atan2(affine.d, affine.a))
+    if across <= _ROUNDING:
+        return 0.0
+    return math.degrees(max(math.atan2(affine.d, affine.a), math.atan2(affine.b, -affine.e), key=abs))
 
 
 def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", gsd: float = 0) -> Grid:
@@ -162,7 +167,10 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
             raise SceneError(
                 f"its grid is turned by {turned:.1f} degrees against north; give --crs or --gsd, and it is warped"
             )
-        straight = Affine(affine.a, 0, affine.c, 0, affine.e, affine.f)
+        # North up and east right, whatever the file's order of rows is.
+        left = affine.c + min(affine.a, 0) * width
+        top = affine.f + max(affine.e, 0) * height
+        straight = Affine(abs(affine.a), 0, left, 0, -abs(affine.e), top)
         return Grid(crs=crs, transform=straight, height=height, width=width)
     target = parsed_crs(to) if to else crs
     corners = [affine @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
@@ -172,7 +180,18 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
         crs, target, width, height, left=left, bottom=bottom, right=right, top=top, **resolution
     )
     assert columns and rows
-    return Grid(crs=target, transform=found, height=rows, width=columns)
+    if gsd:  # GDAL counts a pixel of rounding as one more
+        columns, rows = (
+            (math.ceil(count - 0.01) for count in ((right - left) / gsd, (top - bottom) / gsd))
+            if target == crs
+            else (columns, rows)
+        )
+    grid = Grid(crs=target, transform=found, height=rows, width=columns)
+    if not _PLAUSIBLE[0] <= grid.metres <= _PLAUSIBLE[1]:
+        raise SceneError(
+            f"pixels would have {grid.metres:.3g} m; give --gsd in units of the tiles' reference system ({target})"
+        )
+    return grid
 
 
 def parsed_crs(text: str) -> CRS:
@@ -182,9 +201,12 @@ def parsed_crs(text: str) -> CRS:
         SceneError: it is none.
     """
     try:
-        return CRS.from_user_input(text)
+        crs = CRS.from_user_input(text)
     except CRSError as error:
         raise SceneError(f"--crs {text}: not a reference system; expected one such as EPSG:32637") from error
+    if not crs.is_geographic and not crs.is_projected:
+        raise SceneError(f"--crs {text}: neither a projected nor a geographic reference system, such as EPSG:32637")
+    return crs
 
 
 def tile_windows(grid: Grid, tile: int, *, edges: str) -> Iterator[Window]:

@@ -102,6 +102,8 @@ def build(data: DataConfig, out: Path) -> BuildReport:
         DiskFullError: no space left; what is staged stays for the next attempt.
     """
     settings = BuildSettings.of(data)
+    if data.layout == "scenes" and Path(settings.source) in (out.resolve(), *out.resolve().parents):
+        raise DatasetError(f"{out}: lies in the source, where its own files would count as scenes; give another folder")
     try:
         _check_folder(out)
         # A source without the layout must leave no folder behind.
@@ -207,8 +209,8 @@ def _finished(out: Path, settings: BuildSettings) -> BuildReport:
         samples=manifest.read_samples(out),
         left_out=tuple((file, reason) for file, reason in report["left_out"]),
         notes=report["notes"],
-        tiles=report["tiles"],
-        polygons=report["polygons"],
+        tiles=report.get("tiles", {}),
+        polygons=report.get("polygons", {}),
         built=False,
     )
 

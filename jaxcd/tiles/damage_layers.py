@@ -8,7 +8,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import shapely
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.features import rasterize
@@ -23,6 +23,8 @@ from jaxcd.types import DAMAGE, INTACT, INVALID
 
 Codes = UInt8[np.ndarray, "h w"]
 
+_NOT_DRAWN = 255
+
 
 @dataclass(frozen=True)
 class Polygons:
@@ -30,13 +32,13 @@ class Polygons:
 
     Attributes:
         outlines: valid polygons.
-        damaged: which of them mean damage.
+        codes: what each means, in the codes of `jaxcd.types`; of unknown class where it has no value.
         rows: each polygon's number in its file, from 0.
         notes: what had to be done to read them.
     """
 
     outlines: np.ndarray
-    damaged: Bool[np.ndarray, "n"]
+    codes: UInt8[np.ndarray, "n"]
     rows: np.ndarray
     notes: tuple[str, ...]
 
@@ -50,11 +52,11 @@ class Polygons:
         return np.sort(self.tree.query(shapely.box(*grid.bounds), predicate="intersects"))
 
 
-def label_files(own: Sequence[str], scenes: ScenesConfig) -> tuple[str, ...]:
-    """Return the files that label a place: those given for all, or its own; empty where it is unlabelled on purpose.
+def label_files(own: str, scenes: ScenesConfig) -> tuple[str, ...]:
+    """Return the files that label a scene: the one given for all, or its own; empty where it is unlabelled on purpose.
 
     Raises:
-        LabelError: there are none.
+        LabelError: there is none.
     """
     if scenes.labels == "none":
         return ()
@@ -64,14 +66,28 @@ def label_files(own: Sequence[str], scenes: ScenesConfig) -> tuple[str, ...]:
         return (scenes.labels,)
     if not own:
         raise LabelError("no file with labels beside it; give one with --labels, or --labels none for unlabelled tiles")
-    return tuple(own)
+    return (own,)
+
+
+def check_layers(files: Sequence[str], grid: Grid, scenes: ScenesConfig) -> None:
+    """Open the layers that a place is labelled from, so that what is wrong with them is said before anything is built.
+
+    Raises:
+        LabelError: one can't be read, or does not say what is damaged.
+    """
+    for file in files:
+        if Path(file).suffix.lower() not in RASTERS:
+            read_polygons(file, grid.crs, scenes.label_attribute, scenes.label_values)
+    if scenes.labelled_area:
+        read_polygons(scenes.labelled_area, grid.crs, "", ())
 
 
 def draw(files: Sequence[str], grid: Grid, scenes: ScenesConfig) -> Codes:
     """Draw the labels of a tile in the codes of `jaxcd.types`.
 
-    A pixel belongs to a polygon that holds its centre; DAMAGE wins over other classes. Outside of all polygons, and
-    where a mask has no data, counts what `scenes.outside` and `scenes.labelled_area` say.
+    A pixel belongs to a polygon that holds its centre; DAMAGE wins over INVALID (no value of the attribute), and
+    INVALID over INTACT. What lies outside of all polygons is what `scenes.outside` and `scenes.labelled_area` say;
+    where a mask has no data, nothing is known.
 
     Args:
         files: polygons and mask rasters; none: nothing is known.
@@ -84,19 +100,19 @@ def draw(files: Sequence[str], grid: Grid, scenes: ScenesConfig) -> Codes:
     shape = grid.height, grid.width
     if not files:
         return np.full(shape, INVALID, np.uint8)
-    unknown = INTACT if scenes.outside == "intact" else INVALID
-    codes = np.full(shape, unknown, np.uint8)
+    layers = [file for file in files if Path(file).suffix.lower() not in RASTERS]
+    outside = INTACT if layers and scenes.outside == "intact" else INVALID
+    codes = np.full(shape, outside, np.uint8)
     for file in files:
-        if Path(file).suffix.lower() in RASTERS:
-            values, valid = read_band(file, grid)
-            own = np.where(valid, codes_of_mask(Path(file), values), INVALID).astype(np.uint8)
-            codes = np.where(valid & (codes != DAMAGE), own, codes)
+        if file in layers:
+            codes = _painted(codes, read_polygons(file, grid.crs, scenes.label_attribute, scenes.label_values), grid)
         else:
-            found = read_polygons(file, grid.crs, scenes.label_attribute, scenes.label_values)
-            codes = _painted(codes, found, grid)
+            values, valid = read_band(file, grid)
+            own = codes_of_mask(Path(file), np.where(valid, values, 0).astype(np.uint8))
+            codes = np.where(valid & (codes != DAMAGE), own, codes)
     if scenes.labelled_area:
         area = read_polygons(scenes.labelled_area, grid.crs, "", ())
-        codes[_painted(np.zeros(shape, np.uint8), area, grid) == 0] = INVALID
+        codes[_painted(np.full(shape, INVALID, np.uint8), area, grid) == INVALID] = INVALID
     return codes
 
 
@@ -111,7 +127,7 @@ def read_polygons(file: str, crs: CRS, attribute: str, values: tuple[str, ...]) 
         values: of the attribute, as text, that mean damage.
 
     Raises:
-        LabelError: unreadable, without a reference system, without the attribute, or none of its values occurs.
+        LabelError: unreadable, no polygons, without a reference system, or without the attribute.
     """
     path = Path(file)
     try:
@@ -119,6 +135,9 @@ def read_polygons(file: str, crs: CRS, attribute: str, values: tuple[str, ...]) 
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise LabelError(f"{path}: cannot be read as polygons ({reason}); copy or export it anew") from error
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise LabelError(f"{path}: a table without geometries, expected polygons")
+    frame = frame.reset_index(drop=True)
     if frame.crs is None:
         raise LabelError(f"{path}: has no reference system; export it with one")
     if attribute and attribute not in frame.columns and len(frame):
@@ -133,28 +152,41 @@ def read_polygons(file: str, crs: CRS, attribute: str, values: tuple[str, ...]) 
     broken = ~frame.geometry.is_valid
     if broken.any():
         notes.append(f"{path.name}: {int(broken.sum())} polygons that cross themselves, repaired")
-        frame = frame.set_geometry(frame.geometry.make_valid())
+        # A repaired outline may hold lines, too: widened by nothing they vanish.
+        frame = frame.set_geometry(frame.geometry.make_valid().buffer(0))
     if not len(frame):
         notes.append(f"{path.name}: holds no polygon")
-    damaged = np.ones(len(frame), bool)
+    codes = np.full(len(frame), DAMAGE, np.uint8)
     if attribute and len(frame):
-        told = np.asarray(frame[attribute].astype(str))
-        damaged = np.isin(told, values)
-        if not damaged.any() and not set(values) & set(told):
-            given = ", ".join(map(repr, sorted(set(told))[:6]))
+        told = [_text(value) for value in frame[attribute]]
+        codes = np.array([INVALID if one is None else DAMAGE if one in values else INTACT for one in told], np.uint8)
+        if (codes == INVALID).any():
+            notes.append(
+                f"{path.name}: {int((codes == INVALID).sum())} polygons without a value of {attribute!r}, unknown"
+            )
+        if not (codes == DAMAGE).any():
+            given = ", ".join(map(repr, sorted({one for one in told if one is not None})[:6])) or "none"
             notes.append(f"{path.name}: no polygon whose {attribute!r} is {' or '.join(values)} (there are {given})")
     outlines = np.asarray(frame.geometry.to_crs(crs.to_wkt()))
-    return Polygons(outlines=outlines, damaged=damaged, rows=frame.index.to_numpy(), notes=tuple(notes))
+    return Polygons(outlines=outlines, codes=codes, rows=np.asarray(frame.index), notes=tuple(notes))
+
+
+def _text(value: object) -> str | None:
+    """Return a value as a user would write it: whole numbers without a point; None where there is none."""
+    if value is None or value != value:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _painted(codes: Codes, polygons: Polygons, grid: Grid) -> Codes:
     over = polygons.over(grid)
     if not over.size:
         return codes
-    damaged = polygons.damaged[over]
     # Later shapes paint over earlier ones.
-    order = [(shape, INTACT) for shape in polygons.outlines[over[~damaged]]]
-    order += [(shape, DAMAGE) for shape in polygons.outlines[over[damaged]]]
-    shape = codes.shape
-    drawn = rasterize(order, out_shape=shape, transform=grid.transform, fill=INVALID, dtype="uint8")
-    return np.where((drawn != INVALID) & (codes != DAMAGE), drawn, codes)
+    order = [
+        (shape, code)
+        for code in (INTACT, INVALID, DAMAGE)
+        for shape in polygons.outlines[over[polygons.codes[over] == code]]
+    ]
+    drawn = rasterize(order, out_shape=codes.shape, transform=grid.transform, fill=_NOT_DRAWN, dtype="uint8")
+    return np.where((drawn != _NOT_DRAWN) & (codes != DAMAGE), drawn, codes)

@@ -16,7 +16,7 @@ from jaxcd.errors import LayoutError
 from jaxcd.files import locked
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_LAYER_SUFFIXES = (".geojson", ".gpkg", ".shp", ".dbf", ".shx", ".prj", ".json", ".parquet", ".tsv")
+_LAYER_SUFFIXES = (".geojson", ".gpkg", ".shp", ".dbf", ".shx", ".prj", ".json", ".parquet", ".tsv", ".msk", ".tfw")
 _XBD_LABEL = "_post_disaster.json"
 _XBD_NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
 _PAPER_NAME = re.compile(r"(?P<quadkey>[0-3]+)_(?P<date>\d{4}-?\d{2}-?\d{2})_(?P<catalog>[^_]+)-visual_(?P<tile>\d+)")

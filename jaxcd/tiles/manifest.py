@@ -59,9 +59,12 @@ class BuildSettings:
         source = Path(data.root).resolve()
         found = listing(data.layout, source)
         if data.layout == "scenes":
-            layers = [Path(name) for name in (data.scenes.labels, data.scenes.labelled_area)]
-            found += [entry for layer in layers if layer.is_file() for entry in listing("scenes", layer.resolve())]
+            layers = [Path(name).resolve() for name in (data.scenes.labels, data.scenes.labelled_area) if name]
+            found += [entry for layer in layers if layer.is_file() for entry in listing("scenes", layer)]
         scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == "scenes" else {}
+        for name in ("labels", "labelled_area"):
+            if scenes.get(name) not in (None, "", "none"):
+                scenes[name] = str(Path(scenes[name]).resolve())
         return cls(
             layout=data.layout,
             source=str(source),

@@ -50,12 +50,12 @@ def stage_scenes(
         DatasetError: no tile is kept.
     """
     scenes = settings.scenes_config
-    shifts: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+    shifts: dict[tuple[str, str], dict[tuple[str, ...], tuple[float, float]]] = {}
     if scenes.register:
         estimates = _registered(planned, settings, folder, run_all)
         write_whole(out / REGISTRATION, table(estimates))
         for place, one in estimates:
-            shifts.setdefault((place, one.tile), {})[one.image] = one.applied
+            shifts.setdefault((place, one.tile), {})[one.locations] = one.applied
     found: dict[tuple[str, str], Shifts] = dict(shifts)
     work = jobs(planned.places, found, settings, folder)
     files = [file for job in work for file in job.files]
@@ -82,6 +82,8 @@ def stage_scenes(
         )
     ids = {each.sample.id for each in kept if each.sample}
     notes, polygons = scene_index.write_polygons(planned.places, scenes, ids, out / scene_index.POLYGONS)
+    if scenes.edges == "shift":
+        notes["tiles at the edges share ground with those before: split them by block"] = len(planned.places)
     unread = {
         (f"{each.more['tile']['id']}, {image['image']}", image["reason"])
         for each in staged
@@ -103,7 +105,7 @@ def _registered(
     """Estimate all shifts, or read those that an earlier, killed build has estimated."""
     tasks = [(each, image) for each in planned.places for image in others(each.place)]
     files = [
-        folder / f"shifts-{digest([each.stamp, image.name, settings.scenes, settings.scaling])}.json"
+        folder / f"shifts-{digest([each.stamp, image.locations, settings.scenes, settings.scaling])}.json"
         for each, image in tasks
     ]
     todo = [(task, file) for task, file in zip(tasks, files, strict=True) if not file.is_file()]
@@ -118,7 +120,8 @@ def _registered(
     estimates = []
     for (each, _), file in zip(tasks, files, strict=True):
         for values in json.loads(file.read_text()):
-            values |= {"shift": Shift(*values["shift"]), "applied": tuple(values["applied"])}
+            values |= {name: tuple(values[name]) for name in ("applied", "locations")}
+            values["shift"] = Shift(*values["shift"])
             estimates.append((each.place.id, Estimate(**values)))
     return estimates
 

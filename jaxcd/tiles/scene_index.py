@@ -13,16 +13,20 @@ from PIL import Image, ImageDraw
 from jaxcd.config import ScenesConfig
 from jaxcd.files import replacing
 from jaxcd.scenes.catalogue import RASTERS
+from jaxcd.scenes.reader import read_band
 from jaxcd.scenes.windows import DEGREES, tile_windows
 from jaxcd.tiles.damage_layers import read_polygons
 from jaxcd.tiles.scene_plan import PlannedPlace
 from jaxcd.tiles.scene_tiles import THUMBNAIL, tile_id
 from jaxcd.tiles.staging import StagedPlace
+from jaxcd.types import DAMAGE, INTACT, INVALID
 
 TILES = "tiles.parquet"
 POLYGONS = "polygons.parquet"
 SHEET = "contact_sheet.png"
 
+_LABELS = {INTACT: "intact", DAMAGE: "damage", INVALID: "unknown"}
+_GLANCE = 256  # pixels across, at which a mask is looked for on its scene
 _ACROSS = 6  # pairs
 _EACH = 18  # pairs of a section
 _GAP, _CAPTION, _HEAD = 6, 14, 26
@@ -69,7 +73,8 @@ def write_polygons(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Write the label polygons of kept tiles, one row a polygon and tile, and count.
 
-    Columns: tile, place, file, row (of the polygon in its file), damaged; geometry: the whole polygon in degrees.
+    Columns: tile, place, file, row (of the polygon in its file), label (damage, intact or unknown); geometry: the whole
+    polygon in degrees.
 
     Returns:
         What the reader of the polygons had to say, and how many polygons lie in kept tiles, in dropped ones only, and
@@ -78,8 +83,11 @@ def write_polygons(
     frames, notes = [], Counter()
     where: dict[tuple[str, object], str] = {}
     for each in planned:
-        for file in each.labels:
+        for file in each.label_files:
             if Path(file).suffix.lower() in RASTERS:
+                coarse = each.grid.coarser(max(1, max(each.grid.shape) // _GLANCE))
+                if not read_band(file, coarse)[1].any():
+                    notes[f"{Path(file).name}: lies outside of its scene, which stays unlabelled"] += 1
                 continue
             found = read_polygons(file, each.grid.crs, scenes.label_attribute, scenes.label_values)
             notes.update(set(found.notes))
@@ -94,7 +102,7 @@ def write_polygons(
                 if tile in kept and over.size:
                     values = {"tile": tile, "place": each.place.id, "file": Path(file).name}
                     frame = gpd.GeoDataFrame(
-                        values | {"row": found.rows[over], "damaged": found.damaged[over]},
+                        values | {"row": found.rows[over], "label": [_LABELS[code] for code in found.codes[over]]},
                         geometry=found.outlines[over],
                         crs=each.grid.crs.to_wkt(),
                     )

@@ -1,9 +1,10 @@
 """What a build of scenes has to do: places with their grids, the shift of each tile, and the jobs of its processes."""
 
 import csv
+import glob
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from jaxcd.scenes.raster import is_remote
 from jaxcd.scenes.reader import open_scene, read_mosaic
 from jaxcd.scenes.registration import ACCEPTED, Shift, estimate
 from jaxcd.scenes.windows import Grid, Window, grid_of, tile_windows
-from jaxcd.tiles.damage_layers import label_files
+from jaxcd.tiles.damage_layers import check_layers, label_files, read_polygons
 from jaxcd.tiles.manifest import BuildSettings
 from jaxcd.tiles.scene_tiles import Shifts, TileJob, staged_tile, tile_id
 
@@ -30,12 +31,17 @@ _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (ja
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedPlace:
-    """A place, its grid, the files that label it and what tells their state."""
+    """A place, its grid, the files that label each of its post scenes (by location), and what tells their state."""
 
     place: ScenePlace
     grid: Grid
-    labels: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
     stamp: str
+
+    @property
+    def label_files(self) -> tuple[str, ...]:
+        """All files with labels, once."""
+        return tuple(dict.fromkeys(file for files in self.labels.values() for file in files))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,7 @@ class Estimate:
 
     tile: str
     image: str
+    locations: tuple[str, ...]
     shift: Shift
     accepted: bool
     applied: tuple[float, float]
@@ -64,16 +71,20 @@ def paired(data: DataConfig) -> tuple[Pairing, tuple[tuple[str, str], ...]]:
         SceneError: there are none.
     """
     scenes = data.scenes
-    found = find_scenes(data.root, scenes.event_date)
+    found = find_scenes(data.root, scenes.event_date, labelled=not scenes.labels)
     pairing = pair(
         found.scenes,
         min_overlap=scenes.min_overlap,
         max_clouds=scenes.max_clouds,
         max_off_nadir=scenes.max_off_nadir,
     )
+    left_out = found.left_out
     if scenes.only:
         pairing = only(pairing, scenes.only)
-    return pairing, found.left_out
+        left_out = tuple(alone for alone in left_out if Path(alone[0]).parent.name.startswith(scenes.only))
+        if not pairing.places:
+            raise SceneError(f"{data.root}: no place whose name begins with {' or '.join(scenes.only)}; see --list")
+    return pairing, left_out
 
 
 def plan(data: DataConfig) -> ScenePlan:
@@ -83,6 +94,11 @@ def plan(data: DataConfig) -> ScenePlan:
         SceneError: no place has scenes of before and after, or one can't be used and `incomplete` is refuse.
         LabelError: a place has no labels, likewise.
     """
+    open_scene.cache_clear()  # what an earlier build of this process has read may have changed
+    read_polygons.cache_clear()
+    area = data.scenes.labelled_area
+    if area and not Path(area).is_file():
+        raise LabelError(f"--labelled_area {area}: no such file")
     pairing, left_out = paired(data)
     left_out += tuple((scene.location, reason) for scene, reason in pairing.unpaired)
     unwanted = tuple((scene.location, reason) for scene, reason in pairing.unwanted)
@@ -94,7 +110,9 @@ def plan(data: DataConfig) -> ScenePlan:
     places = []
     for place in pairing.places:
         try:
-            places.append(_planned(place, data))
+            found, unlabelled = _planned(place, data)
+            places.append(found)
+            left_out += unlabelled
         except (ImageError, SceneError, LabelError) as error:
             if data.incomplete == "refuse" and not is_remote(place.reference.location):
                 raise type(error)(f"place {place.id}: {error}; {_LEAVE_OUT}") from error
@@ -163,7 +181,7 @@ def registered(planned: PlannedPlace, image: Acquisition, settings: BuildSetting
                 read_mosaic([scene.location for scene in each.scenes], part, scaling=scaling)
                 for each in (place.pre[-1], image)
             )
-        except ImageError:
+        except (ImageError, SceneError):
             found.append(Shift(0.0, 0.0, 0.0))  # what can't be read is said when the tile is made
             continue
         both = one.valid & other.valid
@@ -178,7 +196,14 @@ def registered(planned: PlannedPlace, image: Acquisition, settings: BuildSetting
         near = bool(good and math.dist(shift[:2], middle) <= _LARGEST_DEVIATION)
         applied = shift[:2] if near else (float(middle[0]), float(middle[1]))
         result.append(
-            Estimate(tile=tile_id(place, window), image=image.name, shift=shift, accepted=near, applied=applied)
+            Estimate(
+                tile=tile_id(place, window),
+                image=image.name,
+                locations=image.locations,
+                shift=shift,
+                accepted=near,
+                applied=applied,
+            )
         )
     return result
 
@@ -196,9 +221,19 @@ def table(estimates: Iterable[tuple[str, Estimate]]) -> str:
     return text.getvalue()
 
 
-def _planned(place: ScenePlace, data: DataConfig) -> PlannedPlace:
+def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[tuple[str, str], ...]]:
+    """Open what a place is made of; give also its unlabelled scenes, where those are left out."""
     scenes = data.scenes
-    labels = label_files(place.labels, scenes)
+    labels: dict[str, tuple[str, ...]] = {}
+    unlabelled: tuple[tuple[str, str], ...] = ()
+    for scene in (scene for image in place.post for scene in image.scenes):
+        try:
+            labels[scene.location] = label_files(scene.label, scenes)
+        except LabelError as error:
+            labels[scene.location] = ()
+            unlabelled += ((scene.location, str(error)),)
+    if unlabelled and (data.incomplete == "refuse" or not any(labels.values())):
+        raise LabelError(unlabelled[0][1])
     scaling = check_scaling(data.scaling, "config.data.scaling")
     reference = open_scene(place.reference.location, scaling)
     try:
@@ -207,14 +242,26 @@ def _planned(place: ScenePlace, data: DataConfig) -> PlannedPlace:
         )
     except SceneError as error:
         raise SceneError(f"{place.reference.location}: {error}") from error
-    for image in (*place.pre, *place.post):
-        for scene in image.scenes:
-            if not is_remote(scene.location):
-                open_scene(scene.location, scaling)  # what is wrong with its header is said now
-    locations = [scene.location for image in (*place.pre, *place.post) for scene in image.scenes]
-    files = [Path(name) for name in (*locations, *labels, scenes.labelled_area) if name and not is_remote(name)]
-    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return PlannedPlace(place=place, grid=grid, labels=labels, stamp=repr((locations, stats)))
+    locations = [location for image in (*place.pre, *place.post) for location in image.locations]
+    for location in locations:
+        if not is_remote(location):
+            open_scene(location, scaling)  # what is wrong with its header is said now
+    layers = sorted({file for files in labels.values() for file in files})
+    check_layers(layers, grid, scenes)
+    stats = [
+        (str(part), part.stat().st_size, part.stat().st_mtime_ns)
+        for name in (*locations, *layers, scenes.labelled_area)
+        if name and not is_remote(name)
+        for part in _parts(Path(name))
+    ]
+    stamp = repr((locations, sorted(labels.items()), stats))
+    return PlannedPlace(place=place, grid=grid, labels=labels, stamp=stamp), unlabelled
+
+
+def _parts(file: Path) -> list[Path]:
+    """List a file and what lies beside it and belongs to it: masks, world files, a Shapefile's tables."""
+    beside = file.parent.glob(f"{glob.escape(file.stem)}.*")
+    return sorted(part for part in beside if part.is_file() and not part.name.endswith(".aux.xml"))
 
 
 def _widened(window: Window, grid: Grid) -> Window:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxcd.config import check_scaling
-from jaxcd.errors import ImageError
+from jaxcd.errors import ImageError, SceneError
 from jaxcd.scenes.pairing import Acquisition, ScenePlace
 from jaxcd.scenes.quality import Statistics, Thresholds, hopeless, reason_to_drop, statistics
 from jaxcd.scenes.radiometry import match_histogram
@@ -31,9 +31,10 @@ from jaxcd.types import DAMAGE, INVALID
 _COARSE = 8
 THUMBNAIL = 96
 _OVERLAP = "overlap"
+_MOST_LOST = 0.9  # of the ground that is seen without an older image must be seen with it, too
 
-Shifts = Mapping[str, tuple[float, float]]
-"""Of acquisitions, by name: rows and columns that a tile's content lies further down and right."""
+Shifts = Mapping[tuple[str, ...], tuple[float, float]]
+"""Of acquisitions, by their locations: rows and columns that a tile's content lies further down and right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class TileJob:
     Attributes:
         place: what was taken of the ground.
         grid: of the place.
-        labels: files that label it.
+        labels: files that label each post scene, by its location.
         windows: the tiles.
         shifts: of each tile.
         files: staged file of each tile.
@@ -51,7 +52,7 @@ class TileJob:
 
     place: ScenePlace
     grid: Grid
-    labels: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
     windows: tuple[Window, ...]
     shifts: tuple[Shifts, ...]
     files: tuple[Path, ...]
@@ -106,11 +107,17 @@ def _stage(job: TileJob, window: Window, shifts: Shifts, file: Path, settings: B
         when: [_look(image, when, part, on_grid, inside, shifts, settings) for image in images]
         for when, images in (("pre", job.place.pre), ("post", job.place.post))
     }
-    pre = [image for image in seen["pre"] if not image.reason]
-    before = on_grid.copy()
-    for image in pre:
-        assert image.valid is not None
-        before &= image.valid
+    before, pre = on_grid.copy(), []
+    # The latest first: an older image that shows less of the ground must not cost what the latest shows.
+    for k, image in reversed(list(enumerate(seen["pre"]))):
+        if image.reason or image.valid is None:
+            continue
+        share = (before & image.valid)[inside].mean()
+        if pre and share < max(scenes.valid, _MOST_LOST * before[inside].mean()):
+            seen["pre"][k] = dataclasses.replace(image, reason=_OVERLAP, valid=None)
+        else:
+            before &= image.valid
+            pre.insert(0, image)
     post = []
     for k, image in enumerate(seen["post"]):
         if image.reason or image.valid is None:
@@ -123,12 +130,12 @@ def _stage(job: TileJob, window: Window, shifts: Shifts, file: Path, settings: B
     tile = {"id": tile_id(job.place, window), "place": job.place.id, "index": window.index}
     tile |= {
         "kept": bool(pre and post),
-        "bounds": dataclasses.replace(part, height=window.rows, width=window.columns).bounds_degrees,
+        "bounds": _on_scene(part, window).bounds_degrees,
     }
     parts = _thumbnails(seen)
     sample = None
     if pre and post:
-        sample, more = _sample(job, window, part, pre, post, before, settings)
+        sample, more = _sample(job, window, part, pre, post, before, shifts, settings)
         parts |= more
     write_staged(file, sample=sample, notes=[], parts=parts, more={"tile": tile, "images": rows})
 
@@ -147,7 +154,7 @@ def _look(
     limits = Thresholds(black=scenes.black, snow=scenes.snow, variance=scenes.variance, valid=scenes.valid)
     scaling = check_scaling(settings.scaling, "config.data.scaling")
     locations = [scene.location for scene in image.scenes]
-    grid = part.moved(*shifts.get(image.name, (0.0, 0.0)))
+    grid = part.moved(*shifts.get(image.locations, (0.0, 0.0)))
     try:
         if all(open_scene(location, scaling).has_overviews for location in locations):
             pixels, valid, covered = read_mosaic(locations, grid, scaling=scaling, coarse=_COARSE)
@@ -157,7 +164,7 @@ def _look(
             if reason:
                 return _Seen(image, when, found, reason, decimated=True, pixels=pixels)
         pixels, valid, covered = read_mosaic(locations, grid, scaling=scaling)
-    except ImageError as error:
+    except (ImageError, SceneError) as error:
         if settings.incomplete == "refuse" and not any(is_remote(location) for location in locations):
             raise
         return _Seen(
@@ -180,10 +187,10 @@ def _sample(
     pre: Sequence[_Seen],
     post: Sequence[_Seen],
     before: Bool[np.ndarray, "h w"],
+    shifts: Shifts,
     settings: BuildSettings,
 ) -> tuple[Sample, dict[str, bytes]]:
     scenes = settings.scenes_config
-    drawn = draw(job.labels, part, scenes)
     parts, labelled = {}, []
     for i, image in enumerate(pre):
         assert image.pixels is not None
@@ -193,14 +200,14 @@ def _sample(
         assert image.pixels is not None and image.valid is not None and reference is not None
         both = before & image.valid
         pixels = match_histogram(image.pixels, reference, both) if scenes.match_histogram else image.pixels
-        codes = np.where(both, drawn, INVALID).astype(np.uint8)
+        codes = np.where(both, _drawn(job, image.image, part, shifts, settings), INVALID).astype(np.uint8)
         parts[f"post/{i}"], parts[f"label/{i}"] = encode_rgb(pixels, settings.encoding), encode_codes(codes)
         valid, damaged = int((codes != INVALID).sum()), int((codes == DAMAGE).sum())
         labelled.append(LabelledAcquisition(name=image.image.name, date=image.image.date, valid=valid, damaged=damaged))
     sample = Sample(
         id=tile_id(job.place, window),
         block=None,
-        bounds=part.bounds_degrees,
+        bounds=_on_scene(part, window).bounds_degrees,
         height=window.height,
         width=window.width,
         pre=tuple(Image(name=image.image.name, date=image.image.date) for image in pre),
@@ -209,8 +216,30 @@ def _sample(
     return sample, parts
 
 
+def _drawn(
+    job: TileJob, image: Acquisition, part: Grid, shifts: Shifts, settings: BuildSettings
+) -> UInt8[np.ndarray, "h w"]:
+    """Draw the labels of an acquisition: of scenes beside each other, each on the ground that it shows."""
+    scenes = settings.scenes_config
+    own = [job.labels[location] for location in image.locations]
+    if len(set(own)) == 1:
+        return draw(own[0], part, scenes)
+    moved = part.moved(*shifts.get(image.locations, (0.0, 0.0)))
+    scaling = check_scaling(settings.scaling, "config.data.scaling")
+    codes = np.full(part.shape, INVALID, np.uint8)
+    for location, files in reversed(list(zip(image.locations, own, strict=True))):
+        shown = open_scene(location, scaling).inside(moved)
+        codes[shown] = draw(files, part, scenes)[shown]
+    return codes
+
+
+def _on_scene(part: Grid, window: Window) -> Grid:
+    """Return the part of a tile that is no padding."""
+    return dataclasses.replace(part, height=window.rows, width=window.columns)
+
+
 def _row(image: _Seen, shifts: Shifts) -> dict:
-    rows, columns = shifts.get(image.image.name, (0.0, 0.0))
+    rows, columns = shifts.get(image.image.locations, (0.0, 0.0))
     return {
         "image": image.image.name,
         "when": image.when,

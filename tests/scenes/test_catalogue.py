@@ -70,7 +70,9 @@ def test_real_folders_of_places(shared_data):
     pairing, left_out = paired(shared_data / "turkey_2023")
     assert len(pairing.places) == 8 and not pairing.unpaired and not left_out
     place = pairing.places[3]
-    assert place.id == "Adiyaman_Merkez_4" and place.labels[0].endswith("Adiyaman_Merkez_4/destroyed.geojson")
+    assert place.id == "Adiyaman_Merkez_4" and place.post[0].scenes[0].label.endswith(
+        "Adiyaman_Merkez_4/destroyed.geojson"
+    )
     assert place.post[0].overlap == pytest.approx(1) and place.reference.metres == pytest.approx(0.5, rel=0.01)
 
 

@@ -110,16 +110,20 @@ def test_what_a_file_declares_empty_is_not_valid(tmp_path, kind, fraction):
 
 
 def test_borders_that_nobody_declared_are_found(tmp_path):
-    """Joplin's files have black rims; a shadow of the same size inside the image is none."""
+    """Joplin's files have black rims; a lake of the same size is none, though the edge of a window cuts it."""
     black = IMAGE.copy()
     black[:40] = 1
     black[100:140, 100:140] = 1
-    read = SceneReader(str(write(tmp_path / "scene.tif", black))).read(on(0, 0, 200, 240))
+    reader = SceneReader(str(write(tmp_path / "scene.tif", black)))
+    read = reader.read(on(0, 0, 200, 240))
     assert not read.valid[:40].any() and read.valid[44:].all()
     assert read.inside.all()
+    assert reader.read(on(110, 110)).valid.all()
+    moved = reader.read(on(0.4, 0.4, 200, 240))
+    assert not moved.valid[:39].any() and moved.valid[45:199, :239].all()
     spots = IMAGE.copy()
-    spots[:20, :20] = 0
-    assert empty_border(spots, np.ones(spots.shape[:2], bool)) is None
+    spots[:3, :3] = 0
+    assert empty_border(spots.transpose(2, 0, 1)) is None
 
 
 def test_where_scenes_overlap_the_first_counts(tmp_path):

@@ -145,7 +145,7 @@ def test_labels_by_attribute_and_unlabelled_ground(tmp_path):
     dataset = TileDataset.open(tmp_path / "c")
     assert images(dataset, "town_1")[3].post[0].valid == 0 and images(dataset, "town_0")[3].post[0].valid == 128**2
     polygons = gpd.read_parquet(tmp_path / "c" / "polygons.parquet")
-    assert polygons.damaged.tolist() == [True, False, True] and set(polygons.tile) == {"town_0"}
+    assert polygons.label.tolist() == ["damage", "intact", "damage"] and set(polygons.tile) == {"town_0"}
 
 
 def test_masks_on_another_grid_label_too(tmp_path):
