@@ -142,9 +142,7 @@ class SceneReader:
     def _warped(self, grid: Grid) -> tuple[np.ndarray, Mask]:
         with _warping(self._source, grid, Resampling.cubic) as vrt:
             values = vrt.read(_BANDS)
-            if vrt.nodata is not None:
-                return values, (vrt.read_masks(_BANDS) != 0).any(axis=0)
-            return values, vrt.dataset_mask() != 0
+            return values, _valid(vrt, _BANDS)
 
     def _border_on(self, grid: Grid, pixels: Pixels) -> Mask | None:
         """Return where a grid shows the scene's empty border: black, and within what the whole scene shows of it."""
@@ -223,7 +221,14 @@ def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask
         if source.crs is None or source.transform.is_identity:
             raise SceneError(f"{location}: has no reference system: nobody can say which scene it labels")
         with _warping(source, grid, Resampling.nearest) as vrt:
-            return vrt.read(1), vrt.dataset_mask() != 0
+            return vrt.read(1), _valid(vrt, (1,))
+
+
+def _valid(vrt: WarpedVRT, bands: tuple[int, ...]) -> Mask:
+    """Return where a warped raster has data: where any band differs from its nodata value, or by its alpha band."""
+    if vrt.nodata is not None:
+        return (vrt.read_masks(bands) != 0).any(axis=0)
+    return vrt.read(vrt.count) != 0  # GDAL's own mask minds an alpha band only as the second or fourth
 
 
 def _warping(source: DatasetReader, grid: Grid, resampling: Resampling) -> WarpedVRT:
