@@ -1,6 +1,6 @@
 """How fast jaxcd is on this machine, next to PyTorch and to what the hardware can do.
 
-    python tools/benchmark.py [--suite step,infer,augment,loader,train] [--model fc_siam_diff] [--size large]
+    python tools/benchmark.py [--suite step,infer,augment,loader,train,prepare] [--model fc_siam_diff] [--size large]
                               [--batch 8] [--tile 1024] [--dtype bfloat16,float32] [--out FILE.json]
 
 Every case and side is a process of its own, so that peak memory is its own; the sides of a case take turns, on the
@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarking import report  # noqa: E402
-from benchmarking.case import DTYPES, JAXCD, MODELS, RIVALS, SIZES, STEP, SUITES, Case, cases  # noqa: E402
+from benchmarking.case import DEFAULT_SUITES, DTYPES, JAXCD, MODELS, RIVALS, SIZES, STEP, SUITES, Case, cases  # noqa: E402
 from benchmarking.machine import machine  # noqa: E402
 from benchmarking.process import measured, told  # noqa: E402
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ceilings = {dtype: _ceilings(dtype, environment) for dtype in dtypes}
         rows: list[dict[str, Any]] = []
         for case in cases(options.suite, options.model, dtypes, template):
-            if case.suite == "loader" and not options.tile:
+            if case.suite in ("loader", "prepare") and not options.tile:
                 case = replace(case, tile=_LOADED_TILE)
             rows += _rows(case, ceilings[case.dtype], environment)
             if options.out:  # what has been measured is kept, whatever comes
@@ -131,7 +131,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         return int(text)
 
     add = parser.add_argument
-    add("--suite", type=some(SUITES), default=list(SUITES), help=f"of {','.join(SUITES)} (default: all)")
+    add(
+        "--suite",
+        type=some(SUITES),
+        default=list(DEFAULT_SUITES),
+        help=f"of {','.join(SUITES)} (default: all but prepare)",
+    )
     add("--model", type=some(MODELS), default=["fc_siam_diff"], help=f"of {','.join(MODELS)} (default fc_siam_diff)")
     add("--size", choices=SIZES, help="default large, on a CPU small")
     add("--batch", type=positive, help="pairs (default 8, on a CPU 2)")

@@ -88,11 +88,12 @@ class SceneReader:
             valid &= np.isfinite(values).all(axis=0)
         if self._range is not None:
             values = scaled(values, valid, self._range)
-        values[:, ~valid] = 0
-        pixels = np.asarray(cv2.merge(list(values)))
+        if not valid.all():
+            values[:, ~valid] = 0
         inside = self.inside(grid)
         valid &= inside
-        border = self._border_on(grid, pixels)
+        border = self._border_on(grid, values)
+        pixels = np.asarray(cv2.merge(list(values)))
         if border is not None:
             valid = valid & ~border
         return Reading(pixels, valid, inside)
@@ -113,7 +114,8 @@ class SceneReader:
         source = self._source
         if grid.crs != self.crs or rotation(self.transform, self.height, self.width):
             return None
-        offset = offset_between(self.transform, (self.height, self.width), grid)
+        # Half a pixel is nothing to a decimated read.
+        offset = offset_between(self.transform, (self.height, self.width), grid, within=0.1 if coarse == 1 else 0.5)
         if offset is None:
             return None
         top, left = offset
@@ -141,12 +143,11 @@ class SceneReader:
 
     def _warped(self, grid: Grid) -> tuple[np.ndarray, Mask]:
         with _warping(self._source, grid, Resampling.cubic) as vrt:
-            values = vrt.read(_BANDS)
-            return values, _valid(vrt, _BANDS)
+            return _with_validity(vrt, _BANDS)
 
-    def _border_on(self, grid: Grid, pixels: Pixels) -> Mask | None:
+    def _border_on(self, grid: Grid, values: UInt8[np.ndarray, "3 h w"]) -> Mask | None:
         """Return where a grid shows the scene's empty border: black, and within what the whole scene shows of it."""
-        black = _black(cv2.split(pixels), 255)
+        black = _black(list(values), 255)
         if self._declares or np.count_nonzero(black) < _RIM or not self._border:
             return None
         shapes: Any = self._border
@@ -221,14 +222,17 @@ def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask
         if source.crs is None or source.transform.is_identity:
             raise SceneError(f"{location}: has no reference system: nobody can say which scene it labels")
         with _warping(source, grid, Resampling.nearest) as vrt:
-            return vrt.read(1), _valid(vrt, (1,))
+            values, valid = _with_validity(vrt, (1,))
+            return values[0], valid
 
 
-def _valid(vrt: WarpedVRT, bands: tuple[int, ...]) -> Mask:
-    """Return where a warped raster has data: where any band differs from its nodata value, or by its alpha band."""
+def _with_validity(vrt: WarpedVRT, bands: tuple[int, ...]) -> tuple[np.ndarray, Mask]:
+    """Read bands, and where a warped raster has data: any band differs from its nodata value, or its alpha band."""
     if vrt.nodata is not None:
-        return (vrt.read_masks(bands) != 0).any(axis=0)
-    return vrt.read(vrt.count) != 0  # GDAL's own mask minds an alpha band only as the second or fourth
+        return vrt.read(bands), (vrt.read_masks(bands) != 0).any(axis=0)
+    # In one go, as each read warps anew. GDAL's own mask minds an alpha band only as the second or fourth.
+    everything = vrt.read((*bands, vrt.count))
+    return everything[:-1], everything[-1] != 0
 
 
 def _warping(source: DatasetReader, grid: Grid, resampling: Resampling) -> WarpedVRT:

@@ -228,17 +228,17 @@ def tile_windows(grid: Grid, tile: int, *, edges: str) -> Iterator[Window]:
             index += 1
 
 
-def offset_between(source: Affine, size: tuple[int, int], grid: Grid) -> tuple[int, int] | None:
+def offset_between(source: Affine, size: tuple[int, int], grid: Grid, *, within: float = 0.1) -> tuple[int, int] | None:
     """Return the (row, column) of a raster at which a grid begins, where pixels coincide; else None.
 
     Args:
         source: transform of the raster.
         size: its height and width.
         grid: of the same reference system.
+        within: pixels that they may be apart; a tenth is less than what resampling would blur.
     """
     mapped = ~source @ grid.transform
     far = max(*size, grid.height, grid.width)
     drift = max(abs(mapped.a - 1), abs(mapped.e - 1), abs(mapped.b), abs(mapped.d)) * far
     column, row = round(mapped.c), round(mapped.f)
-    # A tenth of a pixel: below what resampling would blur.
-    return (row, column) if drift < 0.1 and max(abs(mapped.c - column), abs(mapped.f - row)) < 0.1 else None
+    return (row, column) if drift < 0.1 and max(abs(mapped.c - column), abs(mapped.f - row)) <= within else None

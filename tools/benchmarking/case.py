@@ -4,15 +4,19 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-SUITES = ("step", "infer", "augment", "loader", "train")
+SUITES = ("step", "infer", "augment", "loader", "train", "prepare")
+DEFAULT_SUITES = SUITES[:-1]  # the last writes scenes of 300 megapixels first
 MODELS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 SIZES = ("small", "medium", "large")
 VARIANTS = ("plain", "augment", "frozen")
+GRIDS = ("one grid", "warped")
 DTYPES = ("bfloat16", "float32")
 ENCODINGS = ("png", "jpeg", "webp", "zstd", "raw")
 JAXCD, TORCH, COMPILED = "jaxcd", "PyTorch", "PyTorch compiled"
 PAPER, PLAIN = "PyTorch, the paper's pipeline", "PyTorch, flips only"
-RIVALS = (TORCH, COMPILED, PAPER)
+BARE = "rasterio alone"
+JUDGED, STAGED = f"{JAXCD}, read and judged", f"{JAXCD}, staged as "
+RIVALS = (TORCH, COMPILED, PAPER, BARE)
 STEP = "step alone"
 
 
@@ -21,8 +25,9 @@ class Case:
     """What is measured, by all sides of it.
 
     Attributes:
-        suite: step, infer, augment, loader, train; or a ceiling of the hardware: matmul, copy, nothing.
-        variant: of suite step: plain, augment (with the augmentation) or frozen (with a frozen encoder).
+        suite: step, infer, augment, loader, train, prepare; or a ceiling of the hardware: matmul, copy, nothing.
+        variant: of suite step: plain, augment (with the augmentation) or frozen (with a frozen encoder); of suite
+            prepare: one grid, or warped (the second scene half a pixel off the grid of the first).
         model: network.
         size: of the network.
         batch: pairs.
@@ -51,6 +56,8 @@ class Case:
             return (*(f"{JAXCD} {encoding}" for encoding in ENCODINGS), PAPER, PLAIN)
         if self.suite == "train":
             return JAXCD, STEP
+        if self.suite == "prepare":
+            return BARE, JUDGED, *(STAGED + encoding for encoding in ("zstd", "jpeg", "raw"))
         if self.suite == "infer" or self.variant == "plain":
             return JAXCD, TORCH, COMPILED
         return (JAXCD,)
@@ -74,6 +81,9 @@ def cases(suites: Sequence[str], models: Sequence[str], dtypes: Sequence[str], t
     for suite in suites:
         if suite in ("augment", "loader"):
             yield replace(template, suite=suite, size="")
+            continue
+        if suite == "prepare":
+            yield from (replace(template, suite=suite, variant=grid, size="", batch=1) for grid in GRIDS)
             continue
         for model, dtype in itertools.product(models, dtypes):
             for variant in VARIANTS if suite == "step" else ("",):

@@ -1,4 +1,4 @@
-"""A pair of scenes of the size that Maxar delivers, written on demand: JPEG-compressed COGs of a repeated simulated town."""
+"""A pair of scenes of the size that Maxar delivers, written on demand: JPEG COGs of a repeated simulated town."""
 
 from pathlib import Path
 
@@ -13,7 +13,8 @@ _SOURCE = """<SimpleSource><SourceFilename>{file}</SourceFilename><SourceBand>{b
 <SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>
 <DstRect xOff="{left}" yOff="{top}" xSize="{width}" ySize="{height}"/></SimpleSource>"""
 _BAND = '<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{colour}</ColorInterp>{sources}</VRTRasterBand>'
-_VRT = '<VRTDataset rasterXSize="{side}" rasterYSize="{side}"><SRS>{crs}</SRS><GeoTransform>{affine}</GeoTransform>{bands}</VRTDataset>'
+_VRT = """<VRTDataset rasterXSize="{side}" rasterYSize="{side}"><SRS>{crs}</SRS>
+<GeoTransform>{affine}</GeoTransform>{bands}</VRTDataset>"""
 
 
 def large_pair(folder: Path, *, side: int = SIDE) -> tuple[Path, Path]:

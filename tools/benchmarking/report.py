@@ -7,6 +7,7 @@ from typing import Any
 from jaxcd.files import write_whole
 
 _GIB = 2**30
+_RIVALS = {"loader": "the paper's pipeline", "prepare": "rasterio alone"}
 
 
 def heading(machine: dict[str, Any]) -> str:
@@ -26,7 +27,7 @@ def line(row: dict[str, Any]) -> str:
         f"{row['megapixels_per_second']:8.1f} MPix/s",
     ]
     if "times_rival" in row:
-        rival = "the paper's pipeline" if row["suite"] == "loader" else "PyTorch's best"
+        rival = _RIVALS.get(row["suite"], "PyTorch's best")
         parts.append(f"{row['times_rival']:.2f} x {rival}")
     if "share_of_step" in row:
         parts.append(f"{row['share_of_step']:.0%} of the step alone")

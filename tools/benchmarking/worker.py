@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from benchmarking.case import COMPILED, JAXCD, PAPER, PLAIN, TORCH, Case  # noqa: E402
+from benchmarking.case import BARE, COMPILED, JAXCD, PAPER, PLAIN, STAGED, TORCH, Case  # noqa: E402
 from jaxcd.processes import keep_freed_memory  # noqa: E402
 
 Run = Callable[[int], float]
@@ -25,10 +25,14 @@ Run = Callable[[int], float]
 
 def prepare(case: Case, side: str) -> tuple[Run, dict[str, Any]]:
     """Return how to run steps, and what there is to tell of this side."""
-    if case.suite == "loader":
+    if case.suite in ("loader", "prepare") and hasattr(os, "sched_setaffinity"):
         # The figure is per core. Set before anything starts threads.
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if case.suite == "prepare":
+        from benchmarking import preparing
+
+        return preparing.bare(case) if side == BARE else preparing.tiles(case, side.partition(STAGED)[2])
+    if case.suite == "loader":
         from benchmarking import loading
 
         if side in (PAPER, PLAIN):
