@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     incomplete = "files without their counterpart: refuse or leave_out (default %(default)s)"
     add("--encoding", default=_DEFAULT.encoding, help=f"of images: {', '.join(ENCODINGS)} (default %(default)s)")
     add("--incomplete", default=_DEFAULT.incomplete, help=incomplete)
+    many = parser.add_argument_group("many machines (pip install 'jaxcd[beam]' in an environment of its own)")
+    many.add_argument(
+        "--beam_runner", default="", help="of Apache Beam: DirectRunner, FlinkRunner, DataflowRunner, ..."
+    )
+    many.add_argument("--beam_options", default="", help="as one text: --beam_options='--direct_num_workers=2'")
     show = parser.add_argument_group("splits to show (training sets its own; the dataset does not depend on them)")
     show.add_argument("--places", default=_DEFAULT.places, help="all or damaged (default %(default)s)")
     show.add_argument("--split", default=_DEFAULT.split, help="place or block (default %(default)s)")
@@ -129,10 +134,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(listed(*paired(data)))
         return 0
-    from jaxcd.tiles.build import REPORT, build
+    from jaxcd.tiles.build import REPORT, Beam, build
     from jaxcd.tiles.splits import describe, split_places
 
-    report = build(data, options.out)
+    on = Beam(runner=options.beam_runner, options=options.beam_options) if options.beam_runner else None
+    report = build(data, options.out, on=on)
     state = "built" if report.built else "was built before with these settings and is left as it is"
     print(f"{options.out}: {state}")
     print(report.describe(options.out / REPORT))

@@ -14,7 +14,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jaxcd import progress
 from jaxcd.config import DataConfig
@@ -85,12 +84,22 @@ class BuildReport:
         }
 
 
-def build(data: DataConfig, out: Path) -> BuildReport:
+@dataclass(frozen=True, kw_only=True)
+class Beam:
+    """Where Apache Beam runs a build: its runner, and its options as one text."""
+
+    runner: str
+    options: str = ""
+
+
+def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport:
     """Build the tile dataset of a source folder, or go on where a killed build stopped.
 
     Args:
         data: `root`, `layout`, `damage_levels`, `scaling`, `encoding`, `incomplete` and `scenes` count.
-        out: the dataset's folder; a finished dataset of the same settings is left as it is.
+        out: the dataset's folder; a finished dataset of the same settings is left as it is. On Beam all its machines
+            see it under this path, and the source too.
+        on: Apache Beam, or None for a pool of processes here.
 
     Returns:
         What was built.
@@ -116,8 +125,15 @@ def build(data: DataConfig, out: Path) -> BuildReport:
             if work is None or manifest.is_complete(out):
                 return _finished(out, settings)
             (out / _STAGING).mkdir(exist_ok=True)
-            report, staged = work(out)
-            builder.pack(out, [place.record for place in staged])
+            if on is None:
+                report, staged = work(out, run_all)
+                builder.pack(out, [place.record for place in staged])
+            else:
+                from jaxcd.tiles import beam  # its package is an extra
+
+                report, staged = work(out, beam.runs_all(on.runner, on.options))
+                runner, options = beam.pipeline_arguments(on.runner, on.options)
+                builder.pack(out, [place.record for place in staged], runner=runner, options=options)
             _write_report(out / REPORT, report)
             manifest.write(out, settings, report.samples)
             shutil.rmtree(out / _STAGING)
@@ -128,7 +144,9 @@ def build(data: DataConfig, out: Path) -> BuildReport:
     return report
 
 
-_Work = Callable[[Path], tuple[BuildReport, list[StagedPlace]]]
+RunAll = Callable[..., None]
+"""Runs jobs somewhere: see `run_all`."""
+_Work = Callable[[Path, RunAll], tuple[BuildReport, list[StagedPlace]]]
 """Stages everything in a dataset's folder; gives the report and the places to pack, in the order of its samples."""
 
 
@@ -137,14 +155,14 @@ def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
     discovery = discover(data.layout, Path(data.root))
     left_out = _left_out(discovery, data.incomplete)
 
-    def work(out: Path) -> tuple[BuildReport, list[StagedPlace]]:
+    def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
         files = [staged_file(place, settings, out / _STAGING) for place in discovery.places]
         jobs = [
             (stage, place, settings, file)
             for place, file in zip(discovery.places, files, strict=True)
             if not file.is_file()
         ]
-        run_all(jobs, [1] * len(jobs), total=len(files), title="Staging", unit="place", folder=out)
+        run(jobs, [1] * len(jobs), total=len(files), title="Staging", unit="place", folder=out)
         staged = [StagedPlace.open(file) for file in files]
         notes = collections.Counter(note for place in staged for note in place.notes)
         samples = tuple(place.sample for place in staged if place.sample)
@@ -159,8 +177,8 @@ def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
 
     planned = scene_build.plan(data)
 
-    def work(out: Path) -> tuple[BuildReport, list[StagedPlace]]:
-        found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, run_all)
+    def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
+        found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, run)
         report = BuildReport(
             samples=tuple(place.sample for place in found.kept if place.sample),
             left_out=found.left_out,
@@ -215,10 +233,8 @@ def _finished(out: Path, settings: BuildSettings) -> BuildReport:
     )
 
 
-def run_all(
-    jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: str, unit: str, folder: Path
-) -> list[Any]:
-    """Run jobs in a pool of processes, with a bar; give their results in order.
+def run_all(jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: str, unit: str, folder: Path) -> None:
+    """Run jobs in a pool of processes, with a bar.
 
     Args:
         jobs: function and arguments of each.
@@ -238,13 +254,12 @@ def run_all(
         initializer=start_worker,
     )
     bar = progress.bar(total, initial=total - sum(sizes), title=title, unit=unit)
-    results = []
     with pool, bar:
         try:
             futures = [pool.submit(*job) for job in jobs]
             for future, size in zip(futures, sizes, strict=True):
                 # In order: of several bad files it is always the same one that is named.
-                results.append(future.result())
+                future.result()
                 bar.update(size)
         except BrokenProcessPool as error:
             raise DatasetError(
@@ -254,7 +269,6 @@ def run_all(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return results
 
 
 def _write_report(path: Path, report: BuildReport) -> None:

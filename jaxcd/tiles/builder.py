@@ -33,8 +33,8 @@ class JaxcdTiles(tfds.core.GeneratorBasedBuilder):
     # Nothing is downloaded, and looking for checksums imports a package that TFDS 4.9.10 does not ask for.
     url_infos = None
 
-    def __init__(self, *, places: Sequence[Callable[[], dict]], **kwargs: Any):
-        self._places = places
+    def __init__(self, *, places: Sequence[Callable[[], dict]], on_beam: bool = False, **kwargs: Any):
+        self._places, self._on_beam = places, on_beam
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -51,9 +51,13 @@ class JaxcdTiles(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         return {_SPLIT: self._generate_examples()}
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict]]:
-        for row, load in enumerate(self._places):
-            yield row, load()
+    def _generate_examples(self) -> Any:
+        """Give rows and records one by one, or for Beam the transforms that give them."""
+        if not self._on_beam:
+            return ((row, load()) for row, load in enumerate(self._places))
+        from jaxcd.tiles import beam
+
+        return beam.loaded(self._places)
 
 
 class _Uncompressed(file_adapters.ArrayRecordFileAdapter):
@@ -81,12 +85,14 @@ def _uncompressed() -> Iterator[None]:
         adapters[array_record] = before
 
 
-def pack(folder: Path, places: Sequence[Callable[[], dict]]) -> None:
+def pack(folder: Path, places: Sequence[Callable[[], dict]], *, runner: Any = None, options: Any = None) -> None:
     """Write the records of a dataset, replacing what an earlier, killed attempt left.
 
     Args:
         folder: the dataset's folder.
         places: functions that give the records, in order of id: one record is in memory at a time.
+        runner: Beam's, to write them through TFDS's own Beam path; None writes them here.
+        options: Beam's.
 
     Raises:
         OSError: among others ENOSPC where the disk is full; nothing is left behind.
@@ -97,7 +103,9 @@ def pack(folder: Path, places: Sequence[Callable[[], dict]]) -> None:
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()), _uncompressed():
-            JaxcdTiles(places=places, data_dir=records, file_format="array_record").download_and_prepare()
+            made = JaxcdTiles(places=places, on_beam=runner is not None, data_dir=records, file_format="array_record")
+            how = tfds.download.DownloadConfig(beam_runner=runner, beam_options=options)
+            made.download_and_prepare(download_config=how)
     except BaseException as error:
         shutil.rmtree(records, ignore_errors=True)
         # ArrayRecord's writer tells of a full disk in words only.

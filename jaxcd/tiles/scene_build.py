@@ -33,7 +33,7 @@ class StagedScenes:
 
 
 def stage_scenes(
-    planned: ScenePlan, settings: BuildSettings, out: Path, folder: Path, run_all: Callable[..., list[Any]]
+    planned: ScenePlan, settings: BuildSettings, out: Path, folder: Path, run_all: Callable[..., None]
 ) -> StagedScenes:
     """Stage all tiles; write index, polygons, shifts and contact sheet into the dataset's folder.
 
@@ -42,7 +42,7 @@ def stage_scenes(
         settings: of the build.
         out: the dataset's folder.
         folder: for staged files.
-        run_all: runs jobs in processes (`jaxcd.tiles.build.run_all`).
+        run_all: runs jobs in processes (`jaxcd.tiles.build.run_all`) or on Beam.
 
     Raises:
         ImageError: a file that can't be read, where those are not left out.
@@ -100,7 +100,7 @@ def stage_scenes(
 
 
 def _registered(
-    planned: ScenePlan, settings: BuildSettings, folder: Path, run_all: Callable[..., list[Any]]
+    planned: ScenePlan, settings: BuildSettings, folder: Path, run_all: Callable[..., None]
 ) -> list[tuple[str, Estimate]]:
     """Estimate all shifts, or read those that an earlier, killed build has estimated."""
     tasks = [(each, image) for each in planned.places for image in others(each.place)]

@@ -84,8 +84,8 @@ def staged_tile(
     return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.zip"
 
 
-def stage_tiles(job: TileJob, settings: BuildSettings) -> int:
-    """Stage the tiles of a job that are not staged yet; return how many tiles it has.
+def stage_tiles(job: TileJob, settings: BuildSettings) -> None:
+    """Stage the tiles of a job that are not staged yet.
 
     Raises:
         ImageError: a file that can't be read, where those are not left out.
@@ -94,7 +94,6 @@ def stage_tiles(job: TileJob, settings: BuildSettings) -> int:
     for window, shifts, file in zip(job.windows, job.shifts, job.files, strict=True):
         if not file.is_file():
             _stage(job, window, shifts, file, settings)
-    return len(job.windows)
 
 
 def _stage(job: TileJob, window: Window, shifts: Shifts, file: Path, settings: BuildSettings) -> None:

@@ -1,0 +1,24 @@
+"""A small FC-Siam-Diff on tiles of real scenes of the 2023 earthquakes, with partial labels (OSM "destroyed").
+
+    python -m jaxcd.prepare --layout scenes --source ../shared/data/turkey_2023 --out datasets/turkey \
+        --tile 512 --variance 300 --register --positive_unlabelled --split block
+    python -m jaxcd.train --config configs/turkey_scenes.py --workdir runs/turkey
+
+Eight SkySat scenes, 166 tiles; test tiles share no ground with others. Much rubble has no polygon, so the scores are
+recall and the share of the area that is flagged. README has both, and the time it takes.
+"""
+
+from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+
+
+def get_config() -> Config:
+    """All that differs from the defaults."""
+    return Config(
+        data=DataConfig(root="datasets/turkey", layout="prepared", split="block", crop=256),
+        model=ModelConfig(name="fc_siam_diff", size="small", dropout=0.05),
+        # The cross-entropy keeps learning where Dice has nothing to hold on to: 1 % of the pixels are labelled damage.
+        loss=LossConfig(dice=1.0, bce=1.0, positive_weight=4.0),
+        augment=AugmentConfig(blur=0, clahe=0, gauss_noise=0, iso_noise=0),
+        optim=OptimConfig(learning_rate=1e-3, weight_decay=2e-3),
+        train=TrainConfig(batch=8, steps=300, validate_every=100),
+    )
