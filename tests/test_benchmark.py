@@ -6,12 +6,26 @@ from pathlib import Path
 import benchmark
 import numpy as np
 import pytest
-from benchmarking import jax_side, process, report
-from benchmarking.case import COMPILED, JAXCD, PAPER, STEP, TORCH, Case, cases
+import rasterio
+from benchmarking import jax_side, large_scenes, preparing, process, report
+from benchmarking.case import (
+    BARE,
+    COMPILED,
+    GRIDS,
+    JAXCD,
+    JUDGED,
+    PAPER,
+    STAGED,
+    STEP,
+    TORCH,
+    Case,
+    cases,
+)
 from benchmarking.process import Side, measured
 from PIL import Image
 
 from jaxcd.config import AugmentConfig
+from jaxcd.tiles.staging import StagedPlace
 
 TINY = {"model": "fc_siam_diff", "size": "small", "batch": 2, "tile": 32}
 
@@ -155,3 +169,22 @@ def test_a_tile_the_network_cannot_take_is_a_failed_row():
     side.start()
     side.kill()
     assert "expected equal shapes with sides that are multiples of 8" in side.failed
+
+
+def test_preparing_stages_tiles_of_a_large_pair(tmp_path):
+    """The same windows as rasterio alone reads, and a staged file for each tile."""
+    pre, post = large_scenes.large_pair(tmp_path / "scenes", side=3000)
+    with rasterio.open(pre) as one, rasterio.open(post) as other:
+        assert one.shape == (3000, 3000) and one.transform == other.transform and one.overviews(1)
+        assert one.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert (one.read(1, window=((0, 400), (0, 400))) != other.read(1, window=((0, 400), (0, 400)))).any()
+    for variant in GRIDS:
+        case = Case(suite="prepare", variant=variant, batch=1, tile=512, cache=str(tmp_path))
+        assert case.sides == (BARE, JUDGED, STAGED + "zstd", STAGED + "jpeg", STAGED + "raw")
+        assert preparing.bare(case)[0](2) > 0
+        assert preparing.tiles(case, "")[0](2) > 0 and preparing.tiles(case, "raw")[0](2) > 0
+        judged = [StagedPlace.open(file) for file in (tmp_path / f"staged-{variant}-").glob("*.zip")]
+        kept = [StagedPlace.open(file) for file in (tmp_path / f"staged-{variant}-raw").glob("*.zip")]
+        assert [each.sample for each in judged] == [None, None] and all(each.sample for each in kept)
+        moved = {image["shift_rows"] for each in kept for image in each.more["images"] if image["when"] == "post"}
+        assert moved == ({0.5} if variant == "warped" else {0.0})

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from runs import run, write_project
 
-from jaxcd import evaluate
-from jaxcd.scenes.simulator import Scene, cut_tiles
+from jaxcd import evaluate, prepare
+from jaxcd.scenes.raster import read_mask
+from jaxcd.scenes.simulator import Scene, cut_tiles, simulate
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +185,28 @@ def test_data_of_another_layout_is_named(trained, tmp_path, capsys):
     )
     assert str(trained / "scene") in error and "images" in error
     assert not (tmp_path / "o").exists()
+
+
+def test_where_labels_are_partial_recall_and_flagged_area_are_told(trained, tmp_path, capsys):
+    """Scenes as prepared with --positive_unlabelled: no figure that counts unlabelled damage as a mistake."""
+    scene = simulate(tmp_path / "scene", seed=2, size=256)
+    place = tmp_path / "scenes" / "town"
+    place.mkdir(parents=True)
+    for name in ("pre", "post", "mask"):
+        shutil.copy(getattr(scene, name), place / f"{name}.tif")
+    flags = ["--tile", "128", "--variance", "0", "--positive_unlabelled", "--out", str(tmp_path / "tiles")]
+    assert prepare.main(["--layout", "scenes", "--source", str(tmp_path / "scenes"), *flags]) == 0
+    capsys.readouterr()
+    out = tmp_path / "out"
+    command = ["--run", str(trained / "run"), "--data", str(tmp_path / "tiles"), "--layout", "prepared"]
+    assert evaluate.main([*command, "--split", "all", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "positive-unlabelled" in printed and "precision" not in printed.replace("precision means nothing", "")
+    report = json.loads((out / "metrics.json").read_text())
+    assert report["positive_unlabelled"] is True and set(report["0.5"]) == {"recall", "flagged"}
+    assert not (out / "precision_recall.csv").exists()
+    rows = [row for row in _rows(out / "tiles.csv", csv.DictReader) if float(row["threshold"]) == 0.5]
+    tp, fp, fn, tn = (sum(int(row[name]) for row in rows) for name in ("tp", "fp", "fn", "tn"))
+    assert tp + fn == int((read_mask(scene.mask) > 0).sum()) and tp + fp + fn + tn == 256 * 256
+    assert report["0.5"] == pytest.approx({"recall": tp / (tp + fn), "flagged": (tp + fp) / 256**2})
+    assert set(rows[0]) == {"place", "post", "threshold", "tp", "fp", "fn", "tn", "recall", "flagged"}
