@@ -19,6 +19,7 @@ def get_config() -> Config:
         # The cross-entropy keeps learning where Dice has nothing to hold on to: 1 % of the pixels are labelled damage.
         loss=LossConfig(dice=1.0, bce=1.0, positive_weight=4.0),
         augment=AugmentConfig(blur=0, clahe=0, gauss_noise=0, iso_noise=0),
-        optim=OptimConfig(learning_rate=1e-3, weight_decay=2e-3),
-        train=TrainConfig(batch=8, steps=300, validate_every=100),
+        optim=OptimConfig(learning_rate=2e-3, weight_decay=1e-2, schedule="cosine", warmup_steps=40, clip_norm=1.0),
+        # So few labels leave probabilities low: the best checkpoint is chosen at its own threshold.
+        train=TrainConfig(batch=8, steps=400, validate_every=100, best_by="best_iou"),
     )

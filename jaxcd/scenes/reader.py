@@ -131,8 +131,11 @@ class SceneReader:
             if not self._declares:
                 return values, np.ones(shape[1:], bool)
             return values, (source.read_masks(_BANDS, window=window, out_shape=shape) != 0).any(axis=0)
-        values = np.zeros((3, grid.height, grid.width), source.dtypes[0])
-        valid = np.zeros((grid.height, grid.width), bool)
+        if (rows.stop - rows.start, columns.stop - columns.start) == grid.shape and not self._declares:
+            whole: Any = RasterWindow.from_slices(rows, columns)
+            return source.read(_BANDS, window=whole), np.ones(grid.shape, bool)  # a copy less, for nearly all tiles
+        values = np.zeros((3, *grid.shape), source.dtypes[0])
+        valid = np.zeros(grid.shape, bool)
         if rows.start < rows.stop and columns.start < columns.stop:
             window = RasterWindow.from_slices(rows, columns)
             inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
