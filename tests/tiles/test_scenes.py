@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import geopandas as gpd
@@ -11,6 +13,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from tile_processes import await_end, children
 
 from jaxcd.prepare import main
 from jaxcd.scenes.quality import Thresholds, hopeless, reason_to_drop, statistics
@@ -353,3 +356,34 @@ def test_joplin_in_two_reference_systems(shared_data, tmp_path):
     assert covered["tile_1361-10160_0"] > 0.95 and 0.5 < covered["tile_337-9136_0"] < 0.6
     pre, post, codes, _ = images(dataset, "tile_337-9136_0")
     assert not post[codes == 2].any() or (post[codes == 2].max(axis=-1) == 0).mean() > 0.99  # empty, not black ground
+
+
+def test_a_killed_build_goes_on_and_ends_the_same(shared_data, tmp_path):
+    """Killed while tiles are staged, after shifts were estimated: neither is made again."""
+    source = str(shared_data / "turkey_2023")
+    flags = ["--layout", "scenes", "--source", source, "--tile", "512", "--variance", "300", "--register"]
+    flags += ["--only", "Adiyaman_Merkez_5", "Adiyaman_Merkez_6"]
+    command = [sys.executable, "-m", "jaxcd.prepare", *flags, "--out", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    staging = tmp_path / "killed" / "staging"
+    deadline = time.monotonic() + 120
+    while len(list(staging.glob("*.zip"))) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    await_end(workers)
+    before = {file: file.stat().st_mtime_ns for file in staging.iterdir() if not file.name.startswith(".")}
+    shifts = [file for file in before if file.name.startswith("shifts-")]
+    assert len(shifts) == 2 and not (tmp_path / "killed" / "dataset.json").exists()
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    again = subprocess.run(command, capture_output=True, text=True)  # two builds into one folder: one waits
+    output, _ = other.communicate()
+    assert other.returncode == again.returncode == 0, output + again.stderr
+    assert ("is left as it is" in output) != ("is left as it is" in again.stdout)
+    assert main([*flags, "--out", str(tmp_path / "straight")]) == 0
+    killed, straight = (TileDataset.open(tmp_path / name) for name in ("killed", "straight"))
+    assert killed.samples == straight.samples and len(killed.samples) == 24
+    assert [killed.read(row) for row in range(24)] == [straight.read(row) for row in range(24)]
+    assert not staging.exists()
