@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LEVEL",
         help=f"xBD levels that count as damage (of {', '.join(XBD_LEVELS)}; default %(default)s)",
     )
+    cache = "folder that keeps windows of scenes behind URLs, in windows/ (default %(default)s)"
+    add("--cache", default=_DEFAULT.cache, help=cache)
     add("--scaling", default="", help="16-bit and float images: range:LOW,HIGH or percentiles:LOW,HIGH")
     incomplete = "files without their counterpart: refuse or leave_out (default %(default)s)"
     add("--encoding", default=_DEFAULT.encoding, help=f"of images: {', '.join(ENCODINGS)} (default %(default)s)")
@@ -117,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         layout=options.layout,
         scenes=scenes,
         damage_levels=tuple(options.damage_levels),
+        cache=options.cache,
         scaling=options.scaling,
         encoding=options.encoding,
         incomplete=options.incomplete,

@@ -27,6 +27,7 @@ from jaxcd.tiles.staging import StagedPlace, stage, staged_file
 
 REPORT = "report.json"
 _STAGING = "staging"
+_WINDOWS = "windows"  # of scenes behind URLs, in the folder of datasets that are built on first use
 _LOCK = "build.lock"
 # To start a worker takes as long as to stage about as many places of 1024 x 1024 pixels.
 _PLACES_A_WORKER = 8
@@ -178,7 +179,7 @@ def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
     planned = scene_build.plan(data)
 
     def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
-        found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, run)
+        found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, Path(data.cache) / _WINDOWS, run)
         report = BuildReport(
             samples=tuple(place.sample for place in found.kept if place.sample),
             left_out=found.left_out,

@@ -5,14 +5,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jaxcd.errors import DatasetError
 from jaxcd.files import write_whole
+from jaxcd.scenes.pairing import Acquisition
 from jaxcd.scenes.registration import Shift
 from jaxcd.tiles import scene_index
 from jaxcd.tiles.manifest import BuildSettings, digest
-from jaxcd.tiles.scene_plan import Estimate, ScenePlan, jobs, others, plan, registered, table
+from jaxcd.tiles.scene_plan import Estimate, PlannedPlace, ScenePlan, jobs, others, plan, registered, table
 from jaxcd.tiles.scene_tiles import Shifts, stage_tiles
 from jaxcd.tiles.staging import StagedPlace
 
@@ -33,7 +33,7 @@ class StagedScenes:
 
 
 def stage_scenes(
-    planned: ScenePlan, settings: BuildSettings, out: Path, folder: Path, run_all: Callable[..., None]
+    planned: ScenePlan, settings: BuildSettings, out: Path, folder: Path, windows: Path, run_all: Callable[..., None]
 ) -> StagedScenes:
     """Stage all tiles; write index, polygons, shifts and contact sheet into the dataset's folder.
 
@@ -42,6 +42,7 @@ def stage_scenes(
         settings: of the build.
         out: the dataset's folder.
         folder: for staged files.
+        windows: folder for windows that came over the network.
         run_all: runs jobs in processes (`jaxcd.tiles.build.run_all`) or on Beam.
 
     Raises:
@@ -52,12 +53,12 @@ def stage_scenes(
     scenes = settings.scenes_config
     shifts: dict[tuple[str, str], dict[tuple[str, ...], tuple[float, float]]] = {}
     if scenes.register:
-        estimates = _registered(planned, settings, folder, run_all)
+        estimates = _registered(planned, settings, folder, windows, run_all)
         write_whole(out / REGISTRATION, table(estimates))
         for place, one in estimates:
             shifts.setdefault((place, one.tile), {})[one.locations] = one.applied
     found: dict[tuple[str, str], Shifts] = dict(shifts)
-    work = jobs(planned.places, found, settings, folder)
+    work = jobs(planned.places, found, settings, folder, windows)
     files = [file for job in work for file in job.files]
     todo = [(job, sum(not file.is_file() for file in job.files)) for job in work]
     todo = [(job, count) for job, count in todo if count]
@@ -100,7 +101,7 @@ def stage_scenes(
 
 
 def _registered(
-    planned: ScenePlan, settings: BuildSettings, folder: Path, run_all: Callable[..., None]
+    planned: ScenePlan, settings: BuildSettings, folder: Path, kept: Path, run_all: Callable[..., None]
 ) -> list[tuple[str, Estimate]]:
     """Estimate all shifts, or read those that an earlier, killed build has estimated."""
     tasks = [(each, image) for each in planned.places for image in others(each.place)]
@@ -110,7 +111,7 @@ def _registered(
     ]
     todo = [(task, file) for task, file in zip(tasks, files, strict=True) if not file.is_file()]
     run_all(
-        [(_register, each, image, settings, file) for (each, image), file in todo],
+        [(_register, each, image, settings, kept, file) for (each, image), file in todo],
         [1] * len(todo),
         total=len(tasks),
         title="Registering",
@@ -126,6 +127,6 @@ def _registered(
     return estimates
 
 
-def _register(each: Any, image: Any, settings: BuildSettings, file: Path) -> None:
-    found = [dataclasses.asdict(one) for one in registered(each, image, settings)]
+def _register(each: PlannedPlace, image: Acquisition, settings: BuildSettings, kept: Path, file: Path) -> None:
+    found = [dataclasses.asdict(one) for one in registered(each, image, settings, kept)]
     write_whole(file, json.dumps(found))

@@ -15,8 +15,9 @@ from jaxcd.errors import ImageError, LabelError, SceneError
 from jaxcd.scenes.catalogue import find_scenes
 from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, only, pair
 from jaxcd.scenes.raster import is_remote
-from jaxcd.scenes.reader import open_scene, read_mosaic
+from jaxcd.scenes.reader import open_scene
 from jaxcd.scenes.registration import ACCEPTED, Shift, estimate
+from jaxcd.scenes.window_cache import read_window
 from jaxcd.scenes.windows import Grid, Window, grid_of, tile_windows
 from jaxcd.tiles.damage_layers import check_layers, label_files, read_polygons
 from jaxcd.tiles.manifest import BuildSettings
@@ -124,7 +125,11 @@ def plan(data: DataConfig) -> ScenePlan:
 
 
 def jobs(
-    planned: Sequence[PlannedPlace], shifts: dict[tuple[str, str], Shifts], settings: BuildSettings, folder: Path
+    planned: Sequence[PlannedPlace],
+    shifts: dict[tuple[str, str], Shifts],
+    settings: BuildSettings,
+    folder: Path,
+    kept: Path,
 ) -> list[TileJob]:
     """Make one job of every row of tiles: neighbours share blocks of their files.
 
@@ -133,6 +138,7 @@ def jobs(
         shifts: of tiles, by place and id.
         settings: of the build.
         folder: for staged files.
+        kept: folder for windows that came over the network.
     """
     scenes = settings.scenes_config
     found = []
@@ -154,6 +160,7 @@ def jobs(
                     windows=tuple(windows),
                     shifts=tuple(moved),
                     files=tuple(files),
+                    kept=kept,
                 )
             )
     return found
@@ -164,7 +171,7 @@ def others(place: ScenePlace) -> tuple[Acquisition, ...]:
     return (*place.pre[:-1], *place.post)
 
 
-def registered(planned: PlannedPlace, image: Acquisition, settings: BuildSettings) -> list[Estimate]:
+def registered(planned: PlannedPlace, image: Acquisition, settings: BuildSettings, kept: Path) -> list[Estimate]:
     """Estimate the shift of an acquisition at every tile of its place.
 
     An estimate is believed if its peak stands out of the noise, and it lies near the middle one of the acquisition;
@@ -178,8 +185,7 @@ def registered(planned: PlannedPlace, image: Acquisition, settings: BuildSetting
         part = grid.part(_widened(window, grid))
         try:
             one, other = (
-                read_mosaic([scene.location for scene in each.scenes], part, scaling=scaling)
-                for each in (place.pre[-1], image)
+                read_window(each.locations, part, scaling=scaling, folder=kept) for each in (place.pre[-1], image)
             )
         except (ImageError, SceneError):
             found.append(Shift(0.0, 0.0, 0.0))  # what can't be read is said when the tile is made

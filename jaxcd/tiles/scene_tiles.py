@@ -18,7 +18,8 @@ from jaxcd.scenes.pairing import Acquisition, ScenePlace
 from jaxcd.scenes.quality import Statistics, Thresholds, hopeless, reason_to_drop, statistics
 from jaxcd.scenes.radiometry import match_histogram
 from jaxcd.scenes.raster import is_remote
-from jaxcd.scenes.reader import open_scene, read_mosaic
+from jaxcd.scenes.reader import open_scene
+from jaxcd.scenes.window_cache import read_window
 from jaxcd.scenes.windows import Grid, Window
 from jaxcd.tiles.damage_layers import draw
 from jaxcd.tiles.encodings import encode_codes, encode_rgb
@@ -48,6 +49,7 @@ class TileJob:
         windows: the tiles.
         shifts: of each tile.
         files: staged file of each tile.
+        kept: folder for windows that came over the network.
     """
 
     place: ScenePlace
@@ -56,6 +58,7 @@ class TileJob:
     windows: tuple[Window, ...]
     shifts: tuple[Shifts, ...]
     files: tuple[Path, ...]
+    kept: Path
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def _stage(job: TileJob, window: Window, shifts: Shifts, file: Path, settings: B
     on_grid = np.zeros((window.height, window.width), bool)
     on_grid[inside] = True
     seen = {
-        when: [_look(image, when, part, on_grid, inside, shifts, settings) for image in images]
+        when: [_look(image, when, part, on_grid, inside, shifts, settings, job.kept) for image in images]
         for when, images in (("pre", job.place.pre), ("post", job.place.post))
     }
     before, pre = on_grid.copy(), []
@@ -147,6 +150,7 @@ def _look(
     inside: tuple[slice, slice],
     shifts: Shifts,
     settings: BuildSettings,
+    kept: Path,
 ) -> _Seen:
     """Read a tile of an acquisition, unless it is hopeless by its overview, and judge it."""
     scenes = settings.scenes_config
@@ -156,13 +160,13 @@ def _look(
     grid = part.moved(*shifts.get(image.locations, (0.0, 0.0)))
     try:
         if all(open_scene(location, scaling).has_overviews for location in locations):
-            pixels, valid, covered = read_mosaic(locations, grid, scaling=scaling, coarse=_COARSE)
+            pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=kept, coarse=_COARSE)
             small = tuple(slice(0, max(1, side.stop // _COARSE)) for side in inside)
             found = statistics(pixels[small], valid[small], covered[small])
             reason = hopeless(found, limits)
             if reason:
                 return _Seen(image, when, found, reason, decimated=True, pixels=pixels)
-        pixels, valid, covered = read_mosaic(locations, grid, scaling=scaling)
+        pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=kept)
     except (ImageError, SceneError) as error:
         if settings.incomplete == "refuse" and not any(is_remote(location) for location in locations):
             raise

@@ -44,7 +44,8 @@ def catalogue(tmp_path):
 
 def prepare(index: Path, out: Path, *more: str) -> int:
     flags = ["--event_date", "2023-02-06", "--tile", "256", "--labels", "none", "--variance", "100"]
-    return main(["--layout", "scenes", "--source", str(index), "--out", str(out), *flags, *more])
+    cache = ["--cache", str(out.parent / "cache")]
+    return main(["--layout", "scenes", "--source", str(index), "--out", str(out), *cache, *flags, *more])
 
 
 def places(out: Path) -> list[str]:
@@ -72,6 +73,23 @@ def test_tiles_come_over_http_as_they_lie_there(catalogue, tmp_path):
     np.testing.assert_array_equal(decode(record.post[0]), ground(1, SIDE, SIDE)[256:512, 512:768])
     sample = dataset.samples[row]
     assert (sample.pre[0].date, sample.post[0].date) == ("2022-07-26", "2023-02-08")
+
+
+def test_what_came_over_the_network_is_kept(catalogue, tmp_path):
+    """Other thresholds, other labels: the same windows, without a byte of them over the network again."""
+    server, index = catalogue
+    assert prepare(index, tmp_path / "out", "--only", PLACES[0]) == 0
+    before = dict(server.sent)
+    assert min(before.values()) > 500_000
+    assert prepare(index, tmp_path / "again", "--only", PLACES[0], "--variance", "101", "--encoding", "raw") == 0
+    headers = sum(server.sent.values()) - sum(before.values())
+    assert headers < sum(before.values()) / 10  # opened to plan (blocks of 16 KB), and not read
+    one, other = (TileDataset.open(tmp_path / name) for name in ("out", "again"))
+    for row in range(16):
+        pictures = [decode(image) for image in (*one.read(row).pre, *one.read(row).post)]
+        again = [decode(image) for image in (*other.read(row).pre, *other.read(row).post)]
+        assert all((a == b).all() for a, b in zip(pictures, again, strict=True))
+    assert one.samples == other.samples
 
 
 def test_a_scene_that_cannot_be_reached_costs_its_place_and_no_other(catalogue, tmp_path, capsys):
