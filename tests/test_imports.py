@@ -16,7 +16,7 @@ from jaxcd.tiles.build import build
 
 ROOT = Path(__file__).resolve().parents[1]
 
-GROUND_FILES = ("types", "errors", "files", "processes", "progress", "config", "config_files", "entry")
+GROUND_FILES = ("types", "errors", "files", "processes", "progress", "config", "config_files", "config_scenes", "entry")
 GROUND = ("jaxcd", *(f"jaxcd.{name}" for name in GROUND_FILES))
 ENTRIES = tuple(f"jaxcd.{name}" for name in ("prepare", "train", "evaluate", "predict", "tune", "label"))
 ENTRIES += ("jaxcd.models.import_torch",)
