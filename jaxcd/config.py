@@ -301,7 +301,7 @@ def _check_values(config: Config) -> None:
     for name in ("min_overlap", "black", "valid"):
         check(0 <= getattr(s, name) <= 1, f"data.scenes.{name}", getattr(s, name), "a share between 0 and 1")
     at_least(0, "data.scenes", s, "gsd", "snow", "variance", "max_clouds", "max_off_nadir")
-    check(s.tile >= 32, "data.scenes.tile", s.tile, "at least 32 pixels")
+    check(32 <= s.tile <= 4096, "data.scenes.tile", s.tile, "between 32 and 4096 pixels")
     choice("data.scenes.edges", s.edges, ("pad", "shift"))
     choice("data.scenes.outside", s.outside, ("intact", "unlabelled"))
     attribute, values = bool(s.label_attribute), bool(s.label_values)

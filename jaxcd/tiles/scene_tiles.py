@@ -31,7 +31,7 @@ from jaxcd.types import DAMAGE, INVALID
 # A decimated tile shows whether it is hopeless; read at a fraction of the cost where there are overviews.
 _COARSE = 8
 THUMBNAIL = 96
-_OVERLAP = "overlap"
+_OVERLAP, _NO_DATA = "overlap", "no data"
 _MOST_LOST = 0.9  # of the ground that is seen without an older image must be seen with it, too
 
 Shifts = Mapping[tuple[str, ...], tuple[float, float]]
@@ -177,7 +177,10 @@ def _look(
         valid &= on_grid
         pixels[~on_grid] = 0
     found = statistics(pixels[inside], valid[inside], covered[inside])
-    reason = reason_to_drop(found, limits) or ("no data" if found.valid < scenes.valid else "")
+    if covered[inside].mean() < scenes.valid:
+        reason = _NO_DATA
+    else:
+        reason = reason_to_drop(found, limits) or (_NO_DATA if found.valid < scenes.valid else "")
     if reason:
         return _Seen(image, when, found, reason, pixels=pixels)
     if not valid.all():

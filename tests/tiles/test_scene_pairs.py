@@ -170,6 +170,16 @@ def test_an_older_image_of_half_the_ground_costs_nothing(tmp_path):
     assert index.reason["2022-01-01"] == "overlap" and index.reason["2022-08-01"] == ""
 
 
+def test_tiles_that_post_does_not_show_lack_data_and_not_variance(tmp_path):
+    town = tmp_path / "s" / "town"
+    write(town / "pre.tif", ground(1, 256, 512))
+    write(town / "post.tif", POST)
+    assert prepare(tmp_path / "s", tmp_path / "out", "--labels", "none") == 0
+    index = gpd.read_parquet(tmp_path / "out" / "tiles.parquet")
+    after = index[index.when == "post"].set_index("tile")
+    assert after.reason.to_dict() == {"town_0": "", "town_1": "no data"} and after.valid["town_1"] == 0
+
+
 def test_a_scene_stored_from_south_to_north_gives_tiles_with_north_above(tmp_path):
     turned = Affine(0.5, 0, ORIGIN[0], 0, 0.5, ORIGIN[1] - 128)
     town = tmp_path / "s" / "town"

@@ -1,5 +1,6 @@
 """From scenes to a dataset through the command, on real and on hand-made scenes; and what is refused."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -15,10 +16,11 @@ import shapely
 from affine import Affine
 from tile_processes import await_end, children
 
+from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.prepare import main
 from jaxcd.scenes.quality import Thresholds, hopeless, reason_to_drop, statistics
 from jaxcd.scenes.raster import read_rgb
-from jaxcd.tiles.dataset import TileDataset
+from jaxcd.tiles.dataset import TileDataset, open_or_build
 from jaxcd.tiles.encodings import decode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenes"))
@@ -387,3 +389,18 @@ def test_a_killed_build_goes_on_and_ends_the_same(shared_data, tmp_path):
     assert killed.samples == straight.samples and len(killed.samples) == 24
     assert [killed.read(row) for row in range(24)] == [straight.read(row) for row in range(24)]
     assert not staging.exists()
+
+
+def test_training_builds_scenes_on_first_use_and_anew_when_they_change(tmp_path, capsys):
+    source = town(tmp_path / "source")
+    data = DataConfig(root=str(source), layout="scenes", scenes=ScenesConfig(tile=128), cache=str(tmp_path / "cache"))
+    first = open_or_build(data)
+    assert "First use of" in capsys.readouterr().out and len(first.samples) == 6
+    assert open_or_build(data).path == first.path and "First use of" not in capsys.readouterr().out
+    other = dataclasses.replace(data, scenes=ScenesConfig(tile=64))
+    assert open_or_build(other).path != first.path
+    town(source, [house(10, 10)])
+    again = open_or_build(data)
+    assert again.path != first.path and sum(sample.damaged for sample in again.samples) < sum(
+        sample.damaged for sample in first.samples
+    )
