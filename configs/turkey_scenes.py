@@ -3,7 +3,8 @@
     python -m jaxcd.train --config configs/turkey_scenes.py --workdir runs/turkey
 
 Eight SkySat scenes become 166 tiles on first use; test tiles share no ground with others. Much rubble has no polygon:
-scores are recall and the share of the area that is flagged. TURKEY_SCORE
+scores are recall and the share of the area that is flagged. Test tiles: recall 0.15 with 2.1 % flagged. 25 min on 2 CPU
+cores (others at work beside it).
 """
 
 from jaxcd.config import (

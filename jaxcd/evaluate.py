@@ -108,7 +108,7 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
         (out / name).unlink(missing_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
         if keeper.kept():
-            save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold)
+            save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold, positive_unlabelled=partial)
     _write_tiles(result, out / "tiles.csv", threshold, partial)
     if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)

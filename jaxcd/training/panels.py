@@ -58,13 +58,16 @@ class Keeper:
         return [prediction for _, _, prediction in sorted(self._heap, key=lambda item: item[:2], reverse=True)]
 
 
-def save_panels(predictions: list[Prediction], path: Path, *, threshold: float) -> None:
+def save_panels(
+    predictions: list[Prediction], path: Path, *, threshold: float, positive_unlabelled: bool = False
+) -> None:
     """Write one PNG with a row for each prediction.
 
     Args:
         predictions: tiles of any size.
         path: the PNG; written whole or not at all.
         threshold: probability from which a pixel is called damage.
+        positive_unlabelled: much damage has no label: tell recall and flagged share, and no precision.
     """
     from PIL import Image, ImageDraw
 
@@ -77,12 +80,11 @@ def save_panels(predictions: list[Prediction], path: Path, *, threshold: float) 
     top = 0
     for prediction, row, height in zip(predictions, rows, heights, strict=True):
         scores = prediction.counts.at(threshold)
-        draw.text(
-            (2, top + 3),
-            f"{prediction.tile.post}   precision {scores.precision:.2f}  recall {scores.recall:.2f}  F1 {scores.f1:.2f}"
-            f"   threshold {threshold:.2f}",
-            fill="black",
-        )
+        told = f"precision {scores.precision:.2f}  recall {scores.recall:.2f}  F1 {scores.f1:.2f}"
+        if positive_unlabelled:
+            told = f"recall {scores.recall:.2f}  flagged {prediction.counts.flagged(threshold):.2f}"
+        heading = f"{prediction.tile.place}  {prediction.tile.post}   {told}   threshold {threshold:.2f}"
+        draw.text((2, top + 3), heading, fill="black")
         for i, (caption, image) in enumerate(zip(columns, row, strict=True)):
             left = i * (_SIDE + _GAP)
             draw.text((left + 2, top + _CAPTION + 2), caption, fill="dimgray")
