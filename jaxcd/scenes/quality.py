@@ -21,13 +21,11 @@ class Thresholds:
         black: largest share of black pixels.
         snow: largest mean brightness (R + G + B, 0..765) of what is seen.
         variance: least variance of the grey value (0..255) of what is seen.
-        valid: least share of pixels with data, in the image and in its counterpart together.
     """
 
     black: float = 0.05
     snow: float = 500.0
     variance: float = 0.04 * 255**2
-    valid: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

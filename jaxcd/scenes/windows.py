@@ -93,11 +93,6 @@ class Grid:
         return west, south, east + 360 if east < west else east, north  # over the date line
 
     @property
-    def footprint(self) -> shapely.geometry.base.BaseGeometry:
-        """Outline in degrees."""
-        return footprint_of(self.crs, self.transform, self.height, self.width)
-
-    @property
     def metres(self) -> float:
         """Side of a pixel in metres, in the middle of the grid."""
         return pixel_metres(self.crs, self.transform, self.height, self.width)

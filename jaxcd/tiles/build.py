@@ -112,6 +112,10 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
         DiskFullError: no space left; what is staged stays for the next attempt.
     """
     settings = BuildSettings.of(data)
+    if on is not None:  # other machines have another working folder
+        paths = {"root": settings.source, "cache": str(Path(data.cache).resolve())}
+        scenes = settings.scenes_config if settings.scenes else data.scenes
+        data, out = dataclasses.replace(data, **paths, scenes=scenes), out.resolve()
     if data.layout == "scenes" and Path(settings.source) in (out.resolve(), *out.resolve().parents):
         raise DatasetError(f"{out}: lies in the source, where its own files would count as scenes; give another folder")
     try:

@@ -33,7 +33,12 @@ class StagedScenes:
 
 
 def stage_scenes(
-    planned: ScenePlan, settings: BuildSettings, out: Path, folder: Path, windows: Path, run_all: Callable[..., None]
+    planned: ScenePlan,
+    settings: BuildSettings,
+    out: Path,
+    folder: Path,
+    window_folder: Path,
+    run_all: Callable[..., None],
 ) -> StagedScenes:
     """Stage all tiles; write index, polygons, shifts and contact sheet into the dataset's folder.
 
@@ -42,7 +47,7 @@ def stage_scenes(
         settings: of the build.
         out: the dataset's folder.
         folder: for staged files.
-        windows: folder for windows that came over the network.
+        window_folder: for windows that came over the network.
         run_all: runs jobs in processes (`jaxcd.tiles.build.run_all`) or on Beam.
 
     Raises:
@@ -53,12 +58,12 @@ def stage_scenes(
     scenes = settings.scenes_config
     shifts: dict[tuple[str, str], dict[tuple[str, ...], tuple[float, float]]] = {}
     if scenes.register:
-        estimates = _registered(planned, settings, folder, windows, run_all)
+        estimates = _registered(planned, settings, folder, window_folder, run_all)
         write_whole(out / REGISTRATION, table(estimates))
         for place, one in estimates:
             shifts.setdefault((place, one.tile), {})[one.locations] = one.applied
     found: dict[tuple[str, str], Shifts] = dict(shifts)
-    work = jobs(planned.places, found, settings, folder, windows)
+    work = jobs(planned.places, found, settings, folder, window_folder)
     files = [file for job in work for file in job.files]
     todo = [(job, sum(not file.is_file() for file in job.files)) for job in work]
     todo = [(job, count) for job, count in todo if count]
@@ -101,7 +106,7 @@ def stage_scenes(
 
 
 def _registered(
-    planned: ScenePlan, settings: BuildSettings, folder: Path, kept: Path, run_all: Callable[..., None]
+    planned: ScenePlan, settings: BuildSettings, folder: Path, window_folder: Path, run_all: Callable[..., None]
 ) -> list[tuple[str, Estimate]]:
     """Estimate all shifts, or read those that an earlier, killed build has estimated."""
     tasks = [(each, image) for each in planned.places for image in others(each.place)]
@@ -111,7 +116,7 @@ def _registered(
     ]
     todo = [(task, file) for task, file in zip(tasks, files, strict=True) if not file.is_file()]
     run_all(
-        [(_register, each, image, settings, kept, file) for (each, image), file in todo],
+        [(_register, each, image, settings, window_folder, file) for (each, image), file in todo],
         [1] * len(todo),
         total=len(tasks),
         title="Registering",
@@ -127,6 +132,6 @@ def _registered(
     return estimates
 
 
-def _register(each: PlannedPlace, image: Acquisition, settings: BuildSettings, kept: Path, file: Path) -> None:
-    found = [dataclasses.asdict(one) for one in registered(each, image, settings, kept)]
+def _register(each: PlannedPlace, image: Acquisition, settings: BuildSettings, window_folder: Path, file: Path) -> None:
+    found = [dataclasses.asdict(one) for one in registered(each, image, settings, window_folder)]
     write_whole(file, json.dumps(found))

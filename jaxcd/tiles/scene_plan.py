@@ -129,7 +129,7 @@ def jobs(
     shifts: dict[tuple[str, str], Shifts],
     settings: BuildSettings,
     folder: Path,
-    kept: Path,
+    window_folder: Path,
 ) -> list[TileJob]:
     """Make one job of every row of tiles: neighbours share blocks of their files.
 
@@ -138,7 +138,7 @@ def jobs(
         shifts: of tiles, by place and id.
         settings: of the build.
         folder: for staged files.
-        kept: folder for windows that came over the network.
+        window_folder: for windows that came over the network.
     """
     scenes = settings.scenes_config
     found = []
@@ -160,7 +160,7 @@ def jobs(
                     windows=tuple(windows),
                     shifts=tuple(moved),
                     files=tuple(files),
-                    kept=kept,
+                    window_folder=window_folder,
                 )
             )
     return found
@@ -171,7 +171,9 @@ def others(place: ScenePlace) -> tuple[Acquisition, ...]:
     return (*place.pre[:-1], *place.post)
 
 
-def registered(planned: PlannedPlace, image: Acquisition, settings: BuildSettings, kept: Path) -> list[Estimate]:
+def registered(
+    planned: PlannedPlace, image: Acquisition, settings: BuildSettings, window_folder: Path
+) -> list[Estimate]:
     """Estimate the shift of an acquisition at every tile of its place.
 
     An estimate is believed if its peak stands out of the noise, and it lies near the middle one of the acquisition;
@@ -185,7 +187,8 @@ def registered(planned: PlannedPlace, image: Acquisition, settings: BuildSetting
         part = grid.part(_widened(window, grid))
         try:
             one, other = (
-                read_window(each.locations, part, scaling=scaling, folder=kept) for each in (place.pre[-1], image)
+                read_window(each.locations, part, scaling=scaling, folder=window_folder)
+                for each in (place.pre[-1], image)
             )
         except (ImageError, SceneError):
             found.append(Shift(0.0, 0.0, 0.0))  # what can't be read is said when the tile is made

@@ -49,7 +49,7 @@ class TileJob:
         windows: the tiles.
         shifts: of each tile.
         files: staged file of each tile.
-        kept: folder for windows that came over the network.
+        window_folder: for windows that came over the network.
     """
 
     place: ScenePlace
@@ -58,7 +58,7 @@ class TileJob:
     windows: tuple[Window, ...]
     shifts: tuple[Shifts, ...]
     files: tuple[Path, ...]
-    kept: Path
+    window_folder: Path
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _stage(job: TileJob, window: Window, shifts: Shifts, file: Path, settings: B
     on_grid = np.zeros((window.height, window.width), bool)
     on_grid[inside] = True
     seen = {
-        when: [_look(image, when, part, on_grid, inside, shifts, settings, job.kept) for image in images]
+        when: [_look(image, when, part, on_grid, inside, shifts, settings, job.window_folder) for image in images]
         for when, images in (("pre", job.place.pre), ("post", job.place.post))
     }
     before, pre = on_grid.copy(), []
@@ -150,23 +150,23 @@ def _look(
     inside: tuple[slice, slice],
     shifts: Shifts,
     settings: BuildSettings,
-    kept: Path,
+    window_folder: Path,
 ) -> _Seen:
     """Read a tile of an acquisition, unless it is hopeless by its overview, and judge it."""
     scenes = settings.scenes_config
-    limits = Thresholds(black=scenes.black, snow=scenes.snow, variance=scenes.variance, valid=scenes.valid)
+    limits = Thresholds(black=scenes.black, snow=scenes.snow, variance=scenes.variance)
     scaling = check_scaling(settings.scaling, "config.data.scaling")
     locations = [scene.location for scene in image.scenes]
     grid = part.moved(*shifts.get(image.locations, (0.0, 0.0)))
     try:
         if all(open_scene(location, scaling).has_overviews for location in locations):
-            pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=kept, coarse=_COARSE)
+            pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=window_folder, coarse=_COARSE)
             small = tuple(slice(0, max(1, side.stop // _COARSE)) for side in inside)
             found = statistics(pixels[small], valid[small], covered[small])
             reason = hopeless(found, limits)
             if reason:
                 return _Seen(image, when, found, reason, decimated=True, pixels=pixels)
-        pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=kept)
+        pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=window_folder)
     except (ImageError, SceneError) as error:
         if settings.incomplete == "refuse" and not any(is_remote(location) for location in locations):
             raise

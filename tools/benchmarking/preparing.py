@@ -72,7 +72,7 @@ def tiles(case: Case, encoding: str) -> tuple[Callable[[int], float], dict[str, 
             windows=chosen,
             shifts=(shift,) * count,
             files=files,
-            kept=folder,
+            window_folder=folder,
         )
         start = time.perf_counter()
         stage_tiles(job, settings)
