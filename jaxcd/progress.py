@@ -4,7 +4,9 @@ import sys
 from typing import Any
 
 
-def bar(total: int, *, unit: str, initial: int = 0, title: str | None = None, leave: bool = True) -> Any:
+def bar(
+    total: int, *, unit: str, initial: int = 0, title: str | None = None, leave: bool = True, scaled: bool = False
+) -> Any:
     """Make a tqdm bar with rate and time left, on stderr.
 
     Args:
@@ -13,6 +15,7 @@ def bar(total: int, *, unit: str, initial: int = 0, title: str | None = None, le
         initial: units done before.
         title: words before the bar.
         leave: whether the finished bar stays on the screen.
+        scaled: count in thousands and millions of units where there are many.
     """
     from tqdm import tqdm  # here: machines that only run steps on arrays need not have it
 
@@ -22,6 +25,7 @@ def bar(total: int, *, unit: str, initial: int = 0, title: str | None = None, le
         unit=unit,
         desc=title,
         leave=leave,
+        unit_scale=scaled,
         dynamic_ncols=True,
         smoothing=0.05,
         mininterval=0.5 if sys.stderr.isatty() else 20,  # a log file gets a line now and then, not thousands

@@ -48,6 +48,7 @@ def _train(config: Config, run: Path) -> int:
     before = transfer.check_places(config, places, labels=dataset.digest())
     with run_folder.claim(run, config):
         run_folder.record_splits(run, places, labels=dataset.digest(), before=before)
+        run_folder.record_metres(run, dataset.metres)
         outcome = loop.train(config, run, task)
     if not outcome.finished:
         print(f"stopped at step {outcome.step}, all saved; the same command goes on from there")

@@ -3,9 +3,10 @@
 from jaxcd.models.embedding import Embedding
 from jaxcd.models.functional import Network, apply, merge, split
 from jaxcd.models.torch_weights import infer_architecture, load_torch_state_dict
-from jaxcd.models.unet import ENCODER_BLOCKS, create
+from jaxcd.models.unet import DECODER_BLOCKS, ENCODER_BLOCKS, create
 
 __all__ = [
+    "DECODER_BLOCKS",
     "ENCODER_BLOCKS",
     "Embedding",
     "Network",

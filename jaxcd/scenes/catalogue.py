@@ -16,6 +16,7 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
 
 from jaxcd.errors import ImageError, SceneError
+from jaxcd.scenes.dates import date_in
 from jaxcd.scenes.raster import header, is_remote
 from jaxcd.scenes.windows import DEGREES, footprint_of, pixel_metres
 
@@ -28,7 +29,6 @@ _EXPECTED = (
     "expected folders of places with pre*.tif and post*.tif, or two folders pre and post, or files with dates in their "
     "names and --event_date"
 )
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 _QUADKEY = re.compile(r"[0-3]{12}")
 _VISUAL = ("visual", "rgb", "image", "data")
 
@@ -133,11 +133,6 @@ def _prefixed(folder: Path, when: str) -> list[Path]:
     return [file for file in _rasters(folder) if re.fullmatch(rf"{when}([-_. ].*)?", file.stem.lower())]
 
 
-def _date_in(text: str) -> str:
-    match = _DATE.search(text)
-    return f"{match[1]}-{match[3]}-{match[4]}" if match else ""
-
-
 def _places(source: Path, labelled: bool) -> Catalogue:
     left_out: list[tuple[str, str]] = []
     scenes: list[Scene] = []
@@ -146,7 +141,7 @@ def _places(source: Path, labelled: bool) -> Catalogue:
         label = _label_in(folder) if labelled else ""
         for when in (PRE, POST):
             for file in _prefixed(folder, when):
-                told = {"date": _date_in(file.stem), "place": folder.name, "label": label if when == POST else ""}
+                told = {"date": date_in(file.stem), "place": folder.name, "label": label if when == POST else ""}
                 _add(scenes, left_out, str(file), when=when, **told)
         known = {Path(scene.location) for scene in scenes} | {Path(where) for where, _ in left_out} | {Path(label)}
         left_out += [
@@ -183,7 +178,7 @@ def _pre_and_post(source: Path, labelled: bool) -> Catalogue:
     for when in (PRE, POST):
         for file in _rasters(source / when):
             label = labels.pop(file.stem, "") if when == POST else ""
-            _add(scenes, left_out, str(file), when=when, date=_date_in(file.stem), label=label)
+            _add(scenes, left_out, str(file), when=when, date=date_in(file.stem), label=label)
     suffixes = (*VECTORS, *RASTERS)
     left_out += [
         (label, f"no post scene named {stem!r}") for stem, label in labels.items() if label.lower().endswith(suffixes)
@@ -198,7 +193,7 @@ def _dated(source: Path, event_date: str) -> Catalogue:
         if file.suffix.lower() not in RASTERS:
             continue
         inside = file.relative_to(source)
-        date = _date_in(file.stem) or _date_in(str(inside.parent))
+        date = date_in(file.stem) or date_in(str(inside.parent))
         if not date:
             left_out.append((str(file), "no date (YYYY-MM-DD or YYYYMMDD) in its name or folders"))
             continue
@@ -224,7 +219,7 @@ def _add(scenes: list[Scene], left_out: list[tuple[str, str]], location: str, **
 
 
 def _event(event_date: str, source: str) -> str:
-    if _date_in(event_date) != event_date or not event_date:
+    if date_in(event_date) != event_date or not event_date:
         given = f"--event_date {event_date!r} is no date" if event_date else "it needs --event_date"
         raise SceneError(f"{source}: {given}; expected YYYY-MM-DD, by which scenes are told apart as pre and post")
     return event_date
@@ -249,7 +244,7 @@ def _maxar(path: Path, event_date: str) -> Catalogue:
                 date = row["datetime"][:10]
                 west, south, east, north = (float(value) for value in row["proj:bbox"].split(","))
                 outline = _moved(shapely.box(west, south, east, north), int(row["proj:epsg"]))
-                if not row["visual"] or _date_in(date) != date:
+                if not row["visual"] or date_in(date) != date:
                     raise ValueError("no URL or no date")
                 scenes.append(
                     Scene(

@@ -8,7 +8,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
-from jaxtyping import Bool, Num, UInt8
+from jaxtyping import Bool, Num, UInt8, UInt16
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.features import rasterize
 from rasterio.io import DatasetReader, MemoryFile
 
 from jaxcd.errors import ImageError
@@ -136,7 +137,7 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
 
 def write_geotiff(
     path: Path,
-    array: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w c"],
+    array: UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"] | UInt8[np.ndarray, "h w c"],
     *,
     transform: Affine | None,
     crs: CRS | None,
@@ -161,7 +162,7 @@ def write_geotiff(
     # GDAL reports a full disk late or not at all; made in memory, the file is written by Python, which does.
     with MemoryFile() as memory:
         with (
-            _unreferenced_allowed(),
+            unreferenced_allowed(),
             memory.open(
                 driver="GTiff",
                 width=width,
@@ -178,11 +179,20 @@ def write_geotiff(
 
 
 @contextmanager
-def _unreferenced_allowed() -> Iterator[None]:
-    """Silence rasterio's warning about images without coordinates: tiles as PNG are ordinary here."""
+def unreferenced_allowed() -> Iterator[None]:
+    """Silence rasterio's warning about images without coordinates: tiles as PNG are ordinary, as are drawn masks."""
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
+
+
+def drawn(
+    outlines: Iterable[Any], shape: tuple[int, int], transform: Affine, *, touched: bool = False
+) -> Bool[np.ndarray, "h w"]:
+    """Mark the pixels of a grid whose centres lie in one of some polygons, or with `touched` all that these touch."""
+    with unreferenced_allowed():
+        found: Any = rasterize(outlines, out_shape=shape, transform=transform, dtype="uint8", all_touched=touched)
+        return found != 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +248,7 @@ def open_raster(location: str) -> DatasetReader:
         raise ImageError(f"{path}: neither PNG, JPEG nor TIFF (it starts with {start!r}); convert it")
     if driver == "PNG":
         _check_png(path)
-    with _unreferenced_allowed():
+    with unreferenced_allowed():
         return rasterio.open(path, driver=driver)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,6 @@ from affine import Affine
 from jaxtyping import Bool, Num, UInt8
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.features import rasterize
 from rasterio.features import shapes as shapes_of
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -21,8 +21,9 @@ from rasterio.windows import Window as RasterWindow
 from scipy import ndimage
 
 from jaxcd.errors import ImageError, SceneError
+from jaxcd.scenes.dates import date_in
 from jaxcd.scenes.quality import BLACK
-from jaxcd.scenes.raster import check_bands, is_remote, open_raster, reading, scaled
+from jaxcd.scenes.raster import check_bands, drawn, is_remote, open_raster, reading, scaled
 from jaxcd.scenes.windows import Grid, offset_between, rotation
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -43,7 +44,7 @@ class Reading(NamedTuple):
     inside: Mask
 
 
-_KEPT_OPEN = 16
+_KEPT_OPEN = 64
 _BANDS = (1, 2, 3)
 _SAMPLE = 1024  # side of the decimated image that percentiles of a scene are taken from
 # An empty border is black to the edge of the image; smaller black spots there are shadows.
@@ -68,6 +69,8 @@ class SceneReader:
             self.height: int = source.height
             self.width: int = source.width
             self.has_overviews = bool(source.overviews(1))
+            # The day it was taken, where a provider's metadata tell; the file's own date is that of its processing.
+            self.taken = date_in(source.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
             self._declares = any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums[:3])
             self._range = self._resolved(scaling)
 
@@ -98,17 +101,20 @@ class SceneReader:
             valid = valid & ~border
         return Reading(pixels, valid, inside)
 
-    def inside(self, grid: Grid) -> Mask:
-        """Return which pixels of a grid the file covers, with data or without."""
+    def outline(self, crs: CRS) -> shapely.geometry.base.BaseGeometry:
+        """Return what the file covers on the ground, in a reference system."""
         corners = [self.transform @ at for at in ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))]
         outline = shapely.segmentize(shapely.Polygon(corners), abs(self.transform.a) * max(self.width, self.height) / 4)
-        if grid.crs != self.crs:
-            moved = transform_geom(self.crs, grid.crs, shapely.geometry.mapping(outline))
-            outline = shapely.geometry.shape(moved)
+        if crs == self.crs:
+            return outline
+        return shapely.geometry.shape(transform_geom(self.crs, crs, shapely.geometry.mapping(outline)))
+
+    def inside(self, grid: Grid) -> Mask:
+        """Return which pixels of a grid the file covers, with data or without."""
+        outline = self.outline(grid.crs)
         if shapely.contains(outline, shapely.box(*grid.bounds)):
             return np.ones((grid.height, grid.width), bool)
-        drawn = rasterize([outline], out_shape=(grid.height, grid.width), transform=grid.transform, dtype="uint8")
-        return drawn.astype(bool)
+        return drawn([outline], grid.shape, grid.transform)
 
     def _as_it_lies(self, grid: Grid, coarse: int) -> tuple[np.ndarray, Mask] | None:
         source = self._source
@@ -156,9 +162,7 @@ class SceneReader:
         shapes: Any = self._border
         if grid.crs != self.crs:
             shapes = [transform_geom(self.crs, grid.crs, shape) for shape in shapes]
-        shape = grid.shape
-        near = rasterize(shapes, out_shape=shape, transform=grid.transform, dtype="uint8", all_touched=True)
-        border = black & np.asarray(near, bool)
+        border = black & drawn(shapes, grid.shape, grid.transform, touched=True)
         return ndimage.binary_dilation(border, iterations=_RINGING) if border.any() else None
 
     @functools.cached_property
@@ -253,10 +257,19 @@ def _warping(source: DatasetReader, grid: Grid, resampling: Resampling) -> Warpe
     )
 
 
-@functools.lru_cache(maxsize=_KEPT_OPEN)
 def open_scene(location: str, scaling: tuple[str, float, float] | None = None) -> SceneReader:
-    """Open a scene, or give the one that this process has open."""
+    """Open a scene, or give the one that this thread has open: GDAL's datasets must not be shared by threads."""
+    return _opened_by(threading.get_ident(), location, scaling)
+
+
+@functools.lru_cache(maxsize=_KEPT_OPEN)
+def _opened_by(_: int, location: str, scaling: tuple[str, float, float] | None) -> SceneReader:
     return SceneReader(location, scaling=scaling)
+
+
+def close_scenes() -> None:
+    """Forget all open scenes: their files may have changed."""
+    _opened_by.cache_clear()
 
 
 def read_mosaic(
@@ -271,15 +284,19 @@ def read_mosaic(
     Raises:
         ImageError, SceneError: one of them can't be read.
     """
-    pixels, valid, inside = open_scene(locations[0], scaling).read(grid, coarse=coarse)
+    found = open_scene(locations[0], scaling).read(grid, coarse=coarse)
     for location in locations[1:]:
-        if valid.all():
+        if found.valid.all():
             break
-        other = open_scene(location, scaling).read(grid, coarse=coarse)
-        new = other.valid & ~valid
-        pixels[new] = other.pixels[new]
-        valid, inside = valid | new, inside | other.inside
-    return Reading(pixels, valid, inside)
+        found = completed(found, open_scene(location, scaling).read(grid, coarse=coarse))
+    return found
+
+
+def completed(first: Reading, other: Reading) -> Reading:
+    """Fill in, from another reading of the same grid, what the first has no data for; the first's pixels are reused."""
+    new = other.valid & ~first.valid
+    first.pixels[new] = other.pixels[new]
+    return Reading(first.pixels, first.valid | new, first.inside | other.inside)
 
 
 def _black(bands: Sequence[np.ndarray], white: float) -> Mask:

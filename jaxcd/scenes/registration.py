@@ -14,9 +14,10 @@ from scipy import fft, ndimage
 
 LARGEST = 32
 """Largest shift that is looked for, in pixels."""
-ACCEPTED = 6.0
-"""Confidence from which an estimate is believed."""
+REGISTERED = 512
+"""Least side, in pixels, of the ground that a shift is estimated from: of 256 more are refused than believed."""
 
+_ACCEPTED = 6.0  # confidence from which an estimate is believed
 _PATCH = 256
 _LEAST = 64  # pixels of a side from which there is anything to compare
 _SMOOTHING = 1.5
@@ -61,6 +62,18 @@ def estimate(
     first, second = (_directions(image, valid & ~same) for image in (pre, post))
     surface = _correlation(first, second)
     return _peak(surface)
+
+
+def believed(shift: Shift) -> bool:
+    """Say whether an estimate's peak stands out of the noise."""
+    return shift.confidence >= _ACCEPTED
+
+
+def middle(shifts: Sequence[Shift]) -> tuple[float, float]:
+    """Return the median rows and columns of the believed estimates; zeros where there is none."""
+    values = [shift[:2] for shift in shifts if believed(shift)]
+    rows, columns = np.median(values, axis=0) if values else (0.0, 0.0)
+    return float(rows), float(columns)
 
 
 def _directions(image: UInt8[np.ndarray, "h w 3"], usable: Bool[np.ndarray, "h w"]) -> Complex[np.ndarray, "h w"]:

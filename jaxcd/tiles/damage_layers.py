@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from jaxtyping import UInt8
-from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.features import rasterize
 
 from jaxcd.config import ScenesConfig
 from jaxcd.errors import LabelError
 from jaxcd.scenes.catalogue import RASTERS
+from jaxcd.scenes.polygons import read_frame
 from jaxcd.scenes.reader import read_band
 from jaxcd.scenes.windows import Grid
 from jaxcd.tiles.labels import codes_of_mask
@@ -130,42 +129,21 @@ def read_polygons(file: str, crs: CRS, attribute: str, values: tuple[str, ...]) 
         LabelError: unreadable, no polygons, without a reference system, or without the attribute.
     """
     path = Path(file)
-    try:
-        frame = gpd.read_parquet(path) if path.suffix.lower() == ".parquet" else gpd.read_file(path)
-    except (DataSourceError, DataLayerError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise LabelError(f"{path}: cannot be read as polygons ({reason}); copy or export it anew") from error
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise LabelError(f"{path}: a table without geometries, expected polygons")
-    frame = frame.reset_index(drop=True)
-    if frame.crs is None:
-        raise LabelError(f"{path}: has no reference system; export it with one")
+    frame, repaired = read_frame(path)
+    notes = list(repaired)
     if attribute and attribute not in frame.columns and len(frame):
         there = ", ".join(name for name in frame.columns if name != frame.geometry.name) or "none"
         raise LabelError(f"{path}: no attribute {attribute!r}; it has {there}")
-    notes = []
-    empty = frame.geometry.is_empty | frame.geometry.isna()
-    flat = frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])
-    if (~flat & ~empty).any():
-        notes.append(f"{path.name}: {int((~flat & ~empty).sum())} points and lines left out, polygons are wanted")
-    frame = frame[flat & ~empty]
-    broken = ~frame.geometry.is_valid
-    if broken.any():
-        notes.append(f"{path.name}: {int(broken.sum())} polygons that cross themselves, repaired")
-        # A repaired outline may hold lines, too: widened by nothing they vanish.
-        frame = frame.set_geometry(frame.geometry.make_valid().buffer(0))
-    if not len(frame):
-        notes.append(f"{path.name}: holds no polygon")
     codes = np.full(len(frame), DAMAGE, np.uint8)
     if attribute and len(frame):
-        told = [_text(value) for value in frame[attribute]]
-        codes = np.array([INVALID if one is None else DAMAGE if one in values else INTACT for one in told], np.uint8)
+        texts = [_text(value) for value in frame[attribute]]
+        codes = np.array([INVALID if one is None else DAMAGE if one in values else INTACT for one in texts], np.uint8)
         if (codes == INVALID).any():
             notes.append(
                 f"{path.name}: {int((codes == INVALID).sum())} polygons without a value of {attribute!r}, unknown"
             )
         if not (codes == DAMAGE).any():
-            given = ", ".join(map(repr, sorted({one for one in told if one is not None})[:6])) or "none"
+            given = ", ".join(map(repr, sorted({one for one in texts if one is not None})[:6])) or "none"
             notes.append(f"{path.name}: no polygon whose {attribute!r} is {' or '.join(values)} (there are {given})")
     outlines = np.asarray(frame.geometry.to_crs(crs.to_wkt()))
     return Polygons(outlines=outlines, codes=codes, rows=np.asarray(frame.index), notes=tuple(notes))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import glob
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +64,17 @@ class TileDataset:
     def positive_unlabelled(self) -> bool:
         """Whether much damage in it has no label, so that precision means nothing."""
         return bool(manifest.read_settings(self.path).scenes.get("positive_unlabelled"))
+
+    @property
+    def metres(self) -> float:
+        """Side of its pixels in metres: the median over its places; 0 where none says where it lies."""
+        found = [
+            math.sqrt((east - west) * math.cos(math.radians(north)) * (north - south) / (sample.height * sample.width))
+            for sample in self.samples
+            if sample.bounds is not None
+            for west, south, east, north in [sample.bounds]
+        ]
+        return statistics.median(found) * manifest.METRES_PER_DEGREE if found else 0.0
 
     def digest(self) -> str:
         """Tell this dataset's places and labels from others': eight hexadecimal digits."""

@@ -8,23 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from jaxcd.config import DataConfig, check_scaling
 from jaxcd.errors import ImageError, LabelError, SceneError
 from jaxcd.scenes.catalogue import find_scenes
 from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, only, pair
 from jaxcd.scenes.raster import is_remote
-from jaxcd.scenes.reader import open_scene
-from jaxcd.scenes.registration import ACCEPTED, Shift, estimate
+from jaxcd.scenes.reader import close_scenes, open_scene
+from jaxcd.scenes.registration import REGISTERED, Shift, believed, estimate, middle
 from jaxcd.scenes.window_cache import read_window
 from jaxcd.scenes.windows import Grid, Window, grid_of, tile_windows
 from jaxcd.tiles.damage_layers import check_layers, label_files, read_polygons
 from jaxcd.tiles.manifest import BuildSettings
 from jaxcd.tiles.scene_tiles import Shifts, TileJob, staged_tile, tile_id
 
-# The least ground that a shift is estimated from: of 256 pixels more estimates are refused than believed.
-_REGISTERED = 512
 # An estimate that lies further than this from the middle one of its acquisition follows something else.
 _LARGEST_DEVIATION = 8.0
 _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (jaxcd.prepare: --incomplete leave_out)"
@@ -95,7 +91,7 @@ def plan(data: DataConfig) -> ScenePlan:
         SceneError: no place has scenes of before and after, or one can't be used and `incomplete` is refuse.
         LabelError: a place has no labels, likewise.
     """
-    open_scene.cache_clear()  # what an earlier build of this process has read may have changed
+    close_scenes()  # what an earlier build of this process has read may have changed
     read_polygons.cache_clear()
     area = data.scenes.labelled_area
     if area and not Path(area).is_file():
@@ -197,13 +193,11 @@ def registered(
         found.append(
             estimate(one.pixels, other.pixels, both) if both.mean() > scenes.valid / 2 else Shift(0.0, 0.0, 0.0)
         )
-    believed = [shift.confidence >= ACCEPTED for shift in found]
-    values = np.array([shift[:2] for shift, good in zip(found, believed, strict=True) if good])
-    middle = np.median(values, axis=0) if len(values) else np.zeros(2)
+    usual = middle(found)
     result = []
-    for window, shift, good in zip(windows, found, believed, strict=True):
-        near = bool(good and math.dist(shift[:2], middle) <= _LARGEST_DEVIATION)
-        applied = shift[:2] if near else (float(middle[0]), float(middle[1]))
+    for window, shift in zip(windows, found, strict=True):
+        near = believed(shift) and math.dist(shift[:2], usual) <= _LARGEST_DEVIATION
+        applied = shift[:2] if near else usual
         result.append(
             Estimate(
                 tile=tile_id(place, window),
@@ -275,7 +269,7 @@ def _parts(file: Path) -> list[Path]:
 
 def _widened(window: Window, grid: Grid) -> Window:
     """Return a tile's surroundings, if it is too small to be registered by itself."""
-    height, width = (max(side, _REGISTERED) for side in (window.rows, window.columns))
+    height, width = (max(side, REGISTERED) for side in (window.rows, window.columns))
     row = max(0, min(window.row - (height - window.rows) // 2, grid.height - height))
     column = max(0, min(window.column - (width - window.columns) // 2, grid.width - width))
     rows, columns = min(height, grid.height - row), min(width, grid.width - column)

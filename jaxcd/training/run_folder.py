@@ -19,6 +19,7 @@ CONFIG = "config.json"
 _LOCK = ".lock"
 _WAIT = 0.5  # seconds
 _SPLITS = "splits.json"
+_IMAGERY = "imagery.json"
 _BEFORE = "before"
 _TRACES = (_SPLITS, LOG, "curves.png", "panels", "embeddings", "tensorboard")
 
@@ -85,6 +86,26 @@ def record_splits(run: Path, places: dict[str, list[str]], *, labels: str, befor
         raise RunError(
             f"{run}: the dataset's places or labels are not those that this run began with; give a new folder"
         )
+
+
+def record_metres(run: Path, metres: float) -> None:
+    """Write down the side of the pixels that a run learns from; 0 where its data don't tell."""
+    write_whole(run / _IMAGERY, json.dumps({"metres_per_pixel": metres}) + "\n")
+
+
+def read_metres(run: Path) -> float:
+    """Return the side of the pixels that a run has learned from, in metres; 0 where it doesn't tell.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = run / _IMAGERY
+    if not path.is_file():
+        return 0.0
+    try:
+        return float(json.loads(path.read_text())["metres_per_pixel"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({error}); restore it from a copy, or delete it") from error
 
 
 def read_splits(run: Path) -> dict[str, list[str]]:

@@ -1,0 +1,200 @@
+"""Blocks of a map: each window's own pixels in a file of its own, named after all that decides them.
+
+A block that is there is never computed again: a run that was killed goes on at its block, a map of more scenes computes
+what is new, another threshold or other polygons cost no network. Reading, the device and writing overlap.
+"""
+
+import collections
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from jaxtyping import UInt16
+from rasterio.windows import Window as RasterWindow
+
+from jaxcd.mapping.network import LEVELS, WindowNetwork
+from jaxcd.mapping.scene_pair import Ground, ScenePair
+from jaxcd.mapping.tiling import Axis, Span
+from jaxcd.progress import bar
+from jaxcd.scenes.raster import write_geotiff
+from jaxcd.scenes.windows import Grid, Window
+
+NO_DATA = LEVELS + 1
+"""Value of a block's pixels outside of the common valid area."""
+
+_FORMAT = 1
+_READERS = 2  # more would decode what the device has no time for; each keeps its files open
+
+
+class Block(NamedTuple):
+    """A window of the map, along its rows and columns, and the file that holds the pixels it answers for."""
+
+    rows: Span
+    columns: Span
+    file: Path
+
+
+def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: str, average: bool) -> list[Block]:
+    """List the blocks of a map, row by row.
+
+    Args:
+        pair: what is mapped.
+        down: how its rows are covered.
+        across: how its columns are covered.
+        folder: for the blocks' files.
+        weights: digest of the network.
+        average: whether its answers over flips and turns are averaged.
+    """
+    found = []
+    for rows, columns in itertools.product(down.spans, across.spans):
+        seen = pair.identity(_window(pair.grid, rows, columns, down, across))
+        # Not where the map's grid has it: a grid that grows to more scenes moves windows, and leaves them as they are.
+        own = [(span.first - span.start, span.last - span.start) for span in (rows, columns)]
+        asked = [_FORMAT, weights, average, own, seen]
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+        found.append(Block(rows, columns, folder / f"{key}.tif"))
+    return found
+
+
+def compute(pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, network: WindowNetwork) -> int:
+    """Compute the blocks that are not there yet; the progress is shown.
+
+    Returns:
+        The number of blocks that the network was asked for.
+
+    Raises:
+        ImageError: a scene is damaged.
+        DiskFullError: no space left.
+        DeviceMemoryError: a window is too large for the device.
+    """
+    missing = [block for block in blocks if not block.file.exists()]
+    total, left = (sum(_pixels(block) for block in some) for some in (blocks, missing))
+    asked = 0
+    with (
+        ThreadPoolExecutor(_READERS) as readers,
+        ThreadPoolExecutor(1) as writer,
+        bar(total, initial=total - left, unit="Pix", title="Predicting", scaled=True) as shown,
+    ):
+        writing: collections.deque[Future] = collections.deque()
+
+        def finish(batch: list[Block], grounds: list[Ground], result: Any) -> None:
+            probabilities = np.asarray(result)
+            for block, ground, probability in zip(batch, grounds, probabilities, strict=False):
+                writing.append(writer.submit(_write, pair, block, ground, probability))
+            while len(writing) > 2 * len(batch):
+                writing.popleft().result()
+            shown.update(sum(map(_pixels, batch)))
+
+        try:
+            running: tuple[list[Block], list[Ground], Any] | None = None
+            batch: list[tuple[Block, Ground]] = []
+            readings = _ahead(readers, pair, missing, down, across, count=2 * network.batch + 1)
+            for block, ground in itertools.chain(readings, [(None, None)]):
+                if block is not None and ground is not None:
+                    if not ground.valid.any():
+                        writing.append(writer.submit(_write, pair, block, ground, None))
+                        shown.update(_pixels(block))
+                        continue
+                    batch.append((block, ground))
+                if batch and (block is None or len(batch) == network.batch):
+                    some, grounds = (list(part) for part in zip(*batch, strict=True))
+                    asked += len(some)
+                    result = network(*(np.stack([ground[i] for ground in grounds]) for i in (0, 1)))
+                    # The device works on this batch while the one before is fetched and written.
+                    if running is not None:
+                        finish(*running)
+                    running, batch = (some, grounds, result), []
+            if running is not None:
+                finish(*running)
+            for each in writing:
+                each.result()
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            raise
+    return asked
+
+
+def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UInt16[np.ndarray, "h w"]:
+    """Put rows of a map together from the blocks' files."""
+    found = np.full((last - first, width), NO_DATA, np.uint16)
+    for block in blocks:
+        top, bottom = max(first, block.rows.first), min(last, block.rows.last)
+        if top < bottom:
+            columns = slice(block.columns.first, block.columns.last)
+            window: Any = RasterWindow.from_slices(
+                (top - block.rows.first, bottom - block.rows.first), (0, columns.stop - columns.start)
+            )
+            with rasterio.open(block.file) as source:
+                found[top - first : bottom - first, columns] = source.read(1, window=window)
+    return found
+
+
+def drop_others(folder: Path, blocks: Sequence[Block]) -> None:
+    """Delete blocks of a folder that are no longer part of the map."""
+    kept = {block.file for block in blocks}
+    for file in folder.iterdir():
+        if file not in kept:
+            file.unlink()
+
+
+def _ahead(
+    readers: ThreadPoolExecutor, pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, *, count: int
+) -> Iterator[tuple[Block, Ground]]:
+    """Read blocks in order, some ahead of the one that is asked for: memory holds no more than these."""
+    ready: collections.deque[tuple[Block, Future[Ground]]] = collections.deque()
+    left = iter(blocks)
+    while True:
+        for block in itertools.islice(left, count - len(ready)):
+            ready.append((block, readers.submit(_read, pair, block, down, across)))
+        if not ready:
+            return
+        block, reading = ready.popleft()
+        yield block, reading.result()
+
+
+def _read(pair: ScenePair, block: Block, down: Axis, across: Axis) -> Ground:
+    """Read a window; `valid` is cut to what the block answers for, and to the area of interest."""
+    core = _core(pair.grid, block.rows, block.columns)
+    wanted = pair.wanted(core)
+    if wanted is not None and not wanted.any():
+        empty = np.zeros((down.window, across.window, 3), np.uint8)
+        return Ground(empty, empty, wanted)
+    ground = pair.read(_window(pair.grid, block.rows, block.columns, down, across))
+    valid = _own(block, ground.valid)
+    return ground._replace(valid=valid if wanted is None else valid & wanted)
+
+
+def _write(pair: ScenePair, block: Block, ground: Ground, probability: np.ndarray | None) -> None:
+    core = _core(pair.grid, block.rows, block.columns)
+    values = np.full(core.shape, NO_DATA, np.uint16)
+    if probability is not None:
+        np.copyto(values, _own(block, probability), where=ground.valid)
+    write_geotiff(block.file, values, transform=core.transform, crs=core.crs, compress="zstd", zstd_level=1)
+
+
+def _window(grid: Grid, rows: Span, columns: Span, down: Axis, across: Axis) -> Grid:
+    size = down.window, across.window
+    return grid.part(Window(0, rows.start, columns.start, *size, *size))
+
+
+def _core(grid: Grid, rows: Span, columns: Span) -> Grid:
+    size = rows.last - rows.first, columns.last - columns.first
+    return grid.part(Window(0, rows.first, columns.first, *size, *size))
+
+
+def _own(block: Block, values: np.ndarray) -> np.ndarray:
+    """Cut what a window answers for."""
+    rows, columns = block.rows, block.columns
+    return values[
+        rows.first - rows.start : rows.last - rows.start, columns.first - columns.start : columns.last - columns.start
+    ]
+
+
+def _pixels(block: Block) -> int:
+    return (block.rows.last - block.rows.first) * (block.columns.last - block.columns.first)

@@ -1,0 +1,129 @@
+"""Many maps by one network, from a list of them."""
+
+import csv
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxcd.errors import ConfigError, DiskFullError, JaxcdError
+from jaxcd.files import write_whole
+from jaxcd.mapping import scene_map
+from jaxcd.mapping.buildings import CLASSES
+from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.raster import is_remote
+
+_WANTED, _OPTIONAL = ("name", "pre", "post"), ("footprints",)
+
+
+class Wanted(NamedTuple):
+    """A map of a list: its folder's name, its scenes, the footprints of its buildings (None: those given for all)."""
+
+    name: str
+    pre: tuple[str, ...]
+    post: tuple[str, ...]
+    footprints: Path | None
+
+
+def read(path: Path) -> tuple[Wanted, ...]:
+    """Read a list of maps: CSV with the columns name, pre, post, and, where wanted, footprints.
+
+    Several scenes are separated by spaces (a path with spaces stands in quotes); paths are relative to the list.
+
+    Raises:
+        ConfigError: not such a list; the message names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"--pairs {path}: cannot be read ({error})") from error
+    found = []
+    for line, row in enumerate(rows, start=2):
+        if not set(_WANTED) <= set(row) or set(row) - {*_WANTED, *_OPTIONAL} or None in row.values():
+            raise ConfigError(f"--pairs {path}: line {line}: expected the columns {', '.join(_WANTED)} [, footprints]")
+        name = row["name"].strip()
+        if not name or Path(name).name != name or name.startswith("."):
+            raise ConfigError(f"--pairs {path}: line {line}: {name!r} is no name for a folder")
+        try:
+            pre, post = (tuple(_resolved(each, path) for each in shlex.split(row[when])) for when in ("pre", "post"))
+        except ValueError as error:
+            raise ConfigError(f"--pairs {path}: line {line}: {error}") from error
+        if not pre or not post:
+            raise ConfigError(f"--pairs {path}: line {line}: names no scene of before or none of after")
+        footprints = (row.get("footprints") or "").strip()
+        found.append(Wanted(name, pre, post, Path(_resolved(footprints, path)) if footprints else None))
+    names = [each.name for each in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice or not found:
+        raise ConfigError(f"--pairs {path}: {f'{twice!r} is there twice' if twice else 'names no pair'}")
+    return tuple(found)
+
+
+def make(
+    mapper: scene_map.Mapper,
+    wanted: Sequence[Wanted],
+    out: Path,
+    settings: MapSettings,
+    *,
+    tell: Callable[[dict[str, Any], Path], None],
+) -> int:
+    """Make the maps of a list, each in a folder of its own; one that can't be made leaves the others to be.
+
+    Args:
+        mapper: the network.
+        wanted: the maps.
+        out: folder of their folders, of `summary.json` and of `summary.md`.
+        settings: of all maps.
+        tell: called with the summary of each map and its folder.
+
+    Returns:
+        The exit code: 0, or 2 where a map could not be made.
+
+    Raises:
+        DiskFullError: no space left: no other map would do better.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    made, failed = {}, {}
+    for number, each in enumerate(wanted, start=1):
+        print(f"{each.name} ({number} of {len(wanted)})", flush=True)
+        own = settings if each.footprints is None else dataclasses.replace(settings, footprints=each.footprints)
+        try:
+            made[each.name] = scene_map.make(mapper, each.pre, each.post, out / each.name, own)
+        except DiskFullError:
+            raise
+        except JaxcdError as error:
+            failed[each.name] = str(error)
+            print(f"error: {each.name}: {error}", file=sys.stderr, flush=True)
+            continue
+        tell(made[each.name], out / each.name)
+    write_whole(out / "summary.json", json.dumps({"maps": made, "failed": failed}, indent=2) + "\n")
+    write_whole(out / "summary.md", _table(made, failed))
+    print(f"{len(made)} of {len(wanted)} maps made; look at {out / 'summary.md'}")
+    return 2 if failed else 0
+
+
+def _resolved(location: str, path: Path) -> str:
+    return location if is_remote(location) else str(path.parent / location)
+
+
+def _table(made: dict[str, dict], failed: dict[str, str]) -> str:
+    head = ["map", "seen, km²", "damage, m²", "share", "polygons", *CLASSES]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    order = sorted(made, key=lambda name: -made[name]["area"]["damaged_m2"])
+    for name in order:
+        area, found = made[name]["area"], made[name]["buildings"]
+        cells = [
+            f"[{name}]({name}/summary.md)",
+            f"{area['seen_km2']:.3f}",
+            f"{area['damaged_m2']:,.0f}",
+            f"{area['damaged_share']:.2%}",
+            f"{made[name]['polygons']:,}",
+            *(f"{found[label]:,}" if found else "–" for label in CLASSES),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    told = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
+    return "\n".join(["# Damage maps", "", *lines, *([""] if told else []), *told]) + "\n"

@@ -1,0 +1,241 @@
+"""One map, from scenes and a network to all its files."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxcd.config import Config
+from jaxcd.errors import ConfigError, RunError, SceneError
+from jaxcd.files import locked
+from jaxcd.mapping import blocks, buildings, outlines, rasters, styles, summary, tiling, weights
+from jaxcd.mapping.network import WindowNetwork
+from jaxcd.mapping.scene_pair import Registered, open_pair, register
+from jaxcd.mapping.settings import MapSettings
+from jaxcd.training import inference, run_folder, steps
+
+FILES = (
+    rasters.PROBABILITY,
+    rasters.DECISION,
+    "damage_probability.qml",
+    "damage.qml",
+    "damage.gpkg",
+    "damage.geojson",
+    "buildings.gpkg",
+    summary.JSON,
+    summary.MARKDOWN,
+)
+"""What a map's folder holds; `buildings.gpkg` where there are footprints."""
+
+_BLOCKS, _LOCK = ".blocks", ".lock"
+# Objects twice as large or half as large are not what the network has learned to see.
+_SIMILAR = 1.5
+_SPREAD = 4.0  # pixels of disagreement from which one shift does not fit a scene
+
+
+class Mapper(NamedTuple):
+    """A run's network, ready to map scenes.
+
+    Attributes:
+        run: its folder.
+        config: of the run.
+        trained: its network.
+        network: on the devices.
+        weights: what tells it from others.
+        metres: side of the pixels that it has learned from; 0 where the run doesn't tell.
+    """
+
+    run: Path
+    config: Config
+    trained: inference.Trained
+    network: WindowNetwork
+    weights: str
+    metres: float
+
+
+def load(run: Path, settings: MapSettings) -> Mapper:
+    """Load the network of a run.
+
+    Raises:
+        RunError: no run, one without a checkpoint, or one that learned no maps of damage.
+        ConfigError: windows that the network can't work on.
+    """
+    config = run_folder.read_config(run)
+    if config.task != "segmentation":
+        raise RunError(f"{run}: pretrained an encoder, which maps no damage; train a network that begins with it")
+    least = 2 * tiling.halo(config.model.size) + steps.stride(config.model)
+    if settings.window and settings.window < least:
+        raise ConfigError(f"--window: the {config.model.size} network wants at least {least}, got {settings.window}")
+    trained = inference.load(config, run)
+    return Mapper(
+        run=run,
+        config=config,
+        trained=trained,
+        network=WindowNetwork(config, trained, average=settings.average),
+        weights=weights.digest(config.model, trained.params, trained.stats),
+        metres=run_folder.read_metres(run),
+    )
+
+
+def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, settings: MapSettings) -> dict[str, Any]:
+    """Map scenes; goes on where an earlier call for this folder ended.
+
+    Args:
+        mapper: the network.
+        pre: scenes before the event; the first one's grid, grown to all, is the map's.
+        post: scenes after the event, on any grid; where several have data, the first counts.
+        out: folder of the map; see `FILES`.
+        settings: of the map.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        RunError: the folder is in use, or holds something else.
+        JaxcdError: the scenes or vector files can't be used, or there is no room; see `open_pair` and `compute`.
+    """
+    began = time.monotonic()
+    pair = open_pair(pre, post, settings)
+    notes = _resolution(mapper, pair.grid.metres)
+    registered: tuple[Registered, ...] = ()
+    with _claimed(out):
+        if settings.register:
+            pair, registered = register(pair)
+            notes += _disagreement(registered)
+        size = mapper.config.model.size
+        most = settings.window or tiling.default_window(size)
+        down, across = (tiling.cover(length, size, most=most) for length in pair.grid.shape)
+        folder = out / _BLOCKS
+        folder.mkdir(exist_ok=True)
+        planned = blocks.plan(pair, down, across, folder, weights=mapper.weights, average=settings.average)
+        asked = blocks.compute(pair, planned, down, across, mapper.network)
+        threshold, source = _threshold(mapper, settings)
+        for name in FILES:  # of a map before: none of it may stand beside the new ones
+            (out / name).unlink(missing_ok=True)
+        seen = rasters.write(planned, pair.grid, out, threshold=threshold)
+        if not seen.pixels:
+            _remove(out)
+            raise SceneError(
+                f"{pre[0]} and {post[0]}: no pixel is seen both before and after"
+                f"{' in the area of interest' if pair.aoi is not None else ''}: one of them is empty where they overlap"
+            )
+        blocks.drop_others(folder, planned)
+        styles.write(out)
+        polygons = outlines.damage_polygons(out, pair.grid, min_area=settings.min_area, simplify=settings.simplify)
+        cells = outlines.cells(out, pair.grid, side=settings.cell)
+        judged, agreement = None, {}
+        if settings.footprints is not None:
+            judged, told = buildings.judge(settings.footprints, out, pair.grid, settings)
+            notes += told
+            cells = buildings.counted_in(cells, judged)
+            if settings.label_attribute:
+                agreement = buildings.agreement(judged, settings.label_attribute, settings.label_values)
+            outlines.write_layers(out / "buildings.gpkg", {"buildings": judged})
+        outlines.write_layers(out / "damage.gpkg", {"damage": polygons, "cells": cells})
+        outlines.write_geojson(out / "damage.geojson", polygons)
+        area = outlines.pixel_area(pair.grid)
+        found = {
+            "name": out.resolve().name,
+            "area": {
+                "seen_km2": seen.pixels * area / 1e6,
+                "damaged_m2": seen.damaged * area,
+                "damaged_share": seen.damaged / seen.pixels,
+            },
+            "polygons": len(polygons),
+            "buildings": {} if judged is None else buildings.counts(judged),
+            "agreement": agreement,
+            "worst_cells": summary.worst_cells(cells),
+            "pre": summary.sources(pair.pre),
+            "post": summary.sources(pair.post),
+            "registration": summary.registration(registered),
+            "network": {
+                "run": str(mapper.run),
+                "name": mapper.config.model.name,
+                "size": size,
+                "step": mapper.trained.step,
+                "weights_sha256": mapper.weights,
+                "threshold": threshold,
+                "threshold_from": source,
+                "average": settings.average,
+                "window": [down.window, across.window],
+                "halo": tiling.halo(size),
+            },
+            "grid": {
+                "crs": pair.grid.crs.to_string(),
+                "transform": list(pair.grid.transform)[:6],
+                "height": pair.grid.height,
+                "width": pair.grid.width,
+                "metres_per_pixel": pair.grid.metres,
+            },
+            "settings": _plain(settings),
+            "notes": list(notes),
+            "blocks": len(planned),
+            "blocks_computed": asked,
+            "seconds": time.monotonic() - began,
+        }
+        summary.write(out, found)
+    return found
+
+
+def _threshold(mapper: Mapper, settings: MapSettings) -> tuple[float, str]:
+    if settings.threshold is not None:
+        return settings.threshold, "--threshold"
+    if mapper.trained.threshold is None:
+        return 0.5, "the run has no validation"
+    return mapper.trained.threshold, "best on the run's validation"
+
+
+def _resolution(mapper: Mapper, metres: float) -> tuple[str, ...]:
+    """Warn where objects have another size in pixels than in training."""
+    there = mapper.metres
+    if not there or 1 / _SIMILAR <= metres / there <= _SIMILAR:
+        return ()
+    return (
+        f"pixels of {metres:.3g} m, and the network has learned from pixels of {there:.3g} m: buildings look "
+        f"{there / metres:.2g} times as large to it; map in its own size with --gsd",
+    )
+
+
+def _disagreement(registered: Sequence[Registered]) -> tuple[str, ...]:
+    notes = []
+    for one in registered:
+        if not one.believed:
+            notes.append(f"{one.location}: its shift could not be estimated, it is read as it lies")
+        elif one.spread > _SPREAD:
+            notes.append(
+                f"{one.location}: estimates of its shift differ by {one.spread:.1f} pixels over the scene, one shift "
+                "does not fit all of it"
+            )
+    return tuple(notes)
+
+
+def _plain(settings: MapSettings) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(settings).items()
+    }
+
+
+@contextlib.contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Make the folder this map's, and keep other processes out while the context lasts."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: is a file; give a folder with --out")
+    if out.is_dir() and not (out / _BLOCKS).is_dir() and any(path.name[0] != "." for path in out.iterdir()):
+        raise RunError(f"{out}: holds files but no map; give a new folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(out / _LOCK))
+        except BlockingIOError as error:
+            raise RunError(f"{out}: another process is mapping into it; wait for it, or give another folder") from error
+        for partial in (*out.glob(".partial-*"), *(out / _BLOCKS).glob(".partial-*")):
+            partial.unlink()  # of a process that was killed
+        yield
+
+
+def _remove(out: Path) -> None:
+    """Take back the rasters of a map that shows nothing."""
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)

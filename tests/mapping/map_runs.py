@@ -1,0 +1,52 @@
+"""Runs that are there without training, and scenes to map with them."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcd import config_files, models
+from jaxcd.config import Config, DataConfig, ModelConfig, TrainConfig
+from jaxcd.training import steps
+from jaxcd.training.checkpoints import Checkpoints
+from tests.scenes.scene_files import ground, write
+
+
+def config(name: str, size: str, **fields: object) -> Config:
+    """The configuration of a run of random weights."""
+    return Config(
+        data=DataConfig(root="none", layout="folders"),
+        model=ModelConfig(name=name, size=size),
+        train=TrainConfig(steps=1, devices=1),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def lively(wanted: Config) -> tuple[models.Network, dict, dict]:
+    """A network of random weights and statistics whose probabilities spread: the untrained one says 0.5 everywhere."""
+    network, params, stats = steps.build_network(wanted)
+    rng = np.random.default_rng(0)
+    # As wide as He's: what begins with the reference's narrower weights says 0.5 everywhere after many layers.
+    params = jax.tree.map(lambda x: 6**0.5 * x if x.ndim == 4 else x, params)
+    stats = jax.tree.map(lambda x: x + 0.1 * rng.random(x.shape).astype(np.float32), stats)
+    return network, params, stats
+
+
+def write_run(folder: Path, wanted: Config) -> Path:
+    """Write a run folder whose one checkpoint holds a lively network."""
+    _, params, stats = lively(wanted)
+    folder.mkdir(parents=True)
+    config_files.write(wanted, folder / "config.json")
+    checkpoints = Checkpoints(folder, create=True)
+    state = steps.TrainState(jnp.zeros((), jnp.int32), params, stats, {})
+    checkpoints.save(state, meta={"batches": 0, "threshold": None, "validation_due": False}, score=None)
+    checkpoints.close()
+    return folder
+
+
+def write_scenes(folder: Path, height: int, width: int, **profile: object) -> tuple[Path, Path]:
+    """Write a pair of one grid of which a part has changed."""
+    before, after = (ground(seed, height, width) for seed in (1, 2))
+    after = np.where((np.indices((height, width)).sum(0) // 64 % 3 == 0)[..., None], after, before)
+    return write(folder / "pre.tif", before, **profile), write(folder / "post.tif", after, **profile)

@@ -1,0 +1,283 @@
+"""Maps of real files: equal to the whole image at once, masked, resumed, incremental, refused."""
+
+import dataclasses
+import json
+import os
+import signal
+import time
+
+import geopandas as gpd
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from jax.nn import sigmoid
+from rio_cogeo.cogeo import cog_validate
+
+from jaxcd import models
+from jaxcd.errors import ConfigError, ImageError, RunError, SceneError
+from jaxcd.mapping import blocks, rasters, scene_map, scene_pair, tiling
+from jaxcd.mapping.network import LEVELS, WindowNetwork
+from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.raster import unreferenced_allowed
+from jaxcd.training.augmentation import normalise
+from jaxcd.training.inference import Trained
+from tests.mapping.map_runs import config, lively, write_run, write_scenes
+from tests.runs import run as run_entry
+from tests.runs import start
+from tests.scenes.scene_files import GSD, ORIGIN, at, ground, write
+
+QUIET = MapSettings(window=120, threshold=0.5, min_area=60.0)
+
+
+def whole(network, params, stats, pre, post, stride):
+    """The network's answer for the whole image at once, padded with black at the bottom and right."""
+    height, width = pre.shape[:2]
+    padding = ((0, -height % stride), (0, -width % stride), (0, 0))
+    one, other = (normalise(jnp.asarray(np.pad(image, padding)[None])) for image in (pre, post))
+    logits, _ = models.apply(network.eval, params, stats, one, other)
+    return np.asarray(sigmoid(logits))[0, :height, :width]
+
+
+def pieces(pair, wanted, trained, folder, *, window, average=False):
+    network = WindowNetwork(wanted, trained, average=average)
+    down, across = (tiling.cover(n, wanted.model.size, most=window) for n in pair.grid.shape)
+    folder.mkdir()
+    planned = blocks.plan(pair, down, across, folder, weights="w", average=average)
+    blocks.compute(pair, planned, down, across, network)
+    return blocks.read_rows(planned, 0, pair.grid.height, pair.grid.width), len(planned)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "height", "width", "window"),
+    [
+        *((name, "small", 203, 331, 96) for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")),
+        ("fc_siam_diff", "small", 61, 9, 96),
+        *((name, "medium", 301, 473, 256) for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")),
+        *((name, "large", 517, 700, 544) for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")),
+    ],
+)
+def test_pieces_equal_the_whole(tmp_path, name, size, height, width, window):
+    wanted = config(name, size)
+    network, params, stats = lively(wanted)
+    pre, post = write_scenes(tmp_path, height, width)
+    pair = scene_pair.open_pair([str(pre)], [str(post)], MapSettings())
+    found, count = pieces(pair, wanted, Trained(network, params, stats, 1, None), tmp_path / "b", window=window)
+    with rasterio.open(pre) as one, rasterio.open(post) as other:
+        images = [source.read().transpose(1, 2, 0) for source in (one, other)]
+    expected = whole(network, params, stats, *images, 2 ** len(models.ENCODER_BLOCKS[size]))
+    assert count > 1 or width < 10
+    assert np.ptp(expected) > 0.2  # else anything would be equal
+    assert np.abs(found / LEVELS - expected).max() <= 1e-4
+
+
+def test_average_over_views_equals_that_of_the_whole(tmp_path):
+    wanted = config("fc_siam_diff", "small")
+    network, params, stats = lively(wanted)
+    pre, post = write_scenes(tmp_path, 200, 304)
+    pair = scene_pair.open_pair([str(pre)], [str(post)], MapSettings())
+    found, _ = pieces(pair, wanted, Trained(network, params, stats, 1, None), tmp_path / "b", window=96, average=True)
+    with rasterio.open(pre) as one, rasterio.open(post) as other:
+        images = [source.read().transpose(1, 2, 0) for source in (one, other)]
+    views = []
+    for turns in range(4):
+        for flip in (False, True):
+            seen = [np.rot90(image[::-1] if flip else image, turns) for image in images]
+            back = np.rot90(whole(network, params, stats, *seen, 8), -turns)
+            views.append(back[::-1] if flip else back)
+    expected = np.mean(views, axis=0)
+    assert np.abs(found / LEVELS - expected).max() <= 1e-4
+    assert np.abs(views[0] - expected).max() > 0.01
+
+
+@pytest.fixture(scope="module")
+def mapper(tmp_path_factory):
+    run = write_run(tmp_path_factory.mktemp("map") / "run", config("fc_siam_diff", "small"))
+    return scene_map.load(run, QUIET)
+
+
+def read(path):
+    with rasterio.open(path) as source:
+        return source.read(1)
+
+
+def test_rasters_are_cogs_on_the_grid_of_pre(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 301, 533)
+    every = dataclasses.replace(QUIET, min_area=0.0)
+    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", every)
+    for name in (rasters.PROBABILITY, rasters.DECISION):
+        valid, errors, warnings = cog_validate(tmp_path / "out" / name)
+        assert valid and not errors and not warnings
+        with rasterio.open(tmp_path / "out" / name) as made, rasterio.open(pre) as given:
+            assert (made.shape, made.crs, made.transform) == (given.shape, given.crs, given.transform)
+            assert made.nodata == 255 and made.dtypes == ("uint8",) and made.overviews(1)
+    probability, decision = (read(tmp_path / "out" / name) for name in (rasters.PROBABILITY, rasters.DECISION))
+    assert (probability[decision == 1] >= 127).all() and (probability[decision == 0] <= 127).all()
+    assert 0 < decision.mean() < 1
+    share = decision.mean()
+    assert told["area"]["damaged_share"] == pytest.approx(share)
+    # UTM's scale is 0.9996 at its middle meridian and a little more beside it.
+    assert told["area"]["damaged_m2"] == pytest.approx(share * 301 * 533 * GSD**2, rel=2e-3)
+    polygons = gpd.read_file(tmp_path / "out" / "damage.gpkg", layer="damage")
+    assert polygons.area_m2.sum() == pytest.approx(told["area"]["damaged_m2"], rel=0.01)
+    assert len(polygons) == told["polygons"] > 0 and polygons.is_valid.all()
+    cells = gpd.read_file(tmp_path / "out" / "damage.gpkg", layer="cells")
+    assert cells.damaged_m2.sum() == pytest.approx(told["area"]["damaged_m2"], rel=1e-3)
+    assert cells.seen_m2.sum() == pytest.approx(told["area"]["seen_km2"] * 1e6, rel=1e-3)
+
+
+def test_what_one_image_lacks_is_no_data_and_black_in_both(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 300, 400)
+    seen = np.full((300, 400), 255, np.uint8)
+    seen[:, 250:] = 0
+    with rasterio.open(post) as source:
+        image = source.read().transpose(1, 2, 0)
+    masked = write(tmp_path / "masked.tif", image, mask=seen)
+    scene_map.make(mapper, [str(pre)], [str(masked)], tmp_path / "one", QUIET)
+    decision = read(tmp_path / "one" / rasters.DECISION)
+    np.testing.assert_array_equal(decision == 255, seen == 0)
+    # Whatever pre shows where post has nothing makes no difference, not even beside it.
+    with rasterio.open(pre) as source:
+        before = source.read().transpose(1, 2, 0)
+    before[:, 250:] = 255 - before[:, 250:]
+    other = write(tmp_path / "other.tif", before)
+    scene_map.make(mapper, [str(other)], [str(masked)], tmp_path / "two", QUIET)
+    np.testing.assert_array_equal(
+        read(tmp_path / "one" / rasters.PROBABILITY), read(tmp_path / "two" / rasters.PROBABILITY)
+    )
+
+
+def test_area_of_interest(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 400, 400)
+    west, north = ORIGIN
+    box = shapely.box(west + 25, north - 150, west + 75, north - 100)  # rows 200..299, columns 50..149
+    gpd.GeoSeries([box], crs="EPSG:32637").to_crs(4326).to_file(tmp_path / "aoi.geojson")
+    settings = dataclasses.replace(QUIET, aoi=tmp_path / "aoi.geojson")
+    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
+    scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "all", QUIET)
+    inside, everything = (read(tmp_path / name / rasters.PROBABILITY) for name in ("out", "all"))
+    rows, columns = np.nonzero(inside != 255)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (200, 299, 50, 149)
+    np.testing.assert_array_equal(inside[200:300, 50:150], everything[200:300, 50:150])
+    assert told["blocks_computed"] < told["blocks"]
+
+
+def test_other_grids_and_shifts_are_brought_to_that_of_pre(tmp_path, mapper):
+    image = ground(3, 600, 600)
+    pre = write(tmp_path / "pre.tif", image)
+    same = write(tmp_path / "same.tif", image)
+    # The same ground, but the file says that it lies 6 rows further up and 4 columns further left.
+    moved = write(tmp_path / "moved.tif", image, at(-6, -4))
+    settings = dataclasses.replace(QUIET, register=True)
+    told = scene_map.make(mapper, [str(pre)], [str(moved)], tmp_path / "registered", settings)
+    (shift,) = told["registration"]
+    assert (shift["rows"], shift["columns"]) == (pytest.approx(-6, abs=0.3), pytest.approx(-4, abs=0.3))
+    scene_map.make(mapper, [str(pre)], [str(same)], tmp_path / "same", QUIET)
+    expected = read(tmp_path / "same" / rasters.PROBABILITY).astype(int)
+    found = read(tmp_path / "registered" / rasters.PROBABILITY).astype(int)
+    inner = slice(40, -40), slice(40, -40)
+    assert np.median(np.abs(found - expected)[inner]) <= 5
+    # Another reference system.
+    with rasterio.open(same) as source, rasterio.vrt.WarpedVRT(source, crs="EPSG:4326") as warped:
+        profile = {"transform": warped.transform, "crs": "EPSG:4326", "nodata": 0}
+        degrees = write(tmp_path / "degrees.tif", warped.read((1, 2, 3)).transpose(1, 2, 0), **profile)
+    scene_map.make(mapper, [str(pre)], [str(degrees)], tmp_path / "warped", QUIET)
+    found = read(tmp_path / "warped" / rasters.PROBABILITY).astype(int)
+    assert (found[inner] != 255).all()
+    assert np.median(np.abs(found - expected)[inner]) <= 5
+
+
+def test_several_scenes_are_one_map_and_one_more_computes_what_is_new(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 400, 600)
+    with rasterio.open(pre) as one, rasterio.open(post) as other:
+        images = [source.read().transpose(1, 2, 0) for source in (one, other)]
+    parts = {
+        (when, side): write(tmp_path / f"{when}_{side}.tif", image[:, columns], at(0, columns.start))
+        for when, image in zip(("pre", "post"), images, strict=True)
+        for side, columns in (("west", slice(0, 300)), ("east", slice(300, 600)))
+    }
+    before = [str(parts["pre", side]) for side in ("east", "west")]
+    west = [str(parts["post", "west"])]
+    first = scene_map.make(mapper, before, west, tmp_path / "out", QUIET)
+    again = scene_map.make(mapper, before, west, tmp_path / "out", QUIET)
+    assert first["blocks_computed"] > 0 and again["blocks_computed"] == 0
+    assert (read(tmp_path / "out" / rasters.DECISION)[:, 300:] == 255).all()
+    both = scene_map.make(mapper, before, [*west, str(parts["post", "east"])], tmp_path / "out", QUIET)
+    assert 0 < both["blocks_computed"] < both["blocks"]
+    scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "whole", QUIET)
+    for name in (rasters.PROBABILITY, rasters.DECISION):
+        np.testing.assert_array_equal(read(tmp_path / "out" / name), read(tmp_path / "whole" / name))
+    assert len(list((tmp_path / "out" / ".blocks").iterdir())) == both["blocks"]
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
+    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
+    pre, post = write_scenes(tmp_path, 1200, 1200)
+    arguments = ["--run", run, "--pre", pre, "--post", post, "--window", 120, "--threshold", 0.5, "--out"]
+    code, output = run_entry("jaxcd.predict", *arguments, tmp_path / "straight")
+    assert code == 0, output
+    process = start("jaxcd.predict", *arguments, tmp_path / "killed")
+    folder, deadline = tmp_path / "killed" / ".blocks", time.monotonic() + 120
+    while len(list(folder.glob("[!.]*.tif")) if folder.is_dir() else ()) < 3 and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = len(list(folder.glob("[!.]*.tif")))
+    assert not (tmp_path / "killed" / rasters.DECISION).exists()
+    code, output = run_entry("jaxcd.predict", *arguments, tmp_path / "killed")
+    assert code == 0, output
+    told = json.loads((tmp_path / "killed" / "summary.json").read_text())
+    assert 3 <= done < told["blocks"] and told["blocks_computed"] == told["blocks"] - done
+    for name in (rasters.PROBABILITY, rasters.DECISION, "damage.geojson"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    assert not list((tmp_path / "killed").glob(".partial*"))
+
+
+def test_another_threshold_costs_no_network(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 300, 300)
+    scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    before = read(tmp_path / "out" / rasters.DECISION).sum()
+    settings = dataclasses.replace(QUIET, threshold=0.6)
+    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
+    assert told["blocks_computed"] == 0 and read(tmp_path / "out" / rasters.DECISION).sum() < before
+
+
+def bare(folder):
+    with unreferenced_allowed():
+        return write(folder / "bare.tif", ground(1, 64, 64), crs=None)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "told"),
+    [
+        (lambda f: write(f / "far.tif", ground(1, 64, 64), at(5000, 5000)), SceneError, "no ground is seen in both"),
+        (
+            lambda f: write(f / "empty.tif", np.zeros((300, 300, 3), np.uint8), nodata=0),
+            SceneError,
+            "no pixel is seen both before and after",
+        ),
+        (lambda f: write(f / "grey.tif", ground(1, 64, 64)[..., 0]), ImageError, "grey"),
+        (bare, SceneError, "no reference system"),
+        (lambda f: f / "nowhere.tif", ImageError, "no such file"),
+    ],
+)
+def test_unusable_scenes_are_refused_and_leave_no_map(tmp_path, mapper, make, error, told):
+    pre, _ = write_scenes(tmp_path, 300, 300)
+    with pytest.raises(error, match=told):
+        scene_map.make(mapper, [str(pre)], [str(make(tmp_path))], tmp_path / "out", QUIET)
+    assert not (tmp_path / "out").exists() or not [p for p in (tmp_path / "out").iterdir() if p.name[0] != "."]
+
+
+def test_folders_and_runs_that_do_not_fit_are_refused(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 64, 64)
+    with pytest.raises(RunError, match="holds files but no map"):
+        scene_map.make(mapper, [str(pre)], [str(post)], tmp_path, QUIET)
+    encoder = write_run(tmp_path / "encoder", config("fc_siam_diff", "small"))
+    text = (encoder / "config.json").read_text()
+    (encoder / "config.json").write_text(text.replace('"segmentation"', '"contrastive"'))
+    with pytest.raises(RunError, match="maps no damage"):
+        scene_map.load(encoder, QUIET)
+    with pytest.raises(ConfigError, match="--window: the small network wants at least 56, got 48"):
+        scene_map.load(mapper.run, MapSettings(window=48))
