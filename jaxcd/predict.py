@@ -102,7 +102,7 @@ def _tell(found: dict[str, Any], out: Path) -> None:
     if found["buildings"]:
         print("buildings: " + ", ".join(f"{count:,} {name}" for name, count in found["buildings"].items()))
     seconds = found["seconds"]
-    print(f"{found['blocks_computed']} of {found['blocks']} blocks computed, {seconds:.1f} s; look at {out}/summary.md")
+    print(f"{found['blocks_computed']} of {found['blocks']} blocks computed, {seconds:.1f} s; look at {out}/map.html")
 
 
 def _ended(number: int, _: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxcd.config import Config
 from jaxcd.errors import ConfigError, RunError, SceneError
 from jaxcd.files import locked
-from jaxcd.mapping import blocks, buildings, outlines, rasters, styles, summary, tiling, weights
+from jaxcd.mapping import blocks, buildings, outlines, rasters, styles, summary, tiling, web_page, weights
 from jaxcd.mapping.network import WindowNetwork
 from jaxcd.mapping.scene_pair import Registered, open_pair, register
 from jaxcd.mapping.settings import MapSettings
@@ -24,6 +24,7 @@ FILES = (
     "damage.gpkg",
     "damage.geojson",
     "buildings.gpkg",
+    web_page.PAGE,
     summary.JSON,
     summary.MARKDOWN,
 )
@@ -135,6 +136,11 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             outlines.write_layers(out / "buildings.gpkg", {"buildings": judged})
         outlines.write_layers(out / "damage.gpkg", {"damage": polygons, "cells": cells})
         outlines.write_geojson(out / "damage.geojson", polygons)
+        numbers = (
+            f"{seen.damaged * outlines.pixel_area(pair.grid):,.0f} m² ({seen.damaged / seen.pixels:.2%}) of what was "
+            f"seen before and after are called damage, in {len(polygons):,} polygons."
+        )
+        web_page.write(out, pair, polygons, cells, judged, threshold=threshold, numbers=numbers)
         area = outlines.pixel_area(pair.grid)
         found = {
             "name": out.resolve().name,

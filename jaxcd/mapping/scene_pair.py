@@ -118,6 +118,14 @@ class ScenePair:
             other.pixels[~valid] = 0
         return Ground(first.pixels, other.pixels, valid)
 
+    def images(self, grid: Grid, *, coarse: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
+        """Read what was seen before and after on a part of the grid, in pixels of so many times the size."""
+        found = []
+        for sources in (self.pre, self.post):
+            one = self._read(sources, grid, coarse=coarse)
+            found.append(np.zeros((*grid.coarser(coarse).shape, 3), np.uint8) if one is None else one.pixels)
+        return found[0], found[1]
+
     def wanted(self, grid: Grid) -> Bool[np.ndarray, "h w"] | None:
         """Mark the pixels of a part of the grid whose centres lie in the area of interest; None: all do."""
         if self.aoi is None or shapely.contains(self.aoi, shapely.box(*grid.bounds)):
@@ -133,11 +141,11 @@ class ScenePair:
         sources = [[s.identity for s in _reaching(group, grid)] for group in (self.pre, self.post)]
         return [grid.crs.to_wkt(), list(grid.transform)[:6], *grid.shape, *sources, self.scaling, aoi]
 
-    def _read(self, sources: Sequence[Source], grid: Grid) -> Reading | None:
+    def _read(self, sources: Sequence[Source], grid: Grid, *, coarse: int = 1) -> Reading | None:
         found = None
         for source in _reaching(sources, grid):
             moved = grid.moved(*source.shift)
-            one = read_window((source.location,), moved, scaling=self.scaling, folder=self.windows)
+            one = read_window((source.location,), moved, scaling=self.scaling, folder=self.windows, coarse=coarse)
             found = one if found is None else completed(found, one)
             if found.valid.all():
                 break
