@@ -7,13 +7,15 @@ import benchmark
 import numpy as np
 import pytest
 import rasterio
-from benchmarking import jax_side, large_scenes, preparing, process, report
+from benchmarking import jax_side, large_scenes, predicting, preparing, process, report
 from benchmarking.case import (
     BARE,
     COMPILED,
+    DECODED,
     GRIDS,
     JAXCD,
     JUDGED,
+    NETWORK,
     PAPER,
     STAGED,
     STEP,
@@ -133,7 +135,7 @@ def test_loader_and_training_are_measured_on_tiles_from_disk(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--suite", "speed"], "expected some of step,infer,augment,loader,train,prepare, got 'speed'"),
+        (["--suite", "speed"], "expected some of step,infer,augment,loader,train,prepare,predict, got 'speed'"),
         (["--batch", "0"], "expected a number above 0, got '0'"),
         (["--out", "figures.txt"], "--out: expected a file named .json, got figures.txt"),
         (["--data", "/no/tiles"], "--data: /no/tiles: no such folder"),
@@ -188,3 +190,15 @@ def test_preparing_stages_tiles_of_a_large_pair(tmp_path):
         assert [each.sample for each in judged] == [None, None] and all(each.sample for each in kept)
         moved = {image["shift_rows"] for each in kept for image in each.more["images"] if image["when"] == "post"}
         assert moved == ({0.5} if variant == "warped" else {0.0})
+
+
+def test_predicting_maps_a_pair_beside_its_parts(tmp_path):
+    case = Case(suite="predict", model="fc_ef", size="small", batch=1, tile=1100, cache=str(tmp_path))
+    assert case.sides == (JAXCD, NETWORK, DECODED, TORCH)
+    run, about = predicting.mapped(case)
+    assert run(1) > 0 and about["window"] < 1024 and 1 < about["work_of_halos"] < 1.5
+    with rasterio.open(tmp_path / f"map-{case}" / "damage_probability.tif") as made:
+        assert made.shape == (1100, 1100)
+        values = made.read(1)
+    assert values.max() < 255 and np.ptp(values) > 0
+    assert all(side(case)[0](1) > 0 for side in (predicting.network, predicting.decoded, predicting.tiled))

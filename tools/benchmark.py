@@ -1,7 +1,7 @@
 """How fast jaxcd is on this machine, next to PyTorch and to what the hardware can do.
 
-    python tools/benchmark.py [--suite step,infer,augment,loader,train,prepare] [--model fc_siam_diff] [--size large]
-                              [--batch 8] [--tile 1024] [--dtype bfloat16,float32] [--out FILE.json]
+    python tools/benchmark.py [--suite step,infer,augment,loader,train,prepare,predict] [--model fc_siam_diff]
+                              [--size large] [--batch 8] [--tile 1024] [--dtype bfloat16,float32] [--out FILE.json]
 
 Every case and side is a process of its own, so that peak memory is its own; the sides of a case take turns, on the
 same arrays. Needs jax, flax, optax, orbax, numpy and jaxtyping; with torch the comparison, with matplotlib the plot,
@@ -22,7 +22,21 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarking import report  # noqa: E402
-from benchmarking.case import DEFAULT_SUITES, DTYPES, JAXCD, MODELS, RIVALS, SIZES, STEP, SUITES, Case, cases  # noqa: E402
+from benchmarking.case import (  # noqa: E402
+    DECODED,
+    DEFAULT_SUITES,
+    DTYPES,
+    JAXCD,
+    MODELS,
+    NETWORK,
+    RIVALS,
+    SCENE,
+    SIZES,
+    STEP,
+    SUITES,
+    Case,
+    cases,
+)
 from benchmarking.machine import machine  # noqa: E402
 from benchmarking.process import measured, told  # noqa: E402
 
@@ -32,6 +46,7 @@ from jaxcd.errors import ConfigError  # noqa: E402
 
 _PAPER = {"size": "large", "batch": 8, "tile": 1024}
 _CPU = {"size": "small", "batch": 2, "tile": 256}
+_CPU_SCENE = 3072
 _LOADED_TILE = 1024  # loading is measured at the paper's size on any machine
 
 
@@ -62,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for case in cases(options.suite, options.model, dtypes, template):
             if case.suite in ("loader", "prepare") and not options.tile:
                 case = replace(case, tile=_LOADED_TILE)
+            if case.suite == "predict":
+                case = replace(case, tile=options.tile or (_CPU_SCENE if cpu else SCENE))
             rows += _rows(case, ceilings[case.dtype], environment)
             if options.out:  # what has been measured is kept, whatever comes
                 report.write(options.out, {"machine": here, "ceilings": ceilings, "rows": rows})
@@ -101,6 +118,9 @@ def _rows(case: Case, ceiling: Mapping[str, float], environment: Mapping[str, st
                 row["times_rival"] = min(rivals) / seconds
             if STEP in medians and side.name != STEP:
                 row["share_of_step"] = medians[STEP] / seconds
+            for alone, name in ((NETWORK, "share_of_network"), (DECODED, "share_of_decoding")):
+                if alone in medians and side.name == JAXCD:
+                    row[name] = medians[alone] / seconds
             if "flops" in side.about:
                 again = told(case, side.name, environment)
                 if "compile_seconds" in again:
@@ -135,7 +155,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--suite",
         type=some(SUITES),
         default=list(DEFAULT_SUITES),
-        help=f"of {','.join(SUITES)} (default: all but prepare)",
+        help=f"of {','.join(SUITES)} (default: all but prepare and predict)",
     )
     add("--model", type=some(MODELS), default=["fc_siam_diff"], help=f"of {','.join(MODELS)} (default fc_siam_diff)")
     add("--size", choices=SIZES, help="default large, on a CPU small")

@@ -4,8 +4,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-SUITES = ("step", "infer", "augment", "loader", "train", "prepare")
-DEFAULT_SUITES = SUITES[:-1]  # the last writes scenes of 300 megapixels first
+SUITES = ("step", "infer", "augment", "loader", "train", "prepare", "predict")
+DEFAULT_SUITES = SUITES[:-2]  # the last two write large scenes first
+SCENE = 17408
+"""Side of a scene as Maxar delivers it, in pixels."""
 MODELS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 SIZES = ("small", "medium", "large")
 VARIANTS = ("plain", "augment", "frozen")
@@ -18,6 +20,7 @@ BARE = "rasterio alone"
 JUDGED, STAGED = f"{JAXCD}, read and judged", f"{JAXCD}, staged as "
 RIVALS = (TORCH, COMPILED, PAPER, BARE)
 STEP = "step alone"
+NETWORK, DECODED = "network alone", "decoding alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +28,14 @@ class Case:
     """What is measured, by all sides of it.
 
     Attributes:
-        suite: step, infer, augment, loader, train, prepare; or a ceiling of the hardware: matmul, copy, nothing.
+        suite: step, infer, augment, loader, train, prepare, predict; or a ceiling of the hardware: matmul, copy,
+            nothing.
         variant: of suite step: plain, augment (with the augmentation) or frozen (with a frozen encoder); of suite
             prepare: one grid, or warped (the second scene half a pixel off the grid of the first).
         model: network.
         size: of the network.
         batch: pairs.
-        tile: side in pixels.
+        tile: side in pixels; of suite predict that of the scenes.
         dtype: float32 or bfloat16.
         tiles: of suites loader and train: folder of tiles in layout `layout`.
         layout: of `tiles`.
@@ -58,6 +62,8 @@ class Case:
             return JAXCD, STEP
         if self.suite == "prepare":
             return BARE, JUDGED, *(STAGED + encoding for encoding in ("zstd", "jpeg", "raw"))
+        if self.suite == "predict":
+            return JAXCD, NETWORK, DECODED, TORCH
         if self.suite == "infer" or self.variant == "plain":
             return JAXCD, TORCH, COMPILED
         return (JAXCD,)
@@ -85,6 +91,8 @@ def cases(suites: Sequence[str], models: Sequence[str], dtypes: Sequence[str], t
         if suite == "prepare":
             yield from (replace(template, suite=suite, variant=grid, size="", batch=1) for grid in GRIDS)
             continue
+        if suite == "predict":
+            template = replace(template, batch=1)
         for model, dtype in itertools.product(models, dtypes):
             for variant in VARIANTS if suite == "step" else ("",):
                 yield replace(template, suite=suite, variant=variant, model=model, dtype=dtype)

@@ -5,9 +5,9 @@ from pathlib import Path
 import rasterio
 from rasterio.shutil import copy
 
+from benchmarking.case import SCENE
 from jaxcd.scenes import simulator
 
-SIDE = 17408
 _TOWN = 2048
 _SOURCE = """<SimpleSource><SourceFilename>{file}</SourceFilename><SourceBand>{band}</SourceBand>
 <SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>
@@ -17,7 +17,7 @@ _VRT = """<VRTDataset rasterXSize="{side}" rasterYSize="{side}"><SRS>{crs}</SRS>
 <GeoTransform>{affine}</GeoTransform>{bands}</VRTDataset>"""
 
 
-def large_pair(folder: Path, *, side: int = SIDE) -> tuple[Path, Path]:
+def large_pair(folder: Path, *, side: int = SCENE) -> tuple[Path, Path]:
     """Write pre.tif and post.tif, if they are not there: COGs with overviews, JPEG of quality 90 in blocks of 512.
 
     Args:

@@ -31,6 +31,9 @@ def line(row: dict[str, Any]) -> str:
         parts.append(f"{row['times_rival']:.2f} x {rival}")
     if "share_of_step" in row:
         parts.append(f"{row['share_of_step']:.0%} of the step alone")
+    if "share_of_network" in row:
+        parts.append(f"{row['share_of_network']:.0%} of the network alone")
+        parts.append(f"{row['share_of_decoding']:.0%} of decoding alone")
     if "share_of_matmul" in row:
         parts.append(f"{row['share_of_matmul']:.0%} of matmul, {row['share_of_copy']:.0%} of copy")
     if "bytes_per_pair" in row:

@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from benchmarking.case import BARE, COMPILED, JAXCD, PAPER, PLAIN, STAGED, TORCH, Case  # noqa: E402
+from benchmarking.case import BARE, COMPILED, DECODED, JAXCD, NETWORK, PAPER, PLAIN, STAGED, TORCH, Case  # noqa: E402
 from jaxcd.processes import keep_freed_memory  # noqa: E402
 
 Run = Callable[[int], float]
@@ -32,6 +32,11 @@ def prepare(case: Case, side: str) -> tuple[Run, dict[str, Any]]:
         from benchmarking import preparing
 
         return preparing.bare(case) if side == BARE else preparing.tiles(case, side.partition(STAGED)[2])
+    if case.suite == "predict":
+        from benchmarking import predicting
+
+        sides = {JAXCD: predicting.mapped, NETWORK: predicting.network, DECODED: predicting.decoded}
+        return sides.get(side, predicting.tiled)(case)
     if case.suite == "loader":
         from benchmarking import loading
 
