@@ -106,6 +106,7 @@ def _tell(found: dict[str, Any], out: Path) -> None:
 
 
 def _ended(number: int, _: object) -> None:
+    print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
     raise SystemExit(128 + number)
 
 

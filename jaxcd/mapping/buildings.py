@@ -24,31 +24,38 @@ _RESERVED: tuple[str, ...] = ("fid", "geometry", "geom", *_OWN)
 _SEEN = 0.5  # share of a footprint from which the building counts as seen
 
 
-def judge(footprints: Path, out: Path, grid: Grid, settings: MapSettings) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
-    """Give every building on the ground of a map its numbers and its class.
+def read(grid: Grid, settings: MapSettings) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
+    """Read the footprints on the ground of a map, and notes on what had to be done for it.
+
+    Raises:
+        LabelError: the file can't be read, or lacks the attribute of true classes.
+    """
+    footprints = settings.footprints
+    assert footprints is not None
+    frame, notes = read_frame(footprints, over=grid)
+    if settings.label_attribute and settings.label_attribute not in frame.columns and len(frame):
+        there = ", ".join(name for name in frame.columns if name != frame.geometry.name) or "none"
+        raise LabelError(f"{footprints}: no attribute {settings.label_attribute!r}; it has {there}")
+    return frame, notes
+
+
+def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSettings) -> gpd.GeoDataFrame:
+    """Give every building its numbers and its class.
 
     The damaged share is the damaged ground within the footprint widened by `buffer`, over the footprint's own area, 1
     at most: seen from aside a roof lies next to its footprint, and its damage counts all the same.
 
     Args:
-        footprints: polygons, in any reference system.
+        footprints: of `read`.
         out: folder with the map's rasters.
         grid: of the map.
         settings: of the map.
 
     Returns:
         The footprints with their own attributes and damaged_share, mean_probability (under the footprint), seen_share,
-        area_m2 and damage_class; notes on what was read.
-
-    Raises:
-        LabelError: the file can't be read, or lacks the attribute of true classes.
+        area_m2 and damage_class.
     """
-    frame: Any
-    frame, notes = read_frame(footprints, over=grid)
-    if settings.label_attribute and settings.label_attribute not in frame.columns and len(frame):
-        there = ", ".join(name for name in frame.columns if name != frame.geometry.name) or "none"
-        raise LabelError(f"{footprints}: no attribute {settings.label_attribute!r}; it has {there}")
-    frame = _storable(frame.to_crs(grid.crs.to_wkt()))
+    frame: Any = _storable(footprints.to_crs(grid.crs.to_wkt()))
     size = areas(frame)
     widened = frame[["geometry"]].copy()
     if settings.buffer and len(frame):
@@ -72,7 +79,7 @@ def judge(footprints: Path, out: Path, grid: Grid, settings: MapSettings) -> tup
         default=INTACT,
     )
     frame.loc[frame[CLASS] == NOT_SEEN, "damaged_share"] = np.nan
-    return frame, notes
+    return frame
 
 
 def counts(frame: gpd.GeoDataFrame) -> dict[str, int]:

@@ -101,6 +101,10 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
     pair = open_pair(pre, post, settings)
     notes = _resolution(mapper, pair.grid.metres)
     registered: tuple[Registered, ...] = ()
+    footprints = None
+    if settings.footprints is not None:  # now: what is wrong with them must not be said after hours of prediction
+        footprints, told = buildings.read(pair.grid, settings)
+        notes += told
     with _claimed(out):
         if settings.register:
             pair, registered = register(pair)
@@ -127,9 +131,8 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         polygons = outlines.damage_polygons(out, pair.grid, min_area=settings.min_area, simplify=settings.simplify)
         cells = outlines.cells(out, pair.grid, side=settings.cell)
         judged, agreement = None, {}
-        if settings.footprints is not None:
-            judged, told = buildings.judge(settings.footprints, out, pair.grid, settings)
-            notes += told
+        if footprints is not None:
+            judged = buildings.judge(footprints, out, pair.grid, settings)
             cells = buildings.counted_in(cells, judged)
             if settings.label_attribute:
                 agreement = buildings.agreement(judged, settings.label_attribute, settings.label_values)

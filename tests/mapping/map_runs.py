@@ -13,13 +13,12 @@ from jaxcd.training.checkpoints import Checkpoints
 from tests.scenes.scene_files import ground, write
 
 
-def config(name: str, size: str, **fields: object) -> Config:
+def config(name: str, size: str, *, devices: int = 1) -> Config:
     """The configuration of a run of random weights."""
     return Config(
         data=DataConfig(root="none", layout="folders"),
         model=ModelConfig(name=name, size=size),
-        train=TrainConfig(steps=1, devices=1),
-        **fields,  # type: ignore[arg-type]
+        train=TrainConfig(steps=1, devices=devices),
     )
 
 

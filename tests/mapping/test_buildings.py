@@ -46,8 +46,9 @@ def houses(path, crs=UTM, **columns):
 
 def judged(out, path, **settings):
     folder, grid = out
-    frame, _ = buildings.judge(path, folder, grid, MapSettings(footprints=path, **settings))
-    return frame.set_index("name")
+    wanted = MapSettings(footprints=path, **settings)
+    footprints, _ = buildings.read(grid, wanted)
+    return buildings.judge(footprints, folder, grid, wanted).set_index("name")
 
 
 def test_numbers_and_classes(out):

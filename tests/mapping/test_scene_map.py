@@ -16,7 +16,7 @@ from jax.nn import sigmoid
 from rio_cogeo.cogeo import cog_validate
 
 from jaxcd import models
-from jaxcd.errors import ConfigError, ImageError, RunError, SceneError
+from jaxcd.errors import ConfigError, ImageError, LabelError, RunError, SceneError
 from jaxcd.mapping import blocks, rasters, scene_map, scene_pair, tiling
 from jaxcd.mapping.network import LEVELS, WindowNetwork
 from jaxcd.mapping.settings import MapSettings
@@ -70,6 +70,19 @@ def test_pieces_equal_the_whole(tmp_path, name, size, height, width, window):
     assert count > 1 or width < 10
     assert np.ptp(expected) > 0.2  # else anything would be equal
     assert np.abs(found / LEVELS - expected).max() <= 1e-4
+
+
+def test_two_devices_give_what_one_gives(tmp_path):
+    pre, post = write_scenes(tmp_path, 150, 150)
+    pair = scene_pair.open_pair([str(pre)], [str(post)], MapSettings())
+    found = []
+    for devices in (1, 2):
+        wanted = config("fc_siam_diff", "small", devices=devices)
+        trained = Trained(*lively(wanted), 1, None)
+        values, count = pieces(pair, wanted, trained, tmp_path / f"b{devices}", window=96)
+        found.append(values.astype(int))
+    assert count % 2 == 1  # the last batch is not full
+    assert np.abs(found[0] - found[1]).max() <= 2
 
 
 def test_average_over_views_equals_that_of_the_whole(tmp_path):
@@ -281,3 +294,66 @@ def test_folders_and_runs_that_do_not_fit_are_refused(tmp_path, mapper):
         scene_map.load(encoder, QUIET)
     with pytest.raises(ConfigError, match="--window: the small network wants at least 56, got 48"):
         scene_map.load(mapper.run, MapSettings(window=48))
+
+
+def test_sigterm_leaves_a_state_that_goes_on(tmp_path):
+    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
+    pre, post = write_scenes(tmp_path, 1200, 1200)
+    arguments = [
+        "--run",
+        run,
+        "--pre",
+        pre,
+        "--post",
+        post,
+        "--window",
+        120,
+        "--min_area",
+        60,
+        "--out",
+        tmp_path / "out",
+    ]
+    process = start("jaxcd.predict", *arguments)
+    folder, deadline = tmp_path / "out" / ".blocks", time.monotonic() + 120
+    while len(list(folder.glob("[!.]*.tif")) if folder.is_dir() else ()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and "the same command goes on" in output and "Traceback" not in output
+    done = len(list(folder.glob("[!.]*.tif")))
+    code, output = run_entry("jaxcd.predict", *arguments)
+    assert code == 0, output
+    told = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert told["blocks_computed"] == told["blocks"] - done > 0
+
+
+def test_unusable_footprints_are_told_before_anything_is_computed(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 300, 300)
+    settings = dataclasses.replace(QUIET, footprints=tmp_path / "none.gpkg")
+    with pytest.raises(LabelError, match="none.gpkg: cannot be read as polygons"):
+        scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_makes_many_maps_and_goes_past_a_bad_one(tmp_path):
+    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
+    write_scenes(tmp_path / "a b", 200, 200)
+    write_scenes(tmp_path / "c", 200, 200)
+    (tmp_path / "list.csv").write_text(
+        "name,pre,post\nfirst,'a b/pre.tif','a b/post.tif'\nbad,c/pre.tif,c/none.tif\nsecond,c/pre.tif,c/post.tif\n"
+    )
+    code, output = run_entry(
+        "jaxcd.predict", "--run", run, "--pairs", tmp_path / "list.csv", "--min_area", 60, "--out", tmp_path / "maps"
+    )
+    assert code == 2 and "error: bad: " in output and "2 of 3 maps made" in output
+    told = json.loads((tmp_path / "maps" / "summary.json").read_text())
+    assert list(told["maps"]) == ["first", "second"] and "no such file" in told["failed"]["bad"]
+    assert (tmp_path / "maps" / "second" / "map.html").is_file()
+    for text, said in (
+        ("name,pre\nx,y\n", "expected the columns"),
+        ("name,pre,post\n../x,y,z\n", "no name for a folder"),
+    ):
+        (tmp_path / "list.csv").write_text(text)
+        arguments = ["--run", run, "--pairs", tmp_path / "list.csv", "--out", tmp_path / "more"]
+        code, output = run_entry("jaxcd.predict", *arguments)
+        assert code == 2 and said in output and "Traceback" not in output
