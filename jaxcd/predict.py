@@ -1,6 +1,7 @@
 """Map damage: `python -m jaxcd.predict --run RUN --pre PRE.tif --post POST.tif --out DIR [...]`."""
 
 import argparse
+import dataclasses
 import signal
 import sys
 from collections.abc import Sequence
@@ -54,26 +55,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C: the same command goes on)."""
     options = _parser().parse_args(argv)
-    settings = MapSettings(
-        crs=options.crs,
-        gsd=options.gsd,
-        scaling=options.scaling,
-        register=options.register,
-        aoi=options.aoi,
-        average=options.average,
-        window=options.window,
-        threshold=options.threshold,
-        min_area=options.min_area,
-        simplify=options.simplify,
-        footprints=options.footprints,
-        label_attribute=options.label_attribute,
-        label_values=tuple(options.label_values),
-        buffer=options.buffer,
-        building_shares=tuple(options.building_shares),
-        min_building=options.min_building,
-        cell=options.cell,
-        cache=options.cache,
-    )
+    given = ((field.name, getattr(options, field.name)) for field in dataclasses.fields(MapSettings))
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given}
+    settings = MapSettings(**values)
     settings.validate()
     if bool(options.pairs) == bool(options.pre or options.post) or bool(options.pre) != bool(options.post):
         raise ConfigError("give --pre and --post, or --pairs LIST")

@@ -14,6 +14,7 @@ from jaxcd.mapping import blocks, buildings, outlines, rasters, styles, summary,
 from jaxcd.mapping.network import WindowNetwork
 from jaxcd.mapping.scene_pair import Registered, open_pair, register
 from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.windows import Grid
 from jaxcd.training import inference, run_folder, steps
 
 FILES = (
@@ -117,8 +118,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         planned = blocks.plan(pair, down, across, folder, weights=mapper.weights, average=settings.average)
         asked = blocks.compute(pair, planned, down, across, mapper.network)
         threshold, source = _threshold(mapper, settings)
-        for name in FILES:  # of a map before: none of it may stand beside the new ones
-            (out / name).unlink(missing_ok=True)
+        _remove(out)  # of a map before: none of it may stand beside the new files
         seen = rasters.write(planned, pair.grid, out, threshold=threshold)
         if not seen.pixels:
             _remove(out)
@@ -139,12 +139,12 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             outlines.write_layers(out / "buildings.gpkg", {"buildings": judged})
         outlines.write_layers(out / "damage.gpkg", {"damage": polygons, "cells": cells})
         outlines.write_geojson(out / "damage.geojson", polygons)
+        area = outlines.pixel_area(pair.grid)
         numbers = (
-            f"{seen.damaged * outlines.pixel_area(pair.grid):,.0f} m² ({seen.damaged / seen.pixels:.2%}) of what was "
-            f"seen before and after are called damage, in {len(polygons):,} polygons."
+            f"{seen.damaged * area:,.0f} m² ({seen.damaged / seen.pixels:.2%}) of what was seen before and after are "
+            f"called damage, in {len(polygons):,} polygons."
         )
         web_page.write(out, pair, polygons, cells, judged, threshold=threshold, numbers=numbers)
-        area = outlines.pixel_area(pair.grid)
         found = {
             "name": out.resolve().name,
             "area": {
@@ -159,25 +159,9 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             "pre": summary.sources(pair.pre),
             "post": summary.sources(pair.post),
             "registration": summary.registration(registered),
-            "network": {
-                "run": str(mapper.run),
-                "name": mapper.config.model.name,
-                "size": size,
-                "step": mapper.trained.step,
-                "weights_sha256": mapper.weights,
-                "threshold": threshold,
-                "threshold_from": source,
-                "average": settings.average,
-                "window": [down.window, across.window],
-                "halo": tiling.halo(size),
-            },
-            "grid": {
-                "crs": pair.grid.crs.to_string(),
-                "transform": list(pair.grid.transform)[:6],
-                "height": pair.grid.height,
-                "width": pair.grid.width,
-                "metres_per_pixel": pair.grid.metres,
-            },
+            "network": _network(mapper, settings)
+            | {"threshold": threshold, "threshold_from": source, "window": [down.window, across.window]},
+            "grid": _grid(pair.grid),
             "settings": _plain(settings),
             "notes": list(notes),
             "blocks": len(planned),
@@ -186,6 +170,29 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         }
         summary.write(out, found)
     return found
+
+
+def _network(mapper: Mapper, settings: MapSettings) -> dict[str, Any]:
+    model = mapper.config.model
+    return {
+        "run": str(mapper.run),
+        "name": model.name,
+        "size": model.size,
+        "step": mapper.trained.step,
+        "weights_sha256": mapper.weights,
+        "average": settings.average,
+        "halo": tiling.halo(model.size),
+    }
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    return {
+        "crs": grid.crs.to_string(),
+        "transform": list(grid.transform)[:6],
+        "height": grid.height,
+        "width": grid.width,
+        "metres_per_pixel": grid.metres,
+    }
 
 
 def _threshold(mapper: Mapper, settings: MapSettings) -> tuple[float, str]:
@@ -245,6 +252,6 @@ def _claimed(out: Path) -> Iterator[None]:
 
 
 def _remove(out: Path) -> None:
-    """Take back the rasters of a map that shows nothing."""
+    """Take away the files of a map; its blocks stay."""
     for name in FILES:
         (out / name).unlink(missing_ok=True)
