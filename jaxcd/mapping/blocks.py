@@ -8,6 +8,7 @@ import collections
 import hashlib
 import itertools
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -40,6 +41,38 @@ class Block(NamedTuple):
     file: Path
 
 
+class Written:
+    """The blocks of a map that are on the disk; another thread can wait for rows of them to be whole."""
+
+    def __init__(self, blocks: Sequence[Block]):
+        """Begin with none of them there."""
+        self._missing = collections.Counter(block.rows.first for block in blocks)
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def add(self, block: Block) -> None:
+        """Tell that a block is there."""
+        with self._changed:
+            self._missing[block.rows.first] -= 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Tell that no more will come."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait(self, bottom: int) -> bool:
+        """Wait until all rows above `bottom` are there; False: they will not be."""
+
+        def whole() -> bool:
+            return not any(count for first, count in self._missing.items() if first < bottom)
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or whole())
+            return whole()
+
+
 def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: str, average: bool) -> list[Block]:
     """List the blocks of a map, row by row.
 
@@ -62,8 +95,18 @@ def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: st
     return found
 
 
-def compute(pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, network: WindowNetwork) -> int:
+def compute(
+    pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, network: WindowNetwork, written: Written
+) -> int:
     """Compute the blocks that are not there yet; the progress is shown.
+
+    Args:
+        pair: what is mapped.
+        blocks: of `plan`.
+        down: how the map's rows are covered.
+        across: how its columns are covered.
+        network: that predicts them.
+        written: is told of each block as soon as it is there.
 
     Returns:
         The number of blocks that the network was asked for.
@@ -73,7 +116,12 @@ def compute(pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, 
         DiskFullError: no space left.
         DeviceMemoryError: a window is too large for the device.
     """
-    missing = [block for block in blocks if not block.file.exists()]
+    missing = []
+    for block in blocks:
+        if block.file.exists():
+            written.add(block)
+        else:
+            missing.append(block)
     total, left = (sum(_pixels(block) for block in some) for some in (blocks, missing))
     asked = 0
     with (
@@ -86,7 +134,7 @@ def compute(pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, 
         def finish(batch: list[Block], grounds: list[Ground], result: Any) -> None:
             probabilities = np.asarray(result)
             for block, ground, probability in zip(batch, grounds, probabilities, strict=False):
-                writing.append(writer.submit(_write, pair, block, ground, probability))
+                writing.append(writer.submit(_write, pair, block, ground, probability, written))
             while len(writing) > 2 * len(batch):
                 writing.popleft().result()
             shown.update(sum(map(_pixels, batch)))
@@ -98,7 +146,7 @@ def compute(pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, 
             for block, ground in itertools.chain(readings, [(None, None)]):
                 if block is not None and ground is not None:
                     if not ground.valid.any():
-                        writing.append(writer.submit(_write, pair, block, ground, None))
+                        writing.append(writer.submit(_write, pair, block, ground, None, written))
                         shown.update(_pixels(block))
                         continue
                     batch.append((block, ground))
@@ -170,12 +218,13 @@ def _read(pair: ScenePair, block: Block, down: Axis, across: Axis) -> Ground:
     return ground._replace(valid=valid if wanted is None else valid & wanted)
 
 
-def _write(pair: ScenePair, block: Block, ground: Ground, probability: np.ndarray | None) -> None:
+def _write(pair: ScenePair, block: Block, ground: Ground, probability: np.ndarray | None, written: Written) -> None:
     core = _core(pair.grid, block.rows, block.columns)
     values = np.full(core.shape, NO_DATA, np.uint16)
     if probability is not None:
         np.copyto(values, _own(block, probability), where=ground.valid)
     write_geotiff(block.file, values, transform=core.transform, crs=core.crs, compress="zstd", zstd_level=1)
+    written.add(block)
 
 
 def _window(grid: Grid, rows: Span, columns: Span, down: Axis, across: Axis) -> Grid:

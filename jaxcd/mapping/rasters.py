@@ -1,6 +1,9 @@
-"""The rasters of a map: probability and decision as Cloud-Optimised GeoTIFFs, put together from blocks row by row."""
+"""The rasters of a map, probability and decision: Cloud-Optimised GeoTIFFs, put together row by row as blocks come."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,14 +11,12 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
 from jaxcd.errors import DiskFullError
 from jaxcd.files import full_disk, replacing
-from jaxcd.mapping.blocks import NO_DATA, Block, read_rows
+from jaxcd.mapping.blocks import NO_DATA, Block, Written, read_rows
 from jaxcd.mapping.network import LEVELS
-from jaxcd.progress import bar
 from jaxcd.scenes.windows import Grid
 
 PROBABILITY, DECISION = "damage_probability.tif", "damage.tif"
@@ -25,93 +26,117 @@ EMPTY = 255
 """Value of pixels that were not seen both before and after."""
 
 _SIDE = 512  # of a COG's blocks
-_SETTINGS: dict[str, Any] = {"GDAL_CACHEMAX": 128 * 2**20, "GDAL_NUM_THREADS": "ALL_CPUS"}
+_SCALES = {PROBABILITY: 1 / TOP, DECISION: 1.0}
+# Of a decision an overview tells what most of its pixels are.
+_OVERVIEWS = {PROBABILITY: "AVERAGE", DECISION: "MODE"}
 
 
-class Seen(NamedTuple):
-    """Pixels of a map: seen before and after, and of these decided to be damage."""
+class Grown(NamedTuple):
+    """What the rasters hold: pixels seen before and after, of these damage, and checksums of both, strip by strip."""
 
-    pixels: int
+    seen: int
     damaged: int
+    sums: dict[str, list[int]]
 
 
-def write(blocks: Sequence[Block], grid: Grid, out: Path, *, threshold: float) -> Seen:
-    """Write both rasters, each whole or not at all.
+@contextlib.contextmanager
+def growing(
+    blocks: Sequence[Block], written: Written, grid: Grid, out: Path, *, threshold: float
+) -> Iterator[Future[Grown]]:
+    """Put the rows of both rasters together, in a thread of their own, while blocks are written.
 
     Args:
         blocks: of the whole map.
+        written: those of them that are there.
         grid: of the map.
         out: folder.
         threshold: probability from which a pixel is damage.
 
-    Returns:
-        What they hold.
+    Yields:
+        What `finish` wants.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield thread.submit(_grow, blocks, written, grid, out, threshold)
+        finally:
+            written.end()
+
+
+def finish(out: Path, growth: Future[Grown]) -> Grown:
+    """Give both rasters their names, when all rows are there: each whole or not at all.
+
+    Args:
+        out: folder.
+        growth: of `growing`.
 
     Raises:
         DiskFullError: no space left.
     """
+    grown = growth.result()
+    with ThreadPoolExecutor(len(_SCALES)) as threads:
+        for done in [threads.submit(_cog, out / name, grown.sums[name]) for name in _SCALES]:
+            done.result()
+    return grown
+
+
+def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, threshold: float) -> Grown:
+    """Write plain files, for a COG can't be written in pieces: the whole of it is never in memory."""
     least = int(np.ceil(threshold * LEVELS))
     seen = damaged = 0
-
-    def probability(values: np.ndarray) -> np.ndarray:
-        scaled = np.rint(values.astype(np.float32) * (TOP / LEVELS)).astype(np.uint8)
-        return np.where(values == NO_DATA, np.uint8(EMPTY), scaled)
-
-    def decision(values: np.ndarray) -> np.ndarray:
-        nonlocal seen, damaged
-        found = np.where(values == NO_DATA, np.uint8(EMPTY), (values >= least).astype(np.uint8))
-        seen += int(np.count_nonzero(found != EMPTY))
-        damaged += int(np.count_nonzero(found == 1))
-        return found
-
-    # Of a decision an overview tells what most of its pixels are.
-    _cog(out / PROBABILITY, blocks, grid, probability, scale=1 / TOP, overviews="AVERAGE")
-    _cog(out / DECISION, blocks, grid, decision, scale=1.0, overviews="MODE")
-    return Seen(seen, damaged)
-
-
-def _cog(
-    path: Path,
-    blocks: Sequence[Block],
-    grid: Grid,
-    convert: Callable[[np.ndarray], np.ndarray],
-    *,
-    scale: float,
-    overviews: str,
-) -> None:
-    """Write a raster row by row, then order it as a COG: the whole of it is never in memory."""
-    plain = path.with_name(f".partial-plain-{path.name}")
+    sums: dict[str, list[int]] = {name: [] for name in _SCALES}
     try:
-        with rasterio.Env(**_SETTINGS), replacing(path) as partial:
-            profile = {"compress": "zstd", "zstd_level": 1, "tiled": True, "blockxsize": _SIDE, "blockysize": _SIDE}
-            with (
-                rasterio.open(
-                    plain,
-                    "w",
-                    driver="GTiff",
-                    dtype="uint8",
-                    count=1,
-                    nodata=EMPTY,
-                    height=grid.height,
-                    width=grid.width,
-                    crs=grid.crs,
-                    transform=grid.transform,
-                    BIGTIFF="IF_SAFER",
-                    **profile,
-                ) as target,  # fmt: skip
-                bar(grid.height, unit="row", title=f"Writing {path.name}", leave=False) as shown,
-            ):
-                target.scales = (scale,)
-                for top in range(0, grid.height, _SIDE):
-                    bottom = min(top + _SIDE, grid.height)
-                    window: Any = RasterWindow.from_slices((top, bottom), (0, grid.width))
-                    target.write(convert(read_rows(blocks, top, bottom, grid.width)), 1, window=window)
-                    shown.update(bottom - top)
+        with contextlib.ExitStack() as stack:
+            targets = {name: stack.enter_context(_plain(out / name, grid)) for name in _SCALES}
+            for window in _strips(grid.height, grid.width):
+                top, bottom = window.row_off, window.row_off + window.height
+                if not written.wait(bottom):
+                    raise CancelledError
+                values = read_rows(blocks, top, bottom, grid.width)
+                empty = values == NO_DATA
+                found = {
+                    PROBABILITY: np.rint(values.astype(np.float32) * (TOP / LEVELS)).astype(np.uint8),
+                    DECISION: (values >= least).astype(np.uint8),
+                }
+                for name, strip in found.items():
+                    strip[empty] = EMPTY
+                    targets[name].write(strip, 1, window=window)
+                    sums[name].append(zlib.crc32(strip.data))
+                seen += strip.size - int(np.count_nonzero(empty))
+                damaged += int(np.count_nonzero(found[DECISION] == 1))
+    except BaseException as error:
+        for name in _SCALES:
+            _plain_name(out / name).unlink(missing_ok=True)
+        if isinstance(error, RasterioError):
+            raise _full(out / PROBABILITY) from error
+        raise
+    return Grown(seen, damaged, sums)
+
+
+@contextlib.contextmanager
+def _plain(path: Path, grid: Grid) -> Iterator[Any]:
+    profile = {"compress": "zstd", "zstd_level": 1, "tiled": True, "blockxsize": _SIDE, "blockysize": _SIDE}
+    place = {"height": grid.height, "width": grid.width, "crs": grid.crs, "transform": grid.transform}
+    with rasterio.open(
+        _plain_name(path), "w", driver="GTiff", dtype="uint8", count=1, nodata=EMPTY, BIGTIFF="IF_SAFER", **place,
+        **profile,
+    ) as target:  # fmt: skip
+        target.scales = (_SCALES[path.name],)
+        yield target
+
+
+def _cog(path: Path, sums: Sequence[int]) -> None:
+    """Order a plain file as a COG, and read it back: of a full disk GDAL may say nothing."""
+    plain = _plain_name(path)
+    try:
+        with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), replacing(path) as partial:
             rasterio.shutil.copy(
-                plain, partial, driver="COG", compress="DEFLATE", blocksize=_SIDE, overview_resampling=overviews,
-                bigtiff="IF_SAFER", num_threads="ALL_CPUS",
+                plain, partial, driver="COG", compress="DEFLATE", blocksize=_SIDE, bigtiff="IF_SAFER",
+                overview_resampling=_OVERVIEWS[path.name],
             )  # fmt: skip
-            _check(plain, partial, path)
+            with rasterio.open(partial) as cog:
+                for window, expected in zip(_strips(cog.height, cog.width), sums, strict=True):
+                    if zlib.crc32(cog.read(1, window=window).data) != expected:
+                        raise _full(path)
     except RasterioError as error:
         raise _full(path) from error
     finally:
@@ -119,19 +144,13 @@ def _cog(
             rest.unlink(missing_ok=True)
 
 
-def _check(plain: Path, cog: Path, path: Path) -> None:
-    """Compare what lies on the disk: of a full one GDAL may say nothing."""
-    with rasterio.open(plain) as one, rasterio.open(cog) as other:
-        for window in _strips(one):
-            if not np.array_equal(one.read(1, window=window), other.read(1, window=window)):
-                raise _full(path)
+def _plain_name(path: Path) -> Path:
+    return path.with_name(f".partial-plain-{path.name}")
 
 
-def _strips(source: DatasetReader) -> list[Any]:
-    return [
-        RasterWindow.from_slices((top, min(top + _SIDE, source.height)), (0, source.width))
-        for top in range(0, source.height, _SIDE)
-    ]
+def _strips(height: int, width: int) -> Iterator[Any]:
+    for top in range(0, height, _SIDE):
+        yield RasterWindow.from_slices((top, min(top + _SIDE, height)), (0, width))
 
 
 def _full(path: Path) -> DiskFullError:

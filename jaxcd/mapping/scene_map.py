@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from jaxcd.config import Config
 from jaxcd.errors import ConfigError, RunError, SceneError
 from jaxcd.files import locked
-from jaxcd.mapping import blocks, buildings, outlines, rasters, styles, summary, tiling, web_page, weights
+from jaxcd.mapping import blocks, buildings, layers, outlines, rasters, styles, summary, tiling, web_page, weights
 from jaxcd.mapping.network import WindowNetwork
-from jaxcd.mapping.scene_pair import Registered, open_pair, register
+from jaxcd.mapping.scene_pair import Registered, ScenePair, open_pair, register
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.windows import Grid
 from jaxcd.training import inference, run_folder, steps
@@ -22,9 +22,9 @@ FILES = (
     rasters.DECISION,
     "damage_probability.qml",
     "damage.qml",
-    "damage.gpkg",
-    "damage.geojson",
-    "buildings.gpkg",
+    layers.DAMAGE,
+    layers.DAMAGE_DEGREES,
+    layers.BUILDINGS,
     web_page.PAGE,
     summary.JSON,
     summary.MARKDOWN,
@@ -104,72 +104,76 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
     registered: tuple[Registered, ...] = ()
     footprints = None
     if settings.footprints is not None:  # now: what is wrong with them must not be said after hours of prediction
-        footprints, told = buildings.read(pair.grid, settings)
-        notes += told
+        footprints, more = buildings.read(pair.grid, settings)
+        notes += more
     with _claimed(out):
         if settings.register:
             pair, registered = register(pair)
             notes += _disagreement(registered)
-        size = mapper.config.model.size
-        most = settings.window or tiling.default_window(size)
-        down, across = (tiling.cover(length, size, most=most) for length in pair.grid.shape)
-        folder = out / _BLOCKS
-        folder.mkdir(exist_ok=True)
-        planned = blocks.plan(pair, down, across, folder, weights=mapper.weights, average=settings.average)
-        asked = blocks.compute(pair, planned, down, across, mapper.network)
-        threshold, source = _threshold(mapper, settings)
-        _remove(out)  # of a map before: none of it may stand beside the new files
-        seen = rasters.write(planned, pair.grid, out, threshold=threshold)
-        if not seen.pixels:
-            _remove(out)
-            raise SceneError(
-                f"{pre[0]} and {post[0]}: no pixel is seen both before and after"
-                f"{' in the area of interest' if pair.aoi is not None else ''}: one of them is empty where they overlap"
-            )
-        blocks.drop_others(folder, planned)
+        predicted = _predict(mapper, pair, out, settings)
         styles.write(out)
-        polygons = outlines.damage_polygons(out, pair.grid, min_area=settings.min_area, simplify=settings.simplify)
-        cells = outlines.cells(out, pair.grid, side=settings.cell)
-        judged, agreement = None, {}
-        if footprints is not None:
-            judged = buildings.judge(footprints, out, pair.grid, settings)
-            cells = buildings.counted_in(cells, judged)
-            if settings.label_attribute:
-                agreement = buildings.agreement(judged, settings.label_attribute, settings.label_values)
-            outlines.write_layers(out / "buildings.gpkg", {"buildings": judged})
-        outlines.write_layers(out / "damage.gpkg", {"damage": polygons, "cells": cells})
-        outlines.write_geojson(out / "damage.geojson", polygons)
+        found = layers.write(out, pair.grid, footprints, settings)
         area = outlines.pixel_area(pair.grid)
-        numbers = (
-            f"{seen.damaged * area:,.0f} m² ({seen.damaged / seen.pixels:.2%}) of what was seen before and after are "
-            f"called damage, in {len(polygons):,} polygons."
-        )
-        web_page.write(out, pair, polygons, cells, judged, threshold=threshold, numbers=numbers)
-        found = {
+        told = {
             "name": out.resolve().name,
             "area": {
-                "seen_km2": seen.pixels * area / 1e6,
-                "damaged_m2": seen.damaged * area,
-                "damaged_share": seen.damaged / seen.pixels,
+                "seen_km2": predicted.seen * area / 1e6,
+                "damaged_m2": predicted.damaged * area,
+                "damaged_share": predicted.damaged / predicted.seen,
             },
-            "polygons": len(polygons),
-            "buildings": {} if judged is None else buildings.counts(judged),
-            "agreement": agreement,
-            "worst_cells": summary.worst_cells(cells),
+            "polygons": len(found.polygons),
+            "buildings": {} if found.buildings is None else buildings.counts(found.buildings),
+            "agreement": found.agreement,
+            "worst_cells": summary.worst_cells(found.cells),
             "pre": summary.sources(pair.pre),
             "post": summary.sources(pair.post),
             "registration": summary.registration(registered),
-            "network": _network(mapper, settings)
-            | {"threshold": threshold, "threshold_from": source, "window": [down.window, across.window]},
+            "network": _network(mapper, settings) | predicted.how,
             "grid": _grid(pair.grid),
             "settings": _plain(settings),
             "notes": list(notes),
-            "blocks": len(planned),
-            "blocks_computed": asked,
-            "seconds": time.monotonic() - began,
+            "blocks": predicted.blocks,
+            "blocks_computed": predicted.computed,
         }
-        summary.write(out, found)
-    return found
+        web_page.write(out, pair, found, told)
+        told["seconds"] = time.monotonic() - began
+        summary.write(out, told)
+    return told
+
+
+class _Predicted(NamedTuple):
+    """What is in the rasters, how it was decided, and how many blocks of all were computed for it."""
+
+    seen: int
+    damaged: int
+    how: dict[str, Any]
+    blocks: int
+    computed: int
+
+
+def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) -> _Predicted:
+    """Make the rasters."""
+    size = mapper.config.model.size
+    most = settings.window or tiling.default_window(size)
+    down, across = (tiling.cover(length, size, most=most) for length in pair.grid.shape)
+    threshold, source = _threshold(mapper, settings)
+    folder = out / _BLOCKS
+    folder.mkdir(exist_ok=True)
+    planned = blocks.plan(pair, down, across, folder, weights=mapper.weights, average=settings.average)
+    written = blocks.Written(planned)
+    with rasters.growing(planned, written, pair.grid, out, threshold=threshold) as growth:
+        computed = blocks.compute(pair, planned, down, across, mapper.network, written)
+    _remove(out)  # of a map before: none of it may stand beside the new files
+    grown = rasters.finish(out, growth)
+    if not grown.seen:
+        _remove(out)
+        raise SceneError(
+            f"{pair.pre[0].location} and {pair.post[0].location}: no pixel is seen both before and after"
+            f"{' in the area of interest' if pair.aoi is not None else ''}: one of them is empty where they overlap"
+        )
+    blocks.drop_others(folder, planned)
+    how = {"threshold": threshold, "threshold_from": source, "window": [down.window, across.window]}
+    return _Predicted(grown.seen, grown.damaged, how, len(planned), computed)
 
 
 def _network(mapper: Mapper, settings: MapSettings) -> dict[str, Any]:

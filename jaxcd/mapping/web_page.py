@@ -9,7 +9,6 @@ from string import Template
 from typing import Any
 
 import cv2
-import geopandas as gpd
 import numpy as np
 import rasterio
 import shapely
@@ -18,6 +17,7 @@ from rasterio.windows import Window as RasterWindow
 
 from jaxcd.files import write_whole
 from jaxcd.mapping.buildings import CLASS, DAMAGED, INTACT, NOT_SEEN, POSSIBLY, TOO_SMALL
+from jaxcd.mapping.layers import Layers
 from jaxcd.mapping.rasters import EMPTY, PROBABILITY, TOP
 from jaxcd.mapping.scene_pair import ScenePair
 from jaxcd.mapping.styles import RAMP
@@ -36,28 +36,17 @@ _COLOURS = {DAMAGED: "#d7191c", POSSIBLY: "#ff9f1c", INTACT: "#3ddc84", NOT_SEEN
 _POLYGON = "#ff2d78"
 
 
-def write(
-    out: Path,
-    pair: ScenePair,
-    polygons: gpd.GeoDataFrame,
-    cells: gpd.GeoDataFrame,
-    buildings: gpd.GeoDataFrame | None,
-    *,
-    threshold: float,
-    numbers: str,
-) -> None:
+def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> None:
     """Write the page, whole or not at all.
 
     Args:
         out: folder of the map, with its rasters.
         pair: what was mapped.
-        polygons: of damage, the largest first.
-        cells: of counts; those with most damage are the worst places.
-        buildings: with their classes, or None.
-        threshold: of the decision.
-        numbers: a sentence that sums the map up.
+        layers: over it.
+        told: what the map's summary tells.
     """
-    grid = pair.grid
+    grid, (polygons, cells, buildings, _) = pair.grid, layers
+    area = told["area"]
     notes = []
     factor = max(1, math.ceil(math.sqrt(grid.height * grid.width / (MEGAPIXELS * 1e6))))
     everything = Window(0, 0, 0, grid.height, grid.width, grid.height, grid.width)
@@ -77,10 +66,11 @@ def write(
     worst: Any = cells[cells["damaged_m2"] > 0]
     worst = worst.sort_values(by="damaged_m2", ascending=False, kind="stable").head(_PLACES)
     data: dict[str, Any] = {
-        "name": out.resolve().name,
-        "numbers": numbers,
+        "name": told["name"],
+        "numbers": f"{area['damaged_m2']:,.0f} m² ({area['damaged_share']:.2%}) of what was seen before and after are "
+        f"called damage, in {len(polygons):,} polygons.",
         "size": [grid.width * grid.metres, grid.height * grid.metres],
-        "threshold": threshold,
+        "threshold": told["network"]["threshold"],
         "colours": {"classes": _COLOURS, "polygon": _POLYGON, "ramp": [_css(*stop[1:]) for stop in RAMP]},
         "polygons": {"type": "FeatureCollection", "features": damage},
         "buildings": {"type": "FeatureCollection", "features": houses},

@@ -45,7 +45,7 @@ def pieces(pair, wanted, trained, folder, *, window, average=False):
     down, across = (tiling.cover(n, wanted.model.size, most=window) for n in pair.grid.shape)
     folder.mkdir()
     planned = blocks.plan(pair, down, across, folder, weights="w", average=average)
-    blocks.compute(pair, planned, down, across, network)
+    blocks.compute(pair, planned, down, across, network, blocks.Written(planned))
     return blocks.read_rows(planned, 0, pair.grid.height, pair.grid.width), len(planned)
 
 
