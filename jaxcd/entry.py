@@ -7,6 +7,7 @@ import errno
 import functools
 import glob
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -180,10 +181,11 @@ def _cpu() -> str:
 
 
 def quiet_libraries() -> None:
-    """Silence what Orbax and TFDS log: warnings that are not for users, and tracebacks of what they raise as well."""
-    from absl import logging
+    """Silence what libraries log: warnings that are not for users, and what they raise as well (Orbax: tracebacks)."""
+    from absl import logging as absl_logging
 
-    logging.set_verbosity(logging.FATAL)
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable
 
 

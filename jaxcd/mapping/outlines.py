@@ -1,5 +1,6 @@
 """Damage as polygons, and what rasters hold under polygons."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import rasterio
 import shapely
 from exactextract import exact_extract
 from jaxtyping import Float
+from pyogrio.errors import DataSourceError, FeatureError
 from rasterio.features import shapes
 from rasterio.windows import Window as RasterWindow
 
-from jaxcd.files import replacing
+from jaxcd.files import full_disk, replacing, write_whole
 from jaxcd.mapping.rasters import DECISION, EMPTY, PROBABILITY
 from jaxcd.scenes.windows import Grid
 
@@ -148,8 +150,12 @@ def write_layers(path: Path, layers: dict[str, gpd.GeoDataFrame]) -> None:
     """
     with replacing(path) as partial:
         partial.unlink(missing_ok=True)
-        for name, frame in layers.items():
-            frame.to_file(partial, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True)
+        try:
+            for name, frame in layers.items():
+                frame.to_file(partial, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True)
+        except (DataSourceError, FeatureError) as error:
+            # SQLite gives the space back before the error arrives, and doesn't always say that there was none.
+            raise full_disk(f"could not write {path} ({error})") from error
 
 
 def write_geojson(path: Path, frame: gpd.GeoDataFrame) -> None:
@@ -158,5 +164,6 @@ def write_geojson(path: Path, frame: gpd.GeoDataFrame) -> None:
     Raises:
         DiskFullError: no space left.
     """
-    with replacing(path) as partial:
-        frame.to_crs(4326).to_file(partial, driver="GeoJSON", RFC7946="YES", geometry_type="Unknown")
+    content = io.BytesIO()  # written by Python, which tells a full disk where GDAL may not
+    frame.to_crs(4326).to_file(content, layer="damage", driver="GeoJSON", RFC7946="YES", geometry_type="Unknown")
+    write_whole(path, content.getvalue())

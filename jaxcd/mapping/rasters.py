@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
@@ -25,6 +26,8 @@ TOP = 254
 EMPTY = 255
 """Value of pixels that were not seen both before and after."""
 
+# What rasterio raises where GDAL fails to write a file, the last of them where GDAL doesn't say why.
+_GDAL = (RasterioError, CPLE_BaseError, SystemError)
 _SIDE = 512  # of a COG's blocks
 _SCALES = {PROBABILITY: 1 / TOP, DECISION: 1.0}
 # Of a decision an overview tells what most of its pixels are.
@@ -85,7 +88,7 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, thre
     seen = damaged = 0
     sums: dict[str, list[int]] = {name: [] for name in _SCALES}
     try:
-        with contextlib.ExitStack() as stack:
+        with rasterio.Env(), contextlib.ExitStack() as stack:
             targets = {name: stack.enter_context(_plain(out / name, grid)) for name in _SCALES}
             for window in _strips(grid.height, grid.width):
                 top, bottom = window.row_off, window.row_off + window.height
@@ -106,7 +109,7 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, thre
     except BaseException as error:
         for name in _SCALES:
             _plain_name(out / name).unlink(missing_ok=True)
-        if isinstance(error, RasterioError):
+        if isinstance(error, _GDAL):
             raise _full(out / PROBABILITY) from error
         raise
     return Grown(seen, damaged, sums)
@@ -137,7 +140,7 @@ def _cog(path: Path, sums: Sequence[int]) -> None:
                 for window, expected in zip(_strips(cog.height, cog.width), sums, strict=True):
                     if zlib.crc32(cog.read(1, window=window).data) != expected:
                         raise _full(path)
-    except RasterioError as error:
+    except _GDAL as error:
         raise _full(path) from error
     finally:
         for rest in (plain, Path(f"{plain}.ovr.tmp"), path.with_name(f".partial-{path.name}.ovr.tmp")):

@@ -1,10 +1,6 @@
 """Maps of real files: equal to the whole image at once, masked, resumed, incremental, refused."""
 
 import dataclasses
-import json
-import os
-import signal
-import time
 
 import geopandas as gpd
 import jax.numpy as jnp
@@ -24,8 +20,6 @@ from jaxcd.scenes.raster import unreferenced_allowed
 from jaxcd.training.augmentation import normalise
 from jaxcd.training.inference import Trained
 from tests.mapping.map_runs import config, lively, write_run, write_scenes
-from tests.runs import run as run_entry
-from tests.runs import start
 from tests.scenes.scene_files import GSD, ORIGIN, at, ground, write
 
 QUIET = MapSettings(window=120, threshold=0.5, min_area=60.0)
@@ -224,30 +218,6 @@ def test_several_scenes_are_one_map_and_one_more_computes_what_is_new(tmp_path, 
     assert len(list((tmp_path / "out" / ".blocks").iterdir())) == both["blocks"]
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
-    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
-    pre, post = write_scenes(tmp_path, 1200, 1200)
-    arguments = ["--run", run, "--pre", pre, "--post", post, "--window", 120, "--threshold", 0.5, "--out"]
-    code, output = run_entry("jaxcd.predict", *arguments, tmp_path / "straight")
-    assert code == 0, output
-    process = start("jaxcd.predict", *arguments, tmp_path / "killed")
-    folder, deadline = tmp_path / "killed" / ".blocks", time.monotonic() + 120
-    while len(list(folder.glob("[!.]*.tif")) if folder.is_dir() else ()) < 3 and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    done = len(list(folder.glob("[!.]*.tif")))
-    assert not (tmp_path / "killed" / rasters.DECISION).exists()
-    code, output = run_entry("jaxcd.predict", *arguments, tmp_path / "killed")
-    assert code == 0, output
-    told = json.loads((tmp_path / "killed" / "summary.json").read_text())
-    assert 3 <= done < told["blocks"] and told["blocks_computed"] == told["blocks"] - done
-    for name in (rasters.PROBABILITY, rasters.DECISION, "damage.geojson"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
-    assert not list((tmp_path / "killed").glob(".partial*"))
-
-
 def test_another_threshold_costs_no_network(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 300, 300)
     scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
@@ -296,64 +266,9 @@ def test_folders_and_runs_that_do_not_fit_are_refused(tmp_path, mapper):
         scene_map.load(mapper.run, MapSettings(window=48))
 
 
-def test_sigterm_leaves_a_state_that_goes_on(tmp_path):
-    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
-    pre, post = write_scenes(tmp_path, 1200, 1200)
-    arguments = [
-        "--run",
-        run,
-        "--pre",
-        pre,
-        "--post",
-        post,
-        "--window",
-        120,
-        "--min_area",
-        60,
-        "--out",
-        tmp_path / "out",
-    ]
-    process = start("jaxcd.predict", *arguments)
-    folder, deadline = tmp_path / "out" / ".blocks", time.monotonic() + 120
-    while len(list(folder.glob("[!.]*.tif")) if folder.is_dir() else ()) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.terminate()
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143 and "the same command goes on" in output and "Traceback" not in output
-    done = len(list(folder.glob("[!.]*.tif")))
-    code, output = run_entry("jaxcd.predict", *arguments)
-    assert code == 0, output
-    told = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert told["blocks_computed"] == told["blocks"] - done > 0
-
-
 def test_unusable_footprints_are_told_before_anything_is_computed(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 300, 300)
     settings = dataclasses.replace(QUIET, footprints=tmp_path / "none.gpkg")
     with pytest.raises(LabelError, match="none.gpkg: cannot be read as polygons"):
         scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_list_makes_many_maps_and_goes_past_a_bad_one(tmp_path):
-    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
-    write_scenes(tmp_path / "a b", 200, 200)
-    write_scenes(tmp_path / "c", 200, 200)
-    (tmp_path / "list.csv").write_text(
-        "name,pre,post\nfirst,'a b/pre.tif','a b/post.tif'\nbad,c/pre.tif,c/none.tif\nsecond,c/pre.tif,c/post.tif\n"
-    )
-    code, output = run_entry(
-        "jaxcd.predict", "--run", run, "--pairs", tmp_path / "list.csv", "--min_area", 60, "--out", tmp_path / "maps"
-    )
-    assert code == 2 and "error: bad: " in output and "2 of 3 maps made" in output
-    told = json.loads((tmp_path / "maps" / "summary.json").read_text())
-    assert list(told["maps"]) == ["first", "second"] and "no such file" in told["failed"]["bad"]
-    assert (tmp_path / "maps" / "second" / "map.html").is_file()
-    for text, said in (
-        ("name,pre\nx,y\n", "expected the columns"),
-        ("name,pre,post\n../x,y,z\n", "no name for a folder"),
-    ):
-        (tmp_path / "list.csv").write_text(text)
-        arguments = ["--run", run, "--pairs", tmp_path / "list.csv", "--out", tmp_path / "more"]
-        code, output = run_entry("jaxcd.predict", *arguments)
-        assert code == 2 and said in output and "Traceback" not in output
