@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         help="m² below which a building is too small to judge (default %(default)s)")  # fmt: skip
     each.add_argument("--label_attribute", default="", help="of the footprints, their true class, to compare with")
     each.add_argument("--label_values", nargs="+", default=(), help="of the attribute, that mean damage")
+    each.add_argument("--label_unknown", nargs="+", default=(), help="of the attribute, that mean neither (such as "
+        "un-classified); buildings without a value take no part, either")  # fmt: skip
     return parser
 
 
@@ -66,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxcd.mapping import pair_list, scene_map
 
     wanted = pair_list.read(options.pairs) if options.pairs else ()
+    if settings.label_attribute and not (settings.footprints or any(each.footprints for each in wanted)):
+        raise ConfigError("--label_attribute: goes with footprints, by --footprints or in the list")
     announce_device()
     mapper = scene_map.load(options.run, settings)
     if not options.pairs:

@@ -99,25 +99,38 @@ def counted_in(cells: gpd.GeoDataFrame, frame: gpd.GeoDataFrame) -> gpd.GeoDataF
     return cells
 
 
-def agreement(frame: gpd.GeoDataFrame, attribute: str, values: tuple[str, ...]) -> dict:
-    """Compare the classes with the true ones.
+def agreement(frame: gpd.GeoDataFrame, settings: MapSettings) -> dict:
+    """Compare the classes with the true ones; buildings of which these aren't known take no part.
 
     Args:
         frame: of `judge`.
-        attribute: that tells the truth; buildings without a value take no part.
-        values: as text, that mean damage.
+        settings: of the map, with the attribute that tells the truth.
 
     Returns:
-        `confusion`: of truly damaged and truly intact buildings the number in each class; precision, recall and F1 of
-        those that could be judged, by calling `damaged` damage, and by calling `possibly` damage, too.
+        As `scored`.
     """
-    told = frame[f"source_{attribute}" if attribute.lower() in _RESERVED else attribute]
-    truth = told.astype(str).str.removesuffix(".0").isin(values)[told.notna()]
+    attribute = settings.label_attribute
+    told: Any = frame[f"source_{attribute}" if attribute.lower() in _RESERVED else attribute]
+    text = told[told.notna()].astype(str).str.removesuffix(".0")
+    truth = text[~text.isin(settings.label_unknown)].isin(settings.label_values)
     judged = frame.loc[truth.index, CLASS]
     table = {
         name: {label: int(((judged == label) & (truth == true)).sum()) for label in CLASSES}
         for name, true in (("damaged", True), ("intact", False))
     }
+    return scored(table)
+
+
+def scored(table: dict[str, dict[str, int]]) -> dict:
+    """Score classes.
+
+    Args:
+        table: of truly damaged and truly intact buildings the number in each class.
+
+    Returns:
+        It, as `confusion`; precision, recall and F1 of those that could be judged, by calling `damaged` damage, and by
+        calling `possibly` damage, too.
+    """
     return {
         "confusion": table,
         "damaged": _scores(table, (DAMAGED,)),

@@ -47,7 +47,7 @@ def write(out: Path, grid: Grid, footprints: gpd.GeoDataFrame | None, settings: 
         judged = buildings.judge(footprints, out, grid, settings)
         cells = buildings.counted_in(cells, judged)
         if settings.label_attribute:
-            agreement = buildings.agreement(judged, settings.label_attribute, settings.label_values)
+            agreement = buildings.agreement(judged, settings)
         outlines.write_layers(out / BUILDINGS, {"buildings": judged})
     outlines.write_layers(out / DAMAGE, {"damage": polygons, "cells": cells})
     outlines.write_geojson(out / DAMAGE_DEGREES, polygons)

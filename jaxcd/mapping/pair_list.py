@@ -2,16 +2,15 @@
 
 import csv
 import dataclasses
-import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcd.errors import ConfigError, DiskFullError, JaxcdError
 from jaxcd.files import write_whole
-from jaxcd.mapping import scene_map
+from jaxcd.mapping import buildings, scene_map, summary
 from jaxcd.mapping.buildings import CLASSES
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import is_remote
@@ -100,9 +99,10 @@ def make(
             print(f"error: {each.name}: {error}", file=sys.stderr, flush=True)
             continue
         tell(made[each.name], out / each.name)
-    write_whole(out / "summary.json", json.dumps({"maps": made, "failed": failed}, indent=2) + "\n")
-    write_whole(out / "summary.md", _table(made, failed))
-    print(f"{len(made)} of {len(wanted)} maps made; look at {out / 'summary.md'}")
+    total = _total(made.values())
+    summary.write_json(out, {"total": total, "maps": made, "failed": failed})
+    write_whole(out / summary.MARKDOWN, _table(made, total, failed))
+    print(f"{len(made)} of {len(wanted)} maps made; look at {out / summary.MARKDOWN}")
     return 2 if failed else 0
 
 
@@ -110,20 +110,40 @@ def _resolved(location: str, path: Path) -> str:
     return location if is_remote(location) else str(path.parent / location)
 
 
-def _table(made: dict[str, dict], failed: dict[str, str]) -> str:
+def _total(made: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Sum maps up; ground that several of them show counts in each."""
+    made = list(made)
+    seen, damaged = (sum(each["area"][name] for each in made) for name in ("seen_km2", "damaged_m2"))
+    tables = [each["agreement"]["confusion"] for each in made if each["agreement"]]
+    table: dict[str, dict[str, int]] = {}
+    for one in tables:
+        for true, row in one.items():
+            sums = table.setdefault(true, dict.fromkeys(CLASSES, 0))
+            table[true] = {name: sums[name] + row[name] for name in CLASSES}
+    counted = [each["buildings"] for each in made if each["buildings"]]
+    return {
+        "area": {"seen_km2": seen, "damaged_m2": damaged, "damaged_share": damaged / max(seen * 1e6, 1e-9)},
+        "polygons": sum(each["polygons"] for each in made),
+        "buildings": {name: sum(one[name] for one in counted) for name in CLASSES} if counted else {},
+        "agreement": buildings.scored(table) if table else {},
+    }
+
+
+def _table(made: dict[str, dict], total: dict[str, Any], failed: dict[str, str]) -> str:
     head = ["map", "seen, km²", "damage, m²", "share", "polygons", *CLASSES]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     order = sorted(made, key=lambda name: -made[name]["area"]["damaged_m2"])
-    for name in order:
-        area, found = made[name]["area"], made[name]["buildings"]
+    for title, one in [*((f"[{name}]({name}/summary.md)", made[name]) for name in order), ("all", total)]:
+        area, found = one["area"], one["buildings"]
         cells = [
-            f"[{name}]({name}/summary.md)",
+            title,
             f"{area['seen_km2']:.3f}",
             f"{area['damaged_m2']:,.0f}",
             f"{area['damaged_share']:.2%}",
-            f"{made[name]['polygons']:,}",
+            f"{one['polygons']:,}",
             *(f"{found[label]:,}" if found else "–" for label in CLASSES),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     told = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
-    return "\n".join(["# Damage maps", "", *lines, *([""] if told else []), *told]) + "\n"
+    found = summary.agreement(total["agreement"])
+    return "\n".join(["# Damage maps", "", *lines, *found, *([""] if told else []), *told]) + "\n"

@@ -24,7 +24,8 @@ class MapSettings:
         simplify: how far a polygon's outline may leave the pixels' edges, in pixels.
         footprints: of buildings; None: no buildings.
         label_attribute: of the footprints, their true class; empty where it is not known.
-        label_values: of the attribute, that mean damage.
+        label_values: of the attribute, that mean damage; all others mean none.
+        label_unknown: of the attribute, that mean neither, as no value does.
         buffer: metres around a footprint in which damage counts as its own.
         building_shares: damaged shares from which a building is possibly damaged, and damaged.
         min_building: square metres below which a building is too small to judge.
@@ -45,6 +46,7 @@ class MapSettings:
     footprints: Path | None = None
     label_attribute: str = ""
     label_values: tuple[str, ...] = ()
+    label_unknown: tuple[str, ...] = ()
     buffer: float = 2.0
     building_shares: tuple[float, float] = (0.1, 0.3)
     min_building: float = 20.0
@@ -71,5 +73,3 @@ class MapSettings:
         check(0 < low <= high <= 1, "building_shares", self.building_shares, "two shares, 0 < LOW <= HIGH <= 1")
         told = bool(self.label_attribute) == bool(self.label_values)
         check(told, "label_values", self.label_values, "values exactly where --label_attribute is given")
-        if self.label_attribute and self.footprints is None:
-            raise ConfigError("--label_attribute: goes with --footprints")

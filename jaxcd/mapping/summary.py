@@ -35,8 +35,13 @@ def registration(found: Iterable[Registered]) -> list[dict]:
 
 def write(out: Path, summary: dict[str, Any]) -> None:
     """Write both files, each whole or not at all."""
-    write_whole(out / JSON, json.dumps(summary, indent=2) + "\n")
+    write_json(out, summary)
     write_whole(out / MARKDOWN, _markdown(summary))
+
+
+def write_json(out: Path, summary: dict[str, Any]) -> None:
+    """Write `summary.json`, whole or not at all."""
+    write_whole(out / JSON, json.dumps(summary, indent=2) + "\n")
 
 
 def _markdown(told: dict[str, Any]) -> str:
@@ -69,18 +74,7 @@ def _markdown(told: dict[str, Any]) -> str:
     if told["buildings"]:
         lines += ["", f"| {' | '.join(CLASSES)} |", "|" + "---|" * len(CLASSES)]
         lines += ["| " + " | ".join(f"{told['buildings'][name]:,}" for name in CLASSES) + " |"]
-    if told["agreement"]:
-        lines += ["", f"| true class | {' | '.join(CLASSES)} |", "|---|" + "---|" * len(CLASSES)]
-        lines += [
-            f"| {true} | " + " | ".join(f"{row[name]:,}" for name in CLASSES) + " |"
-            for true, row in told["agreement"]["confusion"].items()
-        ]
-        lines += ["", "| called damage | precision | recall | F1 |", "|---|---|---|---|"]
-        lines += [
-            f"| {name} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} |"
-            for name, one in told["agreement"].items()
-            if name != "confusion"
-        ]
+    lines += agreement(told["agreement"])
     if told["worst_cells"]:
         lines += ["", "| worst cells: latitude, longitude | damaged m² | of the seen |", "|---|---|---|"]
         lines += [
@@ -93,10 +87,33 @@ def _markdown(told: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def agreement(found: dict[str, Any]) -> list[str]:
+    """Return the tables that compare classes with true ones, as lines of Markdown; none where there is no truth."""
+    if not found:
+        return []
+    return [
+        "",
+        f"| true class | {' | '.join(CLASSES)} |",
+        "|---|" + "---|" * len(CLASSES),
+        *(
+            f"| {true} | " + " | ".join(f"{row[name]:,}" for name in CLASSES) + " |"
+            for true, row in found["confusion"].items()
+        ),
+        "",
+        "| called damage | precision | recall | F1 |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} |"
+            for name, one in found.items()
+            if name != "confusion"
+        ),
+    ]
+
+
 def worst_cells(cells: Any) -> list[dict]:
     """Return the cells with most damage, each with its middle in degrees."""
     worst = cells[cells["damaged_m2"] > 0].sort_values("damaged_m2", ascending=False, kind="stable").head(_WORST)
-    middles = worst.geometry.centroid.to_crs(4326)
+    middles = worst.geometry.representative_point().to_crs(4326)
     return [
         {
             "latitude": round(point.y, 6),

@@ -1,3 +1,5 @@
+from typing import Any
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -85,8 +87,9 @@ def test_any_format_and_reference_system(out, file, crs):
 
 def test_agreement_with_true_classes(out):
     path = houses(out[0] / "h.gpkg", grade=["D5", "D1", "D5", "D1", "D5", None])
-    frame = judged(out, path, buffer=0, label_attribute="grade", label_values=("D5", "D4"))
-    told = buildings.agreement(frame, "grade", ("D5", "D4"))
+    truth: Any = {"label_attribute": "grade", "label_values": ("D5", "D4")}
+    frame = judged(out, path, buffer=0, **truth)
+    told = buildings.agreement(frame, MapSettings(footprints=path, **truth))
     assert told["confusion"]["damaged"] == {
         "intact": 1, "possibly": 0, "damaged": 1, "not seen": 1, "too small to judge": 0
     }  # fmt: skip
@@ -94,6 +97,9 @@ def test_agreement_with_true_classes(out):
         "intact": 1, "possibly": 0, "damaged": 1, "not seen": 0, "too small to judge": 0
     }  # fmt: skip
     assert told["damaged"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
+    unknown = buildings.agreement(frame, MapSettings(footprints=path, label_unknown=("D1",), **truth))
+    assert unknown["confusion"]["damaged"] == told["confusion"]["damaged"]
+    assert sum(unknown["confusion"]["intact"].values()) == 0
     with pytest.raises(LabelError, match="no attribute 'level'; it has name, grade"):
         judged(out, path, label_attribute="level", label_values=("x",))
 
@@ -138,3 +144,26 @@ def test_polygons_keep_holes_and_drop_specks(out):
     assert large.area_m2 == pytest.approx(300, rel=2e-3) and large.id == 1
     assert large.max_probability == pytest.approx(203 / 254, abs=1e-3)
     assert 51 / 254 < large.mean_probability < 203 / 254
+
+
+def test_pixels_without_data_take_no_part_under_any_of_many_polygons(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 255, (600, 600)).astype(np.uint8)
+    values[:, 200:] = np.where(rng.random((600, 400)) < 0.5, values[:, 200:], rasters.EMPTY)
+    values[:, 400:] = rasters.EMPTY
+    crs = CRS.from_user_input(UTM)
+    write_geotiff(tmp_path / rasters.PROBABILITY, values, transform=at(), crs=crs, nodata=rasters.EMPTY)
+    with rasterio.open(tmp_path / rasters.PROBABILITY, "r+") as target:
+        target.scales = (1 / rasters.TOP,)
+    tops, lefts = (10 * part.ravel() for part in np.meshgrid(np.arange(60), np.arange(60), indexing="ij"))
+    boxes = [
+        shapely.box(*(at() @ (left, top + 10)), *(at() @ (left + 10, top)))
+        for top, left in zip(tops, lefts, strict=True)
+    ]
+    frame = gpd.GeoDataFrame(geometry=boxes, crs=UTM)
+    found = outlines.under(tmp_path / rasters.PROBABILITY, frame, ["mean", "max", "count"])
+    pieces = values.reshape(60, 10, 60, 10).transpose(0, 2, 1, 3).reshape(3600, 100)
+    masked = np.ma.masked_equal(pieces, rasters.EMPTY) / rasters.TOP
+    np.testing.assert_allclose(found["count"], masked.count(axis=1), atol=1e-6)
+    np.testing.assert_allclose(found["mean"], masked.mean(axis=1).filled(np.nan), atol=1e-6)
+    np.testing.assert_allclose(found["max"], masked.max(axis=1).filled(np.nan), atol=1e-6)

@@ -1,0 +1,88 @@
+"""Maps of real scenes: two reference systems, borders without data, footprints, true classes."""
+
+import collections
+import json
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+import shapely
+from rasterio.crs import CRS
+from rasterio.features import geometry_mask
+from rasterio.transform import from_bounds
+
+from jaxcd.mapping import buildings, rasters, scene_map
+from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.raster import read_rgb, write_geotiff
+from jaxcd.tiles.geolocation import bounds_of_label
+from jaxcd.tiles.labels import read_xbd
+from tests.mapping.map_runs import config, write_run
+
+
+def mapped(tmp_path, pre, post, **settings):
+    """Map with random weights: what is tested is where things lie, and what is counted."""
+    wanted = MapSettings(threshold=0.5, min_area=200.0, **settings)
+    mapper = scene_map.load(write_run(tmp_path / "run", config("fc_siam_diff", "small")), wanted)
+    return scene_map.make(mapper, list(map(str, pre)), list(map(str, post)), tmp_path / "map", wanted)
+
+
+def test_scenes_of_two_reference_systems_are_one_map_with_its_buildings(shared_data, tmp_path):
+    folder = shared_data / "joplin_2011"
+    pre, post = (sorted((folder / when).glob("*.tif")) for when in ("pre", "post"))
+    pre.pop()  # nothing shows what was there before: a corner of the map without data, with most of the buildings
+    told = mapped(tmp_path, pre, post, footprints=folder / "footprints.gpkg")
+    assert (len(told["pre"]), len(told["post"])) == (3, 6)
+    with rasterio.open(tmp_path / "map" / rasters.PROBABILITY) as made:
+        assert made.crs.to_epsg() == 26915
+        seen, transform = made.read(1) != rasters.EMPTY, made.transform
+        boxes = [shapely.box(*source.bounds) for source in map(rasterio.open, pre)]
+        assert shapely.box(*made.bounds).contains(shapely.union_all(boxes).buffer(-made.res[0]))
+    assert 0.1 < seen.mean() < 0.9
+    houses = gpd.read_file(tmp_path / "map" / "buildings.gpkg")
+    assert sum(told["buildings"].values()) == len(houses) > 50
+    assert {"intact", "not seen"} <= {name for name, count in told["buildings"].items() if count}
+    for house in houses.itertuples():
+        inside = ~geometry_mask([house.geometry], seen.shape, transform)
+        share = np.mean(seen[inside]) if inside.any() else 0.0
+        if abs(share - 0.5) > 0.1:
+            assert (house.damage_class == "not seen") == (share < 0.5), house
+
+
+def test_true_classes_of_a_labelled_tile_are_all_counted(shared_data, tmp_path):
+    root, name = shared_data / "xbd_santa_rosa", "santa-rosa-wildfire_00000089"
+    label = root / "labels" / f"{name}_post_disaster.json"
+    place = from_bounds(*(bounds_of_label(read_xbd(label), height=1024, width=1024) or ()), 1024, 1024)
+    for when in ("pre", "post"):
+        image = read_rgb(next((root / "images").glob(f"{name}_{when}_disaster.*"))).pixels
+        write_geotiff(tmp_path / f"{when}.tif", image, transform=place, crs=CRS.from_epsg(4326))
+    found = json.loads(label.read_text())["features"]["lng_lat"]
+    truth = collections.Counter(each["properties"]["subtype"] for each in found)
+    outlines = [shapely.from_wkt(each["wkt"]) for each in found]
+    frame = gpd.GeoDataFrame([each["properties"] for each in found], geometry=outlines, crs=4326)
+    frame.to_file(tmp_path / "houses.geojson")
+    told = mapped(
+        tmp_path,
+        [tmp_path / "pre.tif"],
+        [tmp_path / "post.tif"],
+        footprints=tmp_path / "houses.geojson",
+        label_attribute="subtype",
+        label_values=("destroyed", "major-damage"),
+        label_unknown=("un-classified",),
+    )
+    rows = told["agreement"]["confusion"]
+    damaged = truth["destroyed"] + truth["major-damage"]
+    assert sum(rows["damaged"].values()) == damaged > 100
+    assert sum(rows["intact"].values()) == len(found) - damaged - truth["un-classified"]
+    judged = gpd.read_file(tmp_path / "map" / "buildings.gpkg")
+    assert judged.crs.to_epsg() == 4326
+    # Square metres, though the map is in degrees: a pixel of this release has 0.45 m or more.
+    both = judged.merge(frame[["uid"]].assign(pixels=[_pixels(root, name, uid) for uid in frame.uid]), on="uid")
+    ratio = both.area_m2 / both.pixels
+    assert 0.2 < ratio.median() < 0.3 and (ratio / ratio.median() - 1).abs().max() < 0.05
+    assert set(judged[buildings.CLASS]) <= set(buildings.CLASSES)
+
+
+def _pixels(root, name, uid):
+    """A building's area in pixels of its tile."""
+    found = json.loads((root / "labels" / f"{name}_post_disaster.json").read_text())["features"]["xy"]
+    return next(shapely.from_wkt(each["wkt"]).area for each in found if each["properties"]["uid"] == uid)
