@@ -144,8 +144,8 @@ def test_a_build_killed_while_staging_goes_on_where_it_stopped(tmp_path):
     places = 120
     source, out, whole = write_folders(tmp_path / "source", places, size=512), tmp_path / "out", tmp_path / "whole"
     staged = out / "staging"
-    killed_when(command(source, out), lambda: staged.is_dir() and len(list(staged.glob("*.zip"))) >= 5)
-    done = {path.name for path in staged.glob("*.zip")}
+    killed_when(command(source, out), lambda: staged.is_dir() and len(list(staged.glob("[!.]*.zip"))) >= 5)
+    done = {path.name for path in staged.glob("[!.]*.zip")}
     assert 5 <= len(done) < places and not (out / "dataset.json").exists()
     with pytest.raises(DatasetError, match="the build was not finished; run the same command again"):
         TileDataset.open(out)
