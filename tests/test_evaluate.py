@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from runs import run, write_project
 
 from jaxcd import evaluate, prepare
 from jaxcd.scenes.raster import read_mask
 from jaxcd.scenes.simulator import Scene, cut_tiles, simulate
+from tests.runs import run, write_project
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import run, start, tree, weights, write_project
 
 from jaxcd import evaluate, train
 from jaxcd.training.logs import read_log
+from tests.runs import run, start, tree, weights, write_project
 
 PRETRAINING = (
     "--config.task=contrastive",

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import study_report
 from PIL import Image
-from runs import write_project
 from study_report import STARTS, Result, paired_difference
 
 from jaxcd.errors import RunError
+from tests.runs import write_project
 
 ROOT = Path(__file__).resolve().parents[1]
 

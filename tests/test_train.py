@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import run, start, weights, write_project
 
 from jaxcd import train
 from jaxcd.training.logs import read_log
+from tests.runs import run, start, weights, write_project
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import run, start, write_project
 
 from jaxcd import tune
 from jaxcd.config import Config, DataConfig, LossConfig, TrainConfig
@@ -20,6 +19,7 @@ from jaxcd.processes import Children
 from jaxcd.tuning import trials
 from jaxcd.tuning.space import Space, configured
 from jaxcd.tuning.trials import Tuning
+from tests.runs import run, start, write_project
 
 POINT = {"loss": "bce", "batch": 4, "learning_rate": 3e-3, "weight_decay": 1e-3, "dropout": 0.1, "size": "small"}
 SMALL = Space(sizes=("small",), batches=(4,))

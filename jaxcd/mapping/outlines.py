@@ -1,6 +1,5 @@
 """Damage as polygons, and what rasters hold under polygons."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,9 @@ import shapely
 from exactextract import exact_extract
 from exactextract.raster import RasterioRasterSource
 from jaxtyping import Float
-from pyogrio.errors import DataSourceError, FeatureError
 from rasterio.features import shapes
 from rasterio.windows import Window as RasterWindow
 
-from jaxcd.files import full_disk, replacing, write_whole
 from jaxcd.mapping.rasters import DECISION, EMPTY, PROBABILITY
 from jaxcd.scenes.windows import Grid
 
@@ -49,7 +46,7 @@ def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) 
     frame["area_m2"] = areas(frame).round(2)  # of the pixels: of small polygons a simpler outline loses much
     frame = frame[frame["area_m2"] >= min_area]
     within = simplify * min(abs(grid.transform.a), abs(grid.transform.e))
-    frame = frame.set_geometry(frame.geometry.simplify(within, preserve_topology=True))
+    frame = frame.set_geometry(frame.geometry.simplify(within))
     statistics = under(out / PROBABILITY, frame, ["mean", "max"])
     frame["mean_probability"], frame["max_probability"] = statistics["mean"].round(4), statistics["max"].round(4)
     frame = frame.sort_values("area_m2", ascending=False, kind="stable").reset_index(drop=True)
@@ -154,30 +151,3 @@ def pixel_area(grid: Grid) -> float:
 def in_metres(frame: gpd.GeoDataFrame) -> gpd.GeoSeries:
     """Bring polygons to the UTM zone that they lie in."""
     return frame.geometry.to_crs(frame.estimate_utm_crs()) if len(frame) else frame.geometry
-
-
-def write_layers(path: Path, layers: dict[str, gpd.GeoDataFrame]) -> None:
-    """Write a GeoPackage, whole or not at all.
-
-    Raises:
-        DiskFullError: no space left.
-    """
-    with replacing(path) as partial:
-        partial.unlink(missing_ok=True)
-        try:
-            for name, frame in layers.items():
-                frame.to_file(partial, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True)
-        except (DataSourceError, FeatureError) as error:
-            # SQLite gives the space back before the error arrives, and doesn't always say that there was none.
-            raise full_disk(f"could not write {path} ({error})") from error
-
-
-def write_geojson(path: Path, frame: gpd.GeoDataFrame) -> None:
-    """Write GeoJSON as its standard wants it: in WGS 84, whole or not at all.
-
-    Raises:
-        DiskFullError: no space left.
-    """
-    content = io.BytesIO()  # written by Python, which tells a full disk where GDAL may not
-    frame.to_crs(4326).to_file(content, layer="damage", driver="GeoJSON", RFC7946="YES", geometry_type="Unknown")
-    write_whole(path, content.getvalue())

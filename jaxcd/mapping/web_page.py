@@ -16,11 +16,11 @@ from jaxtyping import UInt8
 from rasterio.windows import Window as RasterWindow
 
 from jaxcd.files import write_whole
-from jaxcd.mapping.buildings import CLASS, DAMAGED, INTACT, NOT_SEEN, POSSIBLY, TOO_SMALL
+from jaxcd.mapping.buildings import CLASS
 from jaxcd.mapping.layers import Layers
 from jaxcd.mapping.rasters import EMPTY, PROBABILITY, TOP
 from jaxcd.mapping.scene_pair import ScenePair
-from jaxcd.mapping.styles import RAMP
+from jaxcd.mapping.styles import CLASSES, OUTLINE, RAMP, rgba
 from jaxcd.scenes.windows import Grid, Window
 
 PAGE = "map.html"
@@ -32,8 +32,6 @@ MEGABYTES = 24
 _QUALITY = 82
 _PLACES = 12
 _OUTLINES = 0.25  # share of the page's bytes that polygons, and buildings, may take
-_COLOURS = {DAMAGED: "#d7191c", POSSIBLY: "#ff9f1c", INTACT: "#3ddc84", NOT_SEEN: "#9aa0a6", TOO_SMALL: "#c77dff"}
-_POLYGON = "#ff2d78"
 
 
 def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> None:
@@ -71,7 +69,7 @@ def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> N
         f"called damage, in {len(polygons):,} polygons.",
         "size": [grid.width * grid.metres, grid.height * grid.metres],
         "threshold": told["network"]["threshold"],
-        "colours": {"classes": _COLOURS, "polygon": _POLYGON, "ramp": [_css(*stop[1:]) for stop in RAMP]},
+        "colours": {"classes": CLASSES, "polygon": OUTLINE, "ramp": [_css(*stop[1:]) for stop in RAMP]},
         "polygons": {"type": "FeatureCollection", "features": damage},
         "buildings": {"type": "FeatureCollection", "features": houses},
         "worst": [],
@@ -121,18 +119,14 @@ def _painted(values: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]:
     stops = [stop[0] * TOP for stop in RAMP]
     table = np.zeros((256, 4), np.uint8)
     for band in range(4):
-        levels = [_rgba(*stop[1:])[band] for stop in RAMP]
+        levels = [rgba(*stop[1:])[band] for stop in RAMP]
         table[: TOP + 1, band] = np.rint(np.interp(np.arange(TOP + 1), stops, levels))
     table[EMPTY] = 0
     return table[values]
 
 
-def _rgba(colour: str, alpha: int) -> tuple[int, int, int, int]:
-    return (*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), alpha)  # type: ignore[return-value]
-
-
 def _css(colour: str, alpha: int) -> str:
-    return f"rgba{(*_rgba(colour, alpha)[:3], round(alpha / 255, 2))}"
+    return f"rgba{(*rgba(colour, alpha)[:3], round(alpha / 255, 2))}"
 
 
 def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> str:

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from jaxcd.errors import LabelError
 from jaxcd.scenes.windows import DEGREES, Grid
+
+_ANY = ("Unknown", "GeometryCollection", "3D Unknown", "3D GeometryCollection")
 
 
 def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
@@ -22,7 +25,7 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
         The polygons, indexed by their numbers in what was read, and notes on what had to be done to read them.
 
     Raises:
-        LabelError: unreadable, a table without geometries, or without a reference system.
+        LabelError: unreadable, a table without geometries, several layers of polygons, or no reference system.
     """
     frame: Any
     near = None if over is None else gpd.GeoSeries([shapely.box(*over.bounds_degrees)], crs=DEGREES.to_wkt())
@@ -30,13 +33,14 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
         if path.suffix.lower() == ".parquet":
             frame = gpd.read_parquet(path)
         else:
-            frame = gpd.read_file(path, bbox=near)
+            frame = gpd.read_file(path, layer=_layer(path), bbox=near)
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise LabelError(f"{path}: cannot be read as polygons ({reason}); copy or export it anew") from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise LabelError(f"{path}: a table without geometries, expected polygons")
     frame = frame.reset_index(drop=True)
+    frame = frame.set_geometry(frame.geometry.force_2d())
     if frame.crs is None:
         raise LabelError(f"{path}: has no reference system; export it with one")
     notes = []
@@ -56,3 +60,12 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
     if not len(frame):
         notes.append(f"{path.name}: holds no polygon{'' if over is None else ' on the ground of the scenes'}")
     return frame, tuple(notes)
+
+
+def _layer(path: Path) -> str:
+    """Return the one layer that may hold polygons; tables beside it, such as QGIS's styles, are passed over."""
+    layers = [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
+    shapes = [name for name, kind in layers if kind is not None and ("Polygon" in kind or kind in _ANY)]
+    if len(shapes) > 1:
+        raise LabelError(f"{path}: holds the layers {', '.join(shapes)}, expected one: export it to a file of its own")
+    return shapes[0] if shapes else layers[0][0]

@@ -8,7 +8,7 @@ import shapely
 from rasterio.crs import CRS
 
 from jaxcd.errors import LabelError
-from jaxcd.mapping import buildings, outlines, rasters
+from jaxcd.mapping import buildings, layers, outlines, rasters
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.scenes.windows import Grid
@@ -114,8 +114,8 @@ def test_attributes_that_a_geopackage_cannot_hold(out):
         names=[{"primary": "x"}] * many,
     )
     frame = judged(out, path)
-    outlines.write_layers(out[0] / "b.gpkg", {"buildings": frame.reset_index()})
-    again = gpd.read_file(out[0] / "b.gpkg")
+    layers.write_layers(out[0] / "b.gpkg", {"buildings": (frame.reset_index(), "")})
+    again = gpd.read_file(out[0] / "b.gpkg", layer="buildings")
     assert {"source_fid", "source_Name", "source_area_m2", "names"} <= set(again.columns)
     assert list(again.source_area_m2) == [1.0] * many and again.area_m2[0] == pytest.approx(100, rel=2e-3)
     assert again.names[0] == '{"primary": "x"}'

@@ -91,7 +91,7 @@ def test_the_divider_swipes(page):
 
 
 def test_a_click_on_a_damaged_building_shows_its_numbers(page, folder):
-    (house,) = gpd.read_file(folder / "buildings.gpkg").itertuples()
+    (house,) = gpd.read_file(folder / "buildings.gpkg", layer="buildings").itertuples()
     # Ground at 115 m east and 90 m south of the map's corner, as the page counts.
     at = page.evaluate("(() => { map.setView([-90, 115], 2, {animate: false}); "
                        "return map.latLngToContainerPoint([-90, 115]); })()")  # fmt: skip

@@ -59,7 +59,7 @@ const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(1)}
 const square = (area) => `${Math.round(area).toLocaleString("en")} m²`;
 
 const polygons = L.geoJSON(data.polygons, {
-  style: { color: data.colours.polygon, weight: 1.5, fillOpacity: 0.1 },
+  style: { color: data.colours.polygon, weight: 1.5, fillOpacity: 0.1, dashArray: "5 3" },
   onEachFeature: (one, layer) => layer.bindPopup(() => table([
     ["damage", `no. ${one.properties.id}`],
     ["area", square(one.properties.area)],
@@ -106,12 +106,12 @@ const ramp = L.DomUtil.create("div", "ramp", legend);
 ramp.style.background = `linear-gradient(to right, ${data.colours.ramp.join(", ")})`;
 const ends = L.DomUtil.create("div", "ends", legend);
 for (const text of ["0 %", "probability of damage", "100 %"]) L.DomUtil.create("span", "", ends).textContent = text;
-function key(colour, text) {
+function key(colour, text, dash = "solid") {
   const line = L.DomUtil.create("div", "key", legend);
-  L.DomUtil.create("i", "", line).style.borderColor = colour;
+  Object.assign(L.DomUtil.create("i", "", line).style, { borderColor: colour, borderStyle: dash });
   L.DomUtil.create("span", "", line).textContent = text;
 }
-key(data.colours.polygon, `damage (probability from ${data.threshold.toFixed(2)})`);
+key(data.colours.polygon, `damage (probability from ${data.threshold.toFixed(2)})`, "dashed");
 if (data.buildings.features.length) {
   for (const [name, colour] of Object.entries(data.colours.classes)) key(colour, `building: ${name}`);
 }
