@@ -57,5 +57,9 @@ class DiskFullError(JaxcdError):
     """No space left where something was to be written."""
 
 
+class WriteError(JaxcdError):
+    """A file that could not be written, though the disk has room; the message names it."""
+
+
 class SceneError(JaxcdError):
     """A scene that cannot be placed, paired or read; the message names it."""

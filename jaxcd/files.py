@@ -3,19 +3,35 @@
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxcd.errors import DiskFullError
+from jaxcd.errors import DiskFullError, WriteError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a disk (or a user's share of it) without room."""
+_LITTLE = 64 * 2**20  # bytes: what a library gave back when it failed may be free again
 
 
 def full_disk(what: str) -> DiskFullError:
     """Make the error of a full disk: what could not be done there, and what to do."""
     return DiskFullError(f"the disk is full: {what}; free some space and run the same command again")
+
+
+def not_written(path: Path, error: Exception) -> DiskFullError | WriteError:
+    """Make the error of a file that a library failed to write: of a full disk, whatever it said, where room is scarce.
+
+    Args:
+        path: the file.
+        error: what the library said.
+    """
+    what = f"could not write {path}"
+    if shutil.disk_usage(path.parent).free < _LITTLE:
+        return full_disk(what)
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return WriteError(f"{what} ({reason}); see that the disk is sound and that you may write there")
 
 
 @contextmanager
@@ -47,7 +63,7 @@ def write_whole(path: Path, content: bytes | memoryview | str) -> None:
     """
     with replacing(path) as partial:
         if isinstance(content, str):
-            partial.write_text(content)
+            partial.write_text(content, encoding="utf-8")
         else:
             partial.write_bytes(content)
 

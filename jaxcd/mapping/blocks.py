@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 from jaxtyping import UInt16
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from jaxcd.mapping.network import LEVELS, WindowNetwork
@@ -41,6 +42,10 @@ class Block(NamedTuple):
     file: Path
 
 
+class Ended(Exception):
+    """Nobody waits for blocks any more."""
+
+
 class Written:
     """The blocks of a map that are on the disk; another thread can wait for rows of them to be whole."""
 
@@ -51,13 +56,19 @@ class Written:
         self._ended = False
 
     def add(self, block: Block) -> None:
-        """Tell that a block is there."""
+        """Tell that a block is there.
+
+        Raises:
+            Ended: whoever waited for it has given up.
+        """
         with self._changed:
+            if self._ended:
+                raise Ended
             self._missing[block.rows.first] -= 1
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Tell that no more will come."""
+        """Tell that no more will come, or that none is wanted any more."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -115,10 +126,11 @@ def compute(
         ImageError: a scene is damaged.
         DiskFullError: no space left.
         DeviceMemoryError: a window is too large for the device.
+        Ended: nobody waits for blocks any more.
     """
     missing = []
     for block in blocks:
-        if block.file.exists():
+        if _is_whole(block.file):
             written.add(block)
         else:
             missing.append(block)
@@ -132,7 +144,7 @@ def compute(
         writing: collections.deque[Future] = collections.deque()
 
         def finish(batch: list[Block], grounds: list[Ground], result: Any) -> None:
-            probabilities = np.asarray(result)
+            probabilities = network.fetch(result)
             for block, ground, probability in zip(batch, grounds, probabilities, strict=False):
                 writing.append(writer.submit(_write, pair, block, ground, probability, written))
             while len(writing) > 2 * len(batch):
@@ -225,6 +237,16 @@ def _write(pair: ScenePair, block: Block, ground: Ground, probability: np.ndarra
         np.copyto(values, _own(block, probability), where=ground.valid)
     write_geotiff(block.file, values, transform=core.transform, crs=core.crs, compress="zstd", zstd_level=1)
     written.add(block)
+
+
+def _is_whole(file: Path) -> bool:
+    """Say whether a block is there and readable: after a power cut a file may have its name and no content."""
+    try:
+        with rasterio.open(file) as source:
+            source.read(1)
+    except RasterioError:
+        return False
+    return True
 
 
 def _window(grid: Grid, rows: Span, columns: Span, down: Axis, across: Axis) -> Grid:

@@ -1,14 +1,15 @@
 """Which buildings: footprints laid over the map, a class for each, and how that agrees with what is known."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import shapely
 
 from jaxcd.errors import LabelError
+from jaxcd.mapping.attributes import storable
 from jaxcd.mapping.outlines import areas, in_metres, pixel_area, under
 from jaxcd.mapping.rasters import DECISION, PROBABILITY
 from jaxcd.mapping.settings import MapSettings
@@ -19,31 +20,42 @@ INTACT, POSSIBLY, DAMAGED, NOT_SEEN, TOO_SMALL = "intact", "possibly", "damaged"
 CLASSES = (INTACT, POSSIBLY, DAMAGED, NOT_SEEN, TOO_SMALL)
 CLASS = "damage_class"
 
-_OWN = ("damaged_share", "mean_probability", "seen_share", "area_m2", CLASS)
-_RESERVED: tuple[str, ...] = ("fid", "geometry", "geom", *_OWN)
 _SEEN = 0.5  # share of a footprint from which the building counts as seen
 
 
-def read(grid: Grid, settings: MapSettings) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
-    """Read the footprints on the ground of a map, and notes on what had to be done for it.
+class Footprints(NamedTuple):
+    """Outlines of buildings on the ground of a map.
+
+    Attributes:
+        frame: them, with attributes that a GeoPackage can hold.
+        truth: whether each is damaged, of those of which that is known, by the frame's index; None where nothing tells.
+        notes: what had to be done to read them.
+    """
+
+    frame: gpd.GeoDataFrame
+    truth: pd.Series | None
+    notes: tuple[str, ...]
+
+
+def read(grid: Grid, settings: MapSettings) -> Footprints:
+    """Read the footprints on the ground of a map.
 
     Raises:
-        LabelError: the file can't be read, or lacks the attribute of true classes.
+        LabelError: the file can't be read, lacks the attribute of true classes, or has none of the values that mean
+            damage, wherever it tells of any building.
     """
-    footprints = settings.footprints
-    assert footprints is not None
-    frame, notes = read_frame(footprints, over=grid)
-    if settings.label_attribute and settings.label_attribute not in frame.columns and len(frame):
-        there = ", ".join(name for name in frame.columns if name != frame.geometry.name) or "none"
-        raise LabelError(f"{footprints}: no attribute {settings.label_attribute!r}; it has {there}")
-    return frame, notes
+    assert settings.footprints is not None
+    frame, notes = read_frame(settings.footprints, over=grid)
+    truth = _truth(frame, settings) if settings.label_attribute else None
+    return Footprints(storable(frame), truth, notes)
 
 
 def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSettings) -> gpd.GeoDataFrame:
     """Give every building its numbers and its class.
 
-    The damaged share is the damaged ground within the footprint widened by `buffer`, over the footprint's own area, 1
-    at most: seen from aside a roof lies next to its footprint, and its damage counts all the same.
+    The damaged share is the damaged ground within the footprint and within `buffer` around it, over the footprint's
+    own area, 1 at most: seen from aside a roof lies next to its footprint, and its damage counts all the same. What
+    lies in the footprint of a neighbour is the neighbour's.
 
     Args:
         footprints: of `read`.
@@ -55,13 +67,10 @@ def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSett
         The footprints with their own attributes and damaged_share, mean_probability (under the footprint), seen_share,
         area_m2 and damage_class.
     """
-    frame: Any = _storable(footprints.to_crs(grid.crs.to_wkt()))
+    frame: Any = footprints.to_crs(grid.crs.to_wkt())
     size = areas(frame)
-    widened = frame[["geometry"]].copy()
-    if settings.buffer and len(frame):
-        widened["geometry"] = in_metres(frame).buffer(settings.buffer).to_crs(grid.crs.to_wkt())
     pixel = pixel_area(grid)
-    damage = under(out / DECISION, widened, ["sum"])["sum"] * pixel
+    damage = under(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
     found = under(out / PROBABILITY, frame, ["mean", "count"])
     frame["damaged_share"] = np.clip(damage / size, 0, 1).round(4)
     frame["mean_probability"] = found["mean"].round(4)
@@ -87,32 +96,16 @@ def counts(frame: gpd.GeoDataFrame) -> dict[str, int]:
     return {name: int(np.count_nonzero(frame[CLASS] == name)) for name in CLASSES}
 
 
-def counted_in(cells: gpd.GeoDataFrame, frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """Add to cells how many buildings of each class have their middle in them."""
-    cells = cells.copy()
-    squares: Any = cells[["geometry"]]
-    middles: Any = gpd.GeoDataFrame({CLASS: frame[CLASS]}, geometry=frame.geometry.representative_point())
-    joined = gpd.sjoin(middles, squares, predicate="within")
-    for name in CLASSES:
-        inside = joined.loc[joined[CLASS] == name, "index_right"].value_counts()
-        cells[f"buildings_{name.replace(' ', '_')}"] = inside.reindex(cells.index, fill_value=0).astype(int)
-    return cells
-
-
-def agreement(frame: gpd.GeoDataFrame, settings: MapSettings) -> dict:
+def agreement(frame: gpd.GeoDataFrame, truth: pd.Series) -> dict:
     """Compare the classes with the true ones; buildings of which these aren't known take no part.
 
     Args:
         frame: of `judge`.
-        settings: of the map, with the attribute that tells the truth.
+        truth: of `read`.
 
     Returns:
         As `scored`.
     """
-    attribute = settings.label_attribute
-    told: Any = frame[f"source_{attribute}" if attribute.lower() in _RESERVED else attribute]
-    text = told[told.notna()].astype(str).str.removesuffix(".0")
-    truth = text[~text.isin(settings.label_unknown)].isin(settings.label_values)
     judged = frame.loc[truth.index, CLASS]
     table = {
         name: {label: int(((judged == label) & (truth == true)).sum()) for label in CLASSES}
@@ -129,7 +122,7 @@ def scored(table: dict[str, dict[str, int]]) -> dict:
 
     Returns:
         It, as `confusion`; precision, recall and F1 of those that could be judged, by calling `damaged` damage, and by
-        calling `possibly` damage, too.
+        calling `possibly` damage, too. None where there is nothing to divide by.
     """
     return {
         "confusion": table,
@@ -138,35 +131,38 @@ def scored(table: dict[str, dict[str, int]]) -> dict:
     }
 
 
-def _scores(table: dict[str, dict[str, int]], called: tuple[str, ...]) -> dict[str, float]:
+def _scores(table: dict[str, dict[str, int]], called: tuple[str, ...]) -> dict[str, float | None]:
     hit, false = (sum(table[true][name] for name in called) for true in ("damaged", "intact"))
     missed = sum(table["damaged"][name] for name in (INTACT, POSSIBLY, DAMAGED) if name not in called)
-    return {
-        "precision": hit / max(hit + false, 1),
-        "recall": hit / max(hit + missed, 1),
-        "f1": 2 * hit / max(2 * hit + false + missed, 1),
-    }
+    parts = {"precision": (hit, hit + false), "recall": (hit, hit + missed), "f1": (2 * hit, 2 * hit + false + missed)}
+    return {name: part / whole if whole else None for name, (part, whole) in parts.items()}
 
 
-def _storable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """Name and form attributes as a GeoPackage can hold them: names that differ by more than case, no nested values."""
-    if frame.geometry.name != "geometry":
-        frame = frame.rename_geometry("geometry")
-    taken = set(_RESERVED)
-    names = {}
-    for name in frame.columns:
-        if name == "geometry":
-            continue
-        new = str(name)
-        while new.lower() in taken:
-            new = f"source_{new}"
-        taken.add(new.lower())
-        names[name] = new
-    frame = gpd.GeoDataFrame(frame.rename(columns=names))
-    for name in names.values():
-        if pd.api.types.is_object_dtype(frame[name]):
-            frame[name] = [
-                value if value is None or isinstance(value, str | int | float) else json.dumps(value, default=str)
-                for value in frame[name]
-            ]
-    return frame
+def _truth(frame: gpd.GeoDataFrame, settings: MapSettings) -> pd.Series:
+    attribute, path = settings.label_attribute, settings.footprints
+    if attribute not in frame.columns:
+        there = ", ".join(str(name) for name in frame.columns if name != frame.geometry.name) or "none"
+        raise LabelError(f"{path}: no attribute {attribute!r}; it has {there}")
+    told: Any = frame[attribute]
+    text = told[told.notna()].astype(str).str.removesuffix(".0")
+    known = text[~text.isin(settings.label_unknown)]
+    if len(known) and not known.isin(settings.label_values).any():
+        there = ", ".join(sorted(set(known))[:10])
+        raise LabelError(f"{path}: no {attribute!r} is one of {', '.join(settings.label_values)}; there are {there}")
+    return known.isin(settings.label_values)
+
+
+def _widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:
+    """Widen footprints by metres, but not into those of others."""
+    own: Any = frame[["geometry"]].copy()
+    if not buffer or not len(own):
+        return own
+    wide: Any = in_metres(frame).buffer(buffer).to_crs(own.crs).to_numpy()
+    outlines: Any = own.geometry.to_numpy()
+    one, other = shapely.STRtree(outlines).query(wide, predicate="intersects")
+    one, other = one[one != other], other[one != other]
+    index: Any
+    for index, others in pd.Series(other).groupby(one):
+        neighbours = shapely.difference(shapely.union_all(outlines[others]), outlines[index])
+        wide[index] = shapely.difference(wide[index], neighbours)
+    return own.set_geometry(wide)

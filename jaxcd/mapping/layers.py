@@ -8,8 +8,8 @@ import geopandas as gpd
 import pyogrio
 from pyogrio.errors import DataSourceError, FeatureError
 
-from jaxcd.files import full_disk, replacing, write_whole
-from jaxcd.mapping import buildings, outlines, styles
+from jaxcd.files import not_written, replacing, write_whole
+from jaxcd.mapping import buildings, cells, outlines, styles
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.windows import Grid
 
@@ -32,7 +32,7 @@ class Layers(NamedTuple):
     agreement: dict[str, Any]
 
 
-def write(out: Path, grid: Grid, footprints: gpd.GeoDataFrame | None, settings: MapSettings) -> Layers:
+def write(out: Path, grid: Grid, footprints: buildings.Footprints | None, settings: MapSettings) -> Layers:
     """Lay polygons over a map's rasters, and write them, each file whole or not at all.
 
     Args:
@@ -45,39 +45,38 @@ def write(out: Path, grid: Grid, footprints: gpd.GeoDataFrame | None, settings: 
         DiskFullError: no space left.
     """
     polygons = outlines.damage_polygons(out, grid, min_area=settings.min_area, simplify=settings.simplify)
-    cells = outlines.cells(out, grid, side=settings.cell)
     judged, agreement = None, {}
     if footprints is not None:
-        judged = buildings.judge(footprints, out, grid, settings)
-        cells = buildings.counted_in(cells, judged)
-        if settings.label_attribute:
-            agreement = buildings.agreement(judged, settings)
-        write_layers(out / BUILDINGS, {"buildings": (judged, styles.of_buildings())})
-    write_layers(out / DAMAGE, {"damage": (polygons, styles.of_damage()), "cells": (cells, styles.of_cells())})
+        judged = buildings.judge(footprints.frame, out, grid, settings)
+        if footprints.truth is not None:
+            agreement = buildings.agreement(judged, footprints.truth)
+        write_layers(out / BUILDINGS, {"buildings": judged})
+    counted = cells.count(out, grid, judged, side=settings.cell)
+    write_layers(out / DAMAGE, {"damage": polygons, "cells": counted}, styles.of_damage())
     write_geojson(out / DAMAGE_DEGREES, polygons)
-    return Layers(polygons, cells, judged, agreement)
+    return Layers(polygons, counted, judged, agreement)
 
 
-def write_layers(path: Path, layers: dict[str, tuple[gpd.GeoDataFrame, str]]) -> None:
+def write_layers(path: Path, layers: dict[str, gpd.GeoDataFrame], looks: dict[str, str] | None = None) -> None:
     """Write a GeoPackage, whole or not at all.
 
     Args:
         path: of the file.
-        layers: with their styles for QGIS, by name.
+        layers: by name.
+        looks: their styles for QGIS, where a file beside would be taken for that of a raster.
 
     Raises:
-        DiskFullError: no space left.
+        DiskFullError, WriteError: no space left, or another failure of the disk.
     """
     with replacing(path) as partial:
         partial.unlink(missing_ok=True)
         try:
-            for name, (frame, _) in layers.items():
+            for name, frame in layers.items():
                 frame.to_file(partial, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True)
-            told = styles.table({name: style for name, (_, style) in layers.items()})
-            pyogrio.write_dataframe(told, partial, layer=styles.STYLES, driver="GPKG")
+            if looks:
+                pyogrio.write_dataframe(styles.table(looks), partial, layer=styles.STYLES, driver="GPKG")
         except (DataSourceError, FeatureError) as error:
-            # SQLite gives the space back before the error arrives, and doesn't always say that there was none.
-            raise full_disk(f"could not write {path} ({error})") from error
+            raise not_written(path, error) from error
 
 
 def write_geojson(path: Path, frame: gpd.GeoDataFrame) -> None:

@@ -17,6 +17,7 @@ from jaxcd.training.memory import explained_memory
 
 LEVELS = 65534
 """A probability p is kept as the integer nearest to LEVELS * p: 1.5e-5 apart, finer than any threshold is chosen."""
+_SMALLER = "give smaller windows (--window)"
 _VIEWS = 8  # four quarter turns, each also mirrored
 
 
@@ -52,7 +53,7 @@ class WindowNetwork:
         self._predict = jax.jit(predict)
 
     def __call__(self, pre: UInt8[np.ndarray, "b h w 3"], post: UInt8[np.ndarray, "b h w 3"]) -> UInt16[Array, "b h w"]:
-        """Predict windows before and after the event; returns at once, the result is there when it is looked at.
+        """Predict windows before and after the event; returns at once, `fetch` waits for the result.
 
         Args:
             pre: RGB 0..255, up to `batch` windows with sides that are multiples of the network's stride.
@@ -64,9 +65,18 @@ class WindowNetwork:
         missing = self.batch - len(pre)
         if missing:
             pre, post = (np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) for images in (pre, post))
-        with explained_memory("give smaller windows (--window)"):
+        with explained_memory(_SMALLER):
             images = (jax.make_array_from_process_local_data(self._images, image) for image in (pre, post))
             return self._predict(*self._weights, *images)
+
+    def fetch(self, result: UInt16[Array, "b h w"]) -> UInt16[np.ndarray, "b h w"]:
+        """Bring a result of a call to the host.
+
+        Raises:
+            DeviceMemoryError: the windows were too large for the device, which tells so only now.
+        """
+        with explained_memory(_SMALLER):
+            return np.asarray(result)
 
 
 def _seen(images: Array, view: int) -> Array:

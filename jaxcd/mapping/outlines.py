@@ -1,8 +1,11 @@
 """Damage as polygons, and what rasters hold under polygons."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -10,89 +13,82 @@ import rasterio
 import shapely
 from exactextract import exact_extract
 from exactextract.raster import RasterioRasterSource
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from rasterio.features import shapes
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 
-from jaxcd.mapping.rasters import DECISION, EMPTY, PROBABILITY
+from jaxcd.mapping.rasters import DECISION, PROBABILITY
 from jaxcd.scenes.windows import Grid
 
 _CELLS_IN_MEMORY = 8_000_000  # of a raster, while polygons are laid over it
+_STRIP = 1024  # rows of a raster in memory
 
 
 def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
     """Outline the damage of a map's rasters.
 
-    GDAL walks the raster row by row, so that its size is no matter and no outline is cut anywhere. Pixels that touch
-    at a corner only are polygons of their own.
+    Memory holds strips of the raster and what is large enough to be kept: of millions of specks none becomes a polygon.
+    GDAL walks the rest row by row, so that no outline is cut anywhere. Pixels that touch at a corner only are polygons
+    of their own.
 
     Args:
         out: folder with the rasters.
         grid: of the map.
         min_area: square metres below which a polygon is left out.
-        simplify: how far an outline may leave the pixels' edges, in pixels.
+        simplify: how far an outline may leave the pixels' edges, in pixels: corners are cut whose triangle has less
+            than the square of it as its area.
 
     Returns:
-        Polygons in the map's reference system, the largest first: id, area_m2, mean_probability, max_probability.
+        Polygons in the map's reference system, the largest first: id, area_m2, mean_probability, max_probability, all
+        three of the pixels, not of the simpler outline.
     """
-    with rasterio.open(out / DECISION) as source:
-        band: Any = rasterio.band(source, 1)
-        found = [
-            shapely.geometry.shape(shape)
-            for shape, value in shapes(band, mask=band, connectivity=4, transform=source.transform)
-            if value == 1
-        ]
-    frame = gpd.GeoDataFrame(geometry=np.array(found, dtype=object), crs=grid.crs.to_wkt())
-    frame["area_m2"] = areas(frame).round(2)  # of the pixels: of small polygons a simpler outline loses much
+    least = max(1, math.floor(0.99 * min_area / pixel_area(grid)))  # pixels are not everywhere of one size
+    found = np.array(list(_outlined(out / DECISION, least)), dtype=object)
+    frame: Any = gpd.GeoDataFrame(geometry=found, crs=grid.crs.to_wkt())
+    frame["area_m2"] = areas(frame).round(2)
     frame = frame[frame["area_m2"] >= min_area]
-    within = simplify * min(abs(grid.transform.a), abs(grid.transform.e))
-    frame = frame.set_geometry(frame.geometry.simplify(within))
     statistics = under(out / PROBABILITY, frame, ["mean", "max"])
     frame["mean_probability"], frame["max_probability"] = statistics["mean"].round(4), statistics["max"].round(4)
+    within = simplify * min(abs(grid.transform.a), abs(grid.transform.e))
+    # GEOS' other simplification that keeps outlines valid takes minutes where a polygon is like a sponge.
+    frame = frame.set_geometry(shapely.coverage_simplify(np.asarray(frame.geometry), within))
     frame = frame.sort_values("area_m2", ascending=False, kind="stable").reset_index(drop=True)
     frame.insert(0, "id", np.arange(1, len(frame) + 1))
     return frame
 
 
-def cells(out: Path, grid: Grid, *, side: float) -> gpd.GeoDataFrame:
-    """Count seen and damaged ground in square cells from the map's top left corner; cells that nobody saw are left out.
-
-    Args:
-        out: folder with the rasters.
-        grid: of the map.
-        side: of a cell in metres, rounded to whole pixels.
-
-    Returns:
-        Cells in the map's reference system: row, column, seen_m2, damaged_m2, damaged_share.
-    """
-    step = max(1, round(side / grid.metres))
-    columns = np.arange(0, grid.width, step)
-    rows = []
-    with rasterio.open(out / DECISION) as source:
-        for row, top in enumerate(range(0, grid.height, step)):
-            bottom = min(top + step, grid.height)
-            window: Any = RasterWindow.from_slices((top, bottom), (0, grid.width))
-            values = source.read(1, window=window)
-            seen, damaged = (
-                np.add.reduceat(np.count_nonzero(mask, axis=0), columns) for mask in (values != EMPTY, values == 1)
-            )
-            for column, left in enumerate(columns):
-                if seen[column]:
-                    right = min(int(left) + step, grid.width)
-                    box = shapely.box(*_at(grid, bottom, int(left)), *_at(grid, top, right))
-                    rows.append((row, column, int(seen[column]), int(damaged[column]), box))
-    named = ["row", "column", "seen_m2", "damaged_m2", "geometry"]
-    frame = gpd.GeoDataFrame(pd.DataFrame(rows, columns=named), geometry="geometry", crs=grid.crs.to_wkt())
-    frame["damaged_share"] = (frame["damaged_m2"] / frame["seen_m2"]).astype(float).round(4)
-    pixel = pixel_area(grid)
-    for name in ("seen_m2", "damaged_m2"):
-        frame[name] = (frame[name] * pixel).astype(float).round(1)
-    return frame
+def _outlined(decision: Path, least: int) -> Iterator[shapely.geometry.base.BaseGeometry]:
+    """Outline patches of at least so many pixels."""
+    with MemoryFile() as file, rasterio.open(decision) as source:
+        profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": source.height, "width": source.width}
+        profile |= {"transform": source.transform, "compress": "zstd", "zstd_level": 1, "tiled": True}
+        with file.open(**profile) as target:
+            for top in range(0, source.height, _STRIP):
+                bottom = min(top + _STRIP, source.height)
+                window: Any = RasterWindow.from_slices((top, bottom), (0, source.width))
+                damage = source.read(1, window=window) == 1
+                goes_on = (top > 0, bottom < source.height)
+                target.write(_without_specks(damage, least, goes_on).astype(np.uint8), 1, window=window)
+        side = abs(source.transform.a * source.transform.e)
+        with file.open() as kept:
+            band: Any = rasterio.band(kept, 1)
+            for shape, _ in shapes(band, mask=band, connectivity=4, transform=kept.transform):
+                outline = shapely.geometry.shape(shape)
+                if outline.area >= (least - 0.5) * side:  # strips keep what ends beyond them, too
+                    yield outline
 
 
-def _at(grid: Grid, row: int, column: int) -> tuple[float, float]:
-    x, y = grid.transform @ (column, row)
-    return x, y
+def _without_specks(damage: Bool[np.ndarray, "h w"], least: int, goes_on: tuple[bool, bool]) -> Bool[np.ndarray, "h w"]:
+    """Take away patches of fewer pixels; not those that may go on above or below."""
+    labels: Any
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(damage.view(np.uint8), connectivity=4)
+    kept = statistics[:, cv2.CC_STAT_AREA] >= least
+    for row, more in zip((0, -1), goes_on, strict=True):
+        if more:
+            kept[labels[row]] = True
+    kept[0] = False
+    return kept[labels]
 
 
 def under(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.DataFrame:
@@ -136,16 +132,17 @@ class _Unmasked(RasterioRasterSource):
 
 def areas(frame: gpd.GeoDataFrame) -> Float[np.ndarray, "n"]:
     """Return the polygons' areas in square metres, whatever their reference system is."""
-    return np.asarray(in_metres(frame).area)
+    return shapely.area(np.asarray(in_metres(frame)))
 
 
 def pixel_area(grid: Grid) -> float:
     """Return the square metres of a pixel in the middle of a grid."""
     row, column = grid.height // 2, grid.width // 2
-    corners = _at(grid, row + 50, column - 50), _at(grid, row - 50, column + 50)
-    return float(
-        areas(gpd.GeoDataFrame(geometry=[shapely.box(*corners[0], *corners[1])], crs=grid.crs.to_wkt()))[0] / 1e4
+    (west, south), (east, north) = (
+        grid.transform @ corner for corner in ((column - 50, row + 50), (column + 50, row - 50))
     )
+    box = shapely.box(west, south, east, north)
+    return float(areas(gpd.GeoDataFrame(geometry=[box], crs=grid.crs.to_wkt()))[0] / 1e4)
 
 
 def in_metres(frame: gpd.GeoDataFrame) -> gpd.GeoSeries:

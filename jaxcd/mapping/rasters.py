@@ -3,7 +3,7 @@
 import contextlib
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,8 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
-from jaxcd.errors import DiskFullError
-from jaxcd.files import full_disk, replacing
-from jaxcd.mapping.blocks import NO_DATA, Block, Written, read_rows
+from jaxcd.files import not_written, replacing
+from jaxcd.mapping.blocks import NO_DATA, Block, Ended, Written, read_rows
 from jaxcd.mapping.network import LEVELS
 from jaxcd.scenes.windows import Grid
 
@@ -30,8 +29,8 @@ EMPTY = 255
 _GDAL = (RasterioError, CPLE_BaseError, SystemError)
 _SIDE = 512  # of a COG's blocks
 _SCALES = {PROBABILITY: 1 / TOP, DECISION: 1.0}
-# Of a decision an overview tells what most of its pixels are.
-_OVERVIEWS = {PROBABILITY: "AVERAGE", DECISION: "MODE"}
+# Of a decision an overview shows every n-th pixel: the same share of damage, where what most pixels are is none.
+_OVERVIEWS = {PROBABILITY: "AVERAGE", DECISION: "NEAREST"}
 
 
 class Grown(NamedTuple):
@@ -57,10 +56,17 @@ def growing(
 
     Yields:
         What `finish` wants.
+
+    Raises:
+        DiskFullError, WriteError: the rows can't be written; told as soon as a further block is.
     """
     with ThreadPoolExecutor(1) as thread:
+        growth = thread.submit(_grow, blocks, written, grid, out, threshold)
         try:
-            yield thread.submit(_grow, blocks, written, grid, out, threshold)
+            yield growth
+        except Ended:
+            growth.result()  # says why
+            raise
         finally:
             written.end()
 
@@ -73,7 +79,7 @@ def finish(out: Path, growth: Future[Grown]) -> Grown:
         growth: of `growing`.
 
     Raises:
-        DiskFullError: no space left.
+        DiskFullError, WriteError: no space left, or another failure of the disk.
     """
     grown = growth.result()
     with ThreadPoolExecutor(len(_SCALES)) as threads:
@@ -93,7 +99,7 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, thre
             for window in _strips(grid.height, grid.width):
                 top, bottom = window.row_off, window.row_off + window.height
                 if not written.wait(bottom):
-                    raise CancelledError
+                    raise Ended
                 values = read_rows(blocks, top, bottom, grid.width)
                 empty = values == NO_DATA
                 found = {
@@ -107,10 +113,11 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, thre
                 seen += strip.size - int(np.count_nonzero(empty))
                 damaged += int(np.count_nonzero(found[DECISION] == 1))
     except BaseException as error:
+        written.end()
         for name in _SCALES:
             _plain_name(out / name).unlink(missing_ok=True)
-        if isinstance(error, _GDAL):
-            raise _full(out / PROBABILITY) from error
+        if isinstance(error, Exception) and isinstance(error, _GDAL):
+            raise not_written(out / PROBABILITY, error) from error
         raise
     return Grown(seen, damaged, sums)
 
@@ -139,9 +146,9 @@ def _cog(path: Path, sums: Sequence[int]) -> None:
             with rasterio.open(partial) as cog:
                 for window, expected in zip(_strips(cog.height, cog.width), sums, strict=True):
                     if zlib.crc32(cog.read(1, window=window).data) != expected:
-                        raise _full(path)
+                        raise not_written(path, OSError("what was written reads otherwise"))
     except _GDAL as error:
-        raise _full(path) from error
+        raise not_written(path, error) from error
     finally:
         for rest in (plain, Path(f"{plain}.ovr.tmp"), path.with_name(f".partial-{path.name}.ovr.tmp")):
             rest.unlink(missing_ok=True)
@@ -154,7 +161,3 @@ def _plain_name(path: Path) -> Path:
 def _strips(height: int, width: int) -> Iterator[Any]:
     for top in range(0, height, _SIDE):
         yield RasterWindow.from_slices((top, min(top + _SIDE, height)), (0, width))
-
-
-def _full(path: Path) -> DiskFullError:
-    return full_disk(f"could not write {path}")

@@ -4,16 +4,31 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxcd import __version__
 from jaxcd.config import Config
 from jaxcd.errors import ConfigError, RunError, SceneError
 from jaxcd.files import locked
-from jaxcd.mapping import blocks, buildings, layers, outlines, rasters, styles, summary, tiling, web_page, weights
+from jaxcd.mapping import (
+    blocks,
+    buildings,
+    cells,
+    layers,
+    outlines,
+    rasters,
+    styles,
+    summary,
+    tiling,
+    web_page,
+    weights,
+)
 from jaxcd.mapping.network import WindowNetwork
-from jaxcd.mapping.scene_pair import Registered, ScenePair, open_pair, register
+from jaxcd.mapping.scene_pair import Registered, ScenePair, file_digest, open_pair, register
 from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.registration import LARGEST
 from jaxcd.scenes.windows import Grid
 from jaxcd.training import inference, run_folder, steps
 
@@ -25,15 +40,17 @@ FILES = (
     layers.DAMAGE,
     layers.DAMAGE_DEGREES,
     layers.BUILDINGS,
+    "buildings.qml",
     web_page.PAGE,
     summary.JSON,
     summary.MARKDOWN,
 )
-"""What a map's folder holds; `buildings.gpkg` where there are footprints."""
+"""What a map's folder holds; `buildings` where there are footprints."""
 
+# What SQLite keeps of an open GeoPackage would spoil another of its name; statistics would be those of another raster.
+_BESIDE = ("-wal", "-shm", "-journal", ".aux.xml")
 _BLOCKS, _LOCK = ".blocks", ".lock"
-# Objects twice as large or half as large are not what the network has learned to see.
-_SIMILAR = 1.5
+_SIMILAR = 1.5  # objects so many times larger or smaller are not what the network has learned to see
 _SPREAD = 4.0  # pixels of disagreement from which one shift does not fit a scene
 
 
@@ -100,40 +117,35 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
     """
     began = time.monotonic()
     pair = open_pair(pre, post, settings)
-    notes = _resolution(mapper, pair.grid.metres)
+    notes = (*pair.notes, *_resolution(mapper, pair.grid.metres))
+    cells.shape_of(pair.grid, settings.cell)
     registered: tuple[Registered, ...] = ()
     footprints = None
     if settings.footprints is not None:  # now: what is wrong with them must not be said after hours of prediction
-        footprints, more = buildings.read(pair.grid, settings)
-        notes += more
+        footprints = buildings.read(pair.grid, settings)
+        notes += footprints.notes
     with _claimed(out):
         if settings.register:
             pair, registered = register(pair)
             notes += _disagreement(registered)
         predicted = _predict(mapper, pair, out, settings)
-        styles.write(out)
+        styles.write(out, buildings=footprints is not None)
         found = layers.write(out, pair.grid, footprints, settings)
-        area = outlines.pixel_area(pair.grid)
         told = {
             "name": out.resolve().name,
-            "area": {
-                "seen_km2": predicted.seen * area / 1e6,
-                "damaged_m2": predicted.damaged * area,
-                "damaged_share": predicted.damaged / predicted.seen,
-            },
-            "polygons": len(found.polygons),
-            "buildings": {} if found.buildings is None else buildings.counts(found.buildings),
-            "agreement": found.agreement,
-            "worst_cells": summary.worst_cells(found.cells),
+            **_found(predicted, found, outlines.pixel_area(pair.grid)),
             "pre": summary.sources(pair.pre),
             "post": summary.sources(pair.post),
             "registration": summary.registration(registered),
+            "vectors": _vectors(settings),
             "network": _network(mapper, settings) | predicted.how,
             "grid": _grid(pair.grid),
             "settings": _plain(settings),
             "notes": list(notes),
             "blocks": predicted.blocks,
             "blocks_computed": predicted.computed,
+            "jaxcd": __version__,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         web_page.write(out, pair, found, told)
         told["seconds"] = time.monotonic() - began
@@ -176,6 +188,21 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     return _Predicted(grown.seen, grown.damaged, how, len(planned), computed)
 
 
+def _found(predicted: _Predicted, found: layers.Layers, pixel: float) -> dict[str, Any]:
+    """Tell what is in the rasters and layers; `pixel` is the square metres of one."""
+    return {
+        "area": {
+            "seen_km2": predicted.seen * pixel / 1e6,
+            "damaged_m2": predicted.damaged * pixel,
+            "damaged_share": predicted.damaged / predicted.seen,
+        },
+        "polygons": len(found.polygons),
+        "buildings": {} if found.buildings is None else buildings.counts(found.buildings),
+        "agreement": found.agreement,
+        "worst_cells": summary.worst_cells(found.cells),
+    }
+
+
 def _network(mapper: Mapper, settings: MapSettings) -> dict[str, Any]:
     model = mapper.config.model
     return {
@@ -186,6 +213,16 @@ def _network(mapper: Mapper, settings: MapSettings) -> dict[str, Any]:
         "weights_sha256": mapper.weights,
         "average": settings.average,
         "halo": tiling.halo(model.size),
+    }
+
+
+def _vectors(settings: MapSettings) -> dict[str, Any]:
+    """Tell the files of polygons, and what they held."""
+    given = {"footprints": settings.footprints, "aoi": settings.aoi}
+    return {
+        name: {"location": str(path), "sha256": file_digest(path) if path.is_file() else None}
+        for name, path in given.items()
+        if path is not None
     }
 
 
@@ -222,7 +259,9 @@ def _disagreement(registered: Sequence[Registered]) -> tuple[str, ...]:
     notes = []
     for one in registered:
         if not one.believed:
-            notes.append(f"{one.location}: its shift could not be estimated, it is read as it lies")
+            notes.append(
+                f"{one.location}: no shift of up to {LARGEST} pixels could be estimated, it is read as it lies"
+            )
         elif one.spread > _SPREAD:
             notes.append(
                 f"{one.location}: estimates of its shift differ by {one.spread:.1f} pixels over the scene, one shift "
@@ -256,6 +295,7 @@ def _claimed(out: Path) -> Iterator[None]:
 
 
 def _remove(out: Path) -> None:
-    """Take away the files of a map; its blocks stay."""
+    """Take away the files of a map, and what QGIS laid beside them; its blocks stay."""
     for name in FILES:
-        (out / name).unlink(missing_ok=True)
+        for ending in ("", *_BESIDE):
+            (out / f"{name}{ending}").unlink(missing_ok=True)

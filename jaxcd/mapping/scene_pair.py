@@ -1,6 +1,7 @@
 """A pair of scenes on the grid of its map: where the files lie, what lies behind a window of the grid."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaxcd.config import check_scaling
 from jaxcd.errors import LabelError, SceneError
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.dates import date_in
-from jaxcd.scenes.polygons import read_frame
+from jaxcd.scenes.polygons import around, read_frame
 from jaxcd.scenes.raster import drawn, is_remote
 from jaxcd.scenes.reader import Reading, close_scenes, completed, open_scene
 from jaxcd.scenes.registration import REGISTERED, Shift, believed, estimate, middle
@@ -25,6 +26,8 @@ from jaxcd.scenes.windows import Grid, Window, grid_of, pixel_metres
 _SAMPLES = 5  # windows across and down that a scene's shift is estimated from
 _SAMPLE = 1024  # side of such a window in pixels
 _SEEN = 0.25  # least share of it that must be seen before and after
+_COARSE = 1.5  # pixels of a scene over pixels of the map, from which that is said
+_SCATTERED = 20  # a map over the ground of its scenes, from which one of them lies elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,7 @@ class Source:
     Attributes:
         location: path or URL.
         digest: SHA-256 of the file; empty for a URL.
+        state: SHA-256 of all that decides what is read from it: the file's, its mask's, where it lies, what is empty.
         date: YYYY-MM-DD, or "" where neither the file nor its name tells.
         metres: side of its pixels.
         outline: on the ground, in the reference system of the map.
@@ -42,6 +46,7 @@ class Source:
 
     location: str
     digest: str
+    state: str
     date: str
     metres: float
     outline: shapely.geometry.base.BaseGeometry
@@ -50,7 +55,7 @@ class Source:
     @property
     def identity(self) -> list:
         """All that decides what is read from it."""
-        return [self.digest or self.location, *self.shift]
+        return [self.state, *self.shift]
 
 
 class Registered(NamedTuple):
@@ -92,6 +97,7 @@ class ScenePair:
         scaling: of 16-bit and float scenes.
         aoi: what is to be mapped, in the grid's reference system; None: everything.
         windows: folder for windows that came over the network.
+        notes: what there is to say of the scenes.
     """
 
     grid: Grid
@@ -100,6 +106,7 @@ class ScenePair:
     scaling: tuple[str, float, float] | None
     aoi: shapely.geometry.base.BaseGeometry | None
     windows: Path
+    notes: tuple[str, ...] = ()
 
     def read(self, grid: Grid) -> Ground:
         """Read a part of the grid (or ground beside it, which is black). What one image lacks is black in both.
@@ -162,7 +169,7 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
 
     Raises:
         ImageError: a file can't be read, or lies outside the input contract.
-        SceneError: one has no reference system or is turned, or pre and post share no ground.
+        SceneError: one has no reference system or is turned, pre scenes lie far apart, pre and post share no ground.
         LabelError: the area of interest can't be read.
     """
     close_scenes()  # what this process read before may have changed
@@ -178,9 +185,14 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
             "give scenes of one place, or correct their reference systems"
         )
     after = tuple(source for source in after if source not in apart)
+    notes = [f"{source.location}: shows no ground that the scenes of before show, left out" for source in apart]
+    for source in (*before, *after):
+        if source.metres > _COARSE * grid.metres:
+            notes.append(f"{source.location}: its pixels of {source.metres:.3g} m show less than the map's of "
+                         f"{grid.metres:.3g} m can")  # fmt: skip
     aoi = None if settings.aoi is None else _area_of_interest(settings.aoi, grid)
     windows = settings.cache / "windows"
-    return ScenePair(grid=grid, pre=before, post=after, scaling=scaling, aoi=aoi, windows=windows)
+    return ScenePair(grid=grid, pre=before, post=after, scaling=scaling, aoi=aoi, windows=windows, notes=tuple(notes))
 
 
 def register(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
@@ -243,42 +255,54 @@ def _common_grid(locations: Sequence[str], scaling: tuple[str, float, float] | N
     except SceneError as error:
         raise SceneError(f"{locations[0]}: {error}") from error
     left, top, right, bottom = 0, 0, grid.width, grid.height
+    covered = grid.height * grid.width
     for location in locations[1:]:
-        bounds = open_scene(location, scaling).outline(grid.crs).bounds
+        outline = open_scene(location, scaling).outline(grid.crs)
+        covered += outline.area / abs(grid.transform.a * grid.transform.e)
+        bounds = outline.bounds
         (x, y), (far_x, far_y) = (~grid.transform @ at for at in ((bounds[0], bounds[3]), (bounds[2], bounds[1])))
         # A hundredth of a pixel is rounding of coordinates.
         left, top = min(left, int(np.floor(x + 0.01))), min(top, int(np.floor(y + 0.01)))
         right, bottom = max(right, int(np.ceil(far_x - 0.01))), max(bottom, int(np.ceil(far_y - 0.01)))
+        if (bottom - top) * (right - left) > _SCATTERED * covered:
+            raise SceneError(f"{location}: lies far from {locations[0]}; make a map of each (--pairs makes many)")
     origin = grid.transform @ Affine.translation(left, top)
     return Grid(crs=grid.crs, transform=origin, height=bottom - top, width=right - left)
 
 
 def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None) -> Source:
     scene = open_scene(location, scaling)
+    digest = "" if is_remote(location) else file_digest(Path(location))
+    # Statistics and overviews beside the file change nothing of what is read; what else they may tell is in `placed`.
+    beside = [file for file in scene.files[1:] if digest and not file.endswith((".aux.xml", ".ovr"))]
+    state = [digest or location, scene.placed, *(file_digest(Path(file)) for file in beside)]
     return Source(
         location=location,
-        digest="" if is_remote(location) else _digest(Path(location)),
+        digest=digest,
+        state=hashlib.sha256(json.dumps(state).encode()).hexdigest(),
         date=scene.taken or date_in(Path(location).stem) or date_in(Path(location).parent.name),
         metres=pixel_metres(scene.crs, scene.transform, scene.height, scene.width),
         outline=scene.outline(grid.crs),
     )
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _area_of_interest(path: Path, grid: Grid) -> shapely.geometry.base.BaseGeometry:
+    """Read it, and cut it to the ground of the map: its reference system has no place for the rest of the world."""
     try:
         frame, _ = read_frame(path)
     except LabelError as error:
         raise LabelError(f"--aoi {error}") from error
-    area = shapely.union_all(np.asarray(frame.geometry.to_crs(grid.crs.to_wkt())))
-    if not shapely.intersects(area, shapely.box(*grid.bounds)):
+    found = shapely.union_all(np.asarray(around(frame, grid).geometry))
+    if not shapely.intersects(found, shapely.box(*grid.bounds)):
         raise SceneError(f"--aoi {path}: does not touch the scenes ({_bounds(shapely.box(*grid.bounds))})")
-    shapely.prepare(area)
-    return area
+    shapely.prepare(found)
+    return found
 
 
 def _bounds(outline: shapely.geometry.base.BaseGeometry) -> str:

@@ -1,7 +1,7 @@
 """How a map looks: its colours, on the page as in QGIS, and the styles that QGIS takes up by itself.
 
-Rasters have theirs beside them, in files of their name that end in .qml; layers have theirs within their GeoPackage,
-in the table that QGIS keeps styles in.
+Rasters and buildings have theirs beside them, in files of their name that end in .qml. Those of the layers of
+damage.gpkg lie within it, in a table of QGIS's own: damage.qml is the raster's.
 """
 
 from datetime import UTC, datetime
@@ -78,8 +78,8 @@ _SYMBOL = """<symbol name="{number}" type="fill" alpha="1" clip_to_extent="1" fo
    </symbol>"""
 
 
-def write(out: Path) -> None:
-    """Write a style beside each raster of a map."""
+def write(out: Path, *, buildings: bool) -> None:
+    """Write a style beside each raster of a map, and beside its buildings, where there are some."""
     items = "\n     ".join(_RAMP_ITEM.format(value=value, colour=colour, alpha=alpha) for value, colour, alpha in RAMP)
     shader = _raster(
         type="singlebandpseudocolor",
@@ -89,27 +89,26 @@ def write(out: Path) -> None:
     palette = _raster(type="paletted", extent="", renderer=_PALETTE.format(colour=_DAMAGE))
     for name, style in ((PROBABILITY, shader), (DECISION, palette)):
         write_whole((out / name).with_suffix(".qml"), style)
+    if buildings:
+        write_whole(out / "buildings.qml", _of_classes())
 
 
-def of_damage() -> str:
-    """Return the style of damage polygons."""
-    return _layer(_SINGLE.format(symbols=_symbol(0, OUTLINE, dash="dash")))
+def of_damage() -> dict[str, str]:
+    """Return the styles of the layers of damage polygons and of cells, by name."""
+    looks = {"damage": (OUTLINE, "dash"), "cells": (CLASSES[NOT_SEEN], "solid")}
+    return {
+        name: _layer(_SINGLE.format(symbols=_symbol(0, colour, dash=dash))) for name, (colour, dash) in looks.items()
+    }
 
 
-def of_cells() -> str:
-    """Return the style of cells: their outlines."""
-    return _layer(_SINGLE.format(symbols=_symbol(0, CLASSES[NOT_SEEN], dash="solid")))
-
-
-def of_buildings() -> str:
-    """Return the style of buildings: a colour for each class."""
+def _of_classes() -> str:
     names = "\n   ".join(_CATEGORY.format(name=name, number=number) for number, name in enumerate(CLASSES))
     symbols = "\n   ".join(_symbol(number, colour, dash="solid") for number, colour in enumerate(CLASSES.values()))
     return _layer(_CATEGORIZED.format(attribute=CLASS, categories=names, symbols=symbols))
 
 
 def table(styles: dict[str, str]) -> pd.DataFrame:
-    """Return the table `STYLES` of a GeoPackage; `styles` holds those of its layers, by name."""
+    """Return the table `STYLES` of a GeoPackage, of the styles of its layers by name."""
     rows = [
         {
             "f_table_catalog": "",

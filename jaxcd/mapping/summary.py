@@ -103,7 +103,7 @@ def agreement(found: dict[str, Any]) -> list[str]:
         "| called damage | precision | recall | F1 |",
         "|---|---|---|---|",
         *(
-            f"| {name} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} |"
+            f"| {name} | " + " | ".join("–" if score is None else f"{score:.3f}" for score in one.values()) + " |"
             for name, one in found.items()
             if name != "confusion"
         ),

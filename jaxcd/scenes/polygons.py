@@ -1,17 +1,26 @@
 """Polygons from vector files: GeoPackage, GeoJSON, Shapefile, GeoParquet, in any reference system."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import pandas as pd
+import pyarrow.parquet
 import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.warp import transform_bounds
 
 from jaxcd.errors import LabelError
 from jaxcd.scenes.windows import DEGREES, Grid
 
 _ANY = ("Unknown", "GeometryCollection", "3D Unknown", "3D GeometryCollection")
+_PARQUET = b"PAR1"
+_SIDES = 64  # pieces of a long edge that is brought to another reference system, along the map
+_MARGIN = 0.1  # of a map's extent, kept around it
+
+Box = tuple[float, float, float, float]
 
 
 def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
@@ -27,13 +36,10 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
     Raises:
         LabelError: unreadable, a table without geometries, several layers of polygons, or no reference system.
     """
-    frame: Any
-    near = None if over is None else gpd.GeoSeries([shapely.box(*over.bounds_degrees)], crs=DEGREES.to_wkt())
+    if not path.exists():
+        raise LabelError(f"{path}: no such file")
     try:
-        if path.suffix.lower() == ".parquet":
-            frame = gpd.read_parquet(path)
-        else:
-            frame = gpd.read_file(path, layer=_layer(path), bbox=near)
+        frame = _read(path, over)
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise LabelError(f"{path}: cannot be read as polygons ({reason}); copy or export it anew") from error
@@ -60,6 +66,53 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
     if not len(frame):
         notes.append(f"{path.name}: holds no polygon{'' if over is None else ' on the ground of the scenes'}")
     return frame, tuple(notes)
+
+
+def around(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
+    """Cut polygons to a grid's ground and somewhat more, and bring them to its reference system.
+
+    In this order: far away a reference system has no place for them, and long edges are straight in their own.
+    """
+    crs: Any = frame.crs
+    west, south, east, north = transform_bounds(grid.crs, crs.to_wkt(), *grid.bounds)
+    pieces = (
+        [(west, south, east, north)] if west <= east else [(west, south, 180.0, north), (-180.0, south, east, north)]
+    )
+    width, height = (east - west) % 360 if len(pieces) == 2 else east - west, north - south
+    margin, step = _MARGIN * max(width, height), max(width, height) / _SIDES
+    place = shapely.union_all([shapely.box(*box) for box in pieces]).buffer(margin)
+    cut = shapely.segmentize(shapely.intersection(frame.geometry.to_numpy(), place), step)
+    return gpd.GeoDataFrame(geometry=cut[~shapely.is_empty(cut)], crs=crs).to_crs(grid.crs.to_wkt())
+
+
+def _read(path: Path, over: Grid | None) -> Any:
+    parquet = False
+    if path.is_file():
+        with path.open("rb") as file:
+            parquet = file.read(len(_PARQUET)) == _PARQUET
+    if over is None:
+        return gpd.read_parquet(path) if parquet else gpd.read_file(path, layer=_layer(path))
+    west, south, east, north = over.bounds_degrees
+    boxes = [(west, south, min(east, 180.0), north)] + ([(-180.0, south, east - 360, north)] if east > 180 else [])
+    if parquet:
+        return _read_parquet(path, boxes)
+    near = [gpd.GeoSeries([shapely.box(*box)], crs=DEGREES.to_wkt()) for box in boxes]
+    layer = _layer(path)
+    parts = [gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True) for box in near]
+    frame = parts[0] if len(parts) == 1 else pd.concat(parts)
+    return frame[~frame.index.duplicated()]
+
+
+def _read_parquet(path: Path, boxes: list[Box]) -> Any:
+    """Read the rows near boxes alone where the file keeps each row's bounds in degrees; else all."""
+    told = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(b"geo", b"{}"))
+    column = told.get("columns", {}).get(told.get("primary_column"), {})
+    crs: Any = column.get("crs", {"id": {"authority": "OGC", "code": "CRS84"}}) or {}
+    degrees = (crs.get("id") or {}).get("code") in ("CRS84", 4326)
+    if not degrees or "bbox" not in column.get("covering", {}):
+        return gpd.read_parquet(path)
+    parts = [gpd.read_parquet(path, bbox=box) for box in boxes]
+    return parts[0] if len(parts) == 1 else pd.concat(parts)
 
 
 def _layer(path: Path) -> str:

@@ -71,6 +71,15 @@ class SceneReader:
             self.has_overviews = bool(source.overviews(1))
             # The day it was taken, where a provider's metadata tell; the file's own date is that of its processing.
             self.taken = date_in(source.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
+            self.placed: list = [
+                source.crs.to_wkt(),
+                list(source.transform)[:6],
+                *source.shape,
+                list(source.nodatavals),
+            ]
+            """All that decides where pixels lie and which are declared empty, wherever that is written."""
+            self.files: tuple[str, ...] = tuple(source.files)
+            """It, and files beside it that belong to it."""
             self._declares = any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums[:3])
             self._range = self._resolved(scaling)
 

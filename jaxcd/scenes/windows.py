@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 from affine import Affine
+from jaxtyping import Float
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
@@ -97,6 +98,11 @@ class Grid:
         """Side of a pixel in metres, in the middle of the grid."""
         return pixel_metres(self.crs, self.transform, self.height, self.width)
 
+    @property
+    def sides(self) -> tuple[float, float]:
+        """Width and height of a pixel in metres, in the middle of the grid: of degrees they differ."""
+        return pixel_sides(self.crs, self.transform, self.height, self.width)
+
 
 def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapely.geometry.base.BaseGeometry:
     """Return a raster's outline in degrees; its transform may be rotated.
@@ -121,6 +127,17 @@ def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapel
 
 def pixel_metres(crs: CRS, affine: Affine, height: int, width: int) -> float:
     """Return the side of a pixel in metres: the root of its area in the middle of a raster."""
+    return float(math.sqrt(abs(np.linalg.det(_pixel_steps(crs, affine, height, width)))))
+
+
+def pixel_sides(crs: CRS, affine: Affine, height: int, width: int) -> tuple[float, float]:
+    """Return how many metres wide and high a pixel is, in the middle of a raster."""
+    across, down = np.linalg.norm(_pixel_steps(crs, affine, height, width), axis=1)
+    return float(across), float(down)
+
+
+def _pixel_steps(crs: CRS, affine: Affine, height: int, width: int) -> Float[np.ndarray, "2 2"]:
+    """Return the metres east and north of a step along the columns, and of one along the rows."""
     x, y = affine @ (width / 2, height / 2)
     columns, rows = (
         [x, *(x + step for step in (affine.a, affine.b))],
@@ -128,8 +145,7 @@ def pixel_metres(crs: CRS, affine: Affine, height: int, width: int) -> float:
     )
     longitude, latitude = (np.array(values) for values in transform(crs, DEGREES, columns, rows))
     scale = 111_320.0 * np.array([math.cos(math.radians(latitude[0])), 1.0])
-    steps = np.array([longitude[1:] - longitude[0], latitude[1:] - latitude[0]]).T * scale
-    return float(math.sqrt(abs(np.linalg.det(steps))))
+    return np.array([longitude[1:] - longitude[0], latitude[1:] - latitude[0]]).T * scale
 
 
 def rotation(affine: Affine, height: int, width: int) -> float:
@@ -171,20 +187,20 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
     corners = [affine @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
     (left, right), (bottom, top) = ((min(axis), max(axis)) for axis in zip(*corners, strict=True))
     resolution = {"resolution": gsd} if gsd else {}
-    found, columns, rows = calculate_default_transform(
-        crs, target, width, height, left=left, bottom=bottom, right=right, top=top, **resolution
-    )
-    assert columns and rows
-    if gsd:  # GDAL counts a pixel of rounding as one more
-        columns, rows = (
-            (math.ceil(count - 0.01) for count in ((right - left) / gsd, (top - bottom) / gsd))
-            if target == crs
-            else (columns, rows)
+    try:
+        found, columns, rows = calculate_default_transform(
+            crs, target, width, height, left=left, bottom=bottom, right=right, top=top, **resolution
         )
-    grid = Grid(crs=target, transform=found, height=rows, width=columns)
-    if not _PLAUSIBLE[0] <= grid.metres <= _PLAUSIBLE[1]:
+        assert columns and rows
+        if gsd and target == crs:  # GDAL counts a pixel of rounding as one more
+            columns, rows = (math.ceil(count - 0.01) for count in ((right - left) / gsd, (top - bottom) / gsd))
+        grid = Grid(crs=target, transform=found, height=rows, width=columns)
+        metres = grid.metres
+    except (RasterioError, CPLE_BaseError) as error:
+        raise SceneError(f"cannot be brought to {target} in such pixels ({error}); see --crs and --gsd") from error
+    if not _PLAUSIBLE[0] <= metres <= _PLAUSIBLE[1]:
         raise SceneError(
-            f"pixels would have {grid.metres:.3g} m; give --gsd in units of the tiles' reference system ({target})"
+            f"pixels would have {metres:.3g} m; give --gsd in units of the tiles' reference system ({target})"
         )
     return grid
 

@@ -32,9 +32,10 @@ def lively(wanted: Config) -> tuple[models.Network, dict, dict]:
     return network, params, stats
 
 
-def write_run(folder: Path, wanted: Config) -> Path:
-    """Write a run folder whose one checkpoint holds a lively network."""
-    _, params, stats = lively(wanted)
+def write_run(folder: Path, wanted: Config, *, params: dict | None = None) -> Path:
+    """Write a run folder whose one checkpoint holds a lively network, or one of given parameters."""
+    _, own, stats = lively(wanted)
+    params = params or own
     folder.mkdir(parents=True)
     config_files.write(wanted, folder / "config.json")
     checkpoints = Checkpoints(folder, create=True)

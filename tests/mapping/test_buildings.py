@@ -1,14 +1,18 @@
+import datetime
+from decimal import Decimal
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from rasterio.crs import CRS
 
-from jaxcd.errors import LabelError
-from jaxcd.mapping import buildings, layers, outlines, rasters
+from jaxcd.errors import ConfigError, LabelError
+from jaxcd.mapping import buildings, cells, layers, outlines, rasters
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.scenes.windows import Grid
@@ -49,8 +53,8 @@ def houses(path, crs=UTM, **columns):
 def judged(out, path, **settings):
     folder, grid = out
     wanted = MapSettings(footprints=path, **settings)
-    footprints, _ = buildings.read(grid, wanted)
-    return buildings.judge(footprints, folder, grid, wanted).set_index("name")
+    footprints = buildings.read(grid, wanted)
+    return buildings.judge(footprints.frame, folder, grid, wanted).set_index("name")
 
 
 def test_numbers_and_classes(out):
@@ -85,11 +89,20 @@ def test_any_format_and_reference_system(out, file, crs):
     assert frame.crs.to_epsg() == 32637
 
 
-def test_agreement_with_true_classes(out):
-    path = houses(out[0] / "h.gpkg", grade=["D5", "D1", "D5", "D1", "D5", None])
-    truth: Any = {"label_attribute": "grade", "label_values": ("D5", "D4")}
-    frame = judged(out, path, buffer=0, **truth)
-    told = buildings.agreement(frame, MapSettings(footprints=path, **truth))
+def agreed(out, path, **truth):
+    folder, grid = out
+    wanted = MapSettings(footprints=path, buffer=0, **truth)
+    found = buildings.read(grid, wanted)
+    assert found.truth is not None
+    return buildings.agreement(buildings.judge(found.frame, folder, grid, wanted), found.truth)
+
+
+@pytest.mark.parametrize("attribute", ["grade", "damage_class"])
+def test_agreement_with_true_classes(out, attribute):
+    grades = ["D5", "D1", "D5", "D1", "D5", None]
+    path = houses(out[0] / "h.gpkg", **{attribute: grades})
+    truth: Any = {"label_attribute": attribute, "label_values": ("D5", "D4")}
+    told = agreed(out, path, **truth)
     assert told["confusion"]["damaged"] == {
         "intact": 1, "possibly": 0, "damaged": 1, "not seen": 1, "too small to judge": 0
     }  # fmt: skip
@@ -97,11 +110,37 @@ def test_agreement_with_true_classes(out):
         "intact": 1, "possibly": 0, "damaged": 1, "not seen": 0, "too small to judge": 0
     }  # fmt: skip
     assert told["damaged"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
-    unknown = buildings.agreement(frame, MapSettings(footprints=path, label_unknown=("D1",), **truth))
+    unknown = agreed(out, path, label_unknown=("D1",), **truth)
     assert unknown["confusion"]["damaged"] == told["confusion"]["damaged"]
     assert sum(unknown["confusion"]["intact"].values()) == 0
-    with pytest.raises(LabelError, match="no attribute 'level'; it has name, grade"):
+    with pytest.raises(LabelError, match="no attribute 'level'; it has name"):
         judged(out, path, label_attribute="level", label_values=("x",))
+    with pytest.raises(LabelError, match=f"no '{attribute}' is one of D6; there are D1, D5"):
+        judged(out, path, label_attribute=attribute, label_values=("D6",))
+
+
+def test_truth_of_one_of_two_attributes_that_differ_by_case(out):
+    path = houses(out[0] / "h.parquet", Damage=[0] * 6, damage=[1, 0, 1, 0, 1, 0])
+    told = agreed(out, path, label_attribute="damage", label_values=("1",))
+    assert sum(told["confusion"]["damaged"].values()) == 3
+
+
+def test_scores_that_nothing_tells_are_not_told(out):
+    path = houses(out[0] / "h.gpkg", grade=[None, None, None, "D1", "D5", None])
+    told = agreed(out, path, label_attribute="grade", label_values=("D5",))
+    assert told["damaged"] == {"precision": None, "recall": None, "f1": None}
+
+
+def test_damage_in_a_neighbours_footprint_is_the_neighbours(out):
+    """Of two terraced houses that share a wall, one is a ruin."""
+    folder, grid = out
+    west, north = ORIGIN
+    ruin, other = (shapely.box(west + x, north - 70, west + x + 10, north - 50) for x in (20, 30))
+    frame = gpd.GeoDataFrame({"name": ["ruin", "intact"]}, geometry=[ruin, other], crs=UTM)
+    frame.to_file(folder / "h.gpkg")
+    shares = judged(out, folder / "h.gpkg", buffer=2).damaged_share
+    # Above and below the ruin two metres of the ring are damage that lies in no footprint.
+    assert shares["ruin"] == 1 and shares["intact"] == pytest.approx(2 * 2 * 2 / 200, abs=0.01)
 
 
 def test_attributes_that_a_geopackage_cannot_hold(out):
@@ -112,24 +151,50 @@ def test_attributes_that_a_geopackage_cannot_hold(out):
         Name=["B"] * many,
         area_m2=[1.0] * many,
         names=[{"primary": "x"}] * many,
+        sources=[[{"dataset": "OSM"}]] * many,
+        built=[datetime.date(2020, 1, 2)] * many,
+        price=[Decimal("1.5")] * many,
+        span=[np.timedelta64(90, "s")] * many,
+        code=np.full(many, 2**63 + 1, np.uint64),
+        floors=pd.array([1, None] * (many // 2), dtype="Int64"),
+        half=np.full(many, 0.5, np.float16),
     )
     frame = judged(out, path)
-    layers.write_layers(out[0] / "b.gpkg", {"buildings": (frame.reset_index(), "")})
-    again = gpd.read_file(out[0] / "b.gpkg", layer="buildings")
+    layers.write_layers(out[0] / "b.gpkg", {"buildings": frame.reset_index()})
+    again = gpd.read_file(out[0] / "b.gpkg")
     assert {"source_fid", "source_Name", "source_area_m2", "names"} <= set(again.columns)
     assert list(again.source_area_m2) == [1.0] * many and again.area_m2[0] == pytest.approx(100, rel=2e-3)
-    assert again.names[0] == '{"primary": "x"}'
+    assert again.names[0] == '{"primary": "x"}' and again.sources[0] == '[{"dataset": "OSM"}]'
+    assert (again.built[0], again.price[0], again.span[0]) == ("2020-01-02", "1.5", "0 days 00:01:30")
+    assert again.code[0] == pytest.approx(2**63) and again.half[0] == 0.5
+    assert again.floors[0] == 1 and np.isnan(again.floors[1])
 
 
 def test_cells_count_ground_and_buildings(out):
     folder, grid = out
-    cells = outlines.cells(folder, grid, side=50)
     frame = judged(out, houses(folder / "h.gpkg"), buffer=0)
-    counted = buildings.counted_in(cells, frame)
-    assert list(cells.seen_m2) == pytest.approx([2500, 1500, 2500, 1500], rel=2e-3)
-    assert list(cells.damaged_m2) == pytest.approx([1500, 0, 1500, 0], rel=2e-3)
-    assert list(counted.buildings_damaged) == [2, 0, 0, 0]
-    assert counted.buildings_not_seen.sum() == 1
+    found = cells.count(folder, grid, frame, side=50)
+    assert list(found.seen_m2) == pytest.approx([2500, 1500, 2500, 1500], rel=2e-3)
+    assert list(found.damaged_m2) == pytest.approx([1500, 0, 1500, 0], rel=2e-3)
+    assert list(found.damaged_share) == [0.6, 0, 0.6, 0]
+    assert list(found.buildings_damaged) == [2, 0, 0, 0]
+    assert list(found.buildings_not_seen) == [0, 1, 0, 0]
+    west, north = ORIGIN
+    assert found.total_bounds == pytest.approx([west, north - 100, west + 100, north])
+    # One that nobody saw, in a cell that nobody saw: it counts, and has no share to tell.
+    small = cells.count(folder, grid, frame, side=20)
+    assert small.buildings_not_seen.sum() == 1 and small.loc[small.buildings_not_seen == 1, "seen_m2"].tolist() == [0]
+    assert len(cells.count(folder, grid, None, side=20)) == len(small) - 1
+    assert sum(small[f"buildings_{name.replace(' ', '_')}"].sum() for name in buildings.CLASSES) == len(HOUSES)
+
+
+def test_cells_are_square_on_the_ground_and_not_too_many(out):
+    place = Affine(5e-6, 0, 10, 0, -5e-6, 60)
+    grid = Grid(crs=CRS.from_epsg(4326), transform=place, height=40_000, width=40_000)
+    rows, columns = cells.shape_of(grid, 100)
+    assert rows == round(100 / 0.5566) and columns == pytest.approx(2 * rows, abs=2)  # at 60 degrees half as wide
+    with pytest.raises(ConfigError, match="--cell 2: the map would have .* cells, 200,000 at most"):
+        cells.shape_of(grid, 2)
 
 
 def test_polygons_keep_holes_and_drop_specks(out):
@@ -142,8 +207,26 @@ def test_polygons_keep_holes_and_drop_specks(out):
     assert len(every.geometry[0].interiors) == 1
     (large,) = outlines.damage_polygons(folder, grid, min_area=10, simplify=1).itertuples()
     assert large.area_m2 == pytest.approx(300, rel=2e-3) and large.id == 1
-    assert large.max_probability == pytest.approx(203 / 254, abs=1e-3)
-    assert 51 / 254 < large.mean_probability < 203 / 254
+    # Of the pixels, not of the simpler outline.
+    assert large.mean_probability == large.max_probability == pytest.approx(203 / 254, abs=1e-4)
+
+
+def test_patches_are_whole_where_strips_meet_and_specks_are_dropped(tmp_path):
+    decision = np.zeros((2200, 64), np.uint8)
+    decision[1022:1026, 10:20] = 1  # four rows of ten: two in each strip of 1024
+    decision[1500:1502, 10:15] = 1  # ten
+    decision[2040:2060, 40:60], decision[2045:2050, 45:50] = 1, 0  # across the next line, with a hole
+    decision[np.arange(100, 1000, 3), 30] = 1
+    crs = CRS.from_user_input(UTM)
+    for name, values in ((rasters.DECISION, decision), (rasters.PROBABILITY, decision * 200)):
+        write_geotiff(tmp_path / name, values, transform=at(), crs=crs, nodata=255)
+    grid = Grid(crs=crs, transform=at(), height=2200, width=64)
+    found = outlines.damage_polygons(tmp_path, grid, min_area=5, simplify=0)
+    assert [round(area, 1) for area in found.area_m2] == pytest.approx([375 / 4, 40 / 4], rel=2e-3)
+    assert [len(shape.interiors) for shape in found.geometry] == [1, 0]
+    assert shapely.get_num_coordinates(found.geometry[1]) == 5
+    every = outlines.damage_polygons(tmp_path, grid, min_area=0, simplify=0)
+    assert len(every) == 3 + 300 and every.is_valid.all()
 
 
 def test_pixels_without_data_take_no_part_under_any_of_many_polygons(tmp_path):

@@ -38,7 +38,7 @@ def test_scenes_of_two_reference_systems_are_one_map_with_its_buildings(shared_d
         boxes = [shapely.box(*source.bounds) for source in map(rasterio.open, pre)]
         assert shapely.box(*made.bounds).contains(shapely.union_all(boxes).buffer(-made.res[0]))
     assert 0.1 < seen.mean() < 0.9
-    houses = gpd.read_file(tmp_path / "map" / "buildings.gpkg", layer="buildings")
+    houses = gpd.read_file(tmp_path / "map" / "buildings.gpkg")
     assert sum(told["buildings"].values()) == len(houses) > 50
     assert {"intact", "not seen"} <= {name for name, count in told["buildings"].items() if count}
     for house in houses.itertuples():
@@ -73,7 +73,7 @@ def test_true_classes_of_a_labelled_tile_are_all_counted(shared_data, tmp_path):
     damaged = truth["destroyed"] + truth["major-damage"]
     assert sum(rows["damaged"].values()) == damaged > 100
     assert sum(rows["intact"].values()) == len(found) - damaged - truth["un-classified"]
-    judged = gpd.read_file(tmp_path / "map" / "buildings.gpkg", layer="buildings")
+    judged = gpd.read_file(tmp_path / "map" / "buildings.gpkg")
     assert judged.crs.to_epsg() == 4326
     # Square metres, though the map is in degrees: a pixel of this release has 0.45 m or more.
     both = judged.merge(frame[["uid"]].assign(pixels=[_pixels(root, name, uid) for uid in frame.uid]), on="uid")

@@ -1,8 +1,10 @@
 """Maps of real files: equal to the whole image at once, masked, resumed, incremental, refused."""
 
 import dataclasses
+import re
 
 import geopandas as gpd
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -119,6 +121,7 @@ def test_rasters_are_cogs_on_the_grid_of_pre(tmp_path, mapper):
         with rasterio.open(tmp_path / "out" / name) as made, rasterio.open(pre) as given:
             assert (made.shape, made.crs, made.transform) == (given.shape, given.crs, given.transform)
             assert made.nodata == 255 and made.dtypes == ("uint8",) and made.overviews(1)
+            assert made.scales == ((1 / 254,) if name == rasters.PROBABILITY else (1.0,))
     probability, decision = (read(tmp_path / "out" / name) for name in (rasters.PROBABILITY, rasters.DECISION))
     assert (probability[decision == 1] >= 127).all() and (probability[decision == 0] <= 127).all()
     assert 0 < decision.mean() < 1
@@ -227,6 +230,108 @@ def test_another_threshold_costs_no_network(tmp_path, mapper):
     assert told["blocks_computed"] == 0 and read(tmp_path / "out" / rasters.DECISION).sum() < before
 
 
+def test_what_lies_beside_a_scene_belongs_to_it(tmp_path, mapper):
+    """A mask or a place that the file itself doesn't hold: with another one the map is another."""
+    pre, _ = write_scenes(tmp_path, 300, 300)
+    image = ground(2, 300, 300)
+    post = write(tmp_path / "beside.tif", image, profile="BASELINE", tfw="YES")
+    first = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    assert first["blocks_computed"] > 0 == again["blocks_computed"]
+    told = tmp_path / "beside.tif.aux.xml"  # where QGIS leaves statistics
+    told.write_text(told.read_text().replace("</PAM", "<Metadata><MDI key='mean'>1</MDI></Metadata></PAM"))
+    again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    assert again["blocks_computed"] == 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(post, "r+") as source:
+        seen = np.full((300, 300), 255, np.uint8)
+        seen[:, 200:] = 0
+        source.write_mask(seen)
+    masked = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    assert (tmp_path / "beside.tif.msk").exists() and masked["blocks_computed"] > 0
+    np.testing.assert_array_equal(read(tmp_path / "out" / rasters.DECISION) == 255, seen == 0)
+    lines = (tmp_path / "beside.tfw").read_text().splitlines()
+    (tmp_path / "beside.tfw").write_text("\n".join([*lines[:4], str(float(lines[4]) + 50 * GSD), lines[5]]))
+    moved = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    assert moved["blocks_computed"] > 0
+    assert (read(tmp_path / "out" / rasters.DECISION)[:, :50] == 255).all()
+
+
+def test_another_file_of_the_same_name_and_another_network_make_another_map(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 200, 200)
+    first = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    write(post, ground(7, 200, 200))
+    other = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    network, params, stats = lively(mapper.config)
+    params = jax.tree.map(lambda leaf: leaf * 1.01, params)
+    run = write_run(tmp_path / "run", mapper.config, params=params)
+    third = scene_map.make(scene_map.load(run, QUIET), [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    fourth = scene_map.make(
+        scene_map.load(run, dataclasses.replace(QUIET, average=True)), [str(pre)], [str(post)], tmp_path / "out",
+        dataclasses.replace(QUIET, average=True),
+    )  # fmt: skip
+    for told in (first, other, third, fourth):
+        assert told["blocks_computed"] == told["blocks"] > 0
+
+
+def test_a_block_cut_short_by_a_power_cut_is_computed_again(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 300, 300)
+    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    before = (tmp_path / "out" / rasters.PROBABILITY).read_bytes()
+    files = sorted((tmp_path / "out" / ".blocks").glob("*.tif"))
+    assert len(files) == told["blocks"]
+    files[0].write_bytes(b"")
+    files[1].write_bytes(files[1].read_bytes()[:-100])
+    again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    assert again["blocks_computed"] == 2
+    assert (tmp_path / "out" / rasters.PROBABILITY).read_bytes() == before
+
+
+def test_a_map_made_anew_leaves_nothing_of_the_one_before(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 200, 200)
+    west, north = ORIGIN
+    house = gpd.GeoSeries([shapely.box(west + 20, north - 40, west + 40, north - 20)], crs="EPSG:32637")
+    house.to_file(tmp_path / "houses.gpkg")
+    out, settings = tmp_path / "out", dataclasses.replace(QUIET, footprints=tmp_path / "houses.gpkg")
+    told = scene_map.make(mapper, [str(pre)], [str(post)], out, settings)
+    assert sum(told["buildings"].values()) == 1 and told["vectors"]["footprints"]["sha256"]
+    assert {path.name for path in out.iterdir()} == {*scene_map.FILES, ".blocks", ".lock"}
+    for name in ("damage.gpkg-wal", "damage.gpkg-shm", "damage.tif.aux.xml"):
+        (out / name).write_bytes(b"of another program")
+    scene_map.make(mapper, [str(pre)], [str(post)], out, QUIET)
+    left = {path.name for path in out.iterdir()}
+    assert left == {*scene_map.FILES, ".blocks", ".lock"} - {"buildings.gpkg", "buildings.qml"}
+
+
+def test_what_there_is_to_say_of_scenes_is_said(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 200, 200)
+    far = write(tmp_path / "far.tif", ground(1, 64, 64), at(100_000, 100_000))
+    coarse = write(tmp_path / "coarse.tif", ground(1, 50, 50), at(gsd=4 * GSD))
+    knowing = mapper._replace(metres=2.5 * GSD)
+    told = scene_map.make(knowing, [str(pre)], list(map(str, (post, far, coarse))), tmp_path / "out", QUIET)
+    notes = "\n".join(told["notes"])
+    assert f"{far}: shows no ground that the scenes of before show, left out" in notes
+    assert re.search(r"coarse.tif: its pixels of 2(\.0\d)? m show less than the map's of 0.5\d* m can", notes)
+    assert re.search(r"pixels of 0.5\d* m, and the network has learned from pixels of 1.25 m: buildings look 2", notes)
+    assert [source["location"] for source in told["post"]] == [str(post), str(coarse)]
+    with pytest.raises(SceneError, match=r"far.tif: lies far from .*pre.tif; make a map of each"):
+        scene_map.make(mapper, [str(pre), str(far)], [str(post)], tmp_path / "far", QUIET)
+    settings = dataclasses.replace(QUIET, gsd=1e9)
+    with pytest.raises(SceneError, match="pre.tif: .*see --crs and --gsd|pixels would have"):
+        scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "far", settings)
+
+
+def test_an_area_of_interest_may_be_the_world(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 200, 200)
+    gpd.GeoSeries([shapely.box(-180, -90, 180, 90)], crs=4326).to_file(tmp_path / "world.geojson")
+    settings = dataclasses.replace(QUIET, aoi=tmp_path / "world.geojson")
+    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
+    assert told["area"]["seen_km2"] == pytest.approx(0.01, rel=1e-2)
+    gpd.GeoSeries([shapely.box(-120, -45, -110, 45)], crs=4326).to_file(tmp_path / "america.geojson")
+    settings = dataclasses.replace(QUIET, aoi=tmp_path / "america.geojson")
+    with pytest.raises(SceneError, match="america.geojson: does not touch the scenes"):
+        scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "other", settings)
+
+
 def bare(folder):
     with unreferenced_allowed():
         return write(folder / "bare.tif", ground(1, 64, 64), crs=None)
@@ -269,6 +374,6 @@ def test_folders_and_runs_that_do_not_fit_are_refused(tmp_path, mapper):
 def test_unusable_footprints_are_told_before_anything_is_computed(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 300, 300)
     settings = dataclasses.replace(QUIET, footprints=tmp_path / "none.gpkg")
-    with pytest.raises(LabelError, match="none.gpkg: cannot be read as polygons"):
+    with pytest.raises(LabelError, match="none.gpkg: no such file"):
         scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()

@@ -85,7 +85,7 @@ def network(case: Case) -> Run:
     def run(count: int) -> float:
         start = time.perf_counter()
         for _ in range(round(count * tiles / predict.batch)):
-            np.asarray(predict(pre, post))
+            predict.fetch(predict(pre, post))
         return time.perf_counter() - start
 
     return run, {}

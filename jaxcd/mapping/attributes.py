@@ -1,0 +1,61 @@
+"""Attributes of footprints, whatever they come from, as a GeoPackage can hold them."""
+
+import json
+from datetime import date, time
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+RESERVED = ("fid", "geometry", "geom", "damaged_share", "mean_probability", "seen_share", "area_m2", "damage_class")
+"""Names that a map's buildings have for what is found, or GDAL for its own: attributes of these names get others."""
+
+
+def storable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Name and form attributes as a GeoPackage can hold them.
+
+    Names differ by more than case, and none is one of `RESERVED`: such an attribute becomes `source_...`. Lists and
+    the like become JSON, all other values that are neither numbers nor times nor text become text.
+    """
+    if frame.geometry.name != "geometry":
+        frame = frame.rename_geometry("geometry")
+    taken: set[str] = set(RESERVED)
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        if name == "geometry":
+            continue
+        new = str(name)
+        while new.lower() in taken:
+            new = f"source_{new}"
+        taken.add(new.lower())
+        columns[new] = _column(frame[name])
+    return gpd.GeoDataFrame(columns, geometry=frame.geometry, index=frame.index)
+
+
+def _column(values: Any) -> Any:
+    kind, gaps = values.dtype, values.isna().any()
+    if types.is_datetime64_any_dtype(kind):
+        return values
+    if types.is_bool_dtype(kind) and not gaps:
+        return values.astype(bool)
+    if types.is_float_dtype(kind):
+        return values.astype(np.float64)
+    if types.is_integer_dtype(kind):
+        # Of integers only those of 64 bits with a sign have a place, and none for a gap.
+        return values.astype(np.float64 if gaps or (values > np.iinfo(np.int64).max).any() else np.int64)
+    return pd.Series([_text(value) for value in values], index=values.index, dtype=object)
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, list | tuple | dict | np.ndarray):
+        return json.dumps(value, default=_plain, ensure_ascii=False)
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return None
+    return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold in place of a value that it can't."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else _text(value)
