@@ -139,13 +139,11 @@ def pixel_sides(crs: CRS, affine: Affine, height: int, width: int) -> tuple[floa
 def _pixel_steps(crs: CRS, affine: Affine, height: int, width: int) -> Float[np.ndarray, "2 2"]:
     """Return the metres east and north of a step along the columns, and of one along the rows."""
     x, y = affine @ (width / 2, height / 2)
-    columns, rows = (
-        [x, *(x + step for step in (affine.a, affine.b))],
-        [y, *(y + step for step in (affine.d, affine.e))],
-    )
-    longitude, latitude = (np.array(values) for values in transform(crs, DEGREES, columns, rows))
-    scale = 111_320.0 * np.array([math.cos(math.radians(latitude[0])), 1.0])
-    return np.array([longitude[1:] - longitude[0], latitude[1:] - latitude[0]]).T * scale
+    columns, rows = [x, x + affine.a, x + affine.b], [y, y + affine.d, y + affine.e]
+    longitude, latitude, *_ = transform(crs, DEGREES, columns, rows)
+    around = CRS.from_string(f"+proj=aeqd +lat_0={latitude[0]} +lon_0={longitude[0]} +datum=WGS84")
+    east, north = (np.array(values[1:]) for values in transform(DEGREES, around, longitude, latitude)[:2])
+    return np.stack([east, north], axis=1)
 
 
 def rotation(affine: Affine, height: int, width: int) -> float:

@@ -5,17 +5,15 @@ import json
 
 import geopandas as gpd
 import numpy as np
+import pytest
 import rasterio
 import shapely
-from rasterio.crs import CRS
+import xbd_scenes
 from rasterio.features import geometry_mask
-from rasterio.transform import from_bounds
 
 from jaxcd.mapping import buildings, rasters, scene_map
 from jaxcd.mapping.settings import MapSettings
-from jaxcd.scenes.raster import read_rgb, write_geotiff
-from jaxcd.tiles.geolocation import bounds_of_label
-from jaxcd.tiles.labels import read_xbd
+from jaxcd.tiles.layouts import discover
 from tests.mapping.map_runs import config, write_run
 
 
@@ -50,21 +48,19 @@ def test_scenes_of_two_reference_systems_are_one_map_with_its_buildings(shared_d
 
 def test_true_classes_of_a_labelled_tile_are_all_counted(shared_data, tmp_path):
     root, name = shared_data / "xbd_santa_rosa", "santa-rosa-wildfire_00000089"
-    label = root / "labels" / f"{name}_post_disaster.json"
-    place = from_bounds(*(bounds_of_label(read_xbd(label), height=1024, width=1024) or ()), 1024, 1024)
-    for when in ("pre", "post"):
-        image = read_rgb(next((root / "images").glob(f"{name}_{when}_disaster.*"))).pixels
-        write_geotiff(tmp_path / f"{when}.tif", image, transform=place, crs=CRS.from_epsg(4326))
-    found = json.loads(label.read_text())["features"]["lng_lat"]
+    place = next(place for place in discover("xbd", root).places if place.id == name)
+    assert xbd_scenes.write(place, tmp_path)
+    found = json.loads(place.post[0].label.read_text())["features"]["lng_lat"]
     truth = collections.Counter(each["properties"]["subtype"] for each in found)
-    outlines = [shapely.from_wkt(each["wkt"]) for each in found]
-    frame = gpd.GeoDataFrame([each["properties"] for each in found], geometry=outlines, crs=4326)
-    frame.to_file(tmp_path / "houses.geojson")
+    # Footprints are placed as their tile is, which may be turned against north by a metre at its rim.
+    frame = gpd.read_file(tmp_path / "buildings.geojson").to_crs(32610)
+    said = gpd.GeoSeries([shapely.from_wkt(each["wkt"]) for each in found], crs=4326).to_crs(32610)
+    assert gpd.GeoSeries(frame.geometry).centroid.distance(said.centroid).max() < 1.5
     told = mapped(
         tmp_path,
         [tmp_path / "pre.tif"],
         [tmp_path / "post.tif"],
-        footprints=tmp_path / "houses.geojson",
+        footprints=tmp_path / "buildings.geojson",
         label_attribute="subtype",
         label_values=("destroyed", "major-damage"),
         label_unknown=("un-classified",),
@@ -75,14 +71,6 @@ def test_true_classes_of_a_labelled_tile_are_all_counted(shared_data, tmp_path):
     assert sum(rows["intact"].values()) == len(found) - damaged - truth["un-classified"]
     judged = gpd.read_file(tmp_path / "map" / "buildings.gpkg")
     assert judged.crs.to_epsg() == 4326
-    # Square metres, though the map is in degrees: a pixel of this release has 0.45 m or more.
-    both = judged.merge(frame[["uid"]].assign(pixels=[_pixels(root, name, uid) for uid in frame.uid]), on="uid")
-    ratio = both.area_m2 / both.pixels
-    assert 0.2 < ratio.median() < 0.3 and (ratio / ratio.median() - 1).abs().max() < 0.05
+    # Square metres, though the map is in degrees.
+    assert judged.area_m2.to_numpy() == pytest.approx(frame.area.to_numpy(), rel=2e-3, abs=0.1)
     assert set(judged[buildings.CLASS]) <= set(buildings.CLASSES)
-
-
-def _pixels(root, name, uid):
-    """A building's area in pixels of its tile."""
-    found = json.loads((root / "labels" / f"{name}_post_disaster.json").read_text())["features"]["xy"]
-    return next(shapely.from_wkt(each["wkt"]).area for each in found if each["properties"]["uid"] == uid)

@@ -1,35 +1,69 @@
 """The page in a real browser: it draws, swipes, flies, and a click on a building shows the building's numbers."""
 
+import base64
+import contextlib
+import io
+import json
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from affine import Affine
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from jaxcd.mapping import scene_map, web_page
+from jaxcd.mapping import buildings, layers, rasters, scene_map, summary, web_page
+from jaxcd.mapping.scene_pair import open_pair
 from jaxcd.mapping.settings import MapSettings
 from tests.mapping.map_runs import config, write_run, write_scenes
-from tests.scenes.scene_files import ORIGIN
+from tests.scenes.scene_files import ORIGIN, at, write
 
 CLIPS = "['before', 'after'].map((name) => map.getPane(name).style.clip)"
 
 
+NAME = "</script><!--<b>x"
+HOUSES = {
+    NAME: (100, 80, 30, 20),
+    "far": (5000, 80, 30, 20),
+    "tiny": (300, 200, 3, 3),
+    "beyond the edge": (390, 80, 30, 20),
+    None: (70, 30, 8, 8),
+} | {
+    f"no. {x} {y}": (x, y, 8, 8)
+    for x, y in [(280, 30), (10, 110), (100, 190), (160, 230), (220, 70), (190, 110), (130, 70), (250, 150), (10, 190)]
+}
+"""Left, top, width and height in metres from the map's corner."""
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A map with two buildings: one on damage, one beside the scenes."""
+def mapper(tmp_path_factory) -> scene_map.Mapper:
+    run = write_run(tmp_path_factory.mktemp("run") / "run", config("fc_siam_diff", "small"))
+    return scene_map.load(run, MapSettings(window=304))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, mapper) -> Path:
+    """A map with buildings on damage, beside the scenes, over the edge, and one that crosses itself."""
     folder = tmp_path_factory.mktemp("page")
-    run = write_run(folder / "run", config("fc_siam_diff", "small"))
     pre, post = write_scenes(folder, 600, 800)
+    pre = pre.rename(folder / "2022-11-03_pre.tif")
     west, north = ORIGIN
-    houses = [shapely.box(west + x, north - y - 20, west + x + 30, north - y) for x, y in ((100, 80), (5000, 80))]
-    outlines = gpd.GeoDataFrame({"name": ["</script><b>x", "far"]}, geometry=houses, crs="EPSG:32637")
-    outlines.to_file(folder / "houses.gpkg")
-    settings = MapSettings(window=304, threshold=0.4, min_area=60, footprints=folder / "houses.gpkg", cell=100)
-    told = scene_map.make(scene_map.load(run, settings), [str(pre)], [str(post)], folder / "town", settings)
-    assert told["buildings"]["damaged"] == sum(told["buildings"].values()) == 1
+    houses = [shapely.box(west + x, north - y - h, west + x + w, north - y) for x, y, w, h in HOUSES.values()]
+    crossed = np.array([(0, 0), (9, 9), (9, 0), (0, 9)]) + (west, north - 9)
+    houses.append(shapely.Polygon(crossed))
+    frame = gpd.GeoDataFrame({"name": [*HOUSES, "crossed"]}, geometry=houses, crs="EPSG:32637")
+    frame["osm_id"], frame["truth"] = np.arange(len(frame)), np.where(np.arange(len(frame)) % 2, "yes", "no")
+    frame.to_file(folder / "houses.gpkg")
+    settings = MapSettings(
+        window=304, threshold=0.4, min_area=60, footprints=folder / "houses.gpkg", cell=100,
+        building_shares=(0.37, 0.5), buffer=0, label_attribute="truth", label_values=("yes",),
+    )  # fmt: skip
+    told = scene_map.make(mapper, [str(pre)], [str(post)], folder / "town", settings)
+    assert all(told["buildings"].values()) and sum(told["buildings"].values()) == len(frame) - 1, told["buildings"]
     return folder / "town"
 
 
@@ -45,21 +79,88 @@ def browser():
         running.close()
 
 
-@pytest.fixture
-def page(browser, folder):
-    page: Page = browser.new_page(viewport={"width": 1100, "height": 700})
+@contextlib.contextmanager
+def opened(browser, path: Path, **context) -> Iterator[Page]:
+    """Open a page; it may say nothing and ask for nothing."""
+    page: Page = browser.new_page(**({"viewport": {"width": 1100, "height": 700}} | context))
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto((folder / "map.html").as_uri())
+    page.goto(path.as_uri())
     page.wait_for_function("document.querySelectorAll('img.before').length > 0")
     page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     yield page
     assert said == []
-    assert [url for url in asked if not url.startswith(("data:", (folder / "map.html").as_uri()))] == []
+    assert [url for url in asked if not url.startswith(("data:", path.as_uri()))] == []
     page.close()
+
+
+@pytest.fixture
+def page(browser, folder):
+    with opened(browser, folder / "map.html") as page:
+        yield page
+
+
+def houses_of(folder: Path) -> gpd.GeoDataFrame:
+    """The buildings of a map, the worst first."""
+    houses = gpd.read_file(folder / "buildings.gpkg", layer="buildings")
+    return houses.sort_values(["damaged_share", "mean_probability"], ascending=False)
+
+
+def data_of(page: Path) -> dict:
+    """What a page embeds, read as a browser would: within its budget."""
+    text = page.read_text(encoding="utf-8").split('<script type="application/json" id="data">')[1]
+    text = text.split("</script>")[0]
+    assert len(text) < web_page.MEGABYTES * 1e6
+    return json.loads(text)
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses: Sequence = ()) -> dict:
+    """Write the page of a map of one image, before and after; where it is bright, it is called damage."""
+    pre, post = (write(folder / f"{when}.tif", image, place, crs=crs) for when in ("pre", "post"))
+    pair = open_pair([str(pre)], [str(post)], MapSettings())
+    write(folder / rasters.PROBABILITY, image[..., 0], place, crs=crs, nodata=rasters.EMPTY)
+    rows, columns = np.indices((image.shape[0] // 100, image.shape[1] // 100)).reshape(2, -1) * 100
+    squares = [
+        shapely.box(*(place @ (x, y + 100)), *(place @ (x + 100, y))) for y, x in zip(rows, columns, strict=True)
+    ]
+    cells = gpd.GeoDataFrame(geometry=squares, crs=crs)
+    bright = [int((image[y : y + 100, x : x + 100, 0] > 200).sum()) for y, x in zip(rows, columns, strict=True)]
+    cells["damaged_m2"], cells["damaged_share"] = np.array(bright) / 4, np.array(bright) / 1e4
+    polygons = gpd.GeoDataFrame(
+        {"id": range(len(cells))}, geometry=[one.buffer(-one.length / 20) for one in squares], crs=crs
+    )
+    polygons["area_m2"], polygons["mean_probability"], polygons["max_probability"] = 9.0, 0.8, 0.9
+    judged = gpd.GeoDataFrame(geometry=list(houses), crs=crs)
+    judged["damaged_share"], judged["mean_probability"], judged["seen_share"] = 1.0, 0.8, 1.0
+    judged["area_m2"], judged[buildings.CLASS] = 9.0, "damaged"
+    found = layers.Layers(polygons, cells, judged if houses else None, {})
+    told = {
+        "name": "noise",
+        "area": {"damaged_m2": 1.0, "damaged_share": 0.1},
+        "polygons": len(polygons),
+        "buildings": buildings.counts(judged) if houses else {},
+        "agreement": {},
+        "pre": summary.sources(pair.pre),
+        "post": summary.sources(pair.post),
+        "registration": [],
+        "network": {"name": "none", "size": "small", "step": 0, "run": "", "threshold": 0.5, "threshold_from": ""},
+        "notes": [],
+    }
+    web_page.write(folder, pair, found, told)
+    return data_of(folder / web_page.PAGE)
+
+
+def canvas_at(page: Page, x: float, y: float) -> dict:
+    """Where in the window a point of the map is, after it was brought to the middle."""
+    page.evaluate(f"() => {{ map.setView([{-y}, {x}], 2, {{animate: false}}); }}")  # the map itself is long to send
+    return page.evaluate(f"map.latLngToContainerPoint([{-y}, {x}])")
 
 
 def test_it_draws_what_was_found(page, folder):
@@ -91,7 +192,7 @@ def test_the_divider_swipes(page):
 
 
 def test_a_click_on_a_damaged_building_shows_its_numbers(page, folder):
-    (house,) = gpd.read_file(folder / "buildings.gpkg", layer="buildings").itertuples()
+    (house,) = (house for house in houses_of(folder).itertuples() if house.name == NAME)
     # Ground at 115 m east and 90 m south of the map's corner, as the page counts.
     at = page.evaluate("(() => { map.setView([-90, 115], 2, {animate: false}); "
                        "return map.latLngToContainerPoint([-90, 115]); })()")  # fmt: skip
@@ -99,6 +200,7 @@ def test_a_click_on_a_damaged_building_shows_its_numbers(page, folder):
     page.mouse.click(at["x"] + 30, at["y"] + 8)  # beside the divider
     text = page.locator(".leaflet-popup-content").inner_text()
     assert "building\tdamaged" in text
+    assert f"name\t{NAME}" in text
     assert f"damaged share\t{100 * house.damaged_share:.1f} %" in text
     assert f"mean probability\t{100 * house.mean_probability:.1f} %" in text
     assert "area\t600 m²" in text
@@ -124,17 +226,187 @@ def test_layers_and_opacity(page):
     assert not page.evaluate("map.hasLayer(buildings)")
 
 
-def test_large_maps_show_worst_places_in_full_within_the_budget(tmp_path, monkeypatch):
-    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
-    pre, post = write_scenes(tmp_path, 600, 800)
+def test_it_tells_dates_notes_threshold_and_agreement(page, folder):
+    told = json.loads((folder / "summary.json").read_text())
+    assert page.inner_text("#dates").split("\n") == ["before", "2022-11-03", "after", "date not told"]
+    chips = [page.inner_text(f"#chip-{when}") for when in ("before", "after")]
+    assert chips == ["before · 2022-11-03", "after · date not told"]
+    assert [note.inner_text() for note in page.locator("#notes li").all()] == told["notes"] != []
+    assert page.inner_text("#threshold") == "from probability 0.40 (--threshold)"
+    counts = dict(label.inner_text().split("\n") for label in page.locator("#classes label").all())
+    assert counts == {name: str(count) for name, count in told["buildings"].items()}
+    scores = told["agreement"]["damaged"]
+    wanted = "\t".join(["damaged", *(f"{scores[name]:.3f}" for name in ("precision", "recall", "f1"))])
+    assert wanted in page.inner_text("#agreement").split("\n")
+    assert f"{folder.parent / '2022-11-03_pre.tif'}" in page.locator("#about").text_content()
+
+
+def test_a_class_of_buildings_is_hidden_and_shown(page, folder):
+    group, box = "classes['damaged']", page.locator("[id='class-damaged']")
+    there = "(() => [map.hasLayer(classes['damaged']), map.hasLayer(classes['intact'])])()"
+    assert page.evaluate(f"{group}.getLayers().length") == (houses_of(folder).damage_class == "damaged").sum() > 1
+    box.click()
+    assert page.evaluate(there) == [False, True]
+    at = canvas_at(page, 115, 90)
+    page.click("#show-polygons")
+    page.mouse.click(at["x"] + 30, at["y"] + 8)
+    assert page.locator(".leaflet-popup").count() == 0
+    box.click()
+    assert page.evaluate(there) == [True, True]
+    page.mouse.click(at["x"] + 30, at["y"] + 8)
+    assert "building\tdamaged" in page.inner_text(".leaflet-popup-content")
+    page.click("#show-buildings")
+    assert page.evaluate(there) == [False, False] and page.evaluate("byId('classes').disabled")
+
+
+def test_buildings_stay_above_damage_that_is_shown_again(page, folder):
+    (house,) = (house for house in houses_of(folder).itertuples() if house.name == NAME)
+    damage = gpd.read_file(folder / "damage.gpkg", layer="damage").union_all()
+    spot = max(shapely.get_parts(damage & house.geometry), key=shapely.area).buffer(-0.5).representative_point()
+    spot = canvas_at(page, spot.x - ORIGIN[0], ORIGIN[1] - spot.y)
+    page.evaluate("swipe(0)")
+    for what, others in (("building", "#show-polygons"), ("damage", "#show-buildings")):
+        page.click(others)
+        if what == "building":
+            page.click(others)
+        page.mouse.click(spot["x"], spot["y"])
+        assert page.inner_text(".leaflet-popup-content").startswith(f"{what}\t")
+
+
+def test_the_list_of_buildings_flies_and_tells(page, folder):
+    houses = houses_of(folder)
+    listed = houses[houses.damage_class.isin(["damaged", "possibly"])]
+    buttons = page.locator("#houses button")
+    assert buttons.count() == len(listed) > 3
+    shares = [float(one.inner_text().split("\n")[1].removesuffix(" % damaged")) for one in buttons.all()]
+    assert shares == pytest.approx(100 * listed.damaged_share, abs=0.06) and shares == sorted(shares, reverse=True)
+    (place,) = np.flatnonzero(listed.name.isna())
+    page.click("[id='class-damaged']"), page.click("[id='class-possibly']")
+    button = buttons.nth(int(place))
+    button.click()
+    page.wait_for_selector(".leaflet-popup-content")
+    text = page.inner_text(".leaflet-popup-content")
+    house = listed.iloc[place]
+    assert f"osm_id\t{house.osm_id}" in text and f"damaged share\t{100 * house.damaged_share:.1f} %" in text
+    assert button.get_attribute("aria-current") == "true"
+    assert page.evaluate(f"map.hasLayer(classes['{house.damage_class}'])")  # hidden, it could not be looked at
+    x, y = house.geometry.centroid.x - ORIGIN[0], ORIGIN[1] - house.geometry.centroid.y
+    assert page.evaluate(f"mark.getBounds().contains([{-y}, {x}])") and page.evaluate("map.hasLayer(mark)")
+    left = page.evaluate("map.latLngToContainerPoint(mark.getBounds().getNorthWest()).x")
+    line = page.locator("#divider").bounding_box()
+    assert 0 < line["x"] + line["width"] < left  # beside what was flown to
+    box = page.locator(".leaflet-popup-content-wrapper").bounding_box()
+    page.evaluate(f"swipe({box['x'] + 20} / map.getSize().x)")
+    above = f"document.elementFromPoint({box['x'] + 20}, {box['y'] + 20}).closest('.leaflet-popup') !== null"
+    assert page.evaluate(above), "the divider lies above the pop-up"
+
+
+def test_keys_move_the_divider(page):
+    page.focus("#divider")
+    found = []
+    for key in ("ArrowLeft", "PageUp", "PageDown", "Home", "ArrowRight", "End"):
+        page.keyboard.press(key)
+        found.append(page.locator("#divider").get_attribute("aria-valuenow"))
+    assert found == ["45", "65", "45", "0", "5", "100"]
+    assert page.locator("#divider").get_attribute("aria-valuetext") == "100 % before, 0 % after"
+    assert page.evaluate("map.getCenter().lat") == pytest.approx(-150, abs=1)  # the keys move no map
+
+
+def test_a_phone_shows_all_of_it_and_touch_moves_the_divider(browser, folder):
+    phone = {
+        "viewport": {"width": 390, "height": 800},
+        "has_touch": True,
+        "is_mobile": True,
+        "reduced_motion": "reduce",
+    }
+    with opened(browser, folder / "map.html", **phone) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.evaluate("byId('panel').scrollWidth <= byId('panel').clientWidth")
+        map_box, panel = (page.locator(name).bounding_box() for name in ("#map", "#panel"))
+        assert map_box["y"] + map_box["height"] <= panel["y"] and map_box["height"] > 350 < panel["height"] + 1
+        page.evaluate("() => { window.moves = 0; map.on('move', () => { window.moves += 1; }); }")
+        page.locator("#houses button").first.tap()
+        page.wait_for_selector(".leaflet-popup-content")
+        assert page.evaluate("window.moves") < 4  # a flight has dozens, and here no motion is wanted
+        popup = page.locator(".leaflet-popup-content-wrapper").bounding_box()
+        assert popup["x"] >= 0 and popup["x"] + popup["width"] <= 390 and popup["y"] >= 0
+        grip = page.locator("#grip").bounding_box()
+        at = {"x": grip["x"] + 17, "y": grip["y"] + 17}
+        touch = page.context.new_cdp_session(page)
+        for kind, points in (
+            ("touchStart", [at]),
+            ("touchMove", [at | {"x": 150}]),
+            ("touchMove", [at | {"x": 100}]),
+            ("touchEnd", []),
+        ):
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_function("Math.abs(split - 100 / 390) < 0.01")
+
+
+def test_of_degrees_both_sides_of_a_pixel_are_told_apart(browser, tmp_path):
+    place = Affine(5e-6, 0, 25.0, 0, -5e-6, 60.0)
+    house = shapely.box(25.0005, 59.9992, 25.0008, 59.9995)
+    page_of(tmp_path, noise(300, 400), place, "EPSG:4326", houses=[house])
+    with opened(browser, tmp_path / "map.html") as page:
+        assert page.evaluate("data.size") == pytest.approx([400 * 0.27895, 300 * 0.55707], rel=2e-3)
+        image = page.locator("img.before").first.bounding_box()
+        assert image["height"] / image["width"] == pytest.approx(300 * 0.55707 / (400 * 0.27895), rel=0.01)
+        west, south, east, north = page.evaluate("houses[0].getBounds().toBBoxString().split(',').map(Number)")
+        (truth,) = gpd.GeoSeries([house], crs=4326).to_crs(32635).area
+        assert (east - west) * (north - south) == pytest.approx(truth, rel=0.01)
+
+
+def test_large_maps_show_worst_places_in_full_within_the_budget(browser, mapper, folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "out")  # nothing is predicted again
+    pre, post = folder.parent / "2022-11-03_pre.tif", folder.parent / "post.tif"
     settings = MapSettings(window=304, threshold=0.4, min_area=60, cell=100)
     monkeypatch.setattr(web_page, "MEGAPIXELS", 0.1)
-    mapper = scene_map.load(run, settings)
     scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
-    rich = (tmp_path / "out" / "map.html").read_text()
+    path = tmp_path / "out" / "map.html"
+    rich, worst = data_of(path), len(data_of(path)["worst"])
+    with opened(browser, path) as page:
+        assert page.locator("img.before").count() == 1 + worst
+        assert f"the {worst} worst places are in full detail" in page.inner_text("#shown")
+        assert not page.locator("#with-buildings").is_visible() and not page.locator("#with-houses").is_visible()
     monkeypatch.setattr(web_page, "MEGABYTES", 0.6)
     scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
-    poor = (tmp_path / "out" / "map.html").read_text()
-    images = [text.count('"before": "data:image/jpeg') for text in (rich, poor)]
-    assert images[0] > images[1] >= 1 and "worst places in full detail" in rich
-    assert len(poor) < 0.6e6 + 250e3  # Leaflet and the page's own parts come on top of the images
+    poor = data_of(path)
+    images = [len(data["images"]) for data in (rich, poor)]
+    assert images[0] > images[1] > 1
+    assert f"{images[1] - 1} of the {worst} worst places are in full detail" in poor["shown"][0]
+    assert sum(place["full"] for place in poor["worst"]) == images[1] - 1
+    assert path.stat().st_size < 0.6e6 + 250e3  # Leaflet and the page's own parts come on top of the images
+
+
+def test_noise_and_many_outlines_leave_room_for_worst_places(tmp_path, monkeypatch):
+    """Places too large stop none that is smaller; outlines take their share and no more."""
+    image = np.full((400, 800, 3), 20, np.uint8)
+    image[:200, :200] = noise(200, 200) // 4 + 190  # above all others
+    image[50:60:2, 250:] = 220
+    west, north = ORIGIN
+    across, down = np.arange(201, 390, 4), np.arange(2, 190, 4)
+    houses = [shapely.box(west + x, north - y - 2, west + x + 2, north - y) for x in across for y in down]
+    monkeypatch.setattr(web_page, "MEGAPIXELS", 0.02)
+    monkeypatch.setattr(web_page, "MEGABYTES", 0.065)
+    data = page_of(tmp_path, image, at(), "EPSG:32637", houses=houses)
+    full = [place["full"] for place in data["worst"]]
+    assert full[:4].count(False) >= 2 and full[4:].count(True) >= 2, full
+    shown = len(data["buildings"]["rows"])
+    assert 0 < shown < len(houses) and 0 < len(data["polygons"]["rows"])
+    assert f"Of {len(houses):,} buildings {shown:,} are shown, the worst for which there is room." in data["shown"]
+
+
+def test_a_place_is_shown_in_so_many_pixels_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(web_page, "MEGAPIXELS", 0.01)
+    monkeypatch.setattr(web_page, "PLACE", 40)
+    whole, *details = page_of(tmp_path, noise(150, 250), at(), "EPSG:32637")["images"]
+    assert details
+    for detail in details:
+        sides = np.subtract(detail["box"][2:], detail["box"][:2]) / 0.5
+        assert (sides > 30).all() and (sides < 40.1).all()
+    image = Image.open(io.BytesIO(base64.b64decode(whole["likely"].split(",")[1])))
+    assert image.mode == "P" and len(image.getcolors() or ()) <= 33
+    # Under the first detail nothing is painted: twice it would be twice as opaque.
+    left, top, right, bottom = (np.array(details[0]["box"]) / 0.5 / 2).round().astype(int)
+    painted = np.asarray(image.convert("RGBA"))[..., 3]
+    assert (painted[top:bottom, left:right] == 0).all() and (painted > 0).mean() > 0.3

@@ -81,4 +81,6 @@ def test_offsets_are_whole_pixels_or_none():
 def test_metres_of_a_pixel():
     assert grid(100, 100).metres == pytest.approx(GSD, rel=5e-3)
     degrees = Grid(crs=CRS.from_epsg(4326), transform=Affine(6e-6, 0, -94.5, 0, -6e-6, 37.07), height=9, width=9)
-    assert degrees.metres == pytest.approx(6e-6 * 111_320 * math.sqrt(math.cos(math.radians(37.07))), rel=1e-4)
+    # WGS 84's radii of curvature at this latitude give these metres a degree.
+    assert degrees.sides == pytest.approx((6e-6 * 88_930, 6e-6 * 110_979), rel=1e-4)
+    assert degrees.metres == pytest.approx(6e-6 * math.sqrt(88_930 * 110_979), rel=1e-4)

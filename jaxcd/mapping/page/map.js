@@ -3,15 +3,19 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const [width, height] = data.size;
-const bounds = [[-height, 0], [0, width]];
+const bounds = L.latLngBounds([[-height, 0], [0, width]]);
+const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-const map = L.map("map", { crs: L.CRS.Simple, minZoom: -8, maxZoom: 5, zoomSnap: 0.25, preferCanvas: true,
-  attributionControl: false });
+// One canvas for all outlines: of two the upper one would keep the pointer from the lower one.
+const map = L.map("map", { crs: L.CRS.Simple, minZoom: -8, maxZoom: 5, zoomSnap: 0.25, attributionControl: false,
+  renderer: L.canvas({ tolerance: 2 }), zoomAnimation: !still, fadeAnimation: !still, inertia: !still });
 L.control.scale({ imperial: false }).addTo(map);
 ["before", "after", "likely"].forEach((name, i) => { map.createPane(name).style.zIndex = 210 + 10 * i; });
 map.getPane("likely").style.pointerEvents = "none";
+map.createPane("marked").style.zIndex = 450;
+map.createPane("divider").style.zIndex = 680; // below the pop-ups' 700
 
-const boxOf = ([left, top, right, bottom]) => [[-bottom, left], [-top, right]];
+const boxOf = ([left, top, right, bottom]) => L.latLngBounds([[-bottom, left], [-top, right]]);
 for (const image of data.images) {
   for (const pane of ["before", "after", "likely"]) {
     L.imageOverlay(image[pane], boxOf(image.box), { pane, className: pane }).addTo(map);
@@ -20,101 +24,202 @@ for (const image of data.images) {
 
 // What lies left of the divider shows the ground before, what lies right of it after.
 let split = 0.5;
+const divider = byId("divider"), chips = { before: byId("chip-before"), after: byId("chip-after") };
+map.getPane("divider").append(divider);
+L.DomEvent.disableClickPropagation(divider);
 function clip() {
   const size = map.getSize();
   const from = map.containerPointToLayerPoint([0, 0]), to = map.containerPointToLayerPoint(size);
   const at = from.x + size.x * split;
   map.getPane("before").style.clip = `rect(${from.y}px, ${at}px, ${to.y}px, ${from.x}px)`;
   map.getPane("after").style.clip = `rect(${from.y}px, ${to.x}px, ${to.y}px, ${at}px)`;
-  const divider = byId("divider");
-  divider.style.left = `${size.x * split}px`;
-  divider.setAttribute("aria-valuenow", String(Math.round(100 * split)));
+  Object.assign(divider.style, { left: `${at - divider.offsetWidth / 2}px`, top: `${from.y}px`, height: `${size.y}px` });
+  const x = size.x * split;
+  chips.before.style.visibility = x > chips.before.offsetWidth + 64 ? "" : "hidden"; // the zoom buttons are there
+  chips.after.style.visibility = size.x - x > chips.after.offsetWidth + 20 ? "" : "hidden";
+  const before = Math.round(100 * split);
+  divider.setAttribute("aria-valuenow", String(before));
+  divider.setAttribute("aria-valuetext", `${before} % before, ${100 - before} % after`);
 }
 function swipe(share) { split = Math.min(1, Math.max(0, share)); clip(); }
 map.on("move zoom resize", clip);
-byId("divider").addEventListener("pointerdown", (event) => {
+divider.addEventListener("pointerdown", (event) => {
   event.preventDefault();
-  byId("divider").focus();
-  byId("divider").setPointerCapture(event.pointerId);
+  divider.focus({ preventScroll: true });
+  divider.setPointerCapture(event.pointerId);
 });
-byId("divider").addEventListener("pointermove", (event) => {
-  if (byId("divider").hasPointerCapture(event.pointerId)) swipe(event.clientX / map.getSize().x);
+divider.addEventListener("pointermove", (event) => {
+  if (!divider.hasPointerCapture(event.pointerId)) return;
+  const frame = map.getContainer().getBoundingClientRect();
+  swipe((event.clientX - frame.left) / frame.width);
 });
-byId("divider").addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -0.05, ArrowRight: 0.05 }[event.key];
-  if (step) { swipe(split + step); event.preventDefault(); }
+divider.addEventListener("keydown", (event) => {
+  const steps = { ArrowLeft: -0.05, ArrowDown: -0.05, ArrowRight: 0.05, ArrowUp: 0.05, PageDown: -0.2, PageUp: 0.2,
+    Home: -1, End: 1 };
+  if (event.key in steps) { swipe(split + steps[event.key]); event.preventDefault(); }
 });
 
 // Text goes in as text: names and attributes come from files.
-function table(rows) {
-  const found = L.DomUtil.create("table", "numbers");
-  for (const [name, value] of rows) {
-    const row = found.insertRow();
-    row.insertCell().textContent = name;
-    row.insertCell().textContent = value;
+function add(parent, kind, text, name = "") {
+  const made = L.DomUtil.create(kind, name, parent);
+  made.textContent = text;
+  return made;
+}
+function table(rows, name = "numbers") {
+  const found = L.DomUtil.create("table", name);
+  for (const row of rows) {
+    const line = found.insertRow();
+    for (const value of row) line.insertCell().textContent = value;
   }
   return found;
 }
 const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(1)} %`;
 const square = (area) => `${Math.round(area).toLocaleString("en")} m²`;
+const count = (number) => number.toLocaleString("en");
 
-const polygons = L.geoJSON(data.polygons, {
-  style: { color: data.colours.polygon, weight: 1.5, fillOpacity: 0.1, dashArray: "5 3" },
-  onEachFeature: (one, layer) => layer.bindPopup(() => table([
-    ["damage", `no. ${one.properties.id}`],
-    ["area", square(one.properties.area)],
-    ["mean probability", percent(one.properties.mean)],
-    ["largest probability", percent(one.properties.max)],
-    ["latitude, longitude", one.properties.at],
-  ])),
-}).addTo(map);
-const buildings = L.geoJSON(data.buildings, {
-  style: (one) => ({ color: data.colours.classes[one.properties.class], weight: 2, fillOpacity: 0.05 }),
-  onEachFeature: (one, layer) => layer.bindPopup(() => table([
-    ["building", one.properties.class],
-    ["damaged share", percent(one.properties.share)],
-    ["mean probability", percent(one.properties.mean)],
-    ["seen", percent(one.properties.seen)],
-    ["area", square(one.properties.area)],
-    ["latitude, longitude", one.properties.at],
-  ])),
-}).addTo(map);
+// One pop-up for all of them: one each takes seconds where there are many.
+const popup = L.popup({ maxWidth: 290, autoPanPadding: [10, 10] });
+const rowsOf = {
+  polygon: (one) => [["damage", `no. ${one.id}`], ["area", square(one.area)], ["mean probability", percent(one.mean)],
+    ["largest probability", percent(one.max)], ["latitude, longitude", one.at]],
+  building: (one) => [["building", one.class], ...(one.called === null ? [] : [[one.called_by, one.called]]),
+    ["damaged share", percent(one.share)], ["mean probability", percent(one.mean)], ["seen", percent(one.seen)],
+    ["area", square(one.area)], ["latitude, longitude", one.at]],
+};
+function tell(layer, at) {
+  popup.setContent(table(rowsOf[layer.options.kind](layer.options.told))).setLatLng(at).openOn(map);
+}
 
-function toggle(id, change) { byId(id).addEventListener("change", () => change(byId(id).checked)); }
-const shown = (layer) => (on) => { if (on) layer.addTo(map); else layer.remove(); };
-toggle("show-polygons", shown(polygons));
-toggle("show-buildings", shown(buildings));
-toggle("show-probability", (on) => { map.getPane("likely").style.display = on ? "" : "none"; });
+function outlines({ columns, rows }, options) {
+  return rows.map((row) => {
+    const told = Object.fromEntries(columns.map((name, i) => [name, row[i]]));
+    return L.polygon(told.outline, { ...options(told), told });
+  });
+}
+const polygons = L.featureGroup(outlines(data.polygons, () => (
+  { kind: "polygon", color: data.colours.polygon, weight: 1.5, fillOpacity: 0.1, dashArray: "5 3" }
+))).addTo(map);
+const houses = outlines(data.buildings, (one) => (
+  { kind: "building", color: data.colours.classes[one.class], weight: 2, fillOpacity: 0.1 }
+));
+// The first class is drawn last, above the others.
+const classes = Object.fromEntries(Object.keys(data.colours.classes).reverse().map((name) => [name, L.featureGroup()]));
+for (const house of houses) classes[house.options.told.class].addLayer(house);
+const buildings = L.featureGroup(Object.values(classes)).addTo(map);
+for (const group of [polygons, buildings]) group.on("click", (event) => tell(event.layer, event.latlng));
+
+// What is added again would lie above all else.
+function stack() {
+  polygons.bringToBack();
+  for (const group of Object.values(classes)) group.bringToFront();
+}
+function toggle(box, change) { box.addEventListener("change", () => { change(box.checked); stack(); }); }
+function within(parent, layer) { return (on) => { if (on) parent.addLayer(layer); else parent.removeLayer(layer); }; }
+toggle(byId("show-polygons"), within(map, polygons));
+toggle(byId("show-buildings"), within(map, buildings));
+toggle(byId("show-buildings"), (on) => { byId("classes").disabled = !on; });
+toggle(byId("show-probability"), (on) => { map.getPane("likely").style.display = on ? "" : "none"; });
 function fade() { map.getPane("likely").style.opacity = byId("opacity").value / 100; }
 byId("opacity").addEventListener("input", fade);
 fade();
 
-byId("name").textContent = data.name;
-document.title = `Damage map: ${data.name}`;
-byId("numbers").textContent = data.numbers;
-byId("notes").textContent = data.notes.join(" ");
-byId("with-buildings").hidden = !data.buildings.features.length;
-data.worst.forEach((place) => {
-  const button = L.DomUtil.create("button", "", L.DomUtil.create("li", "", byId("worst")));
+// Where somebody flies to is marked, and told of on arrival; who takes the map in hand meanwhile is left alone.
+const mark = L.rectangle(bounds, { pane: "marked", renderer: L.svg({ pane: "marked" }), interactive: false, fill: false,
+  color: "#fff", weight: 2 });
+let arrived = null;
+map.on("moveend", () => { const then = arrived; arrived = null; if (then) then(); });
+map.on("dragstart", () => { arrived = null; });
+function fly(button, box, view, padding, then) {
+  for (const other of document.querySelectorAll(".list [aria-current]")) other.removeAttribute("aria-current");
+  button.setAttribute("aria-current", "true");
+  map.closePopup();
+  mark.setBounds(box).addTo(map);
+  const end = () => {
+    const [left, right] = [box.getNorthWest(), box.getSouthEast()].map((at) => map.latLngToContainerPoint(at).x);
+    const size = map.getSize().x;
+    if (left - 16 < split * size && split * size < right + 16) swipe((left - 18) / size);
+    if (then) then();
+  };
+  if (still) { map.fitBounds(view, { ...padding, animate: false }); end(); return; }
+  map.flyToBounds(view, { ...padding, duration: 0.8 });
+  arrived = end;
+}
+function around(box, least) {
+  const middle = box.getCenter(), half = Math.max(least, 1.5 * (box.getEast() - box.getWest()),
+    1.5 * (box.getNorth() - box.getSouth())) / 2;
+  return L.latLngBounds([[middle.lat - half, middle.lng - half], [middle.lat + half, middle.lng + half]]);
+}
+function item(list, what, value) {
+  const button = L.DomUtil.create("button", "", L.DomUtil.create("li", "", byId(list)));
   button.type = "button";
-  button.textContent = `${square(place.damaged)} (${percent(place.share)} of the ground)`;
-  button.addEventListener("click", () => map.flyToBounds(boxOf(place.box), { duration: 0.8 }));
-});
+  add(button, "span", what, "what");
+  add(button, "span", value, "value");
+  return button;
+}
+for (const place of data.worst) {
+  const coarse = place.full ? "" : ", in coarse pixels";
+  const button = item("worst", square(place.damaged), `${percent(place.share)} of the ground${coarse}`);
+  const box = boxOf(place.box);
+  button.addEventListener("click", () => fly(button, box, box, { padding: [32, 32] }));
+}
+const LISTED = 200;
+const damaged = houses.filter((house) => ["damaged", "possibly"].includes(house.options.told.class));
+for (const house of damaged.slice(0, LISTED)) {
+  const { called, area, share, class: name } = house.options.told;
+  const button = item("houses", called ?? square(area), `${percent(share)} damaged`);
+  const colour = L.DomUtil.create("i", "");
+  colour.style.borderColor = data.colours.classes[name];
+  button.prepend(colour);
+  button.title = name;
+  button.addEventListener("click", () => {
+    for (const box of [byId("show-buildings"), byId(`class-${name}`)]) if (!box.checked) box.click();
+    // The pop-up needs the room above the building.
+    const padding = { paddingTopLeft: [20, 190], paddingBottomRight: [20, 20] };
+    const box = house.getBounds().pad(0.15), top = [box.getNorth(), box.getCenter().lng];
+    fly(button, box, around(box, 60), padding, () => tell(house, top));
+  });
+}
+byId("whole").addEventListener("click", () => { mark.remove(); map.fitBounds(bounds, { animate: !still }); });
 
-const legend = byId("legend");
-const ramp = L.DomUtil.create("div", "ramp", legend);
-ramp.style.background = `linear-gradient(to right, ${data.colours.ramp.join(", ")})`;
-const ends = L.DomUtil.create("div", "ends", legend);
-for (const text of ["0 %", "probability of damage", "100 %"]) L.DomUtil.create("span", "", ends).textContent = text;
-function key(colour, text, dash = "solid") {
-  const line = L.DomUtil.create("div", "key", legend);
-  Object.assign(L.DomUtil.create("i", "", line).style, { borderColor: colour, borderStyle: dash });
-  L.DomUtil.create("span", "", line).textContent = text;
+document.title = `Damage map: ${data.name}`;
+byId("name").textContent = data.name;
+byId("numbers").textContent = data.numbers;
+for (const [when, date] of Object.entries(data.dates)) {
+  chips[when].textContent = `${when} · ${date}`;
+  add(byId("dates"), "dt", when);
+  add(byId("dates"), "dd", date);
 }
-key(data.colours.polygon, `damage (probability from ${data.threshold.toFixed(2)})`, "dashed");
-if (data.buildings.features.length) {
-  for (const [name, colour] of Object.entries(data.colours.classes)) key(colour, `building: ${name}`);
+for (const note of data.notes) add(byId("notes"), "li", note);
+byId("threshold").textContent = `from probability ${data.threshold.toFixed(2)} (${data.threshold_from})`;
+byId("ramp").style.background = `linear-gradient(to right, ${data.colours.ramp.join(", ")})`;
+byId("key-polygon").style.borderColor = data.colours.polygon;
+const counted = Object.keys(data.colours.classes).filter((name) => name in data.counts);
+for (const name of counted) {
+  const label = L.DomUtil.create("label", data.counts[name] ? "" : "none", byId("classes"));
+  const box = L.DomUtil.create("input", "", label);
+  Object.assign(box, { type: "checkbox", checked: true, id: `class-${name}` });
+  toggle(box, within(buildings, classes[name]));
+  L.DomUtil.create("i", "", label).style.borderColor = data.colours.classes[name];
+  add(label, "span", name);
+  add(label, "span", count(data.counts[name]), "count");
 }
+const listed = data.counts.damaged + data.counts.possibly;
+byId("houses-told").textContent = `${listed > LISTED ? `The worst ${LISTED} of ${count(listed)}` : count(listed)} `
+  + "damaged or possibly damaged, the worst first.";
+if (data.agreement.confusion) {
+  const { confusion, ...scores } = data.agreement;
+  const shares = (one) => [one.precision, one.recall, one.f1].map((value) => value === null ? "–" : value.toFixed(3));
+  const named = Object.entries(scores).map(([name, one]) => [name, ...shares(one)]);
+  byId("agreement").append(table([["called damage", "precision", "recall", "F1"], ...named], "scores"));
+  const truth = Object.keys(confusion);
+  const rows = Object.keys(data.colours.classes).map((name) => [name, ...truth.map((true_) => count(confusion[true_][name]))]);
+  byId("agreement").append(table([["buildings", ...truth.map((name) => `truly ${name}`)], ...rows], "confusion"));
+}
+byId("about").append(table(data.about, "about"));
+byId("shown").textContent = data.shown.join(" ");
+const wanted = { notes: data.notes.length, buildings: counted.length, houses: damaged.length,
+  worst: data.worst.length, agreement: data.agreement.confusion };
+for (const [name, there] of Object.entries(wanted)) byId(`with-${name}`).hidden = !there;
 
 map.fitBounds(bounds);
 clip();
