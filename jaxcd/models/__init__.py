@@ -1,7 +1,7 @@
 """The networks: blocks, U-Nets, their pure form, and weights of the PyTorch reference."""
 
 from jaxcd.models.embedding import Embedding
-from jaxcd.models.functional import Network, apply, merge, split
+from jaxcd.models.functional import Network, apply, build, merge, split
 from jaxcd.models.torch_weights import infer_architecture, load_torch_state_dict
 from jaxcd.models.unet import DECODER_BLOCKS, ENCODER_BLOCKS, create
 
@@ -11,6 +11,7 @@ __all__ = [
     "Embedding",
     "Network",
     "apply",
+    "build",
     "create",
     "infer_architecture",
     "load_torch_state_dict",

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from jaxcd.errors import CheckpointError, RunError
@@ -216,7 +217,9 @@ def _metrics(score: float | None) -> dict[str, float] | None:
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+    # Shapes alone say nothing of a place: it is the first device.
+    place = array.sharding or SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -39,7 +39,7 @@ def load(config: Config, run: Path) -> Trained:
         RunError: no run, or no checkpoint in it.
         CheckpointError: a checkpoint of another network.
     """
-    network, params, stats = steps.build_network(config)
+    network, params, stats = steps.build_network(config, weights=False)
     checkpoints = Checkpoints(run, create=False)
     try:
         restored = checkpoints.restore_weights(params, stats)

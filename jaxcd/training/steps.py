@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32, Key
 
@@ -94,11 +93,18 @@ TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Prog
 EvaluationStep = Callable[[Any, Any, Batch], Evaluated]
 
 
-def build_network(config: Config) -> tuple[models.Network, Any, Any]:
-    """Create the network of the configured task and split it: static graphs, parameters, statistics."""
-    m, rngs = config.model, nnx.Rngs(config.seed)
+def build_network(config: Config, *, weights: bool = True) -> tuple[models.Network, Any, Any]:
+    """Create the network of the configured task and split it: static graphs, parameters, statistics.
+
+    With `weights` False these two hold shapes and types only, for weights that come from a checkpoint.
+    """
+    m = config.model
     make = models.Embedding if config.task == "contrastive" else models.create
-    return models.split(make(m.name, size=m.size, dropout=m.dropout, dtype=DTYPES[m.dtype], rngs=rngs))
+    return models.build(
+        lambda rngs: make(m.name, size=m.size, dropout=m.dropout, dtype=DTYPES[m.dtype], rngs=rngs),
+        seed=config.seed,
+        weights=weights,
+    )
 
 
 def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Network, TrainState, TrainStep]:
