@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,10 @@ class Block(NamedTuple):
     rows: Span
     columns: Span
     file: Path
+
+
+Piece = tuple[Block, Ground]
+"""A block and what lies in its window."""
 
 
 class Ended(Exception):
@@ -138,46 +142,67 @@ def compute(
     asked = 0
     with (
         ThreadPoolExecutor(_READERS) as readers,
-        ThreadPoolExecutor(1) as writer,
+        ThreadPoolExecutor(1) as thread,
         bar(total, initial=total - left, unit="Pix", title="Predicting", scaled=True) as shown,
     ):
-        writing: collections.deque[Future] = collections.deque()
-
-        def finish(batch: list[Block], grounds: list[Ground], result: Any) -> None:
-            probabilities = network.fetch(result)
-            for block, ground, probability in zip(batch, grounds, probabilities, strict=False):
-                writing.append(writer.submit(_write, pair, block, ground, probability, written))
-            while len(writing) > 2 * len(batch):
-                writing.popleft().result()
-            shown.update(sum(map(_pixels, batch)))
-
+        writing = _Writing(thread, pair, written, shown, most=2 * network.batch)
         try:
-            running: tuple[list[Block], list[Ground], Any] | None = None
-            batch: list[tuple[Block, Ground]] = []
+            running: tuple[list[Piece], Any] | None = None
             readings = _ahead(readers, pair, missing, down, across, count=2 * network.batch + 1)
-            for block, ground in itertools.chain(readings, [(None, None)]):
-                if block is not None and ground is not None:
-                    if not ground.valid.any():
-                        writing.append(writer.submit(_write, pair, block, ground, None, written))
-                        shown.update(_pixels(block))
-                        continue
-                    batch.append((block, ground))
-                if batch and (block is None or len(batch) == network.batch):
-                    some, grounds = (list(part) for part in zip(*batch, strict=True))
-                    asked += len(some)
-                    result = network(*(np.stack([ground[i] for ground in grounds]) for i in (0, 1)))
-                    # The device works on this batch while the one before is fetched and written.
-                    if running is not None:
-                        finish(*running)
-                    running, batch = (some, grounds, result), []
+            for batch in _batches(readings, network.batch, empty=writing.add):
+                asked += len(batch)
+                result = network(*(np.stack([ground[i] for _, ground in batch]) for i in (0, 1)))
+                # The device works on this batch while the one before is fetched and written.
+                if running is not None:
+                    writing.add_all(running[0], network.fetch(running[1]))
+                running = batch, result
             if running is not None:
-                finish(*running)
-            for each in writing:
-                each.result()
+                writing.add_all(running[0], network.fetch(running[1]))
+            writing.finish()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             raise
     return asked
+
+
+class _Writing:
+    """Blocks on their way to the disk, in a thread of their own."""
+
+    def __init__(self, thread: ThreadPoolExecutor, pair: ScenePair, written: Written, shown: Any, *, most: int):
+        self._thread, self._pair, self._written, self._shown, self._most = thread, pair, written, shown, most
+        self._under_way: collections.deque[Future] = collections.deque()
+
+    def add(self, block: Block, ground: Ground, probability: np.ndarray | None = None) -> None:
+        """Write a block, empty where there is no probability; waits for earlier ones where there are many."""
+        self._under_way.append(self._thread.submit(_write, self._pair, block, ground, probability, self._written))
+        while len(self._under_way) > self._most:
+            self._under_way.popleft().result()
+        self._shown.update(_pixels(block))
+
+    def add_all(self, pieces: list[Piece], probabilities: UInt16[np.ndarray, "b h w"]) -> None:
+        """Write the blocks of a batch, which may be shorter than what the network gave."""
+        for (block, ground), probability in zip(pieces, probabilities, strict=False):
+            self.add(block, ground, probability)
+
+    def finish(self) -> None:
+        """Wait until all are there."""
+        for each in self._under_way:
+            each.result()
+
+
+def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, Ground], None]) -> Iterator[list[Piece]]:
+    """Gather blocks for the network; those that show nothing before or nothing after go to `empty`."""
+    batch: list[Piece] = []
+    for block, ground in readings:
+        if not ground.valid.any():
+            empty(block, ground)
+            continue
+        batch.append((block, ground))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UInt16[np.ndarray, "h w"]:
@@ -205,7 +230,7 @@ def drop_others(folder: Path, blocks: Sequence[Block]) -> None:
 
 def _ahead(
     readers: ThreadPoolExecutor, pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, *, count: int
-) -> Iterator[tuple[Block, Ground]]:
+) -> Iterator[Piece]:
     """Read blocks in order, some ahead of the one that is asked for: memory holds no more than these."""
     ready: collections.deque[tuple[Block, Future[Ground]]] = collections.deque()
     left = iter(blocks)

@@ -21,7 +21,7 @@ class MapSettings:
         window: largest side of the windows in pixels; 0 for the network's own.
         threshold: of the decision; None for that best on the run's validation.
         min_area: of damage polygons, in square metres.
-        simplify: how far a polygon's outline may leave the pixels' edges, in pixels.
+        simplify: by how many pixels a polygon's outline may leave the pixels' edges, about.
         footprints: of buildings; None: no buildings.
         label_attribute: of the footprints, their true class; empty where it is not known.
         label_values: of the attribute, that mean damage; all others mean none.
