@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threshold", type=float, help="probability from which a pixel is damage (default: best on validation)")
     add("--min_area", type=float, default=_DEFAULT.min_area, help="least m² of a polygon (default %(default)s)")
     add("--simplify", type=float, default=_DEFAULT.simplify,
-        help="pixels by which an outline may leave the pixels' edges, about (default %(default)s; 0: not at all)")  # fmt: skip
+        help="pixels by which an outline may leave the pixels' edges, about (default %(default)s)")  # fmt: skip
     add("--cell", type=float, default=_DEFAULT.cell, help="side of the cells of counts, in m (default %(default)s)")
     add("--cache", type=Path, default=_DEFAULT.cache,
         help="folder that keeps windows of scenes behind URLs, in windows/ (default %(default)s)")  # fmt: skip

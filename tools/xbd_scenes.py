@@ -16,19 +16,17 @@ from pathlib import Path
 import geopandas as gpd
 import shapely
 from affine import Affine
-from rasterio.crs import CRS
 from rasterio.transform import from_bounds
 
 from jaxcd.entry import guarded
 from jaxcd.errors import RunError
 from jaxcd.files import replacing
 from jaxcd.scenes.raster import read_rgb, write_geotiff
+from jaxcd.scenes.windows import DEGREES
 from jaxcd.tiles.geolocation import bounds_of_label
 from jaxcd.tiles.labels import XbdLabel, read_xbd
 from jaxcd.tiles.layouts import SourcePlace, discover
 from jaxcd.training import run_folder
-
-DEGREES = CRS.from_epsg(4326)
 
 
 @guarded
@@ -44,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.run:
         wanted = set(_split(options.run, options.split))
         places = [place for place in places if place.id in wanted]
+    if not places:
+        raise RunError(f"{options.source}: holds no tile of the {options.split} split of {options.run}")
+    options.out.mkdir(parents=True, exist_ok=True)
     names = [place.id for place in places if write(place, options.out / place.id)]
     with replacing(options.out / "list.csv") as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)

@@ -12,6 +12,8 @@ from pandas.api import types
 RESERVED = ("fid", "geometry", "geom", "damaged_share", "mean_probability", "seen_share", "area_m2", "damage_class")
 """Names that a map's buildings have for what is found, or GDAL for its own: attributes of these names get others."""
 
+_EXACT = 2**53  # integers up to here are exact in 64 bits of floating point; larger ones, ids, become text
+
 
 def storable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """Name and form attributes as a GeoPackage can hold them.
@@ -43,8 +45,10 @@ def _column(values: Any) -> Any:
     if types.is_float_dtype(kind):
         return values.astype(np.float64)
     if types.is_integer_dtype(kind):
-        # Of integers only those of 64 bits with a sign have a place, and none for a gap.
-        return values.astype(np.float64 if gaps or (values > np.iinfo(np.int64).max).any() else np.int64)
+        if not gaps and (values <= np.iinfo(np.int64).max).all():
+            return values.astype(np.int64)
+        if (values.dropna() <= _EXACT).all():  # a gap has no place among integers
+            return values.astype(np.float64)
     return pd.Series([_text(value) for value in values], index=values.index, dtype=object)
 
 

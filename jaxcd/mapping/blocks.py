@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
-from jaxtyping import UInt16
+from jaxtyping import Bool, UInt16
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
@@ -47,7 +47,7 @@ Piece = tuple[Block, Ground]
 
 
 class Ended(Exception):
-    """Nobody waits for blocks any more."""
+    """The map will not come to its end: one of those who work on it has failed, and says why."""
 
 
 class Written:
@@ -57,7 +57,7 @@ class Written:
         """Begin with none of them there."""
         self._missing = collections.Counter(block.rows.first for block in blocks)
         self._changed = threading.Condition()
-        self._ended = False
+        self._given_up = False
 
     def add(self, block: Block) -> None:
         """Tell that a block is there.
@@ -66,26 +66,31 @@ class Written:
             Ended: whoever waited for it has given up.
         """
         with self._changed:
-            if self._ended:
+            if self._given_up:
                 raise Ended
             self._missing[block.rows.first] -= 1
             self._changed.notify_all()
 
-    def end(self) -> None:
-        """Tell that no more will come, or that none is wanted any more."""
+    def give_up(self) -> None:
+        """Tell both sides that the map will not come to its end."""
         with self._changed:
-            self._ended = True
+            self._given_up = True
             self._changed.notify_all()
 
-    def wait(self, bottom: int) -> bool:
-        """Wait until all rows above `bottom` are there; False: they will not be."""
+    def wait(self, bottom: int) -> None:
+        """Wait until all rows above `bottom` are there.
+
+        Raises:
+            Ended: they will not be.
+        """
 
         def whole() -> bool:
             return not any(count for first, count in self._missing.items() if first < bottom)
 
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or whole())
-            return whole()
+            self._changed.wait_for(lambda: self._given_up or whole())
+            if self._given_up:
+                raise Ended
 
 
 def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: str, average: bool) -> list[Block]:
@@ -174,7 +179,8 @@ class _Writing:
 
     def add(self, block: Block, ground: Ground, probability: np.ndarray | None = None) -> None:
         """Write a block, empty where there is no probability; waits for earlier ones where there are many."""
-        self._under_way.append(self._thread.submit(_write, self._pair, block, ground, probability, self._written))
+        valid = ground.valid  # not the images: they would wait in memory with it
+        self._under_way.append(self._thread.submit(_write, self._pair, block, valid, probability, self._written))
         while len(self._under_way) > self._most:
             self._under_way.popleft().result()
         self._shown.update(_pixels(block))
@@ -255,11 +261,17 @@ def _read(pair: ScenePair, block: Block, down: Axis, across: Axis) -> Ground:
     return ground._replace(valid=valid if wanted is None else valid & wanted)
 
 
-def _write(pair: ScenePair, block: Block, ground: Ground, probability: np.ndarray | None, written: Written) -> None:
+def _write(
+    pair: ScenePair,
+    block: Block,
+    valid: Bool[np.ndarray, "h w"],
+    probability: np.ndarray | None,
+    written: Written,
+) -> None:
     core = _core(pair.grid, block.rows, block.columns)
     values = np.full(core.shape, NO_DATA, np.uint16)
     if probability is not None:
-        np.copyto(values, _own(block, probability), where=ground.valid)
+        np.copyto(values, _own(block, probability), where=valid)
     write_geotiff(block.file, values, transform=core.transform, crs=core.crs, compress="zstd", zstd_level=1)
     written.add(block)
 

@@ -42,7 +42,7 @@ def write(out: Path, grid: Grid, footprints: buildings.Footprints | None, settin
         settings: of the map.
 
     Raises:
-        DiskFullError: no space left.
+        DiskFullError, WriteError: no space left, or another failure of the disk.
     """
     polygons = outlines.damage_polygons(out, grid, min_area=settings.min_area, simplify=settings.simplify)
     judged, agreement = None, {}

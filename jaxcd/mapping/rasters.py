@@ -61,14 +61,17 @@ def growing(
         DiskFullError, WriteError: the rows can't be written; told as soon as a further block is.
     """
     with ThreadPoolExecutor(1) as thread:
-        growth = thread.submit(_grow, blocks, written, grid, out, threshold)
+        growth: Future[Grown] | None = None
         try:
+            growth = thread.submit(_grow, blocks, written, grid, out, threshold)
             yield growth
         except Ended:
-            growth.result()  # says why
+            if growth is not None:
+                growth.result()  # says why
             raise
-        finally:
-            written.end()
+        except BaseException:
+            written.give_up()
+            raise
 
 
 def finish(out: Path, growth: Future[Grown]) -> Grown:
@@ -92,14 +95,14 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, thre
     """Write plain files, for a COG can't be written in pieces: the whole of it is never in memory."""
     least = int(np.ceil(threshold * LEVELS))
     seen = damaged = 0
+    whole = False
     sums: dict[str, list[int]] = {name: [] for name in _SCALES}
     try:
         with rasterio.Env(), contextlib.ExitStack() as stack:
             targets = {name: stack.enter_context(_plain(out / name, grid)) for name in _SCALES}
             for window in _strips(grid.height, grid.width):
                 top, bottom = window.row_off, window.row_off + window.height
-                if not written.wait(bottom):
-                    raise Ended
+                written.wait(bottom)
                 values = read_rows(blocks, top, bottom, grid.width)
                 empty = values == NO_DATA
                 found = {
@@ -112,13 +115,15 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, thre
                     sums[name].append(zlib.crc32(strip.data))
                 seen += strip.size - int(np.count_nonzero(empty))
                 damaged += int(np.count_nonzero(found[DECISION] == 1))
-    except BaseException as error:
-        written.end()
-        for name in _SCALES:
-            _plain_name(out / name).unlink(missing_ok=True)
-        if isinstance(error, Exception) and isinstance(error, _GDAL):
-            raise not_written(out / PROBABILITY, error) from error
-        raise
+        whole = True
+    except _GDAL as error:
+        # While the files are there: of a full disk the room that is left tells.
+        raise not_written(out / PROBABILITY, error) from error
+    finally:
+        if not whole:
+            written.give_up()
+            for name in _SCALES:
+                _plain_name(out / name).unlink(missing_ok=True)
     return Grown(seen, damaged, sums)
 
 
@@ -139,16 +144,17 @@ def _cog(path: Path, sums: Sequence[int]) -> None:
     plain = _plain_name(path)
     try:
         with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), replacing(path) as partial:
-            rasterio.shutil.copy(
-                plain, partial, driver="COG", compress="DEFLATE", blocksize=_SIDE, bigtiff="IF_SAFER",
-                overview_resampling=_OVERVIEWS[path.name],
-            )  # fmt: skip
-            with rasterio.open(partial) as cog:
-                for window, expected in zip(_strips(cog.height, cog.width), sums, strict=True):
-                    if zlib.crc32(cog.read(1, window=window).data) != expected:
-                        raise not_written(path, OSError("what was written reads otherwise"))
-    except _GDAL as error:
-        raise not_written(path, error) from error
+            try:
+                rasterio.shutil.copy(
+                    plain, partial, driver="COG", compress="DEFLATE", blocksize=_SIDE, bigtiff="IF_SAFER",
+                    overview_resampling=_OVERVIEWS[path.name],
+                )  # fmt: skip
+                with rasterio.open(partial) as cog:
+                    for window, expected in zip(_strips(cog.height, cog.width), sums, strict=True):
+                        if zlib.crc32(cog.read(1, window=window).data) != expected:
+                            raise RasterioError("what was written reads otherwise")
+            except _GDAL as error:
+                raise not_written(path, error) from error
     finally:
         for rest in (plain, Path(f"{plain}.ovr.tmp"), path.with_name(f".partial-{path.name}.ovr.tmp")):
             rest.unlink(missing_ok=True)

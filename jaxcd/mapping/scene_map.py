@@ -175,6 +175,7 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     written = blocks.Written(planned)
     with rasters.growing(planned, written, pair.grid, out, threshold=threshold) as growth:
         computed = blocks.compute(pair, planned, down, across, mapper.network, written)
+        growth.result()
     _remove(out)  # of a map before: none of it may stand beside the new files
     grown = rasters.finish(out, growth)
     if not grown.seen:

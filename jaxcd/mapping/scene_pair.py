@@ -11,6 +11,8 @@ import numpy as np
 import shapely
 from affine import Affine
 from jaxtyping import Bool, UInt8
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 
 from jaxcd.config import check_scaling
 from jaxcd.errors import LabelError, SceneError
@@ -190,7 +192,10 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
         if source.metres > _COARSE * grid.metres:
             notes.append(f"{source.location}: its pixels of {source.metres:.3g} m show less than the map's of "
                          f"{grid.metres:.3g} m can")  # fmt: skip
-    aoi = None if settings.aoi is None else _area_of_interest(settings.aoi, grid)
+    aoi = None
+    if settings.aoi is not None:
+        aoi, more = _area_of_interest(settings.aoi, grid)
+        notes += more
     windows = settings.cache / "windows"
     return ScenePair(grid=grid, pre=before, post=after, scaling=scaling, aoi=aoi, windows=windows, notes=tuple(notes))
 
@@ -272,6 +277,11 @@ def _common_grid(locations: Sequence[str], scaling: tuple[str, float, float] | N
 
 def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None) -> Source:
     scene = open_scene(location, scaling)
+    try:
+        metres = pixel_metres(scene.crs, scene.transform, scene.height, scene.width)
+        outline = scene.outline(grid.crs)
+    except (SceneError, RasterioError, CPLE_BaseError) as error:
+        raise SceneError(f"{location}: cannot be brought to the map's {grid.crs} ({error})") from error
     digest = "" if is_remote(location) else file_digest(Path(location))
     # Statistics and overviews beside the file change nothing of what is read; what else they may tell is in `placed`.
     beside = [file for file in scene.files[1:] if digest and not file.endswith((".aux.xml", ".ovr"))]
@@ -281,8 +291,8 @@ def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None)
         digest=digest,
         state=hashlib.sha256(json.dumps(state).encode()).hexdigest(),
         date=scene.taken or date_in(Path(location).stem) or date_in(Path(location).parent.name),
-        metres=pixel_metres(scene.crs, scene.transform, scene.height, scene.width),
-        outline=scene.outline(grid.crs),
+        metres=metres,
+        outline=outline,
     )
 
 
@@ -292,17 +302,19 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _area_of_interest(path: Path, grid: Grid) -> shapely.geometry.base.BaseGeometry:
+def _area_of_interest(path: Path, grid: Grid) -> tuple[shapely.geometry.base.BaseGeometry, tuple[str, ...]]:
     """Read it, and cut it to the ground of the map: its reference system has no place for the rest of the world."""
     try:
-        frame, _ = read_frame(path)
+        frame, notes = read_frame(path)
     except LabelError as error:
         raise LabelError(f"--aoi {error}") from error
     found = shapely.union_all(np.asarray(around(frame, grid).geometry))
+    if not len(frame):
+        raise LabelError(f"--aoi {path}: holds no polygon")
     if not shapely.intersects(found, shapely.box(*grid.bounds)):
         raise SceneError(f"--aoi {path}: does not touch the scenes ({_bounds(shapely.box(*grid.bounds))})")
     shapely.prepare(found)
-    return found
+    return found, notes
 
 
 def _bounds(outline: shapely.geometry.base.BaseGeometry) -> str:

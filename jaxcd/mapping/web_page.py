@@ -35,6 +35,7 @@ _DETAILS = 0.25  # share of the page's bytes that is kept for the worst places
 _OUTLINES = 0.25  # share that polygons, and buildings, may take
 _FEATURES = 50_000  # polygons, and buildings, that a browser still moves without a wait
 _SPARE = 4000  # bytes of what is known last: boxes, places, notes
+_COVERED = 0.9  # share of a place's sides from which its image counts as one of all of it
 _LEAST = 0.1  # bytes that a pixel of a place takes where there is anything to see
 _NAMES = ("name", "id", "uid", "osm_id", "objectid")  # attributes that tell which building it is
 
@@ -65,10 +66,11 @@ def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> N
         if shown < totals[name]:
             notes.append(f"Of {totals[name]:,} {name} {shown:,} are shown, the worst for which there is room.")
     data["worst"], details, windows = _worst(out, pair, layers.cells, factor, room)
+    full = sum(place["full"] for place in data["worst"])
     if windows:  # what is painted twice would be twice as opaque
         whole["likely"] = page_images.likely(out, grid, _whole(grid), factor, without=windows)
     if factor > 1:
-        notes.insert(0, _resolution(factor * grid.metres, len(windows), len(data["worst"])))
+        notes.insert(0, _resolution(factor * grid.metres, full, len(windows) - full, len(data["worst"])))
     data |= {"images": [{"box": _box(grid, _grown(grid, factor))} | whole, *details], "shown": notes}
     _fill(out / PAGE, data)
 
@@ -131,12 +133,15 @@ def _colours() -> dict[str, Any]:
     return {"classes": CLASSES, "polygon": OUTLINE, "ramp": ramp}
 
 
-def _resolution(metres: float, full: int, places: int) -> str:
+def _resolution(metres: float, full: int, middles: int, places: int) -> str:
+    """Say how the whole is shown, and of how many of the worst places all, or the middle, is there in full detail."""
     text = f"The whole is shown in pixels of {metres:.2g} m"
-    if not full:
-        return f"{text}."
-    which = f"{full} of the {places}" if full < places else f"the {places}"
-    return f"{text}; {which} worst places are in full detail." if places > 1 else f"{text}, the worst place in full."
+    parts = [
+        f"{what}{count} of the {places} worst places"
+        for what, count in (("", full), ("the middle of ", middles))
+        if count
+    ]
+    return f"{text}; in full detail: {', '.join(parts)}." if parts else f"{text}."
 
 
 def _worst(
@@ -163,7 +168,7 @@ def _worst(
         detail = {"box": _box(pair.grid, part)} | page_images.of_part(out, pair, part, 1)
         if _size(detail) < room:
             room -= _size(detail)
-            places[-1]["full"] = True
+            places[-1]["full"] = min(part.height / window.height, part.width / window.width) > _COVERED
             details.append(detail)
             windows.append(part)
     return places, details, windows
@@ -223,8 +228,9 @@ def _buildings(frame: Any) -> Any:
     columns = {str(name).lower(): name for name in ordered.columns}
     told["called"], told["called_by"] = None, None
     for name in reversed([columns[name] for name in _NAMES if name in columns]):
-        there = ordered[name].notna()
-        told.loc[there, "called"] = ordered.loc[there, name].astype(str).str.removesuffix(".0")
+        text = ordered[name].astype(str).str.removesuffix(".0").str.strip()
+        there = ordered[name].notna() & (text != "")
+        told.loc[there, "called"] = text[there]
         told.loc[there, "called_by"] = str(name)
     return told
 

@@ -40,7 +40,8 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
         raise LabelError(f"{path}: no such file")
     try:
         frame = _read(path, over)
-    except (DataSourceError, DataLayerError, ValueError, OSError) as error:
+    except (DataSourceError, DataLayerError, ValueError, OSError, TypeError, AttributeError, KeyError) as error:
+        # The last three are what GeoPandas raises at metadata that are not as their standard wants them.
         reason = " ".join(str(error).split())
         raise LabelError(f"{path}: cannot be read as polygons ({reason}); copy or export it anew") from error
     if not isinstance(frame, gpd.GeoDataFrame):
@@ -98,6 +99,8 @@ def _read(path: Path, over: Grid | None) -> Any:
         return _read_parquet(path, boxes)
     near = [gpd.GeoSeries([shapely.box(*box)], crs=DEGREES.to_wkt()) for box in boxes]
     layer = _layer(path)
+    if pyogrio.read_info(path, layer=layer)["crs"] is None:
+        return gpd.read_file(path, layer=layer)  # nobody can say what lies near
     parts = [gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True) for box in near]
     frame = parts[0] if len(parts) == 1 else pd.concat(parts)
     return frame[~frame.index.duplicated()]
@@ -106,10 +109,10 @@ def _read(path: Path, over: Grid | None) -> Any:
 def _read_parquet(path: Path, boxes: list[Box]) -> Any:
     """Read the rows near boxes alone where the file keeps each row's bounds in degrees; else all."""
     told = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(b"geo", b"{}"))
-    column = told.get("columns", {}).get(told.get("primary_column"), {})
-    crs: Any = column.get("crs", {"id": {"authority": "OGC", "code": "CRS84"}}) or {}
-    degrees = (crs.get("id") or {}).get("code") in ("CRS84", 4326)
-    if not degrees or "bbox" not in column.get("covering", {}):
+    column = (told.get("columns") or {}).get(told.get("primary_column")) or {}
+    crs: Any = column.get("crs", {"id": {"code": "CRS84"}})  # of old files a text
+    degrees = isinstance(crs, dict) and (crs.get("id") or {}).get("code") in ("CRS84", 4326)
+    if not degrees or "bbox" not in (column.get("covering") or {}):
         return gpd.read_parquet(path)
     parts = [gpd.read_parquet(path, bbox=box) for box in boxes]
     return parts[0] if len(parts) == 1 else pd.concat(parts)

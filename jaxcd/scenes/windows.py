@@ -121,8 +121,12 @@ def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapel
     west, south, east, north = moved.bounds
     # Beyond 180 degrees a raster may reach that crosses the date line.
     if not np.isfinite(moved.bounds).all() or west < -360.1 or east > 360.1 or south < -90.1 or north > 90.1:
-        raise SceneError(f"its coordinates lie outside of its reference system {crs}; set the right one")
+        raise SceneError(_misplaced(crs))
     return moved
+
+
+def _misplaced(crs: CRS) -> str:
+    return f"its coordinates lie outside of its reference system {crs}; set the right one"
 
 
 def pixel_metres(crs: CRS, affine: Affine, height: int, width: int) -> float:
@@ -137,10 +141,19 @@ def pixel_sides(crs: CRS, affine: Affine, height: int, width: int) -> tuple[floa
 
 
 def _pixel_steps(crs: CRS, affine: Affine, height: int, width: int) -> Float[np.ndarray, "2 2"]:
-    """Return the metres east and north of a step along the columns, and of one along the rows."""
+    """Return the metres east and north of a step along the columns, and of one along the rows.
+
+    Raises:
+        SceneError: the coordinates are not those of the reference system.
+    """
     x, y = affine @ (width / 2, height / 2)
     columns, rows = [x, x + affine.a, x + affine.b], [y, y + affine.d, y + affine.e]
-    longitude, latitude, *_ = transform(crs, DEGREES, columns, rows)
+    try:
+        longitude, latitude, *_ = transform(crs, DEGREES, columns, rows)
+    except (RasterioError, CPLE_BaseError) as error:
+        raise SceneError(_misplaced(crs)) from error
+    if not np.isfinite([longitude, latitude]).all() or max(map(abs, latitude)) > 90:
+        raise SceneError(_misplaced(crs))
     around = CRS.from_string(f"+proj=aeqd +lat_0={latitude[0]} +lon_0={longitude[0]} +datum=WGS84")
     east, north = (np.array(values[1:]) for values in transform(DEGREES, around, longitude, latitude)[:2])
     return np.stack([east, north], axis=1)

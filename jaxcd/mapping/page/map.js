@@ -128,7 +128,9 @@ const mark = L.rectangle(bounds, { pane: "marked", renderer: L.svg({ pane: "mark
   color: "#fff", weight: 2 });
 let arrived = null;
 map.on("moveend", () => { const then = arrived; arrived = null; if (then) then(); });
-map.on("dragstart", () => { arrived = null; });
+for (const taken of ["wheel", "mousedown", "touchstart", "keydown"]) {
+  map.getContainer().addEventListener(taken, () => { arrived = null; }, { passive: true });
+}
 function fly(button, box, view, padding, then) {
   for (const other of document.querySelectorAll(".list [aria-current]")) other.removeAttribute("aria-current");
   button.setAttribute("aria-current", "true");
@@ -204,7 +206,8 @@ for (const name of counted) {
   add(label, "span", count(data.counts[name]), "count");
 }
 const listed = data.counts.damaged + data.counts.possibly;
-byId("houses-told").textContent = `${listed > LISTED ? `The worst ${LISTED} of ${count(listed)}` : count(listed)} `
+const first = Math.min(damaged.length, LISTED);
+byId("houses-told").textContent = `${listed > first ? `The worst ${count(first)} of ${count(listed)}` : count(listed)} `
   + "damaged or possibly damaged, the worst first.";
 if (data.agreement.confusion) {
   const { confusion, ...scores } = data.agreement;
