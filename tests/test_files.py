@@ -5,7 +5,7 @@ import os
 import pytest
 
 from jaxcd import files
-from jaxcd.errors import DiskFullError
+from jaxcd.errors import DiskFullError, WriteError
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -42,3 +42,8 @@ def test_a_disk_without_locks_is_worked_on_with_a_word(tmp_path, monkeypatch, ca
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with files.locked(tmp_path / "lock"):
         assert "see that no other process works there" in capsys.readouterr().out
+
+
+def test_what_a_library_failed_to_write_is_no_full_disk_where_there_is_room(tmp_path):
+    told = files.not_written(tmp_path / "a.tif", OSError("read-only\n file system"))
+    assert isinstance(told, WriteError) and "could not write" in str(told) and "(read-only file system)" in str(told)

@@ -137,7 +137,7 @@ def _resolution(metres: float, full: int, middles: int, places: int) -> str:
     """Say how the whole is shown, and of how many of the worst places all, or the middle, is there in full detail."""
     text = f"The whole is shown in pixels of {metres:.2g} m"
     parts = [
-        f"{what}{count} of the {places} worst places"
+        f"{what}all {places} worst places" if count == places else f"{what}{count} of the {places} worst places"
         for what, count in (("", full), ("the middle of ", middles))
         if count
     ]

@@ -11,12 +11,15 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.warp import transform_bounds
+from shapely.errors import ShapelyError
 
 from jaxcd.errors import LabelError
 from jaxcd.scenes.windows import DEGREES, Grid
 
 _ANY = ("Unknown", "GeometryCollection", "3D Unknown", "3D GeometryCollection")
 _PARQUET = b"PAR1"
+# What libraries raise at broken files; TypeError and its kin at metadata that are not as GeoParquet wants them.
+_UNREADABLE = (DataSourceError, DataLayerError, ShapelyError, ValueError, TypeError, AttributeError, KeyError)
 _SIDES = 64  # pieces of a long edge that is brought to another reference system, along the map
 _MARGIN = 0.1  # of a map's extent, kept around it
 
@@ -40,8 +43,7 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
         raise LabelError(f"{path}: no such file")
     try:
         frame = _read(path, over)
-    except (DataSourceError, DataLayerError, ValueError, OSError, TypeError, AttributeError, KeyError) as error:
-        # The last three are what GeoPandas raises at metadata that are not as their standard wants them.
+    except (*_UNREADABLE, OSError) as error:
         reason = " ".join(str(error).split())
         raise LabelError(f"{path}: cannot be read as polygons ({reason}); copy or export it anew") from error
     if not isinstance(frame, gpd.GeoDataFrame):

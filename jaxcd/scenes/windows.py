@@ -207,7 +207,7 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
             columns, rows = (math.ceil(count - 0.01) for count in ((right - left) / gsd, (top - bottom) / gsd))
         grid = Grid(crs=target, transform=found, height=rows, width=columns)
         metres = grid.metres
-    except (RasterioError, CPLE_BaseError) as error:
+    except (SceneError, RasterioError, CPLE_BaseError) as error:
         raise SceneError(f"cannot be brought to {target} in such pixels ({error}); see --crs and --gsd") from error
     if not _PLAUSIBLE[0] <= metres <= _PLAUSIBLE[1]:
         raise SceneError(

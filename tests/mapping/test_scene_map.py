@@ -2,11 +2,13 @@
 
 import dataclasses
 import re
+from xml.etree import ElementTree
 
 import geopandas as gpd
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -295,6 +297,16 @@ def test_a_map_made_anew_leaves_nothing_of_the_one_before(tmp_path, mapper):
     told = scene_map.make(mapper, [str(pre)], [str(post)], out, settings)
     assert sum(told["buildings"].values()) == 1 and told["vectors"]["footprints"]["sha256"]
     assert {path.name for path in out.iterdir()} == {*scene_map.FILES, ".blocks", ".lock"}
+    # What QGIS finds its styles in; that it takes them was tried by hand.
+    looks = pyogrio.read_dataframe(out / "damage.gpkg", layer="layer_styles")
+    assert list(looks.f_table_name) == ["damage", "cells"] and looks.useAsDefault.all()
+    assert set(looks.f_geometry_column) == {pyogrio.read_info(out / "damage.gpkg", layer="damage")["geometry_name"]}
+    drawn = {name: ElementTree.fromstring(text) for name, text in zip(looks.f_table_name, looks.styleQML, strict=True)}
+    drawn |= {path.stem: ElementTree.parse(path).getroot() for path in out.glob("*.qml") if path.stem != "damage"}
+    assert drawn["damage"].find(".//Option[@name='outline_style']").get("value") == "dash"
+    categories = [each.get("value") for each in drawn["buildings"].iterfind(".//category")]
+    assert sorted(categories) == sorted(told["buildings"]) and drawn["buildings"].find("renderer-v2").get("attr")
+    assert len(drawn["damage_probability"].findall(".//item")) == 5
     for name in ("damage.gpkg-wal", "damage.gpkg-shm", "damage.tif.aux.xml"):
         (out / name).write_bytes(b"of another program")
     scene_map.make(mapper, [str(pre)], [str(post)], out, QUIET)

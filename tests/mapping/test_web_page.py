@@ -366,14 +366,14 @@ def test_large_maps_show_worst_places_in_full_within_the_budget(browser, mapper,
     rich, worst = data_of(path), len(data_of(path)["worst"])
     with opened(browser, path) as page:
         assert page.locator("img.before").count() == 1 + worst
-        assert f"the {worst} worst places are in full detail" in page.inner_text("#shown")
+        assert f"in full detail: all {worst} worst places" in page.inner_text("#shown")
         assert not page.locator("#with-buildings").is_visible() and not page.locator("#with-houses").is_visible()
     monkeypatch.setattr(web_page, "MEGABYTES", 0.6)
     scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
     poor = data_of(path)
     images = [len(data["images"]) for data in (rich, poor)]
     assert images[0] > images[1] > 1
-    assert f"{images[1] - 1} of the {worst} worst places are in full detail" in poor["shown"][0]
+    assert f"in full detail: {images[1] - 1} of the {worst} worst places" in poor["shown"][0]
     assert sum(place["full"] for place in poor["worst"]) == images[1] - 1
     assert path.stat().st_size < 0.6e6 + 250e3  # Leaflet and the page's own parts come on top of the images
 
