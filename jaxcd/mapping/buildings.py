@@ -10,7 +10,7 @@ import shapely
 
 from jaxcd.errors import LabelError
 from jaxcd.mapping.attributes import storable
-from jaxcd.mapping.outlines import areas, in_metres, pixel_area, under
+from jaxcd.mapping.outlines import areas, in_metres, under
 from jaxcd.mapping.rasters import DECISION, PROBABILITY
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.polygons import read_frame
@@ -69,7 +69,7 @@ def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSett
     """
     frame: Any = footprints.to_crs(grid.crs.to_wkt())
     size = areas(frame)
-    pixel = pixel_area(grid)
+    pixel = grid.metres**2
     damage = under(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
     found = under(out / PROBABILITY, frame, ["mean", "count"])
     frame["damaged_share"] = np.clip(damage / size, 0, 1).round(4)

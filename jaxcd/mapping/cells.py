@@ -12,7 +12,6 @@ from rasterio.windows import Window as RasterWindow
 
 from jaxcd.errors import ConfigError
 from jaxcd.mapping.buildings import CLASS, CLASSES
-from jaxcd.mapping.outlines import pixel_area
 from jaxcd.mapping.rasters import DECISION, EMPTY
 from jaxcd.scenes.windows import Grid
 
@@ -64,7 +63,7 @@ def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: fl
                 ground[i, row] = np.add.reduceat(np.count_nonzero(mask, axis=0), lefts)
     houses = _buildings(grid, buildings, step, ground.shape[1:])
     rows, columns = np.nonzero((ground[0] > 0) | (houses.sum(axis=0) > 0))
-    seen, damaged = ground[:, rows, columns] * pixel_area(grid)
+    seen, damaged = ground[:, rows, columns] * grid.metres**2
     share = np.divide(damaged, seen, out=np.zeros(len(rows)), where=seen > 0)
     found: dict[str, Any] = {"row": rows, "column": columns, "seen_m2": seen.round(1), "damaged_m2": damaged.round(1)}
     found |= {"damaged_share": share.round(4)}

@@ -43,7 +43,7 @@ def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) 
         Polygons in the map's reference system, the largest first: id, area_m2, mean_probability, max_probability, all
         three of the pixels, not of the simpler outline.
     """
-    least = max(1, math.floor(0.99 * min_area / pixel_area(grid)))  # pixels are not everywhere of one size
+    least = max(1, math.floor(0.99 * min_area / grid.metres**2))  # pixels are not everywhere of one size
     found = np.array(list(_outlined(out / DECISION, least)), dtype=object)
     frame: Any = gpd.GeoDataFrame(geometry=found, crs=grid.crs.to_wkt())
     frame["area_m2"] = areas(frame).round(2)
@@ -133,16 +133,6 @@ class _Unmasked(RasterioRasterSource):
 def areas(frame: gpd.GeoDataFrame) -> Float[np.ndarray, "n"]:
     """Return the polygons' areas in square metres, whatever their reference system is."""
     return shapely.area(np.asarray(in_metres(frame)))
-
-
-def pixel_area(grid: Grid) -> float:
-    """Return the square metres of a pixel in the middle of a grid."""
-    row, column = grid.height // 2, grid.width // 2
-    (west, south), (east, north) = (
-        grid.transform @ corner for corner in ((column - 50, row + 50), (column + 50, row - 50))
-    )
-    box = shapely.box(west, south, east, north)
-    return float(areas(gpd.GeoDataFrame(geometry=[box], crs=grid.crs.to_wkt()))[0] / 1e4)
 
 
 def in_metres(frame: gpd.GeoDataFrame) -> gpd.GeoSeries:

@@ -17,7 +17,6 @@ from jaxcd.mapping import (
     buildings,
     cells,
     layers,
-    outlines,
     rasters,
     styles,
     summary,
@@ -133,7 +132,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         found = layers.write(out, pair.grid, footprints, settings)
         told = {
             "name": out.resolve().name,
-            **_found(predicted, found, outlines.pixel_area(pair.grid)),
+            **_found(predicted, found, pair.grid.metres**2),
             "pre": summary.sources(pair.pre),
             "post": summary.sources(pair.post),
             "registration": summary.registration(registered),
