@@ -122,7 +122,7 @@ def test_on_a_full_disk_it_ends_in_one_line_and_goes_on_with_more_room(tmp_path,
     for name in scene_map.FILES:
         ours, expected = tmp_path / "after" / name, tmp_path / "straight" / "map" / name
         assert ours.exists() == expected.exists() == (not name.startswith("buildings"))
-        if expected.suffix in (".tif", ".geojson", ".html", ".qml"):
+        if expected.exists() and expected.suffix in (".tif", ".geojson", ".html", ".qml"):
             assert ours.read_bytes() == expected.read_bytes(), name
 
 
