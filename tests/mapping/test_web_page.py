@@ -14,7 +14,7 @@ import pytest
 import shapely
 from affine import Affine
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from jaxcd.mapping import buildings, layers, rasters, scene_map, summary, web_page
 from jaxcd.mapping.scene_pair import open_pair
@@ -65,18 +65,6 @@ def folder(tmp_path_factory, mapper) -> Path:
     told = scene_map.make(mapper, [str(pre)], [str(post)], folder / "town", settings)
     assert all(told["buildings"].values()) and sum(told["buildings"].values()) == len(frame) - 1, told["buildings"]
     return folder / "town"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium")
-    assert program, "no chromium; sh tools/setup dev installs it"
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-        options += ["--disable-background-networking", "--disable-component-update"]
-        running = playwright.chromium.launch(executable_path=program, args=options)
-        yield running
-        running.close()
 
 
 @contextlib.contextmanager
