@@ -155,6 +155,19 @@ def announce_device() -> None:
         )
 
 
+def warn_of_slow_type(dtype: str) -> None:
+    """Warn where a network of this compute type meets a CPU that is slower with it than with float32."""
+    import jax
+
+    if dtype == "bfloat16" and jax.default_backend() == "cpu":
+        print(
+            "WARNING: the network computes in bfloat16, which a CPU does more slowly than float32; "
+            "train with --config.model.dtype=float32 here",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def _keep_compiled(backend: str) -> None:
     """Let processes share what XLA compiled, runs of a study, say; JAX_COMPILATION_CACHE_DIR names another place."""
     import jax
@@ -164,7 +177,7 @@ def _keep_compiled(backend: str) -> None:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "jaxcd" / "compiled"
     if backend == "cpu":
         # JAX's key leaves out what the CPU can do: in a home that machines share, code would meet the wrong one.
-        folder /= hashlib.sha256(_cpu().encode()).hexdigest()[:12]
+        folder /= cpu_digest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -172,12 +185,14 @@ def _keep_compiled(backend: str) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def _cpu() -> str:
+def cpu_digest() -> str:
+    """Return a name for the kind of CPU that this machine has."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kind = "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
     except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+        kind = f"{platform.machine()} {platform.processor()}"
+    return hashlib.sha256(kind.encode()).hexdigest()[:12]
 
 
 def quiet_libraries() -> None:

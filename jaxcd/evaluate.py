@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxcd.config import LAYOUTS, Config, DataConfig
-from jaxcd.entry import announce_device, guarded
+from jaxcd.entry import announce_device, guarded, warn_of_slow_type
 from jaxcd.errors import ConfigError, RunError
 from jaxcd.files import replacing, write_whole
 
@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config.data.scaling = config.data.scaling if options.scaling is None else options.scaling
     config.validate()
     announce_device()
+    warn_of_slow_type(config.model.dtype)
     split = options.split or ("all" if foreign else "test")
     made = [folder for folder in (options.out, *options.out.parents) if not folder.exists()]
     options.out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcd.entry import announce_device, guarded
+from jaxcd.entry import announce_device, guarded, warn_of_slow_type
 from jaxcd.errors import ConfigError
 from jaxcd.mapping.settings import MapSettings
 
@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("--label_attribute: goes with footprints, by --footprints or in the list")
     announce_device()
     mapper = scene_map.load(options.run, settings)
+    warn_of_slow_type(mapper.config.model.dtype)
     if not options.pairs:
         found = scene_map.make(mapper, options.pre, options.post, options.out, settings)
         _tell(found, options.out)

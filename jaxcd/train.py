@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxcd.config import Config
-from jaxcd.entry import announce_device, guarded, parse_run_flags
+from jaxcd.entry import announce_device, guarded, parse_run_flags, warn_of_slow_type
 
 if TYPE_CHECKING:
     from jaxcd.tiles.dataset import TileDataset
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C, with all saved)."""
     config, run, _ = parse_run_flags(sys.argv if argv is None else argv, usage=_USAGE)
     announce_device()
+    warn_of_slow_type(config.model.dtype)
     return _train(config, run)
 
 

@@ -1,19 +1,33 @@
-"""Settings that hold for every test: strict warnings, two simulated CPU devices, the shared imagery."""
+"""Settings that hold for every test: strict warnings, two simulated CPU devices, shared runs and imagery."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from jaxcd import entry
+from tests.runs import Finished, made_once, trained, write_project
+
+ROOT = Path(__file__).resolve().parents[1]
+
 # Read when jax is imported, so set before any test module is. Child processes inherit both.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+_FLAGS = ["--xla_force_host_platform_device_count=2"]
+# LLVM's first level compiles a training step in half the time; XLA's own passes are the same. The slow tests, and
+# whoever sets JAXCD_TEST_OPTIMISED, compile as users do.
+if not os.environ.get("JAXCD_TEST_OPTIMISED"):
+    _FLAGS.append("--xla_backend_optimization_level=1")
+# Tests that run beside each other share the cores: one thread each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    _FLAGS.append("--xla_cpu_multi_thread_eigen=false")
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).strip()
 
-# One cache of compiled code for all processes: each would spend more time on compiling its steps than on them.
-_compiled = tempfile.TemporaryDirectory(prefix="jaxcd-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+# One cache of compiled code for all processes and all days: each would spend more time on compiling its steps than
+# on them. Code for one kind of CPU is kept from another that shares the checkout.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".compiled" / entry.cpu_digest())
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 # Warnings that are not ours to fix, each with its reason.
@@ -35,9 +49,31 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of what is made once in a session, whichever of pytest's workers makes it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project(session_folder: Path) -> Path:
+    """Config file of a tiny project, see `write_project`; its dataset is built. Tests leave it as it is."""
+    return made_once(session_folder / "project", write_project) / "config.py"
+
+
+@pytest.fixture(scope="session")
+def finished(project: Path) -> Finished:
+    """A run of the project that was never interrupted. Tests that change a run copy it."""
+    folder = made_once(project.parent.parent / "finished", lambda folder: trained(project, folder))
+    return Finished(folder / "run", (folder / "output.txt").read_text())
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the third-party imagery that lies beside the repository and is no part of it."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no third-party imagery at {folder} (see README, it is not part of the project)")
     return folder

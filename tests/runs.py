@@ -1,13 +1,24 @@
-"""A tiny real dataset, its configuration file, and jaxcd's entries as real processes."""
+"""A tiny real dataset, its configuration file, and jaxcd's entries, called here or started as processes."""
 
+import contextlib
+import importlib
+import importlib.util
+import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pytest
 
+from jaxcd.config import Config
+from jaxcd.files import locked
 from jaxcd.scenes.simulator import cut_tiles, simulate
+from jaxcd.training.logs import RunLog
 
 # Sized so that a step takes a fraction of a second: what is tested is the run, not the network.
 _CONFIG = """
@@ -21,17 +32,58 @@ def get_config():
         loss=LossConfig(dice=1.0, bce=1.0),
         augment=AugmentConfig(blur=0, clahe=0, iso_noise=0),
         optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=2),
-        train=TrainConfig(batch=4, steps=24, validate_every=12, checkpoint_every=3, log_every=1, devices=1),
+        train=TrainConfig(batch=4, steps=12, validate_every=6, checkpoint_every=2, log_every=1, devices=1),
     )
 """
+_MADE = "made"
 
 
-def write_project(folder: Path) -> Path:
-    """Write `tiles/` (a 512² scene in 16 tiles of 128²) and `config.py`; returns the config file."""
+class Finished(NamedTuple):
+    """A run that came to its end.
+
+    Attributes:
+        folder: of the run.
+        output: what it printed.
+    """
+
+    folder: Path
+    output: str
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of pytest's workers to come here makes, while the others wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / f"{folder.name}.lock", waiting=f"waiting for {folder}"):
+        if not (folder / _MADE).exists():
+            make(folder)
+            (folder / _MADE).touch()
+    return folder
+
+
+def write_project(folder: Path) -> None:
+    """Write `tiles/` (a 512² scene in 16 tiles of 128²) and `config.py`, and build the dataset in `datasets/`."""
+    from jaxcd.tiles.dataset import open_or_build
+
     cut_tiles(simulate(folder / "scene", seed=1, size=512), folder / "tiles", tile=128)
     config = folder / "config.py"
     config.write_text(_CONFIG.format(root=str(folder / "tiles"), cache=str(folder / "datasets")))
-    return config
+    open_or_build(read_config(config).data)
+
+
+def read_config(file: Path) -> Config:
+    """Return what a configuration file gives."""
+    spec = importlib.util.spec_from_file_location("project", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def trained(config: Path, folder: Path) -> None:
+    """Train to the end in `run/`, and keep what was printed in `output.txt`."""
+    code, output = run("jaxcd.train", "--config", config, "--workdir", folder / "run")
+    assert code == 0, output
+    (folder / "output.txt").write_text(output)
 
 
 def start(module: str, *arguments: object) -> subprocess.Popen[str]:
@@ -42,10 +94,35 @@ def start(module: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def run(module: str, *arguments: object) -> tuple[int, str]:
-    """Run it to its end; returns exit code and output."""
+    """Call an entry in this process, which spares its imports; returns exit code and output."""
+    # Entries with --config read the program's name, too.
+    named = [module] if module in ("jaxcd.train", "jaxcd.tune") else []
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            code = importlib.import_module(module).main([*named, *map(str, arguments)])
+        except SystemExit as ended:
+            code = ended.code
+    return code, output.getvalue()
+
+
+def run_process(module: str, *arguments: object) -> tuple[int, str]:
+    """Run an entry as a process of its own, to its end; returns exit code and output."""
     process = start(module, *arguments)
     output, _ = process.communicate(timeout=600)
     return process.returncode, output
+
+
+def signal_at(patch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Let this process get a signal as soon as training has logged a step."""
+    write = RunLog.write
+
+    def writing(log: RunLog, at: int, kind: str, values: Mapping) -> None:
+        write(log, at, kind, values)
+        if (at, kind) == (step, "train"):
+            signal.raise_signal(number)
+
+    patch.setattr(RunLog, "write", writing)
 
 
 def weights(run_folder: Path, step: int) -> list[np.ndarray]:

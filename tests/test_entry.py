@@ -71,3 +71,28 @@ def test_help_names_the_flags(capsys):
     with pytest.raises(SystemExit) as ended:
         entry.parse_run_flags(["train", "--help"], usage="usage: words")
     assert ended.value.code == 0 and "usage: words" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "prepare", "predict", "tune", "import_torch"])
+def test_help_is_there_at_once(name):
+    """Within half a second of CPU time, and without the libraries that take longer."""
+    code = f"""
+import resource, runpy, sys
+sys.argv = ["jaxcd.{name}", "--help"]
+try:
+    runpy.run_module("jaxcd.{name}", run_name="__main__")
+except SystemExit as ended:
+    assert ended.code == 0
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = {{"jax", "numpy", "rasterio", "tensorflow_datasets", "grain", "torch"}} & set(sys.modules)
+print(used.ru_utime + used.ru_stime, *heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("usage: python -m jaxcd." + name), done.stderr
+    seconds, *heavy = done.stdout.splitlines()[-1].split()
+    assert float(seconds) <= 0.5 and not heavy
+
+
+def test_the_former_place_of_an_entry_says_the_new_one():
+    done = subprocess.run([sys.executable, "-m", "jaxcd.models.import_torch", "x.pth"], capture_output=True, text=True)
+    assert done.returncode == 2 and "is now python -m jaxcd.import_torch" in done.stderr

@@ -10,16 +10,17 @@ from PIL import Image
 from jaxcd import evaluate, prepare
 from jaxcd.scenes.raster import read_mask
 from jaxcd.scenes.simulator import Scene, cut_tiles, simulate
-from tests.runs import run, write_project
+from tests.runs import run
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Folder of a tiny project with a run in `run/`."""
-    config = write_project(tmp_path_factory.mktemp("evaluated"))
-    code, output = run("jaxcd.train", "--config", config, "--config.train.steps=12", "--workdir", config.parent / "run")
-    assert code == 0, output
-    return config.parent
+def trained(project, finished, tmp_path_factory):
+    """Folder with `run/`, `tiles/` and `scene/` of the tiny project."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    shutil.copytree(finished.folder, folder / "run")
+    for name in ("tiles", "scene"):
+        (folder / name).symlink_to(project.parent / name)
+    return folder
 
 
 def _rows(path, read=csv.reader):

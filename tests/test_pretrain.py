@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from jaxcd import evaluate, train
 from jaxcd.training.logs import read_log
-from tests.runs import run, start, tree, weights, write_project
+from tests.runs import run, signal_at, tree, weights
 
 PRETRAINING = (
     "--config.task=contrastive",
@@ -22,14 +21,9 @@ PRETRAINING = (
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    return write_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def pretrained(project) -> tuple[Path, str]:
+def pretrained(project, tmp_path_factory) -> tuple[Path, str]:
     """A pretraining that was never interrupted, and what it printed."""
-    folder = project.parent / "pretrained"
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
     code, output = run("jaxcd.train", "--config", project, *PRETRAINING, "--workdir", folder)
     assert code == 0, output
     return folder, output
@@ -42,14 +36,12 @@ def _fails(capsys, entry, *arguments: object) -> str:
     return error
 
 
-def _interrupted(folder: Path, *arguments: object, after: int) -> str:
-    process = start("jaxcd.train", *arguments, "--workdir", folder)
-    while max((e["step"] for e in read_log(folder)), default=0) < after and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 143, output
-    return output
+def _stopped(folder: Path, *arguments: object, step: int) -> None:
+    """Train until a signal ends it after a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        signal_at(patch, step, signal.SIGTERM)
+        code, output = run("jaxcd.train", *arguments, "--workdir", folder)
+    assert code == 143 and f"stopped at step {step}, all saved" in output, output
 
 
 def test_a_pretraining_leaves_what_it_promises(pretrained):
@@ -83,10 +75,10 @@ def test_tensorboard_shows_the_histograms(pretrained):
     assert [e.step for e in events.Scalars("validation/linear_probe")] == [3, 6]
 
 
-def test_an_interrupted_pretraining_ends_bit_for_bit_as_one_never_interrupted(project, pretrained):
-    folder = project.parent / "interrupted"
+def test_an_interrupted_pretraining_ends_bit_for_bit_as_one_never_interrupted(project, pretrained, tmp_path):
+    folder = tmp_path / "interrupted"
     arguments = "--config", project, *PRETRAINING
-    _interrupted(folder, *arguments, after=2)
+    _stopped(folder, *arguments, step=2)
     code, output = run("jaxcd.train", *arguments, "--workdir", folder)
     assert code == 0 and "going on from step" in output, output
     for a, b in zip(weights(folder, 6), weights(pretrained[0], 6), strict=True):
@@ -96,7 +88,7 @@ def test_an_interrupted_pretraining_ends_bit_for_bit_as_one_never_interrupted(pr
 
 
 @pytest.fixture(scope="module")
-def thawed(project, pretrained) -> tuple[tuple[str, ...], Path]:
+def thawed(project, pretrained, tmp_path_factory) -> tuple[tuple[str, ...], Path]:
     """Flags of a run whose pretrained encoder is frozen for 6 of 12 steps, and such a run."""
     flags = (
         f"--config.init.encoder_from={pretrained[0]}",
@@ -105,7 +97,7 @@ def thawed(project, pretrained) -> tuple[tuple[str, ...], Path]:
         "--config.train.steps=12",
         "--config.train.validate_every=6",
     )
-    folder = project.parent / "thawed"
+    folder = tmp_path_factory.mktemp("thawed") / "run"
     code, output = run("jaxcd.train", "--config", project, *flags, "--workdir", folder)
     assert code == 0, output
     assert "the encoder begins as that of" in output and "step 6: the encoder learns from here on" in output
@@ -123,18 +115,15 @@ def test_a_thawed_encoder_has_learned(pretrained, thawed):
     assert all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True) if a.size > 16)
 
 
-def test_a_run_is_gone_on_with_before_and_after_its_thaw(project, pretrained, thawed):
+def test_a_run_is_gone_on_with_before_and_after_its_thaw(project, pretrained, thawed, tmp_path):
     flags, never = thawed
-    folder = project.parent / "thawed_in_parts"
+    folder = tmp_path / "thawed_in_parts"
     arguments = "--config", project, *flags
-    first = _interrupted(folder, *arguments, after=2)
-    frozen_at = int(first.split("stopped at step ")[1].split(",")[0])
-    assert frozen_at <= 6
+    _stopped(folder, *arguments, step=3)
     best = min((e for e in read_log(pretrained[0]) if e["kind"] == "validation"), key=lambda e: e["loss"])["step"]
-    for a, b in zip(_encoder(pretrained[0], best), _encoder(folder, frozen_at), strict=True):
+    for a, b in zip(_encoder(pretrained[0], best), _encoder(folder, 3), strict=True):
         np.testing.assert_array_equal(a, b)
-    second = _interrupted(folder, *arguments, after=8)
-    assert 8 <= int(second.split("stopped at step ")[1].split(",")[0]) <= 12
+    _stopped(folder, *arguments, step=9)
     code, output = run("jaxcd.train", *arguments, "--workdir", folder)
     assert code == 0, output
     for a, b in zip(weights(folder, 12), weights(never, 12), strict=True):

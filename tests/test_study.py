@@ -14,7 +14,6 @@ from PIL import Image
 from study_report import STARTS, Result, paired_difference
 
 from jaxcd.errors import RunError
-from tests.runs import write_project
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,8 +85,9 @@ def study(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_a_study_is_gone_on_with_and_survives_a_failed_run(tmp_path):
-    config = write_project(tmp_path)
+@pytest.mark.slow
+def test_a_study_is_gone_on_with_and_survives_a_failed_run(project, tmp_path):
+    config = project
     pretraining = tmp_path / "pretraining.py"
     pretraining.write_text(
         config.read_text()
@@ -95,7 +95,7 @@ def test_a_study_is_gone_on_with_and_survives_a_failed_run(tmp_path):
         .replace("import AugmentConfig, Config,", "import AugmentConfig, Config, ContrastConfig,")
     )
     out = tmp_path / "study"
-    arguments = ["--data", tmp_path / "tiles", "--layout", "folders", "--out", out, "--seeds", 1, "--epochs", 2]
+    arguments = ["--data", project.parent / "tiles", "--layout", "folders", "--out", out, "--seeds", 1, "--epochs", 2]
     arguments += ["--config", config, "--pretrain_config", pretraining, "--pretrain_epochs", 1]
     arguments += ["--networks", "fc_siam_diff"]
 

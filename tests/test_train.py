@@ -13,22 +13,7 @@ import pytest
 
 from jaxcd import train
 from jaxcd.training.logs import read_log
-from tests.runs import run, start, weights, write_project
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """Config file of a tiny project whose dataset is built by the first run."""
-    return write_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module")
-def finished(project) -> tuple[Path, str]:
-    """A run that was never interrupted, and what it printed."""
-    folder = project.parent / "finished"
-    code, output = run("jaxcd.train", "--config", project, "--workdir", folder)
-    assert code == 0, output
-    return folder, output
+from tests.runs import run, run_process, signal_at, start, weights
 
 
 def _logged(folder: Path) -> int:
@@ -40,8 +25,8 @@ def _checkpointed(folder: Path) -> int:
     return max((int(p.name) for p in there.iterdir() if p.name.isdigit()), default=0) if there.is_dir() else 0
 
 
-def _interrupt(project: Path, folder: Path, after: int, number: int) -> tuple[int, str]:
-    """Start training, send a signal when it is `after` steps in and has a checkpoint; returns code and output."""
+def _kill(project: Path, folder: Path, after: int) -> None:
+    """Start training as a process, and kill it when it is `after` steps in and has a checkpoint."""
     process = start("jaxcd.train", "--config", project, "--workdir", folder)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
@@ -49,49 +34,66 @@ def _interrupt(project: Path, folder: Path, after: int, number: int) -> tuple[in
             break
         time.sleep(0.02)
     assert process.poll() is None, process.communicate()[0]
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
 
 
-def test_killed_and_stopped_run_ends_bit_for_bit_as_one_never_interrupted(project, finished):
-    folder = project.parent / "interrupted"
-    code, output = _interrupt(project, folder, 4, signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    code, output = _interrupt(project, folder, 9, signal.SIGTERM)
-    assert code == 128 + signal.SIGTERM, output
-    assert "going on from step" in output and "all saved; the same command goes on from there" in output
-    stopped = int(output.split("stopped at step ")[1].split(",")[0])
-    assert str(stopped) in os.listdir(folder / "checkpoints")
-    code, output = _interrupt(project, folder, 15, signal.SIGINT)
-    assert code == 128 + signal.SIGINT, output
-    assert f"going on from step {stopped} of 24" in output
+def _stopped(project: Path, folder: Path, step: int, number: int) -> str:
+    """Train until a signal ends it after a step; returns what was printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        signal_at(patch, step, number)
+        code, output = run("jaxcd.train", "--config", project, "--workdir", folder)
+    assert code == 128 + number, output
+    assert f"stopped at step {step}, all saved; the same command goes on from there" in output
+    assert str(step) in os.listdir(folder / "checkpoints")
+    return output
+
+
+def test_killed_and_stopped_run_ends_bit_for_bit_as_one_never_interrupted(project, finished, tmp_path):
+    """A real process is killed; after it, signals come where nobody needs to hit the moment."""
+    folder = tmp_path / "interrupted"
+    _kill(project, folder, 3)
+    output = _stopped(project, folder, 7, signal.SIGTERM)
+    assert "going on from step" in output
+    output = _stopped(project, folder, 10, signal.SIGINT)
+    assert "going on from step 7 of 12" in output
     code, output = run("jaxcd.train", "--config", project, "--workdir", folder)
-    assert code == 0 and "finished 24 steps" in output, output
+    assert code == 0 and "going on from step 10 of 12" in output and "finished 12 steps" in output, output
 
-    ours, never = weights(folder, 24), weights(finished[0], 24)
+    ours, never = weights(folder, 12), weights(finished.folder, 12)
     assert len(ours) == len(never) > 30
     for a, b in zip(ours, never, strict=True):
         np.testing.assert_array_equal(a, b)
     # The logs tell one story: each step once, in order, with the same losses.
-    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished[0])]
+    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished.folder)]
     assert told[0] == told[1]
-    assert [step for step, kind, _ in told[0] if kind == "train"] == list(range(1, 25))
-    # So does TensorBoard, of what four processes wrote.
+    assert [step for step, kind, _ in told[0] if kind == "train"] == list(range(1, 13))
+    # So does TensorBoard, of what four starts wrote.
     shown = [(e.step, e.value) for e in _events(folder).Scalars("train/loss")]
-    assert [step for step, _ in shown] == list(range(1, 25))
+    assert [step for step, _ in shown] == list(range(1, 13))
     assert [value for _, value in shown] == pytest.approx([loss for _, kind, loss in told[0] if kind == "train"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(1, 12))
+def test_stopped_after_any_step_it_ends_bit_for_bit_the_same(project, finished, tmp_path, step):
+    _stopped(project, tmp_path / "r", step, signal.SIGTERM)
+    code, output = run("jaxcd.train", "--config", project, "--workdir", tmp_path / "r")
+    assert code == 0 and f"going on from step {step} of 12" in output, output
+    for a, b in zip(weights(tmp_path / "r", 12), weights(finished.folder, 12), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_run_leaves_what_it_promises(finished):
     folder, output = finished
-    assert "First use" in output and "device: " in output
+    assert "device: " in output and "11 places, 7 with damage" in output
     assert (folder / "curves.png").stat().st_size > 10_000
-    assert sorted(p.name for p in (folder / "panels").iterdir()) == ["step_0000012.png", "step_0000024.png"]
+    assert sorted(p.name for p in (folder / "panels").iterdir()) == ["step_0000006.png", "step_0000012.png"]
     validations = [entry for entry in read_log(folder) if entry["kind"] == "validation"]
-    assert [entry["step"] for entry in validations] == [12, 24]
+    assert [entry["step"] for entry in validations] == [6, 12]
     best = max(validations, key=lambda entry: entry["iou"])["step"]
-    assert set(os.listdir(folder / "checkpoints")) == {str(best), "24"}
+    assert set(os.listdir(folder / "checkpoints")) == {str(best), "12"}
     parts = json.loads((folder / "splits.json").read_text())
     assert [len(parts[name]) for name in ("train", "validation", "test")] == [11, 3, 2]
 
@@ -103,17 +105,17 @@ def _events(folder: Path):
 
 
 def test_tensorboard_reads_the_events(finished):
-    events = _events(finished[0])
-    logged = {e["step"]: e["loss"] for e in read_log(finished[0]) if e["kind"] == "train"}
+    events = _events(finished.folder)
+    logged = {e["step"]: e["loss"] for e in read_log(finished.folder) if e["kind"] == "train"}
     assert {e.step: e.value for e in events.Scalars("train/loss")} == pytest.approx(logged, rel=1e-6)
-    assert [e.step for e in events.Scalars("validation/iou")] == [12, 24]
+    assert [e.step for e in events.Scalars("validation/iou")] == [6, 12]
 
 
-def test_finished_run_is_not_run_again(project, finished):
-    before = weights(finished[0], 24)
-    code, output = run("jaxcd.train", "--config", project, "--workdir", finished[0])
-    assert code == 0 and "going on from step 24 of 24" in output and "First use" not in output
-    for a, b in zip(before, weights(finished[0], 24), strict=True):
+def test_finished_run_is_not_run_again(project, finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    code, output = run("jaxcd.train", "--config", project, "--workdir", tmp_path / "run")
+    assert code == 0 and "going on from step 12 of 12" in output and "First use" not in output
+    for a, b in zip(weights(tmp_path / "run", 12), weights(finished.folder, 12), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -126,25 +128,25 @@ def _main(capsys, *arguments: object) -> str:
 
 
 def test_loader_processes_give_the_run_of_threads(project, finished, tmp_path):
-    code, output = run(
+    code, output = run_process(
         "jaxcd.train",
         "--config",
         project,
         "--config.data.workers=2",
-        "--config.train.steps=24",
+        "--config.train.steps=12",
         "--workdir",
         tmp_path / "w",
     )
     assert code == 0, output
-    for a, b in zip(weights(tmp_path / "w", 24), weights(finished[0], 24), strict=True):
+    for a, b in zip(weights(tmp_path / "w", 12), weights(finished.folder, 12), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_other_configuration_in_the_workdir_is_refused_by_its_field(project, finished, capsys):
-    listing = sorted(finished[0].rglob("*"))
-    error = _main(capsys, "--config", project, "--config.optim.weight_decay=0.5", "--workdir", finished[0])
-    assert "config.optim.weight_decay is 0.002 there and 0.5 here" in error and str(finished[0]) in error
-    assert sorted(finished[0].rglob("*")) == listing
+    listing = sorted(finished.folder.rglob("*"))
+    error = _main(capsys, "--config", project, "--config.optim.weight_decay=0.5", "--workdir", finished.folder)
+    assert "config.optim.weight_decay is 0.002 there and 0.5 here" in error and str(finished.folder) in error
+    assert sorted(finished.folder.rglob("*")) == listing
 
 
 def test_folder_of_something_else_is_refused(project, tmp_path, capsys):
@@ -216,15 +218,15 @@ def _intact(tiles: Path):
 
 
 def test_diverging_run_names_step_and_tiles_and_keeps_the_last_good_checkpoint(project, finished, tmp_path):
-    # A decay that multiplies the weights by hundreds from the second step on: they overflow after step 3 is saved.
+    # A decay that multiplies the weights by hundreds from the second step on: they overflow after step 2 is saved.
     decay = "--config.optim.weight_decay=1e6", "--config.optim.warmup_steps=8"
     code, output = run("jaxcd.train", "--config", project, *decay, "--workdir", tmp_path / "r")
     assert code == 2 and "Traceback" not in output, output
     error = output.strip().splitlines()[-1]
-    assert re.match(r"error: step [4-9]: loss .* on tiles r0", error) and "learning_rate" in error
-    assert "the checkpoint of step 3 is kept" in error
-    assert os.listdir(tmp_path / "r" / "checkpoints") == ["3"]
-    assert all(np.isfinite(a).all() for a in weights(tmp_path / "r", 3))
+    assert re.match(r"error: step [3-9]: loss .* on tiles r0", error) and "learning_rate" in error
+    assert "the checkpoint of step 2 is kept" in error
+    assert os.listdir(tmp_path / "r" / "checkpoints") == ["2"]
+    assert all(np.isfinite(a).all() for a in weights(tmp_path / "r", 2))
 
 
 def test_folder_of_a_run_that_came_to_no_checkpoint_is_free_for_another(project, finished, tmp_path):
@@ -238,22 +240,17 @@ def test_folder_of_a_run_that_came_to_no_checkpoint_is_free_for_another(project,
     assert json.loads((tmp_path / "r" / "config.json").read_text())["seed"] == 3
 
 
-def test_signal_during_a_validation_ends_it_and_the_next_start_makes_up_for_it(project, finished, tmp_path):
+def test_signal_before_a_validation_ends_it_and_the_next_start_makes_up_for_it(project, finished, tmp_path):
     folder = tmp_path / "r"
-    process = start("jaxcd.train", "--config", project, "--workdir", folder)
-    while _logged(folder) < 12 and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)  # the first validation compiles for seconds
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 143 and "stopped at step 12, all saved" in output, output
+    _stopped(project, folder, 6, signal.SIGTERM)
     assert [e["step"] for e in read_log(folder) if e["kind"] == "validation"] == []
-    assert os.listdir(folder / "checkpoints") == ["12"]
+    assert os.listdir(folder / "checkpoints") == ["6"]
     code, output = run("jaxcd.train", "--config", project, "--workdir", folder)
-    assert code == 0 and "going on from step 12" in output, output
-    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished[0])]
+    assert code == 0 and "going on from step 6" in output, output
+    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished.folder)]
     assert told[0] == told[1]
-    assert sorted(os.listdir(folder / "checkpoints")) == sorted(os.listdir(finished[0] / "checkpoints"))
-    for a, b in zip(weights(folder, 24), weights(finished[0], 24), strict=True):
+    assert sorted(os.listdir(folder / "checkpoints")) == sorted(os.listdir(finished.folder / "checkpoints"))
+    for a, b in zip(weights(folder, 12), weights(finished.folder, 12), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -275,20 +272,28 @@ def test_full_disk_ends_in_one_line_and_with_more_room_the_run_goes_on(project, 
         error.startswith("error: the disk is full: the checkpoint of step ") and "run the same command again" in error
     )
     assert "going on from step" in done.stdout and done.stdout.count("code 0") == 1
-    for a, b in zip(weights(tmp_path / "r", 24), weights(finished[0], 24), strict=True):
+    for a, b in zip(weights(tmp_path / "r", 12), weights(finished.folder, 12), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_device_that_is_not_there_is_one_line(project, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    code, output = run("jaxcd.train", "--config", project, "--workdir", tmp_path / "r")
+    code, output = run_process("jaxcd.train", "--config", project, "--workdir", tmp_path / "r")
     assert code == 2 and "Traceback" not in output, output
     assert output.strip().splitlines()[-1].startswith("error: JAX_PLATFORMS=cuda: JAX cannot use it here")
     assert not (tmp_path / "r").exists()
 
 
-def test_paths_of_a_run_do_not_depend_on_where_it_was_started(project, finished, capsys, monkeypatch):
+def test_paths_of_a_run_do_not_depend_on_where_it_was_started(project, finished, tmp_path, monkeypatch):
+    shutil.copytree(finished.folder, tmp_path / "run")
     monkeypatch.chdir(project.parent)
-    arguments = "--config", str(project), "--config.data.root=tiles", "--workdir", "finished"
-    assert train.main(["train", *arguments]) == 0
-    assert "going on from step 24 of 24" in capsys.readouterr().out
+    code, output = run("jaxcd.train", "--config", project, "--config.data.root=tiles", "--workdir", tmp_path / "run")
+    assert code == 0 and "going on from step 12 of 12" in output, output
+
+
+def test_bfloat16_on_a_cpu_is_warned_of(project, tmp_path):
+    short = "--config.model.dtype=bfloat16", "--config.train.steps=1"
+    code, output = run("jaxcd.train", "--config", project, *short, "--workdir", tmp_path / "r")
+    warned = [line for line in output.splitlines() if "WARNING" in line]
+    assert code == 0 and len(warned) == 1, output
+    assert warned[0].startswith("WARNING: the network computes in bfloat16, which a CPU does more slowly than float32")

@@ -1,7 +1,6 @@
 """Tuning as a user does it: real trials, killed, gone on with, shared by processes."""
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -19,27 +18,14 @@ from jaxcd.processes import Children
 from jaxcd.tuning import trials
 from jaxcd.tuning.space import Space, configured
 from jaxcd.tuning.trials import Tuning
-from tests.runs import run, start, write_project
+from tests.runs import read_config, run, start
 
 POINT = {"loss": "bce", "batch": 4, "learning_rate": 3e-3, "weight_decay": 1e-3, "dropout": 0.1, "size": "small"}
 SMALL = Space(sizes=("small",), batches=(4,))
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """Config file of a tiny project whose dataset is built."""
-    config = write_project(tmp_path_factory.mktemp("project"))
-    code, output = run("jaxcd.train", "--config", config, "--config.train.steps=1", "--workdir", config.parent / "r")
-    assert code == 0, output
-    return config
-
-
 def base(project: Path, **train) -> Config:
-    spec = importlib.util.spec_from_file_location("project", project)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = read_config(project)
     for name, value in train.items():
         setattr(config.train, name, value)
     return config

@@ -147,7 +147,7 @@ class Encoder(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "b h w c"], *, key: Key[Array, ""] | None
-    ) -> tuple[tuple[Float[Array, "b h_ w_ c_"], ...], Float[Array, "b h_n w_n c_n"]]:
+    ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b h_n w_n c_n"]]:
         """Return the skips (taken before each pool, shallowest first) and the pooled bottom."""
         skips, step = [], 0
         for layers in self.blocks:
@@ -187,7 +187,7 @@ class Decoder(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "b h_n w_n c_n"],
-        skips: Sequence[Sequence[Float[Array, "b h_ w_ c_"]]],
+        skips: Sequence[Sequence[Float[Array, "b _ _ _"]]],
         *,
         key: Key[Array, ""] | None,
     ) -> Float[Array, "b h w"]:

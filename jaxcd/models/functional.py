@@ -15,6 +15,10 @@ from jaxtyping import Array, Float, Key
 
 BATCHNORM_MOMENTUM = 0.1  # in torch's sense: the share of the new batch
 
+# Of a program that runs once, compiling is the cost: 4 s in place of 20 for a small network on a CPU, 14 in place of 44
+# for a large one, for the same bits (benchmarks/NOTES.md).
+_RUNS_ONCE = {"xla_backend_optimization_level": 1}
+
 PyTree = Any
 
 
@@ -54,8 +58,8 @@ def split(model: nnx.Module) -> tuple[Network, PyTree, PyTree]:
 def build(make: Callable[[nnx.Rngs], nnx.Module], *, seed: int, weights: bool = True) -> tuple[Network, PyTree, PyTree]:
     """Create a network and split it: as `split(make(nnx.Rngs(seed)))`, compiled in one piece.
 
-    That piece JAX keeps for the next process. Drawn one by one, initial weights are compiled one by one, and anew each
-    time: ten seconds of a small network's start on a CPU.
+    JAX keeps that piece for the next process. Drawn one by one, initial weights would be compiled one by one, and anew
+    each time: ten seconds of a small network's start on a CPU.
 
     Args:
         make: creates the network.
@@ -70,7 +74,7 @@ def build(make: Callable[[nnx.Rngs], nnx.Module], *, seed: int, weights: bool = 
         return params, stats
 
     key = jax.random.key(seed)
-    params, stats = jax.jit(parts)(key) if weights else jax.eval_shape(parts, key)
+    params, stats = jax.jit(parts, compiler_options=_RUNS_ONCE)(key) if weights else jax.eval_shape(parts, key)
     return found[0], params, stats
 
 

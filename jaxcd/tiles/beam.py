@@ -42,8 +42,9 @@ def runs_all(runner: str, options: str) -> Callable[..., None]:
     import apache_beam as beam  # pyright: ignore[reportMissingImports]
 
     def run_all(
-        jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: str, unit: str, folder: Path
+        jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: str, unit: str, folder: Path, workers: int
     ) -> None:
+        del workers  # how many there are is the runner's choice
         failed = folder / _FAILED
         shutil.rmtree(failed, ignore_errors=True)
         failed.mkdir(parents=True)

@@ -23,14 +23,14 @@ from jaxcd.processes import start_worker
 from jaxcd.tiles import builder, manifest
 from jaxcd.tiles.layouts import Discovery, discover
 from jaxcd.tiles.manifest import BuildSettings, Sample
-from jaxcd.tiles.staging import StagedPlace, stage, staged_file
+from jaxcd.tiles.staging import StagedPlace, source_files, stage, staged_file
 
 REPORT = "report.json"
 _STAGING = "staging"
 _WINDOWS = "windows"  # of scenes behind URLs, in the folder of datasets that are built on first use
 _LOCK = "build.lock"
-# To start a worker takes as long as to stage about as many places of 1024 x 1024 pixels.
-_PLACES_A_WORKER = 8
+# To start a worker takes as long as to stage places whose files are about as large.
+_BYTES_A_WORKER = 8 * 2**20
 _SHOWN = 20
 
 
@@ -167,7 +167,9 @@ def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
             for place, file in zip(discovery.places, files, strict=True)
             if not file.is_file()
         ]
-        run(jobs, [1] * len(jobs), total=len(files), title="Staging", unit="place", folder=out)
+        size = sum(file.stat().st_size for _, place, *_ in jobs for file in source_files(place))
+        workers = size // _BYTES_A_WORKER + 1
+        run(jobs, [1] * len(jobs), total=len(files), title="Staging", unit="place", folder=out, workers=workers)
         staged = [StagedPlace.open(file) for file in files]
         notes = collections.Counter(note for place in staged for note in place.notes)
         samples = tuple(place.sample for place in staged if place.sample)
@@ -238,8 +240,17 @@ def _finished(out: Path, settings: BuildSettings) -> BuildReport:
     )
 
 
-def run_all(jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: str, unit: str, folder: Path) -> None:
-    """Run jobs in a pool of processes, with a bar.
+def run_all(
+    jobs: Sequence[tuple],
+    sizes: Sequence[int],
+    *,
+    total: int,
+    title: str,
+    unit: str,
+    folder: Path,
+    workers: int,
+) -> None:
+    """Run jobs, with a bar: in this process where one worker is enough, else in a pool of processes.
 
     Args:
         jobs: function and arguments of each.
@@ -248,24 +259,33 @@ def run_all(jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: s
         title: words before the bar.
         unit: what is counted.
         folder: where they write, for the message.
+        workers: processes that are worth the time of their start.
 
     Raises:
         DatasetError: a process was killed.
     """
+    workers = min(workers, len(jobs), os.cpu_count() or 1)
+    with progress.bar(total, initial=total - sum(sizes), title=title, unit=unit) as bar:
+        if workers > 1:
+            _run_in_pool(jobs, sizes, workers, bar.update, folder)
+            return
+        for (function, *arguments), size in zip(jobs, sizes, strict=True):
+            function(*arguments)
+            bar.update(size)
+
+
+def _run_in_pool(
+    jobs: Sequence[tuple], sizes: Sequence[int], workers: int, done: Callable[[int], object], folder: Path
+) -> None:
     # Spawned, not forked: the parent may run threads of JAX and GDAL.
-    pool = ProcessPoolExecutor(
-        max_workers=min(os.cpu_count() or 1, sum(sizes) // _PLACES_A_WORKER + 1),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=start_worker,
-    )
-    bar = progress.bar(total, initial=total - sum(sizes), title=title, unit=unit)
-    with pool, bar:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
         try:
             futures = [pool.submit(*job) for job in jobs]
             for future, size in zip(futures, sizes, strict=True):
                 # In order: of several bad files it is always the same one that is named.
                 future.result()
-                bar.update(size)
+                done(size)
         except BrokenProcessPool as error:
             raise DatasetError(
                 f"{folder}: a worker process was killed, often for lack of memory; run the same command again, it goes "

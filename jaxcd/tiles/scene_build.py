@@ -17,6 +17,8 @@ from jaxcd.tiles.scene_tiles import Shifts, stage_tiles
 from jaxcd.tiles.staging import StagedPlace
 
 REGISTRATION = "registration.csv"
+# To start a worker takes as long as to stage about as many tiles of 512 x 512 pixels, or to register an image.
+_TILES_A_WORKER = 8
 
 __all__ = ["StagedScenes", "plan", "stage_scenes"]
 
@@ -74,6 +76,7 @@ def stage_scenes(
         title="Staging",
         unit="tile",
         folder=out,
+        workers=sum(count for _, count in todo) // _TILES_A_WORKER + 1,
     )
     staged = sorted((StagedPlace.open(file) for file in files), key=lambda each: each.more["tile"]["id"])
     kept = [each for each in staged if each.sample]
@@ -122,6 +125,7 @@ def _registered(
         title="Registering",
         unit="image",
         folder=folder,
+        workers=len(todo),
     )
     estimates = []
     for (each, _), file in zip(tasks, files, strict=True):

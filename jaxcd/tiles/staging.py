@@ -65,14 +65,18 @@ class StagedPlace:
         return {"id": self.sample.id, "pre": pre, "post": post}
 
 
+def source_files(place: SourcePlace) -> list[Path]:
+    """List the images and labels that a place is made of."""
+    return [image.file for image in (*place.pre, *place.post)] + [post.label for post in place.post]
+
+
 def staged_file(place: SourcePlace, settings: BuildSettings, folder: Path) -> Path:
     """Name the staged file of a place after everything that decides its content.
 
     A file of this name is therefore finished work: after a kill it is taken as it is, while a source file that has
     changed, or another setting, gives another name.
     """
-    files = [image.file for image in (*place.pre, *place.post)] + [post.label for post in place.post]
-    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in source_files(place)]
     common = dataclasses.asdict(settings) | {"files": ""}  # its own files count, not those of other places
     content = json.dumps([common, place.id, place.block, stats])
     return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.zip"

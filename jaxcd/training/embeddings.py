@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -38,7 +39,7 @@ class Classified(NamedTuple):
 
 def of_pairs(embedded: Embedded, config: ContrastConfig) -> Classified:
     """Describe each pair by one vector: FC-EF's embedding, or the difference of FC-Siam's, which the loss measures."""
-    first, second = (np.asarray(direction(z)) if config.normalise else z for z in (embedded.first, embedded.second))  # type: ignore[arg-type]
+    first, second = (_directed(z, config) for z in (embedded.first, embedded.second))
     if embedded.damaged.shape[1] == 1:
         return Classified(second - first, embedded.damaged[:, 0])
     return Classified(np.concatenate([first, second]), embedded.damaged.T.reshape(-1))
@@ -46,7 +47,13 @@ def of_pairs(embedded: Embedded, config: ContrastConfig) -> Classified:
 
 def distances(embedded: Embedded, config: ContrastConfig) -> Float[np.ndarray, "b"]:
     """Squared distances as the loss sees them."""
-    return np.asarray(distance(embedded.first, embedded.second, normalise=config.normalise))  # type: ignore[arg-type]
+    first, second = jnp.asarray(embedded.first), jnp.asarray(embedded.second)
+    return np.asarray(distance(first, second, normalise=config.normalise))
+
+
+def _directed(z: Float[np.ndarray, "b c"], config: ContrastConfig) -> Float[np.ndarray, "b c"]:
+    """Scale embeddings to length 1 where the loss does."""
+    return np.asarray(direction(jnp.asarray(z))) if config.normalise else z
 
 
 def distance_histogram(values: Float[np.ndarray, "b"], config: ContrastConfig) -> Histogram:
@@ -72,8 +79,7 @@ def linear_probe(known: Classified, asked: Classified) -> float:
 
 def spread(embedded: Embedded, config: ContrastConfig) -> float:
     """Mean squared distance of two embeddings drawn at random, in margins; near 0 all images are one point."""
-    z = np.concatenate([embedded.first, embedded.second])
-    z = np.asarray(direction(z)) if config.normalise else z  # type: ignore[arg-type]
+    z = _directed(np.concatenate([embedded.first, embedded.second]), config)
     return float(2 * np.square(z - z.mean(axis=0)).sum(axis=1).mean() / config.margin)
 
 

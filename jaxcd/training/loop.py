@@ -127,7 +127,7 @@ class _Trainer:
             self.validation_due = meta.get("validation_due", False)
             print(f"going on from step {self.step} of {self.steps}")
         self.log = RunLog(run, step=self.step)
-        self.saved = self.step
+        self.saved, self.plotted = self.step, -1
         self.pending: collections.deque[tuple[int, np.ndarray, steps.Progress]] = collections.deque()
         self.last = (float("nan"), float("nan"))
         pairs = config.train.batch
@@ -171,7 +171,7 @@ class _Trainer:
         if self.step != self.saved:
             self._save(None)
         self.checkpoints.wait()
-        plot_curves(self.run)
+        self._plot()
         finished = self.step == self.steps and not self.validation_due
         return Outcome(step=self.step, finished=finished, signal=self.signals.received)
 
@@ -222,8 +222,14 @@ class _Trainer:
         self.bar.write(f"step {self.step}: validation loss {told.loss:.4f}, {told.summary}")
         if told.warning:
             self.bar.write(f"WARNING: {told.warning}", file=sys.stderr)
-        plot_curves(self.run)
+        self._plot()
         self._save(told.score)
+
+    def _plot(self) -> None:
+        """Draw the curves, unless they show this step already."""
+        if self.plotted != self.step:
+            plot_curves(self.run)
+        self.plotted = self.step
 
     def _watch(self, batches: Iterator[T]) -> Iterator[T]:
         with contextlib.closing(batches) as closed:  # type: ignore[type-var]

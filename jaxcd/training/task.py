@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jax.sharding import Mesh
 
@@ -37,6 +37,7 @@ class Validated(NamedTuple):
     warning: str = ""
 
 
+@runtime_checkable
 class Watch(Protocol):
     """Passes batches on as long as no signal asks the run to stop."""
 
@@ -47,6 +48,7 @@ Validate = Callable[[TrainState, int, Watch], Validated]
 """`(state, its step, watch) -> Validated`; batches are drawn through `watch`."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the loop needs to know of a task.
 

@@ -306,5 +306,5 @@ def _errors(done: subprocess.CompletedProcess) -> list[str]:
 
 
 def import_torch(file: Path, run: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "jaxcd.models.import_torch", str(file), "--out", str(run)]
+    command = [sys.executable, "-m", "jaxcd.import_torch", str(file), "--out", str(run)]
     return subprocess.run(command, cwd=run.parent, env=os.environ, capture_output=True, text=True, timeout=300)

@@ -32,7 +32,8 @@ def sample(seed: int, share: float = 0.3, known: float = 0.8, scale: float = 3.0
 
 
 def with_gradient(name: str, logits, labels, valid) -> tuple[float, np.ndarray]:
-    value, gradient = jax.value_and_grad(ALL[name][0])(jnp.asarray(logits), labels, valid=valid)
+    logits, labels, valid = map(jnp.asarray, (logits, labels, valid))
+    value, gradient = jax.value_and_grad(ALL[name][0])(logits, labels, valid=valid)
     return float(value), np.asarray(gradient)
 
 
@@ -63,8 +64,8 @@ def test_certain_logits_stay_finite(name, logit, label):
 
 def test_golden_numbers():
     # p = 1/2, 3/4; one of the two is damaged: P.L = 3/4, P = 5/4, L = 1.
-    logits, labels = np.log([[[1.0, 3.0]]]), np.array([[[0, 1]]])
-    valid = np.ones_like(labels)
+    logits, labels = jnp.log(jnp.array([[[1.0, 3.0]]])), jnp.array([[[0, 1]]])
+    valid = jnp.ones_like(labels)
     assert float(losses.dice(logits, labels, valid=valid)) == pytest.approx(1 - 2.5 / 3.25, rel=1e-6)
     assert float(losses.iou(logits, labels, valid=valid)) == pytest.approx(1 - 1.75 / 2.5, rel=1e-6)
     assert float(losses.bce(logits, labels, valid=valid)) == pytest.approx((np.log(2) + np.log(4 / 3)) / 2, rel=1e-6)
@@ -107,8 +108,14 @@ def test_invalid_pixels_change_nothing(seed, known):
 def test_gradients_are_those_of_finite_differences(name):
     logits, labels, valid = sample(2, scale=1.0)
     small = slice(None, 1), slice(None, 4), slice(None, 4)
-    loss, target, known = ALL[name][0], labels[small], valid[small]
-    check_grads(lambda x: loss(x, target, valid=known), (jnp.asarray(logits[small]),), order=1, rtol=1e-2, atol=1e-3)
+    loss, target, known = ALL[name][0], jnp.asarray(labels[small]), jnp.asarray(valid[small])
+    check_grads(
+        lambda x: loss(jnp.asarray(x), target, valid=known),
+        (jnp.asarray(logits[small]),),
+        order=1,
+        rtol=1e-2,
+        atol=1e-3,
+    )
 
 
 @EACH
@@ -123,7 +130,7 @@ def test_a_batch_of_large_tiles_loses_no_digits(name):
 
 
 def test_the_weighted_sum():
-    logits, labels, valid = sample(3)
+    logits, labels, valid = map(jnp.asarray, sample(3))
     weights = LossConfig(bce=0.5, dice=2.0, iou=3.0, positive_weight=4.0)
     total = losses.weighted(logits, labels, valid=valid, weights=weights)
     bce = losses.bce(logits, labels, valid=valid, positive_weight=4.0)

@@ -1,6 +1,7 @@
 """Metrics against scikit-learn, merging, and splits that hold nothing."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -74,7 +75,7 @@ def test_invalid_pixels_are_not_counted():
 def test_the_histogram_is_of_each_pair_and_bin():
     logits, labels, valid = sample(3)
     bins = np.floor(probabilities(logits) * BINS).astype(int)
-    got = histogram(logits, labels, valid=valid)
+    got = np.asarray(histogram(jnp.asarray(logits), jnp.asarray(labels), valid=jnp.asarray(valid)))
     for i in range(len(logits)):
         for label in (0, 1):
             chosen = bins[i][(labels[i] == label) & (valid[i] > 0)]

@@ -1,0 +1,82 @@
+"""Make a run of published PyTorch weights: `python -m jaxcd.import_torch FILE.pth --out RUN`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxcd.config import Config
+from jaxcd.entry import announce_device, guarded
+from jaxcd.errors import CheckpointError, RunError
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the entry; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m jaxcd.import_torch", description=__doc__)
+    parser.add_argument("file", type=Path, help="a state dict saved with torch.save(model.state_dict(), FILE)")
+    parser.add_argument("--out", type=Path, required=True, help="run folder to make")
+    options = parser.parse_args(argv)
+    announce_device()
+    state_dict = read_state_dict(options.file)
+    _write_run(state_dict, options.file, options.out)
+    return 0
+
+
+def read_state_dict(path: Path) -> Mapping[str, Any]:
+    """Read a `.pth` without running any code that it may carry.
+
+    Raises:
+        CheckpointError: torch is not installed, or the file is not a state dict.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise CheckpointError("reading a .pth needs PyTorch: pip install 'jaxcd[torch]'") from error
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        state_dict = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler or zip reader does
+        raise CheckpointError(f"{path}: not a PyTorch state dict ({str(error).splitlines()[0][:200]})") from error
+    if not isinstance(state_dict, Mapping) or not all(hasattr(value, "detach") for value in state_dict.values()):
+        raise CheckpointError(f"{path}: expected a state dict (names and tensors), got {type(state_dict).__name__}")
+    return state_dict
+
+
+def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from jaxcd import models
+    from jaxcd.training import run_folder
+    from jaxcd.training.checkpoints import Checkpoints
+    from jaxcd.training.steps import TrainState
+
+    try:
+        name, size = models.infer_architecture(state_dict)
+        model = models.create(name, size=size, rngs=nnx.Rngs(0))
+        models.load_torch_state_dict(model, state_dict)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    config = Config()
+    config.data.root = "."  # a run of weights alone: evaluate it with --data
+    config.data.layout = "paper"
+    config.model.name, config.model.size = name, size
+    config.train.epochs = 100
+    config.validate()
+    _, params, stats = models.split(model)
+    with run_folder.claim(run, config):
+        checkpoints = Checkpoints(run, create=True)
+        if checkpoints.latest() is not None:
+            raise RunError(f"{run}: holds a checkpoint already; give a new folder with --out")
+        state = TrainState(jnp.zeros((), jnp.int32), params, stats, {})
+        checkpoints.save(state, meta={"batches": 0, "threshold": None, "validation_due": False}, score=None)
+        checkpoints.close()
+    print(
+        f"{run}: {name} {size}; evaluate it with python -m jaxcd.evaluate --run {run} --data DIR --layout L --out OUT"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

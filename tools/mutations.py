@@ -1,0 +1,267 @@
+"""Does the default test suite notice a fault? Plants faults of one line, one by one, and runs the tests they concern.
+
+    python tools/mutations.py [NAME ...]       all faults, or those of these names
+
+Each fault goes into a copy of the checkout. A fault is found when a test fails that `sh tools/test` runs by default.
+Prints a table and exits 1 when a fault was not found. All of them take about ten minutes on 2 CPU cores.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Fault(NamedTuple):
+    """A line that is wrong.
+
+    Attributes:
+        name: what is wrong.
+        file: of jaxcd.
+        line: a part of the right line, which the file holds once.
+        wrong: what takes its place.
+        tests: files or tests of which one has to fail.
+    """
+
+    name: str
+    file: str
+    line: str
+    wrong: str
+    tests: str
+
+
+FAULTS = (
+    Fault(
+        "a crop's mask is not turned with its images",
+        "tiles/crops.py",
+        "turns=turns), into)",
+        "turns=turns * (image.ndim == 3)), into)",
+        "tests/tiles/test_loader.py",
+    ),
+    Fault(
+        "an image is flipped along the other axis",
+        "tiles/crops.py",
+        "image[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]",
+        "image[:: -1 if flips[1] else 1, :: -1 if flips[0] else 1]",
+        "tests/tiles/test_loader.py",
+    ),
+    Fault(
+        "the cross-entropy counts unknown pixels",
+        "training/losses.py",
+        "parts = valid, valid * entropy,",
+        "parts = valid, entropy,",
+        "tests/training/test_losses.py",
+    ),
+    Fault(
+        "a loss divides by all pixels",
+        "training/losses.py",
+        "total.cross_entropy / (total.valid + (total.valid == 0))",
+        "total.cross_entropy / (total.valid + 1)",
+        "tests/training/test_losses.py",
+    ),
+    Fault(
+        "a resumed run repeats its last batch",
+        "tiles/loader.py",
+        "return read_ahead(batches[start:], config)",
+        "return read_ahead(batches[max(start - 1, 0) :], config)",
+        "tests/tiles/test_loader.py",
+    ),
+    Fault(
+        "a window of the map is cut at the wrong place",
+        "mapping/tiling.py",
+        "edges = [0, *(start + margin for start in starts[1:]), length]",
+        "edges = [0, *(start + margin - 1 for start in starts[1:]), length]",
+        "tests/mapping/test_tiling.py tests/mapping/test_scene_map.py",
+    ),
+    Fault(
+        "windows overlap too little",
+        "mapping/tiling.py",
+        "skips.append((low, high))",
+        "skips.append((low + 1, high - 1))",
+        "tests/mapping/test_tiling.py",
+    ),
+    Fault(
+        "a turned view of the map is not turned back",
+        "mapping/network.py",
+        "jnp.rot90(maps, -(view % 4), axes=(1, 2))",
+        "jnp.rot90(maps, view % 4, axes=(1, 2))",
+        "tests/mapping/test_scene_map.py",
+    ),
+    Fault(
+        "a file is not renamed into place",
+        "files.py",
+        "        partial.replace(path)\n",
+        "        path.write_bytes(partial.read_bytes())\n",
+        "tests/test_files.py",
+    ),
+    Fault(
+        "a checkpoint set aside is not put back",
+        "training/checkpoints.py",
+        "            aside.rename(self.folder / aside.name.removeprefix(_ASIDE))\n",
+        "            shutil.rmtree(aside)\n",
+        "tests/training/test_checkpoints.py",
+    ),
+    Fault(
+        "a validation cut short is not made up for",
+        "training/loop.py",
+        "            self.validation_due = True\n",
+        "            self.validation_due = False\n",
+        "tests/test_train.py",
+    ),
+    Fault(
+        "each step augments and drops out alike",
+        "training/steps.py",
+        "        key = jax.random.fold_in(key, state.step)\n",
+        "",
+        "tests/training/test_steps.py",
+    ),
+    Fault(
+        "micro-batches are summed, not averaged",
+        "training/steps.py",
+        "lambda g: g / parts, total",
+        "lambda g: g * 1.0, total",
+        "tests/training/test_steps.py",
+    ),
+    Fault(
+        "a frozen encoder's statistics move",
+        "training/steps.py",
+        "network.frozen if held else network.train",
+        "network.train",
+        "tests/training/test_transfer.py",
+    ),
+    Fault(
+        "BatchNorm keeps the biased variance",
+        "models/blocks.py",
+        "m * var * (n / max(n - 1, 1))",
+        "m * var",
+        "tests/models",
+    ),
+    Fault(
+        "the second date does not move the statistics in turn",
+        "models/functional.py",
+        "(1 - BATCHNORM_MOMENTUM) * (running - before)",
+        "(running - before)",
+        "tests/models",
+    ),
+    Fault(
+        "a transposed convolution is not flipped",
+        "models/blocks.py",
+        "self.kernel[...][::-1, ::-1].astype",
+        "self.kernel[...].astype",
+        "tests/models",
+    ),
+    Fault(
+        "a threshold leaves its own bin out",
+        "training/metrics.py",
+        "k = round(threshold * BINS)",
+        "k = round(threshold * BINS) + 1",
+        "tests/training/test_metrics.py",
+    ),
+    Fault(
+        "un-classified buildings count as intact",
+        "tiles/labels.py",
+        "[(building.outline, INVALID) for",
+        "[(building.outline, INTACT) for",
+        "tests/tiles/test_labels.py",
+    ),
+    Fault(
+        "a shift is applied the other way",
+        "scenes/registration.py",
+        "power = np.conj(one) * other",
+        "power = one * np.conj(other)",
+        "tests/scenes/test_registration.py",
+    ),
+    Fault(
+        "a changed source file is not noticed",
+        "tiles/staging.py",
+        "file.stat().st_size, file.stat().st_mtime_ns) for",
+        "0, 0) for",
+        "tests/tiles/test_build.py",
+    ),
+    Fault(
+        "the weight decay is forgotten",
+        "training/optimizer.py",
+        "    return optax.adamw(rate, weight_decay=config.weight_decay)\n",
+        "    return optax.adamw(rate, weight_decay=0.0)\n",
+        "tests/training/test_steps.py",
+    ),
+    Fault(
+        "overlapping tiles are split apart",
+        "tiles/splits.py",
+        "if i < j and shared > _OVERLAP",
+        "if i < j and shared > 2 + _OVERLAP",
+        "tests/tiles/test_splits.py",
+    ),
+    Fault(
+        "padding of a tile counts as intact",
+        "tiles/loader.py",
+        "    codes = np.full((batch, *size), INVALID, np.uint8)",
+        "    codes = np.full((batch, *size), 0, np.uint8)",
+        "tests/test_evaluate.py tests/tiles/test_loader.py",
+    ),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plant the faults; returns 1 where one was not found, 2 where one can't be planted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a part of a fault's name (default: all faults)")
+    wanted = parser.parse_args(argv).names
+    faults = [fault for fault in FAULTS if not wanted or any(name in fault.name for name in wanted)]
+    if not faults:
+        print(f"error: no fault is named {' or '.join(wanted)}", file=sys.stderr)
+        return 2
+    missed = 0
+    print("| fault | file | found by | s |\n|---|---|---|---|", flush=True)
+    for fault in faults:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="jaxcd-fault-") as folder:
+            try:
+                found = planted(fault, Path(folder) / ROOT.name)
+            except ValueError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 2
+        missed += found is None
+        seconds = time.monotonic() - began
+        print(f"| {fault.name} | {fault.file} | {found or '**nothing**'} | {seconds:.0f} |", flush=True)
+    print(f"\n{len(faults) - missed} of {len(faults)} faults found")
+    return 1 if missed else 0
+
+
+def planted(fault: Fault, copy: Path) -> str | None:
+    """Run the tests over a copy of the checkout with a fault; returns the first test that fails, or None.
+
+    Raises:
+        ValueError: the right line is not there once.
+    """
+    for name in ("jaxcd", "tests", "tools", "configs"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    file = copy / "jaxcd" / fault.file
+    source = file.read_text()
+    if source.count(fault.line) != 1:
+        raise ValueError(f"{fault.name}: {fault.file} holds {fault.line!r} {source.count(fault.line)} times, not once")
+    file.write_text(source.replace(fault.line, fault.wrong))
+    command = [sys.executable, "-m", "pytest", "-m", "not slow", "-x", "-q", "-p", "no:cacheprovider"]
+    # The copy's package goes before the installed one.
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    done = subprocess.run(
+        [*command, *fault.tests.split()], cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    if done.returncode not in (0, 1):
+        raise ValueError(f"{fault.name}: pytest ended with code {done.returncode}\n{done.stdout[-2000:]}{done.stderr}")
+    return failed[1] if failed else None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
