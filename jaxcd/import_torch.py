@@ -45,6 +45,7 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
 
 
 def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
+    import jax
     import jax.numpy as jnp
     from flax import nnx
 
@@ -55,7 +56,9 @@ def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
 
     try:
         name, size = models.infer_architecture(state_dict)
-        model = models.create(name, size=size, rngs=nnx.Rngs(0))
+        # Zeros, for weights to come: to draw some would take seconds of compiling.
+        graphdef, empty = nnx.split(nnx.eval_shape(lambda: models.create(name, size=size, rngs=nnx.Rngs(0))))
+        model = nnx.merge(graphdef, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), empty))
         models.load_torch_state_dict(model, state_dict)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error

@@ -27,8 +27,7 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).s
 # One cache of compiled code for all processes and all days: each would spend more time on compiling its steps than
 # on them. Code for one kind of CPU is kept from another that shares the checkout.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".compiled" / entry.cpu_digest())
-os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Warnings that are not ours to fix, each with its reason.
 IGNORED_WARNINGS: tuple[str, ...] = (

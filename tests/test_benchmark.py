@@ -94,7 +94,9 @@ def test_a_missing_package_is_said_and_the_other_side_measured(tmp_path):
     assert {side.failed for side in loader} == {"needs grain"}
 
 
-@pytest.mark.parametrize("variant", ["plain", "augment", "frozen"])
+@pytest.mark.parametrize(
+    "variant", ["frozen", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "augment"))]
+)
 def test_each_step_runs(variant):
     side = Side(Case(suite="step", variant=variant, **TINY), JAXCD, {})
     try:
@@ -108,7 +110,7 @@ def test_each_step_runs(variant):
     assert side.median > 0 and side.about["flops"] > 1e6
 
 
-@pytest.mark.parametrize("suite", ["step", "infer"])
+@pytest.mark.parametrize("suite", ["step", pytest.param("infer", marks=pytest.mark.slow)])
 def test_pytorchs_side_runs(suite):
     side = Side(Case(suite=suite, variant="plain", **TINY), TORCH, {})
     try:
@@ -173,6 +175,7 @@ def test_a_tile_the_network_cannot_take_is_a_failed_row():
     assert "expected equal shapes with sides that are multiples of 8" in side.failed
 
 
+@pytest.mark.slow
 def test_preparing_stages_tiles_of_a_large_pair(tmp_path):
     """The same windows as rasterio alone reads, and a staged file for each tile."""
     pre, post = large_scenes.large_pair(tmp_path / "scenes", side=3000)
@@ -192,6 +195,7 @@ def test_preparing_stages_tiles_of_a_large_pair(tmp_path):
         assert moved == ({0.5} if variant == "warped" else {0.0})
 
 
+@pytest.mark.slow
 def test_predicting_maps_a_pair_beside_its_parts(tmp_path):
     case = Case(suite="predict", model="fc_ef", size="small", batch=1, tile=1100, cache=str(tmp_path))
     assert case.sides == (JAXCD, NETWORK, DECODED, TORCH)

@@ -189,10 +189,11 @@ def test_training_and_evaluating_on_a_built_dataset_need_what_is_carried(tmp_pat
     cut_tiles(simulate(tmp_path / "scene", seed=1, size=512), tmp_path / "tiles", tile=128)
     build(DataConfig(root=str(tmp_path / "tiles"), layout="folders"), tmp_path / "dataset")
     (tmp_path / "config.py").write_text(
-        "from jaxcd.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig\n\n\n"
+        "from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, TrainConfig\n\n\n"
         "def get_config():\n"
         "    return Config(data=DataConfig(root='dataset', layout='prepared', crop=64), loss=LossConfig(dice=1.0),\n"
-        "        model=ModelConfig(size='small'), train=TrainConfig(batch=4, steps=2, validate_every=2, devices=1))\n"
+        "        augment=AugmentConfig.off(), model=ModelConfig(size='small'),\n"
+        "        train=TrainConfig(batch=4, steps=2, validate_every=2, devices=1))\n"
     )
     for arguments in (
         ["jaxcd.train", "--config", "config.py", "--workdir", "run"],

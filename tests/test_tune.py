@@ -78,6 +78,7 @@ def _started(folder: Path) -> bool:
     return any((trial / "run" / "log.jsonl").exists() for trial in folder.glob("trials/*"))
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_with_by_two_processes_it_makes_the_trials_asked_for(project, tmp_path):
     folder = tmp_path / "tuned"
     narrow = "--sizes=small", "--batches=4,8", "--config.train.steps=0", "--config.train.epochs=3"
@@ -143,14 +144,14 @@ def test_a_signal_saves_the_trial_and_ends(project, tmp_path):
 def test_a_hopeless_trial_is_pruned(project, tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "_STARTUP_TRIALS", 1)
     monkeypatch.setattr(trials, "_STARTUP_VALIDATIONS", 1)
-    tuning = Tuning(tmp_path / "tuned", base(project, steps=60, validate_every=6, checkpoint_every=0), SMALL, "random")
+    tuning = Tuning(tmp_path / "tuned", base(project, steps=20, validate_every=4, checkpoint_every=0), SMALL, "random")
     for rate in (3e-3, 1e-5):
         tuning.study.enqueue_trial(POINT | {"learning_rate": rate})
     with Children() as children:
         good, bad = (tuning.run_next(2, children) for _ in range(2))
         assert tuning.run_next(2, children) is None
-    assert good is not None and good.state.name == "COMPLETE" and len(good.intermediate_values) == 10
-    assert bad is not None and bad.state.name == "PRUNED" and 2 <= len(bad.intermediate_values) < 10
+    assert good is not None and good.state.name == "COMPLETE" and len(good.intermediate_values) == 5
+    assert bad is not None and bad.state.name == "PRUNED" and 2 <= len(bad.intermediate_values) < 5
     assert good.value == max(good.intermediate_values.values())
 
 

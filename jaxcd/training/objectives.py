@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int32, Key
+from jaxtyping import Array, Float, Int32, Key, Num
 
 from jaxcd import models
 from jaxcd.config import Config
@@ -67,7 +67,7 @@ def compared(
     return pairs[:, 0], pairs[:, 1]
 
 
-def shows_damage(labels: Float[Array, "p h w"], config: Config) -> Int32[Array, "b k"]:
+def shows_damage(labels: Num[Array, "p h w"], config: Config) -> Int32[Array, "b k"]:
     """Say of each of the `k = config.compared` pairs of an element whether it shows a damaged pixel (1) or none (0)."""
     return (labels > 0).any(axis=(1, 2)).astype(jnp.int32).reshape(-1, config.compared)
 

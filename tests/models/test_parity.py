@@ -1,10 +1,6 @@
 """Every network and size against the independent PyTorch implementation in tools/."""
 
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +14,8 @@ from jaxcd import models
 from jaxcd.errors import CheckpointError
 from jaxcd.training import losses, run_folder
 from jaxcd.training.checkpoints import Checkpoints
+from tests.runs import run
 from tools import torch_reference as reference
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # METHOD, Architectures.
 PARAMETERS = {
@@ -34,6 +29,7 @@ PARAMETERS = {
     ("fc_siam_conc", "large"): 5_832_433,
     ("fc_siam_diff", "large"): 5_046_769,
 }
+QUICK = [case for case in PARAMETERS if case[1] == "small" or case == ("fc_siam_diff", "medium")]
 NETWORKS = pytest.mark.parametrize(("name", "size"), PARAMETERS)
 
 
@@ -125,10 +121,10 @@ def their_step(theirs: torch.nn.Module, carrier: nnx.Module, batch: Labelled) ->
 
 def our_step(ours: nnx.Module, graphdef: nnx.GraphDef, batch: Labelled, dtype: Any) -> Step:
     params, stats = jax.tree.map(lambda leaf: leaf.astype(dtype), models.split(ours)[1:])
-    target = {"labels": batch.labels, "valid": batch.valid}
+    target = {"labels": jnp.asarray(batch.labels), "valid": jnp.asarray(batch.valid)}
 
     def objective(params, stats):
-        images = batch.pre.astype(dtype), batch.post.astype(dtype)
+        images = (jnp.asarray(image, dtype) for image in (batch.pre, batch.post))
         logits, stats = models.apply(graphdef, params, stats, *images)
         return losses.dice(logits, **target) + losses.bce(logits, **target), stats
 
@@ -156,7 +152,9 @@ def assert_same_step(ours: Step, theirs: Step, no_gradient: list[bool], *, gradi
         assert relative(a, b) <= others, jax.tree_util.keystr(path)
 
 
-@NETWORKS
+@pytest.mark.parametrize(
+    ("name", "size"), [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in PARAMETERS]
+)
 def test_loss_gradients_and_statistics_in_train_mode(name, size):
     # In 64 bits. In 32, a value that rounding puts on the other side of a ReLU's or maximum's kink changes a
     # parameter's gradient by some percent: measured on 9 samples, torch against itself in 64 bits differs by
@@ -200,7 +198,7 @@ def test_a_stateful_network_in_train_mode_moves_its_statistics_as_torch():
     theirs, ours = twins("fc_siam_conc", "small")
     pre, post = pairs()
     ours.train()
-    logits = ours(pre, post)
+    logits = ours(jnp.asarray(pre), jnp.asarray(post))
     expected = theirs.train()(nchw(pre), nchw(post)).detach().numpy()
     assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
     again = network("fc_siam_conc", "small")
@@ -262,8 +260,8 @@ def test_import_of_a_published_file_makes_a_run(tmp_path):
     name, size = "fc_siam_conc", "small"
     theirs, _ = twins(name, size)
     torch.save(theirs.state_dict(), tmp_path / "published.pth")
-    done = import_torch(tmp_path / "published.pth", tmp_path / "run")
-    assert (done.returncode, _errors(done)) == (0, []), done.stderr
+    code, output = run("jaxcd.import_torch", tmp_path / "published.pth", "--out", tmp_path / "run")
+    assert code == 0 and "error" not in output, output
     written = run_folder.read_config(tmp_path / "run")
     assert (written.model.name, written.model.size) == (name, size)
     graphs, params, stats = models.split(network(name, size))
@@ -276,9 +274,8 @@ def test_import_of_a_published_file_makes_a_run(tmp_path):
         expected = theirs.eval()(nchw(pre), nchw(post)).numpy()
     assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
 
-    again = import_torch(tmp_path / "published.pth", tmp_path / "run")
-    (error,) = _errors(again)
-    assert again.returncode == 2 and str(tmp_path / "run") in error
+    code, output = run("jaxcd.import_torch", tmp_path / "published.pth", "--out", tmp_path / "run")
+    assert code == 2 and output.splitlines()[-1].startswith(f"error: {tmp_path / 'run'}: "), output
 
 
 @pytest.mark.parametrize("content", ["text", "list", "other", "flat", "missing"])
@@ -293,18 +290,7 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path, content):
     elif content == "flat":
         names = ("encoder.encoder.conv0_0", "decoder.decoder.conv_t0", "decoder.decoder.conv0_0")
         torch.save({f"{name}.weight": torch.zeros(3) for name in names}, path)
-    done = import_torch(path, tmp_path / "run")
-    assert done.returncode == 2, done.stderr
-    (error,) = _errors(done)
-    assert "published.pth" in error and "Traceback" not in done.stderr
+    code, output = run("jaxcd.import_torch", path, "--out", tmp_path / "run")
+    (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert code == 2 and "published.pth" in error
     assert not (tmp_path / "run").exists()
-
-
-def _errors(done: subprocess.CompletedProcess) -> list[str]:
-    """What is not a warning about this machine's unused accelerator."""
-    return [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")]
-
-
-def import_torch(file: Path, run: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "jaxcd.import_torch", str(file), "--out", str(run)]
-    return subprocess.run(command, cwd=run.parent, env=os.environ, capture_output=True, text=True, timeout=300)

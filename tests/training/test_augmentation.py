@@ -60,7 +60,7 @@ def changed(images: np.ndarray, batch: Batch) -> np.ndarray:
 
 def test_normalise_takes_imagenets_figures():
     image = np.array([[0, 0, 0], [255, 255, 255], [10, 120, 230]], np.uint8)
-    got = normalise(image)
+    got = normalise(jnp.asarray(image))
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, (image / 255 - MEAN) / STD, rtol=2e-6, atol=2e-6)
 
@@ -138,12 +138,12 @@ def test_pixels_from_outside_are_black_and_not_valid():
     pre, post, labels, valid = (
         np.asarray(x) for x in jax.jit(functools.partial(augment, config=config(**GEOMETRY)))(jax.random.key(2), batch)
     )
-    black = np.asarray(normalise(np.zeros(3, np.uint8)))
+    black = np.asarray(normalise(jnp.zeros(3, jnp.uint8)))
     outside = np.abs(pre - black).max(axis=-1) < 1e-6
     assert 0.01 < outside.mean() < 0.2
     np.testing.assert_array_equal(pre, post)
     assert not valid[outside].any() and not labels[outside].any()
-    white = np.asarray(normalise(np.full(3, 255, np.uint8)))
+    white = np.asarray(normalise(jnp.full(3, 255, jnp.uint8)))
     inside = np.abs(pre - white).max(axis=-1) < 1e-4
     assert valid[inside].all() and labels[inside].all()
     assert (inside | outside).mean() > 0.95  # the rest: mixtures along the border
@@ -217,14 +217,15 @@ def test_blur_is_opencvs(size, largest):
     image = np.random.default_rng(0).random((20, 31, 3), np.float32)
     sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
     expected = cv2.GaussianBlur(image, (size, size), sigma, borderType=cv2.BORDER_REFLECT_101)
-    got = gaussian_blur(image[None], jnp.asarray(size), largest=largest)[0]
+    got = gaussian_blur(jnp.asarray(image[None]), jnp.asarray(size), largest=largest)[0]
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_blur_draws_every_kernel():
     batch = alike(noise(7).pre[0], 64)
     images, _, _, _ = run(1, batch, blur=7)
-    kinds = [np.asarray(gaussian_blur(batch.pre[:1] / 255, jnp.asarray(size), largest=7))[0] for size in (3, 5, 7)]
+    plain = jnp.asarray(batch.pre[:1] / 255, jnp.float32)
+    kinds = [np.asarray(gaussian_blur(plain, jnp.asarray(size), largest=7))[0] for size in (3, 5, 7)]
     errors = np.abs(images[changed(images, batch), None] - np.stack(kinds)).max(axis=(2, 3, 4))
     assert (errors.min(axis=1) < 1e-4).all()
     assert set(errors.argmin(axis=1)) == {0, 1, 2}
@@ -239,7 +240,7 @@ def test_clahe_of_a_grey_image_is_opencvs(limit, h, w):
     grey = np.clip(grey, 0, 255).astype(np.uint8)
     expected = cv2.createCLAHE(limit, (8, 8)).apply(grey).astype(float)
     image = np.repeat(grey[None, ..., None], 3, axis=-1).astype(np.float32) / 255
-    got = np.asarray(clahe(image, jnp.asarray(limit)))[0] * 255
+    got = np.asarray(clahe(jnp.asarray(image), jnp.asarray(limit)))[0] * 255
     np.testing.assert_allclose(got[..., 0], got[..., 1], atol=1e-3)
     assert np.abs(expected - grey).mean() > 5
     # OpenCV works in whole grey levels and hands out what it clipped in whole counts, the rest to the dark end;

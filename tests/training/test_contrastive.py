@@ -26,23 +26,31 @@ def test_loss_and_gradient_are_torchs(normalise, scale):
     label = torch.tensor(differ, dtype=torch.float64)
     expected = ((1 - label) * d + label * torch.clamp(1 - d, min=0) ** 2).mean()
     expected.backward()
-    value, grads = jax.value_and_grad(contrastive, argnums=(0, 1))(first, second, differ, normalise=normalise)
+    value, grads = jax.value_and_grad(contrastive, argnums=(0, 1))(
+        *map(jnp.asarray, (first, second, differ)), normalise=normalise
+    )
     assert float(value) == pytest.approx(expected.item(), rel=1e-5)
     for ours, theirs in zip(grads, (a.grad, b.grad), strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-6)
-    check_grads(lambda x: contrastive(x, second, differ, normalise=normalise), (first,), 1, rtol=2e-2, atol=2e-2)
+    second, differ = jnp.asarray(second), jnp.asarray(differ)
+
+    def of_first(x):
+        return contrastive(jnp.asarray(x), second, differ, normalise=normalise)
+
+    check_grads(of_first, (first,), 1, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_gradients_at_no_distance_and_at_nothing_are_finite(normalise):
     first, _, differ = _sample()
     for z in (first, np.zeros_like(first)):
-        grads = jax.grad(contrastive, argnums=(0, 1))(jnp.asarray(z), jnp.asarray(z), differ, normalise=normalise)
+        z = jnp.asarray(z)
+        grads = jax.grad(contrastive, argnums=(0, 1))(z, z, jnp.asarray(differ), normalise=normalise)
         assert all(np.isfinite(g).all() for g in grads)
 
 
 def test_directions_are_at_most_two_apart_and_their_length_does_not_count():
-    first, second, _ = _sample()
+    first, second, _ = map(jnp.asarray, _sample())
     d = np.asarray(distance(first, second, normalise=True))
     assert (0 <= d).all() and (d <= 4 + 1e-5).all()
     np.testing.assert_allclose(distance(7 * first, second / 9, normalise=True), d, rtol=1e-4)
@@ -57,7 +65,7 @@ def test_an_embedding_has_the_encoder_of_its_network(name, channels):
     assert shapes[0] == shapes[1]
     embedding.eval()
     rng = np.random.default_rng(1)
-    images = rng.standard_normal((2, 3, 32, 32, channels)).astype(np.float32)
+    images = jnp.asarray(rng.standard_normal((2, 3, 32, 32, channels)), jnp.float32)
     z = embedding(images[0], images[1])
     assert z.shape == (2, 3, 128)
     _, bottom = embedding.encoder(jnp.asarray(images[1]), key=None)

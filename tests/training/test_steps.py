@@ -107,7 +107,8 @@ def test_loss_of_a_split_is_that_of_one_batch_however_it_is_batched(at_a_time):
         mesh=mesh,
         weights=config.loss,
     )
-    logits, _ = models.apply(network.eval, state.params, state.stats, normalise(whole.pre), normalise(whole.post))
+    images = (normalise(jnp.asarray(image)) for image in (whole.pre, whole.post))
+    logits, _ = models.apply(network.eval, state.params, state.stats, *images)
     expected = losses.weighted(logits, jnp.asarray(whole.labels), valid=jnp.asarray(whole.valid), weights=config.loss)
     assert result.loss == pytest.approx(float(expected), rel=1e-5) and result.not_finite == ()
 
