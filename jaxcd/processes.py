@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import functools
 import multiprocessing
 import os
 import signal
@@ -59,12 +58,13 @@ class Children:
         """
         with log.open("ab") as file:
             # A session of its own: Ctrl-C reaches it once, through us.
+            # On Linux this module starts it, see below.
+            bound = ["jaxcd.processes", str(os.getpid())] if sys.platform == "linux" else []
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [sys.executable, "-m", *bound, *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=functools.partial(_end_with, os.getpid()) if sys.platform == "linux" else None,
             )
             try:
                 while self._process.poll() is None:
@@ -145,3 +145,9 @@ def start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    # Not in Popen's preexec_fn: code between fork and exec may hang where the parent has threads, as JAX does.
+    _end_with(int(sys.argv[1]))
+    os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])

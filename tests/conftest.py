@@ -47,6 +47,27 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
 
 
+# pytest's workers take files in this order, so that none is left with a long one at the end.
+LONGEST = (
+    "test_train.py",
+    "test_scene_map.py",
+    "test_tune.py",
+    "test_pretrain.py",
+    "test_predict.py",
+    "test_steps.py",
+    "test_parity.py",
+    "test_scenes.py",
+    "test_prepare.py",
+    "test_benchmark.py",
+    "test_evaluate.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of what is made once in a session, whichever of pytest's workers makes it."""

@@ -246,6 +246,8 @@ def planted(fault: Fault, copy: Path) -> str | None:
     for name in ("jaxcd", "tests", "tools", "configs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
+    if (ROOT / ".compiled").is_dir():
+        (copy / ".compiled").symlink_to(ROOT / ".compiled")
     file = copy / "jaxcd" / fault.file
     source = file.read_text()
     if source.count(fault.line) != 1:
