@@ -195,17 +195,22 @@ def test_training_and_evaluating_on_a_built_dataset_need_what_is_carried(tmp_pat
         "        augment=AugmentConfig.off(), model=ModelConfig(size='small'),\n"
         "        train=TrainConfig(batch=4, steps=2, validate_every=2, devices=1))\n"
     )
-    for arguments in (
-        ["jaxcd.train", "--config", "config.py", "--workdir", "run"],
-        ["jaxcd.evaluate", "--run", "run", "--split", "test", "--out", "results"],
-    ):
-        script = (
-            f"import runpy, sys\nfor name in {left!r}:\n    sys.modules[name] = None\n"
-            f"sys.argv = {arguments!r}\nrunpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
-        )
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
+    script = f"""
+import runpy, sys
+for name in {left!r}:
+    sys.modules[name] = None
+for arguments in (
+    ["jaxcd.train", "--config", "config.py", "--workdir", "run"],
+    ["jaxcd.evaluate", "--run", "run", "--split", "test", "--out", "results"],
+):
+    sys.argv = arguments
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        assert not ended.code, arguments
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "metrics.json").is_file()

@@ -144,14 +144,14 @@ def test_a_signal_saves_the_trial_and_ends(project, tmp_path):
 def test_a_hopeless_trial_is_pruned(project, tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "_STARTUP_TRIALS", 1)
     monkeypatch.setattr(trials, "_STARTUP_VALIDATIONS", 1)
-    tuning = Tuning(tmp_path / "tuned", base(project, steps=20, validate_every=4, checkpoint_every=0), SMALL, "random")
+    tuning = Tuning(tmp_path / "tuned", base(project, steps=8, validate_every=2, checkpoint_every=0), SMALL, "random")
     for rate in (3e-3, 1e-5):
         tuning.study.enqueue_trial(POINT | {"learning_rate": rate})
     with Children() as children:
         good, bad = (tuning.run_next(2, children) for _ in range(2))
         assert tuning.run_next(2, children) is None
-    assert good is not None and good.state.name == "COMPLETE" and len(good.intermediate_values) == 5
-    assert bad is not None and bad.state.name == "PRUNED" and 2 <= len(bad.intermediate_values) < 5
+    assert good is not None and good.state.name == "COMPLETE" and len(good.intermediate_values) == 4
+    assert bad is not None and bad.state.name == "PRUNED" and 2 <= len(bad.intermediate_values) < 4
     assert good.value == max(good.intermediate_values.values())
 
 

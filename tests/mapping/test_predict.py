@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jaxcd.mapping import rasters, scene_map
+from jaxcd.mapping import blocks, rasters, scene_map
 from tests.mapping.map_runs import config, write_run, write_scenes
 from tests.runs import run as run_entry
 from tests.runs import start
@@ -39,31 +39,28 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
     assert not list((tmp_path / "killed").glob(".partial*"))
 
 
-def test_sigterm_leaves_a_state_that_goes_on(tmp_path):
+def test_sigterm_leaves_a_state_that_goes_on(tmp_path, monkeypatch):
+    """The signal comes when three blocks are there."""
     run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
-    pre, post = write_scenes(tmp_path, 1200, 1200)
-    arguments = [
-        "--run",
-        run,
-        "--pre",
-        pre,
-        "--post",
-        post,
-        "--window",
-        120,
-        "--min_area",
-        60,
-        "--out",
-        tmp_path / "out",
-    ]
-    process = start("jaxcd.predict", *arguments)
-    folder, deadline = tmp_path / "out" / ".blocks", time.monotonic() + 120
-    while len(list(folder.glob("[!.]*.tif")) if folder.is_dir() else ()) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.terminate()
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143 and "the same command goes on" in output and "Traceback" not in output
-    done = len(list(folder.glob("[!.]*.tif")))
+    pre, post = write_scenes(tmp_path, 600, 600)
+    arguments = ["--run", run, "--pre", pre, "--post", post, "--window", 120, "--min_area", 60]
+    arguments += ["--out", tmp_path / "out"]
+    add, added = blocks.Written.add, []
+
+    def adding(written: blocks.Written, block: blocks.Block) -> None:
+        add(written, block)
+        added.append(block)
+        if len(added) == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks.Written, "add", adding)
+        code, output = run_entry("jaxcd.predict", *arguments)
+    signal.signal(signal.SIGTERM, before)
+    assert code == 143 and "the same command goes on" in output and "Traceback" not in output
+    done = len(list((tmp_path / "out" / ".blocks").glob("[!.]*.tif")))
+    assert done >= 3
     code, output = run_entry("jaxcd.predict", *arguments)
     assert code == 0, output
     told = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -94,7 +91,9 @@ def test_a_list_makes_many_maps_and_goes_past_a_bad_one(tmp_path):
         assert code == 2 and said in output and "Traceback" not in output
 
 
-@pytest.mark.parametrize(("room", "what"), [("400k", ".blocks/"), ("1500k", "damage")])
+@pytest.mark.parametrize(
+    ("room", "what"), [("400k", ".blocks/"), pytest.param("1500k", "damage", marks=pytest.mark.slow)]
+)
 def test_on_a_full_disk_it_ends_in_one_line_and_goes_on_with_more_room(tmp_path, room, what):
     """In a mount namespace of its own, on a tiny file system."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0:

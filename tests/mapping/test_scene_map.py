@@ -52,10 +52,9 @@ def pieces(pair, wanted, trained, folder, *, window, average=False):
     [
         *((name, "small", 203, 331, 96) for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")),
         ("fc_siam_diff", "small", 61, 9, 96),
-        ("fc_siam_diff", "medium", 301, 473, 256),
-        *(pytest.param(name, "medium", 301, 473, 256, marks=pytest.mark.slow) for name in ("fc_ef", "fc_siam_conc")),
         *(
-            pytest.param(name, "large", 517, 700, 544, marks=pytest.mark.slow)
+            pytest.param(name, *sizes, marks=pytest.mark.slow)
+            for sizes in (("medium", 301, 473, 256), ("large", 517, 700, 544))
             for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")
         ),
     ],

@@ -141,7 +141,7 @@ def killed_when(arguments: list[str], ready: Callable[[], bool]) -> None:
 
 
 def test_a_build_killed_while_staging_goes_on_where_it_stopped(tmp_path):
-    places = 120
+    places = 60
     source, out, whole = write_folders(tmp_path / "source", places, size=512), tmp_path / "out", tmp_path / "whole"
     staged = out / "staging"
     killed_when(command(source, out), lambda: staged.is_dir() and len(list(staged.glob("[!.]*.zip"))) >= 5)
