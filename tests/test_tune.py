@@ -141,6 +141,7 @@ def test_a_signal_saves_the_trial_and_ends(project, tmp_path):
     assert not (folder / "trials" / "0001").exists()
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_pruned(project, tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "_STARTUP_TRIALS", 1)
     monkeypatch.setattr(trials, "_STARTUP_VALIDATIONS", 1)

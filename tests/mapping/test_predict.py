@@ -17,7 +17,7 @@ from tests.runs import start
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
     run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
-    pre, post = write_scenes(tmp_path, 1200, 1200)
+    pre, post = write_scenes(tmp_path, 900, 900)
     arguments = ["--run", run, "--pre", pre, "--post", post, "--window", 120, "--threshold", 0.5, "--out"]
     code, output = run_entry("jaxcd.predict", *arguments, tmp_path / "straight")
     assert code == 0, output
@@ -127,7 +127,7 @@ def test_on_a_full_disk_it_ends_in_one_line_and_goes_on_with_more_room(tmp_path,
 
 def test_one_folder_takes_one_process_at_a_time(tmp_path):
     run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
-    pre, post = write_scenes(tmp_path, 1200, 1200)
+    pre, post = write_scenes(tmp_path, 900, 900)
     arguments = ["--run", run, "--pre", pre, "--post", post, "--window", 120, "--min_area", 60]
     first = start("jaxcd.predict", *arguments, "--out", tmp_path / "out")
     folder, deadline = tmp_path / "out" / ".blocks", time.monotonic() + 120

@@ -305,6 +305,7 @@ def test_list_builds_nothing(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_real_scenes_become_one_dataset(shared_data, tmp_path, capsys):
     """All eight scenes; Merkez_3 and _4 share ground, and so a split by block must not part them."""
     flags = ["--tile", "512", "--variance", "300", "--positive_unlabelled", "--split", "block", "--register"]
@@ -340,6 +341,7 @@ def test_joplin_in_two_reference_systems(shared_data, tmp_path):
     assert not post[codes == 2].any() or (post[codes == 2].max(axis=-1) == 0).mean() > 0.99  # empty, not black ground
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on_and_ends_the_same(shared_data, tmp_path):
     """Killed while tiles are staged, after shifts were estimated: neither is made again."""
     source = str(shared_data / "turkey_2023")
