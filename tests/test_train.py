@@ -162,6 +162,7 @@ def test_two_processes_never_train_in_one_folder(project, tmp_path):
     process = start("jaxcd.train", "--config", project, "--workdir", tmp_path / "r")
     while not _logged(tmp_path / "r") and process.poll() is None:
         time.sleep(0.05)
+    process.send_signal(signal.SIGSTOP)  # it must not come to its end meanwhile
     code, output = run("jaxcd.train", "--config", project, "--workdir", tmp_path / "r")
     process.kill()
     process.communicate()

@@ -133,7 +133,9 @@ def test_one_folder_takes_one_process_at_a_time(tmp_path):
     folder, deadline = tmp_path / "out" / ".blocks", time.monotonic() + 120
     while not list(folder.glob("*.tif")) and time.monotonic() < deadline:
         time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it must not come to its end meanwhile
     code, output = run_entry("jaxcd.predict", *arguments, "--out", tmp_path / "out")
+    first.send_signal(signal.SIGCONT)
     assert code == 2 and "Traceback" not in output
     assert output.splitlines()[-1].endswith(
         "out: another process is mapping into it; wait for it, or give another folder"
