@@ -1,6 +1,7 @@
 """Settings that hold for every test: strict warnings, two simulated CPU devices, shared runs and imagery."""
 
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
@@ -26,7 +27,9 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).s
 
 # One cache of compiled code for all processes and all days: each would spend more time on compiling its steps than
 # on them. Code for one kind of CPU is kept from another that shares the checkout.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".compiled" / entry.cpu_digest())
+_COMPILED = ROOT / ".compiled"
+_MOST_COMPILED = 2**30  # bytes; one run of the suite leaves a tenth
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_COMPILED / entry.cpu_digest())
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Warnings that are not ours to fix, each with its reason.
@@ -43,6 +46,9 @@ hypothesis.settings.load_profile("jaxcd")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # before there are workers
+        if sum(file.stat().st_size for file in _COMPILED.rglob("*") if file.is_file()) > _MOST_COMPILED:
+            shutil.rmtree(_COMPILED)
     for line in ("error", *IGNORED_WARNINGS):
         config.addinivalue_line("filterwarnings", line)
 
