@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -12,7 +13,8 @@ from tests.runs import Finished, made_once, trained, write_project
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Read when jax is imported, so set before any test module is. Child processes inherit both.
+# Read when jax is imported. Child processes inherit them.
+assert "jax" not in sys.modules
 os.environ["JAX_PLATFORMS"] = "cpu"
 _FLAGS = ["--xla_force_host_platform_device_count=2"]
 # LLVM's first level compiles a training step in half the time; XLA's own passes are the same. The slow tests, and

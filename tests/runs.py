@@ -18,7 +18,6 @@ import pytest
 from jaxcd.config import Config
 from jaxcd.files import locked
 from jaxcd.scenes.simulator import cut_tiles, simulate
-from jaxcd.training.logs import RunLog
 
 # Sized so that a step takes a fraction of a second: what is tested is the run, not the network.
 _CONFIG = """
@@ -115,6 +114,8 @@ def run_process(module: str, *arguments: object) -> tuple[int, str]:
 
 def signal_at(patch: pytest.MonkeyPatch, step: int, number: int) -> None:
     """Let this process get a signal as soon as training has logged a step."""
+    from jaxcd.training.logs import RunLog  # imports jax, for which conftest has to set the environment first
+
     write = RunLog.write
 
     def writing(log: RunLog, at: int, kind: str, values: Mapping) -> None:
