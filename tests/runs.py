@@ -19,7 +19,8 @@ from jaxcd.config import Config
 from jaxcd.files import locked
 from jaxcd.scenes.simulator import cut_tiles, simulate
 
-# Sized so that a step takes a fraction of a second: what is tested is the run, not the network.
+# Sized so that a step takes a fraction of a second, and little augmented so that it compiles soon: what is tested is the
+# run, not the network.
 _CONFIG = """
 from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 
@@ -29,7 +30,9 @@ def get_config():
         data=DataConfig(root={root!r}, cache={cache!r}, layout="folders", crop=64),
         model=ModelConfig(name="fc_siam_diff", size="small", dropout=0.1),
         loss=LossConfig(dice=1.0, bce=1.0),
-        augment=AugmentConfig(blur=0, clahe=0, iso_noise=0),
+        augment=AugmentConfig(
+            shift=0, scale=0, rotate=0, brightness=0, contrast=0, blur=0, clahe=0, gauss_noise=0, iso_noise=0
+        ),
         optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=2),
         train=TrainConfig(batch=4, steps=12, validate_every=6, checkpoint_every=2, log_every=1, devices=1),
     )
