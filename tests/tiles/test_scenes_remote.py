@@ -1,6 +1,7 @@
 """Scenes behind URLs: windows of real files over real HTTP, and servers that fail."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,9 +25,20 @@ COLUMNS = (
 PLACES = ("120022132301", "120022132302", "120022132303")
 
 
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """The scenes' files."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for k, place in enumerate(PLACES):
+        for after, when in enumerate(("pre", "post")):
+            write(folder / f"{place}-{when}.tif", ground(2 * k + after, SIDE, SIDE), at(0, 5000 * k), **COG)
+    return folder
+
+
 @pytest.fixture
-def catalogue(tmp_path):
+def catalogue(tmp_path, scenes):
     """Three places of one pre and one post scene each, behind URLs; gives the server and the index."""
+    shutil.copytree(scenes, tmp_path / "web")
     with serving(tmp_path / "web") as server:
         rows = ["\t".join(COLUMNS)]
         for k, place in enumerate(PLACES):
@@ -34,9 +46,7 @@ def catalogue(tmp_path):
             left, top = corner.c, corner.f
             box = f"{left},{top - SIDE / 2},{left + SIDE / 2},{top}"
             for when, day in (("pre", "2022-07-26"), ("post", "2023-02-08")):
-                name = f"{place}-{when}.tif"
-                write(tmp_path / "web" / name, ground(2 * k + (when == "post"), SIDE, SIDE), corner, **COG)
-                url = f"{server.url}/{name}"
+                url = f"{server.url}/{place}-{when}.tif"
                 rows.append("\t".join([day, "0.5", f"id{when}", place, "20", "32637", box, "0", url]))
         (tmp_path / "index.tsv").write_text("\n".join(rows))
         yield server, tmp_path / "index.tsv"

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +11,15 @@ from jaxcd.training import steps
 from jaxcd.training.checkpoints import Checkpoints, exist
 
 
-def _state(step, **model):
+@functools.cache
+def _initial(size):
     config = small_config()
-    for name, value in model.items():
-        setattr(config.model, name, value)
-    _, state, _ = steps.initial_state(config, steps=10)
+    config.model.size = size
+    return steps.initial_state(config, steps=10)[1]
+
+
+def _state(step, size="small"):
+    state = _initial(size)
     return state._replace(step=jnp.asarray(step), params=jax.tree.map(lambda p: p + step, state.params))
 
 

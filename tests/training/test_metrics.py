@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
@@ -105,6 +105,7 @@ def test_sums_beyond_32_bits():
     assert scores.f1 == pytest.approx(2 / 3) and scores.accuracy == pytest.approx(0.75, abs=1e-9)
 
 
+@settings(max_examples=30)  # of 1024 thresholds each
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.02, 0.3, 0.9]))
 def test_no_threshold_is_better_than_the_best(seed, share):
     total = counts(*sample(seed, share=share))
