@@ -19,7 +19,7 @@ from jaxcd.config import Config
 from jaxcd.files import locked
 from jaxcd.scenes.simulator import cut_tiles, simulate
 
-# A step takes a fraction of a second, and has little augmentation to compile: what is tested is the run, not the network.
+# A step takes a fraction of a second, and has little augmentation to compile: the run is tested, not the network.
 _CONFIG = """
 from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 
