@@ -208,6 +208,13 @@ FAULTS = (
         "    codes = np.full((batch, *size), 0, np.uint8)",
         "tests/test_evaluate.py tests/tiles/test_loader.py",
     ),
+    Fault(
+        "a run outlives its killed parent",
+        "processes.py",
+        "    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)\n",
+        "",
+        "tests/test_processes.py",
+    ),
 )
 
 

@@ -10,7 +10,6 @@ from itertools import islice
 import cv2
 import numpy as np
 import pytest
-from tile_processes import await_end, children
 from tile_sources import picture, write_folders, write_paper, write_rgb
 
 from jaxcd.config import Config, DataConfig, TrainConfig
@@ -20,6 +19,7 @@ from jaxcd.tiles.dataset import TileDataset
 from jaxcd.tiles.encodings import decode
 from jaxcd.tiles.loader import evaluation_batches, train_batches
 from jaxcd.types import DAMAGE, INVALID, Batch
+from tests.child_processes import await_end, children
 
 ALL = tuple(range(12))
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tile_processes import await_end, children
 from tile_sources import picture, write_folders, write_rgb, write_xbd, xbd_label
 
 from jaxcd.errors import DatasetError
 from jaxcd.prepare import main
 from jaxcd.tiles.dataset import TileDataset
 from jaxcd.tiles.encodings import decode
+from tests.child_processes import await_end, children
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,13 +14,13 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from tile_processes import await_end, children
 
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.prepare import main
 from jaxcd.scenes.raster import read_rgb
 from jaxcd.tiles.dataset import TileDataset, open_or_build
 from jaxcd.tiles.encodings import decode
+from tests.child_processes import await_end, children
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenes"))
 from scene_files import ORIGIN, UTM, at, ground, write  # noqa: E402
