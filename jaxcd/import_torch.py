@@ -47,7 +47,6 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
 def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
     import jax
     import jax.numpy as jnp
-    from flax import nnx
 
     from jaxcd import models
     from jaxcd.training import run_folder
@@ -56,9 +55,9 @@ def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
 
     try:
         name, size = models.infer_architecture(state_dict)
+        network, *shapes = models.build(lambda rngs: models.create(name, size=size, rngs=rngs), seed=0, weights=False)
         # Zeros, for weights to come: to draw some would take seconds of compiling.
-        graphdef, empty = nnx.split(nnx.eval_shape(lambda: models.create(name, size=size, rngs=nnx.Rngs(0))))
-        model = nnx.merge(graphdef, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), empty))
+        model = models.merge(network.eval, *jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
         models.load_torch_state_dict(model, state_dict)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error

@@ -4,11 +4,12 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,12 +100,29 @@ def run(module: str, *arguments: object) -> tuple[int, str]:
     # Entries with --config read the program's name, too.
     named = [module] if module in ("jaxcd.train", "jaxcd.tune") else []
     output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), process_state():
         try:
             code = importlib.import_module(module).main([*named, *map(str, arguments)])
         except SystemExit as ended:
             code = ended.code
     return code, output.getvalue()
+
+
+@contextlib.contextmanager
+def process_state() -> Iterator[None]:
+    """Put back what an entry sets for its whole process: handlers of signals, hooks and what libraries log."""
+    from absl import logging as absl_logging
+
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook, verbosity, rasterio = sys.unraisablehook, absl_logging.get_verbosity(), logging.getLogger("rasterio").level
+    try:
+        yield
+    finally:
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
+        absl_logging.set_verbosity(verbosity)
+        logging.getLogger("rasterio").setLevel(rasterio)
 
 
 def run_process(module: str, *arguments: object) -> tuple[int, str]:

@@ -84,7 +84,8 @@ try:
 except SystemExit as ended:
     assert ended.code == 0
 used = resource.getrusage(resource.RUSAGE_SELF)
-heavy = {{"jax", "numpy", "rasterio", "tensorflow_datasets", "grain", "torch"}} & set(sys.modules)
+heavy = {{"jax", "flax", "optax", "orbax", "numpy", "scipy", "matplotlib", "absl", "ml_collections", "rasterio", "cv2"}}
+heavy = (heavy | {{"tensorflow_datasets", "grain", "torch", "optuna"}}) & set(sys.modules)
 print(used.ru_utime + used.ru_stime, *heavy)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

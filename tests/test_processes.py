@@ -1,6 +1,7 @@
 """Runs started by a process that is killed end, too."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,16 +24,22 @@ with Children() as running:
 def test_a_run_ends_with_its_killed_parent(tmp_path):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path / "log")], env=environment)
-    deadline = time.monotonic() + 30
-    while "Serving" not in _text(tmp_path / "log"):
-        assert parent.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    (run,) = children(parent.pid)
-    command = Path(f"/proc/{run}/cmdline").read_text().split("\0")
-    assert command[1:3] == ["-m", "http.server"]  # it took the place of what started it
-    parent.kill()
-    parent.wait()
-    await_end([run], seconds=5)
+    run = None
+    try:
+        deadline = time.monotonic() + 30
+        while "Serving" not in _text(tmp_path / "log"):
+            assert parent.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        (run,) = children(parent.pid)
+        command = Path(f"/proc/{run}/cmdline").read_text().split("\0")
+        assert command[1:3] == ["-m", "http.server"]  # it took the place of what started it
+        parent.kill()
+        parent.wait()
+        await_end([run], seconds=5)
+    finally:
+        parent.kill()
+        if run is not None and Path(f"/proc/{run}").exists():
+            os.kill(run, signal.SIGKILL)
 
 
 def _text(file: Path) -> str:

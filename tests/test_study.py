@@ -85,19 +85,39 @@ def study(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.slow
-def test_a_study_is_gone_on_with_and_survives_a_failed_run(project, tmp_path):
-    config = project
-    pretraining = tmp_path / "pretraining.py"
+def small_study(project: Path, folder: Path, out: Path) -> list[object]:
+    """Arguments of a study of one network and one seed."""
+    pretraining = folder / "pretraining.py"
     pretraining.write_text(
-        config.read_text()
+        project.read_text()
         .replace("    return Config(", '    return Config(task="contrastive", contrast=ContrastConfig(samples=4),')
         .replace("import AugmentConfig, Config,", "import AugmentConfig, Config, ContrastConfig,")
     )
-    out = tmp_path / "study"
     arguments = ["--data", project.parent / "tiles", "--layout", "folders", "--out", out, "--seeds", 1, "--epochs", 2]
-    arguments += ["--config", config, "--pretrain_config", pretraining, "--pretrain_epochs", 1]
-    arguments += ["--networks", "fc_siam_diff"]
+    arguments += ["--config", project, "--pretrain_config", pretraining, "--pretrain_epochs", 1]
+    return [*arguments, "--networks", "fc_siam_diff"]
+
+
+def test_a_study_goes_past_runs_that_fail_and_tries_them_again(project, tmp_path):
+    """No run gets as far as to train: someone's files lie where the first two would go, and the others need one."""
+    out = tmp_path / "study"
+    arguments = small_study(project, tmp_path, out)
+    for name in ("pretraining-fc_siam_diff-0", "fc_siam_diff-scratch-0"):
+        (out / "runs" / name).mkdir(parents=True)
+        (out / "runs" / name / "thesis.tex").write_text("x")
+    for _ in range(2):
+        output, _ = (process := study(*arguments)).communicate(timeout=120)
+        assert process.returncode == 1 and "Traceback" not in output, output
+        assert output.count("holds files but no run") == 2
+        assert "FAILED fc_siam_diff-scratch-0: " in output and "FAILED fc_siam_diff-frozen-0: " in output
+        text = (out / "study.md").read_text()
+        assert "| FC-Siam-Diff | from scratch | 0 | – |" in text and "| FC-Siam-Diff | pretrained | 0 | – |" in text
+
+
+@pytest.mark.slow
+def test_a_study_is_gone_on_with_and_survives_a_failed_run(project, tmp_path):
+    out = tmp_path / "study"
+    arguments = small_study(project, tmp_path, out)
 
     process = study(*arguments)
     while process.poll() is None and not (out / "logs" / "fc_siam_diff-scratch-0.log").exists():

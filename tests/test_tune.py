@@ -141,21 +141,6 @@ def test_a_signal_saves_the_trial_and_ends(project, tmp_path):
     assert not (folder / "trials" / "0001").exists()
 
 
-@pytest.mark.slow
-def test_a_hopeless_trial_is_pruned(project, tmp_path, monkeypatch):
-    monkeypatch.setattr(trials, "_STARTUP_TRIALS", 1)
-    monkeypatch.setattr(trials, "_STARTUP_VALIDATIONS", 1)
-    tuning = Tuning(tmp_path / "tuned", base(project, steps=8, validate_every=2, checkpoint_every=0), SMALL, "random")
-    for rate in (3e-3, 1e-5):
-        tuning.study.enqueue_trial(POINT | {"learning_rate": rate})
-    with Children() as children:
-        good, bad = (tuning.run_next(2, children) for _ in range(2))
-        assert tuning.run_next(2, children) is None
-    assert good is not None and good.state.name == "COMPLETE" and len(good.intermediate_values) == 4
-    assert bad is not None and bad.state.name == "PRUNED" and 2 <= len(bad.intermediate_values) < 4
-    assert good.value == max(good.intermediate_values.values())
-
-
 def test_trials_that_all_fail_end_it_with_the_reason(tmp_path, capsys):
     config = tmp_path / "config.py"
     config.write_text(
@@ -169,19 +154,27 @@ def test_trials_that_all_fail_end_it_with_the_reason(tmp_path, capsys):
     assert [row["state"] for row in rows(tmp_path / "tuned")] == ["fail"] * 3
 
 
-def test_a_failing_point_is_kept_away_from_and_counts_once_another_has_completed(project, tmp_path):
-    tuning = Tuning(tmp_path / "tuned", base(project, steps=2, validate_every=2), SMALL, "tpe")
-    tuning.study.enqueue_trial(POINT)
+def test_a_hopeless_trial_is_pruned_and_a_failing_point_counts_once_another_has_completed(
+    project, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trials, "_STARTUP_TRIALS", 1)
+    monkeypatch.setattr(trials, "_STARTUP_VALIDATIONS", 1)
+    tuning = Tuning(tmp_path / "tuned", base(project, steps=8, validate_every=2, checkpoint_every=0), SMALL, "tpe")
+    for rate in (3e-3, 1e-5):
+        tuning.study.enqueue_trial(POINT | {"learning_rate": rate})
     with Children() as children:
-        assert tuning.run_next(2, children) is not None
+        good, bad = (tuning.run_next(3, children) for _ in range(2))
         # Someone's file in the way of the next trial's run.
-        (tmp_path / "tuned" / "trials" / "0001" / "run").mkdir(parents=True)
-        (tmp_path / "tuned" / "trials" / "0001" / "run" / "thesis.tex").write_text("x")
-        failed = tuning.run_next(2, children)
-        assert failed is not None and failed.state.name == "PRUNED" and failed.value is None
-        assert "holds files but no run" in failed.user_attrs["failure"]
-        assert tuning.run_next(2, children) is None
-    assert len(tuning.done()) == 2
+        (tmp_path / "tuned" / "trials" / "0002" / "run").mkdir(parents=True)
+        (tmp_path / "tuned" / "trials" / "0002" / "run" / "thesis.tex").write_text("x")
+        failed = tuning.run_next(3, children)
+        assert tuning.run_next(3, children) is None
+    assert good is not None and good.state.name == "COMPLETE" and len(good.intermediate_values) == 4
+    assert good.value == max(good.intermediate_values.values())
+    assert bad is not None and bad.state.name == "PRUNED" and 2 <= len(bad.intermediate_values) < 4
+    assert failed is not None and failed.state.name == "PRUNED" and failed.value is None
+    assert "holds files but no run" in failed.user_attrs["failure"]
+    assert len(tuning.done()) == 3
 
 
 def test_equal_scores_have_no_importance_and_end_nothing(tmp_path):

@@ -2,8 +2,8 @@
 
     python tools/mutations.py [NAME ...]       all faults, or those of these names
 
-Each fault goes into a copy of the checkout. A fault is found when a test fails that `sh tools/test` runs by default.
-Prints a table and exits 1 when a fault was not found. All of them take about ten minutes on 2 CPU cores.
+Each fault goes into a copy of the checkout. A fault is found when a test fails that `sh tools/test` runs by default,
+and passes without the fault. Prints a table and exits 1 when a fault was not found.
 """
 
 import argparse
@@ -229,47 +229,71 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     missed = 0
     print("| fault | file | found by | s |\n|---|---|---|---|", flush=True)
-    for fault in faults:
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="jaxcd-fault-") as folder:
+    with tempfile.TemporaryDirectory(prefix="jaxcd-fault-") as folder:
+        copy = copied(Path(folder) / ROOT.name)
+        for fault in faults:
+            began = time.monotonic()
             try:
-                found = planted(fault, Path(folder) / ROOT.name)
+                found = found_by(fault, copy)
             except ValueError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {fault.name}: {error}", file=sys.stderr)
                 return 2
-        missed += found is None
-        seconds = time.monotonic() - began
-        print(f"| {fault.name} | {fault.file} | {found or '**nothing**'} | {seconds:.0f} |", flush=True)
+            missed += found is None
+            seconds = time.monotonic() - began
+            print(f"| {fault.name} | {fault.file} | {found or '**nothing**'} | {seconds:.0f} |", flush=True)
     print(f"\n{len(faults) - missed} of {len(faults)} faults found")
     return 1 if missed else 0
 
 
-def planted(fault: Fault, copy: Path) -> str | None:
-    """Run the tests over a copy of the checkout with a fault; returns the first test that fails, or None.
-
-    Raises:
-        ValueError: the right line is not there once.
-    """
+def copied(copy: Path) -> Path:
+    """Copy what the tests need of the checkout; what it compiled is shared."""
     for name in ("jaxcd", "tests", "tools", "configs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
-    if (ROOT / ".compiled").is_dir():
-        (copy / ".compiled").symlink_to(ROOT / ".compiled")
+    (ROOT / ".compiled").mkdir(exist_ok=True)
+    (copy / ".compiled").symlink_to(ROOT / ".compiled")
+    return copy
+
+
+def found_by(fault: Fault, copy: Path) -> str | None:
+    """Plant a fault in a copy of the checkout, run its tests, and take the fault out again.
+
+    Returns:
+        The first test that fails, or None.
+
+    Raises:
+        ValueError: the right line is not there once, a test can't be run, or it fails without the fault, too.
+    """
     file = copy / "jaxcd" / fault.file
     source = file.read_text()
     if source.count(fault.line) != 1:
-        raise ValueError(f"{fault.name}: {fault.file} holds {fault.line!r} {source.count(fault.line)} times, not once")
+        raise ValueError(f"{fault.file} holds {fault.line!r} {source.count(fault.line)} times, not once")
     file.write_text(source.replace(fault.line, fault.wrong))
-    command = [sys.executable, "-m", "pytest", "-m", "not slow", "-x", "-q", "-p", "no:cacheprovider"]
+    try:
+        failed = first_failure(copy, fault.tests.split())
+    finally:
+        file.write_text(source)
+    if failed and first_failure(copy, [failed]):
+        raise ValueError(f"{failed} fails without the fault, too")
+    return failed
+
+
+def first_failure(copy: Path, tests: Sequence[str]) -> str | None:
+    """Run tests over a copy of the checkout; returns the first that fails, or None.
+
+    Raises:
+        ValueError: pytest can't run them.
+    """
+    command = [sys.executable, "-B", "-m", "pytest", "-m", "not slow", "-x", "-q", "-p", "no:cacheprovider", *tests]
     # The copy's package goes before the installed one.
     environment = {**os.environ, "PYTHONPATH": str(copy)}
-    done = subprocess.run(
-        [*command, *fault.tests.split()], cwd=copy, env=environment, capture_output=True, text=True, check=False
-    )
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    if done.returncode not in (0, 1):
-        raise ValueError(f"{fault.name}: pytest ended with code {done.returncode}\n{done.stdout[-2000:]}{done.stderr}")
-    return failed[1] if failed else None
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    failed = re.search(r"^FAILED (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    if done.returncode == 0:
+        return None
+    if done.returncode != 1 or not failed:
+        raise ValueError(f"pytest ended with code {done.returncode}\n{done.stdout[-2000:]}{done.stderr}")
+    return failed[1]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Key
 
 BATCHNORM_MOMENTUM = 0.1  # in torch's sense: the share of the new batch
 
-# Of a program that runs once, compiling is the cost: 4 s in place of 20 for a small network on a CPU, 14 in place of 44
-# for a large one, for the same bits (benchmarks/NOTES.md).
+# On a CPU a program that runs once costs what compiling it costs: 4 CPU-seconds in place of 20 for a small network, 14
+# in place of 44 for a large one, for the same bits (benchmarks/NOTES.md).
 _RUNS_ONCE = {"xla_backend_optimization_level": 1}
 
 PyTree = Any
@@ -74,7 +74,8 @@ def build(make: Callable[[nnx.Rngs], nnx.Module], *, seed: int, weights: bool = 
         return params, stats
 
     key = jax.random.key(seed)
-    params, stats = jax.jit(parts, compiler_options=_RUNS_ONCE)(key) if weights else jax.eval_shape(parts, key)
+    options = _RUNS_ONCE if jax.default_backend() == "cpu" else None
+    params, stats = jax.jit(parts, compiler_options=options)(key) if weights else jax.eval_shape(parts, key)
     return found[0], params, stats
 
 

@@ -29,7 +29,7 @@ REPORT = "report.json"
 _STAGING = "staging"
 _WINDOWS = "windows"  # of scenes behind URLs, in the folder of datasets that are built on first use
 _LOCK = "build.lock"
-# To start a worker takes as long as to stage places whose files are about as large.
+# Starting a worker takes about as long as staging places with 8 MiB of files.
 _BYTES_A_WORKER = 8 * 2**20
 _SHOWN = 20
 

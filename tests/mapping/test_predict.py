@@ -53,11 +53,9 @@ def test_sigterm_leaves_a_state_that_goes_on(tmp_path, monkeypatch):
         if len(added) == 3:
             signal.raise_signal(signal.SIGTERM)
 
-    before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         patch.setattr(blocks.Written, "add", adding)
         code, output = run_entry("jaxcd.predict", *arguments)
-    signal.signal(signal.SIGTERM, before)
     assert code == 143 and "the same command goes on" in output and "Traceback" not in output
     done = len(list((tmp_path / "out" / ".blocks").glob("[!.]*.tif")))
     assert done >= 3
@@ -134,8 +132,10 @@ def test_one_folder_takes_one_process_at_a_time(tmp_path):
     while not list(folder.glob("*.tif")) and time.monotonic() < deadline:
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # it must not come to its end meanwhile
-    code, output = run_entry("jaxcd.predict", *arguments, "--out", tmp_path / "out")
-    first.send_signal(signal.SIGCONT)
+    try:
+        code, output = run_entry("jaxcd.predict", *arguments, "--out", tmp_path / "out")
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert code == 2 and "Traceback" not in output
     assert output.splitlines()[-1].endswith(
         "out: another process is mapping into it; wait for it, or give another folder"

@@ -17,6 +17,7 @@ from tile_sources import picture, write_folders, write_rgb, write_xbd, xbd_label
 
 from jaxcd.errors import DatasetError
 from jaxcd.prepare import main
+from jaxcd.tiles import build
 from jaxcd.tiles.dataset import TileDataset
 from jaxcd.tiles.encodings import decode
 from tests.child_processes import await_end, children
@@ -77,6 +78,23 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "mask truncated": ("label", truncated, "truncated"),
     "mask in colours": ("label", lambda path: write_rgb(path, picture(0)), "three bands that differ"),
 }
+
+
+def test_of_two_bad_files_workers_always_name_the_first(tmp_path, capfd, monkeypatch):
+    """The first one's worker finds out last: it has more to read before."""
+    monkeypatch.setattr(build, "_BYTES_A_WORKER", 1)
+    source = write_folders(tmp_path / "source", 4)
+    large = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
+    for folder in ("A", "B"):
+        write_rgb(source / folder / "p000.png", large)
+    for name in ("p000", "p001"):  # of p000 the mask has another size, which is seen after the images
+        (source / "label" / f"{name}.png").write_bytes((source / "label" / "p002.png").read_bytes())
+    truncated(source / "A" / "p001.png")
+    assert main(command(source, tmp_path / "out")) == 2
+    (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "p000.png" in error and "64 x 64 pixels, but" in error
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert not list((tmp_path / "out").rglob(".partial-*"))
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
