@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxcd.processes import Children, Stopped
 from tests.child_processes import await_end, children
 
 PARENT = """
@@ -40,6 +41,35 @@ def test_a_run_ends_with_its_killed_parent(tmp_path):
         parent.kill()
         if run is not None and Path(f"/proc/{run}").exists():
             os.kill(run, signal.SIGKILL)
+
+
+CHILD = """
+import signal, sys, time
+received = []
+signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+print("ready", flush=True)
+while not received:
+    time.sleep(0.01)
+time.sleep(2.5)  # saving
+print("received", len(received), flush=True)
+"""
+
+
+def test_a_signal_is_passed_on_once_however_long_the_run_takes_to_save(tmp_path, monkeypatch):
+    """A second one would end the run at once, and cost what it is saving."""
+    (tmp_path / "slow_to_save.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    sent = []
+
+    def meanwhile() -> None:
+        if not sent and "ready" in _text(tmp_path / "log"):
+            sent.append(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with Children() as running, pytest.raises(Stopped) as stopped:
+        running.run(["slow_to_save"], tmp_path / "log", meanwhile=meanwhile)
+    assert stopped.value.number == signal.SIGINT
+    assert _text(tmp_path / "log") == "ready\nreceived 1\n"
 
 
 def _text(file: Path) -> str:
