@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -53,6 +54,9 @@ hypothesis.settings.load_profile("jaxcd")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell lets its background jobs ignore Ctrl-C, and processes that the tests start would ignore it, too.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" not in os.environ:  # before there are workers
         if sum(file.stat().st_size for file in _COMPILED.rglob("*") if file.is_file()) > _MOST_COMPILED:
             shutil.rmtree(_COMPILED)

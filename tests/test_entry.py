@@ -84,7 +84,7 @@ try:
 except SystemExit as ended:
     assert ended.code == 0
 used = resource.getrusage(resource.RUSAGE_SELF)
-heavy = {{"jax", "flax", "optax", "orbax", "numpy", "scipy", "matplotlib", "absl", "ml_collections", "rasterio", "cv2"}}
+heavy = {{"jax", "flax", "optax", "orbax", "numpy", "scipy", "matplotlib", "rasterio", "cv2"}}
 heavy = (heavy | {{"tensorflow_datasets", "grain", "torch", "optuna"}}) & set(sys.modules)
 print(used.ru_utime + used.ru_stime, *heavy)
 """
