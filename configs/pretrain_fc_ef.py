@@ -14,7 +14,7 @@ from jaxcd.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConf
 
 
 def get_config() -> Config:
-    """METHOD, Contrastive pretraining."""
+    """docs/method.md, Contrastive pretraining."""
     return Config(
         task="contrastive",
         data=DataConfig(root="data/damaged", layout="paper", places="damaged", crop=0),

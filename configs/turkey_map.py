@@ -5,8 +5,8 @@
         --workdir runs/turkey_map
 
 Adiyaman_Merkez_3 and _4, which overlap, are left out for the map, and with them 277 of the 316 polygons: 39 are left to
-learn from. On the maps of the two (README): recall 0.055 with 1.7 % flagged, recall 0.062 with 2.5 %. 20 min on 2 CPU
-cores.
+learn from. On the maps of the two (docs/results.md): recall 0.055 with 1.7 % flagged, recall 0.062 with 2.5 %. 20 min
+on 2 CPU cores.
 """
 
 from jaxcd.config import (

@@ -4,8 +4,8 @@
     python -m jaxcd.train --config configs/xbd_santa_rosa.py \\
         --config.init.encoder_from=runs/xbd_santa_rosa_pretrain --workdir runs/xbd_santa_rosa_pretrained
 
-2 min on 2 CPU cores. Validation: linear probe 0.7. In the study (README) FC-Siam-Diff with this encoder reached test
-F1 0.525, from scratch 0.513, after 600 pairs each.
+2 min on 2 CPU cores. Validation: linear probe 0.7. In the study (docs/results.md) FC-Siam-Diff with this encoder
+reached test F1 0.525, from scratch 0.513, after 600 pairs each.
 """
 
 from jaxcd.config import AugmentConfig, Config, ContrastConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig

@@ -4,7 +4,7 @@
         --config configs/xbd_santa_rosa_study.py --pretrain_config configs/xbd_santa_rosa_pretrain.py
 
 About 80 min on 2 CPU cores for all 28 runs. From scratch, mean of two seeds on the test tiles: F1 0.365 (FC-EF), 0.547
-(FC-Siam-Conc), 0.513 (FC-Siam-Diff); README has all rows.
+(FC-Siam-Conc), 0.513 (FC-Siam-Diff); docs/results.md has all rows.
 """
 
 from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig

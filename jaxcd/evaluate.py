@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxcd.config import LAYOUTS, Config, DataConfig
-from jaxcd.entry import announce_device, guarded, warn_of_slow_type
-from jaxcd.errors import ConfigError, RunError
-from jaxcd.files import replacing, write_whole
+from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
+from jaxcd.base.errors import ConfigError, RunError
+from jaxcd.base.files import replacing, write_whole
+from jaxcd.config import Config, DataConfig
+from jaxcd.config.flags import Parser
+from jaxcd.sources import layouts
 
 if TYPE_CHECKING:
-    from jaxcd.tiles.manifest import Sample
-    from jaxcd.training.evaluation import Evaluation
-    from jaxcd.training.metrics import Counts
+    from jaxcd.learn.metrics import Counts
+    from jaxcd.runs.evaluation import Evaluation
+    from jaxcd.store.manifest import Sample
 
 _SPLITS = ("train", "validation", "test", "all")
 _PANELS = 4
@@ -25,9 +27,9 @@ _OUTPUTS = ("metrics.json", "tiles.csv", "precision_recall.png", "precision_reca
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code."""
-    options = _checked(_parser().parse_args(argv))
+    options = _checked(parser().parse_args(argv))
     # jax comes late, after the arguments are known to be good.
-    from jaxcd.training import run_folder
+    from jaxcd.runs import run_folder
 
     config = run_folder.read_config(options.run)
     if config.task != "segmentation":
@@ -70,25 +72,28 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jaxcd.evaluate", description="Metrics and pictures of a run.")
-    parser.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
-    parser.add_argument("--data", type=Path, help="other data than the run's own: source folder or built dataset")
-    parser.add_argument("--layout", choices=LAYOUTS, help="layout of --data (default: the run's own)")
-    parser.add_argument("--cache", help=f"where --data is built on first use (default: {DataConfig().cache})")
-    parser.add_argument("--scaling", help="of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH")
-    parser.add_argument("--batch", type=int, default=1, help="tiles that each device sees at a time (default 1)")
-    parser.add_argument("--split", choices=_SPLITS, help="default: test; all where --data is given")
-    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
-    return parser
+def parser() -> Parser:
+    """Make the parser of the flags."""
+    made = Parser(prog="python -m jaxcd.evaluate", description="Metrics and pictures of a run.")
+    made.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
+    made.add_argument("--data", type=Path, help="other data than the run's own: source folder or built dataset")
+    made.add_argument("--layout", choices=layouts.NAMES, help="layout of --data (default: the run's own)")
+    made.add_argument("--cache", help=f"where --data is built on first use (default: {DataConfig().cache})")
+    made.add_argument("--scaling", help="of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH")
+    made.add_argument("--batch", type=int, default=1, help="tiles that each device sees at a time (default 1)")
+    made.add_argument("--split", choices=_SPLITS, help="default: test; all where --data is given")
+    made.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
+    return made
 
 
 def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, batch: int) -> None:
-    from jaxcd.tiles.dataset import open_or_build
-    from jaxcd.tiles.loader import evaluation_batches
-    from jaxcd.training import inference, steps
-    from jaxcd.training.evaluation import with_bar
-    from jaxcd.training.panels import Keeper, save_panels
+    from jaxcd import models
+    from jaxcd.feed.loader import evaluation_batches
+    from jaxcd.learn import steps
+    from jaxcd.runs import inference
+    from jaxcd.runs.evaluation import with_bar
+    from jaxcd.runs.panels import Keeper, save_panels
+    from jaxcd.store.dataset import open_or_build
 
     trained = inference.load(config, run)
     dataset = open_or_build(config.data)
@@ -96,7 +101,7 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     devices = steps.evaluation_mesh(config).size
     tiles = sum(len(dataset.samples[row].post) for row in rows)
     pairs = min(batch, -(-tiles // devices)) * devices
-    batches = evaluation_batches(dataset, rows, batch=pairs, stride=steps.stride(config.model))
+    batches = evaluation_batches(dataset, rows, batch=pairs, stride=models.describe(config.model).stride)
     threshold = 0.5 if trained.threshold is None else trained.threshold
     partial = dataset.positive_unlabelled
     best = Keeper(_PANELS, lambda counts: _merit(counts, threshold, partial) if counts.damaged else None)
@@ -125,8 +130,8 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
 
 def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, foreign: bool) -> list[int]:
     """Choose the rows of a split: of the run's own data those that it recorded, of other data those of a new split."""
-    from jaxcd.tiles.splits import split_places
-    from jaxcd.training import run_folder
+    from jaxcd.feed.splits import split_places
+    from jaxcd.runs import run_folder
 
     if split == "all":
         return list(range(len(samples)))
@@ -171,7 +176,7 @@ def _write_tiles(result: "Evaluation", path: Path, threshold: float, partial: bo
 
 
 def _write_curve(counts: "Counts", out: Path, threshold: float) -> None:
-    from jaxcd.training.logs import plot_precision_recall
+    from jaxcd.runs.logs import plot_precision_recall
 
     with replacing(out / "precision_recall.csv") as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)

@@ -1,22 +1,27 @@
 """Make a run of published PyTorch weights: `python -m jaxcd.import_torch FILE.pth --out RUN`."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxcd.base.entry import announce_device, guarded
+from jaxcd.base.errors import CheckpointError, RunError
 from jaxcd.config import Config
-from jaxcd.entry import announce_device, guarded
-from jaxcd.errors import CheckpointError, RunError
+from jaxcd.config.flags import Parser
+
+
+def parser() -> Parser:
+    """Make the parser of the flags."""
+    made = Parser(prog="python -m jaxcd.import_torch", description="Make a run of published PyTorch weights.")
+    made.add_argument("file", type=Path, help="a state dict saved with torch.save(model.state_dict(), FILE)")
+    made.add_argument("--out", type=Path, required=True, help="run folder to make")
+    return made
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m jaxcd.import_torch", description=__doc__)
-    parser.add_argument("file", type=Path, help="a state dict saved with torch.save(model.state_dict(), FILE)")
-    parser.add_argument("--out", type=Path, required=True, help="run folder to make")
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     announce_device()
     state_dict = read_state_dict(options.file)
     _write_run(state_dict, options.file, options.out)
@@ -49,9 +54,9 @@ def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
     import jax.numpy as jnp
 
     from jaxcd import models
-    from jaxcd.training import run_folder
-    from jaxcd.training.checkpoints import Checkpoints
-    from jaxcd.training.steps import TrainState
+    from jaxcd.learn.steps import TrainState
+    from jaxcd.runs import run_folder
+    from jaxcd.runs.checkpoints import Checkpoints
 
     try:
         name, size = models.infer_architecture(state_dict)

@@ -1,65 +1,43 @@
 """Map damage: `python -m jaxcd.predict --run RUN --pre PRE.tif --post POST.tif --out DIR [...]`."""
 
-import argparse
-import dataclasses
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcd.entry import announce_device, guarded, warn_of_slow_type
-from jaxcd.errors import ConfigError
+from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
+from jaxcd.base.errors import ConfigError
+from jaxcd.config.fields import settings_of
+from jaxcd.config.flags import Parser, add_settings, settings_from
 from jaxcd.mapping.settings import MapSettings
 
-_DEFAULT = MapSettings()
+_BUILDINGS = (
+    "footprints", "buffer", "building_shares", "min_building", "label_attribute", "label_values", "label_unknown",
+)  # fmt: skip
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jaxcd.predict", description="Map damage of whole scenes.")
-    add = parser.add_argument
+def parser() -> Parser:
+    """Make the parser of the flags."""
+    made = Parser(prog="python -m jaxcd.predict", description="Map damage of whole scenes.")
+    add = made.add_argument
     add("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
     add("--out", type=Path, required=True, help="folder of the map; with --pairs, of a folder for each map")
     add("--pre", nargs="+", metavar="SCENE", help="GeoTIFFs or URLs of before; the first one's grid is the map's")
     add("--post", nargs="+", metavar="SCENE", help="of after, on any grid; where several have data, the first counts")
-    add("--pairs", type=Path, metavar="LIST", help="many maps: a CSV file with the columns name, pre, post (several "
-        "scenes: separated by spaces) and, where there are some, footprints")  # fmt: skip
-    add("--aoi", type=Path, help="polygons outside of which nothing is mapped")
-    add("--register", action="store_true", help="estimate by how much each post scene is shifted, and read it there")
-    add("--crs", default="", help="of the map, such as EPSG:32637 (default: that of the first pre scene)")
-    add("--gsd", type=float, default=0.0, help="side of a pixel in units of the reference system (default: likewise)")
-    add("--scaling", default="", help="of 16-bit and float scenes: range:LOW,HIGH or percentiles:LOW,HIGH")
-    add("--average", action="store_true", help="mean probability over flips and turns, at eight times the work")
-    add("--window", type=int, default=0, help="largest side of the network's windows (default: as its size wants)")
-    add("--threshold", type=float, help="probability from which a pixel is damage (default: best on validation)")
-    add("--min_area", type=float, default=_DEFAULT.min_area, help="least m² of a polygon (default %(default)s)")
-    add("--simplify", type=float, default=_DEFAULT.simplify,
-        help="pixels by which an outline may leave the pixels' edges, about (default %(default)s)")  # fmt: skip
-    add("--cell", type=float, default=_DEFAULT.cell, help="side of the cells of counts, in m (default %(default)s)")
-    add("--cache", type=Path, default=_DEFAULT.cache,
-        help="folder that keeps windows of scenes behind URLs, in windows/ (default %(default)s)")  # fmt: skip
-    each = parser.add_argument_group("buildings")
-    each.add_argument("--footprints", type=Path, help="GeoPackage, GeoJSON, Shapefile or GeoParquet of polygons")
-    each.add_argument("--buffer", type=float, default=_DEFAULT.buffer,
-        help="metres around a footprint in which damage is its own (default %(default)s)")  # fmt: skip
-    each.add_argument("--building_shares", nargs=2, type=float, default=_DEFAULT.building_shares, metavar="SHARE",
-        help="damaged shares from which a building is possibly damaged, and damaged (default %(default)s)")  # fmt: skip
-    each.add_argument("--min_building", type=float, default=_DEFAULT.min_building,
-        help="m² below which a building is too small to judge (default %(default)s)")  # fmt: skip
-    each.add_argument("--label_attribute", default="", help="of the footprints, their true class, to compare with")
-    each.add_argument("--label_values", nargs="+", default=(), help="of the attribute, that mean damage")
-    each.add_argument("--label_unknown", nargs="+", default=(), help="of the attribute, that mean neither (such as "
-        "un-classified); buildings without a value take no part, either")  # fmt: skip
-    return parser
+    pairs = "many maps: a CSV file with the columns name, pre, post (several scenes: separated by spaces) and, where "
+    add("--pairs", type=Path, metavar="LIST", help=f"{pairs}there are some, footprints")
+    settings = list(settings_of(MapSettings, ""))
+    add_settings(made, settings, names=[each.path for each in settings if each.path not in _BUILDINGS])
+    add_settings(made.add_argument_group("buildings"), settings, names=_BUILDINGS)
+    return made
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C: the same command goes on)."""
-    options = _parser().parse_args(argv)
-    given = ((field.name, getattr(options, field.name)) for field in dataclasses.fields(MapSettings))
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given}
-    settings = MapSettings(**values)
+    options = parser().parse_args(argv)
+    settings: MapSettings = settings_from(options, MapSettings)
     settings.validate()
     if bool(options.pairs) == bool(options.pre or options.post) or bool(options.pre) != bool(options.post):
         raise ConfigError("give --pre and --post, or --pairs LIST")

@@ -2,29 +2,32 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from jaxcd import progress
-from jaxcd.config import SIZES
-from jaxcd.entry import guarded, parse_run_flags
-from jaxcd.errors import ConfigError, RunError
-from jaxcd.processes import Children, Stopped
+from jaxcd.base import progress
+from jaxcd.base.entry import guarded
+from jaxcd.base.errors import ConfigError, RunError
+from jaxcd.base.processes import Children, Stopped
+from jaxcd.config.flags import Parser, read_run, run_parser
 
-_USAGE = """usage: python -m jaxcd.tune --config FILE [--config.group.field=value ...] --trials N --workdir DIR
 
-  --config FILE               a file of configs/, or your own; its data, network and length are those of every trial
-  --config.group.field=value  overrides one field (--config.train.epochs=10 is the paper's length of a trial)
-  --trials N                  trials in all; the same command goes on, also in several processes at a time
-  --workdir DIR               folder of the tuning
-  --sampler tpe|random        how points are drawn (default tpe)
-  --sizes A,B                 sizes of the network to choose from (default small,medium,large)
-  --batches A,B               batches to choose from (default 4,8,16,32)"""
+def parser() -> Parser:
+    """Make the parser of the flags."""
+    made = run_parser("jaxcd.tune", "Search for good settings, in one process or in several at a time.")
+    own = made.add_argument_group("the search")
+    own.add_argument("--trials", type=int, default=100, metavar="N", help="trials in all (default %(default)s)")
+    own.add_argument(
+        "--sampler", default="tpe", metavar="NAME", help="tpe or random: how points are drawn (default tpe)"
+    )
+    own.add_argument("--sizes", metavar="A,B", help="sizes of the network to choose from (default: all that it has)")
+    own.add_argument("--batches", metavar="A,B", help="batches to choose from (default 4,8,16,32)")
+    return made
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C)."""
-    base, folder, own = parse_run_flags(sys.argv if argv is None else argv, usage=_USAGE, define=_define)
+    base, folder, own = read_run(parser(), argv)
+    from jaxcd import models
     from jaxcd.tuning.space import BATCHES, Space
     from jaxcd.tuning.trials import SAMPLERS
 
@@ -33,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if own.sampler not in SAMPLERS:
         raise ConfigError(f"--sampler: expected one of {', '.join(SAMPLERS)}, got {own.sampler!r}")
     space = Space(
-        sizes=_chosen("--sizes", own.sizes, SIZES),
+        sizes=_chosen("--sizes", own.sizes, models.find(base.model.name).sizes),
         batches=tuple(int(batch) for batch in _chosen("--batches", own.batches, tuple(map(str, BATCHES)))),
     )
     space.check(base)
@@ -76,21 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _define(own: Any) -> None:
-    from absl import flags
-
-    flags.DEFINE_integer("trials", 100, "trials in all", flag_values=own)
-    flags.DEFINE_string("sampler", "tpe", "how points are drawn", flag_values=own)
-    flags.DEFINE_list("sizes", None, "sizes of the network", flag_values=own)
-    flags.DEFINE_list("batches", None, "batches", flag_values=own)
-
-
-def _chosen(flag: str, given: list[str] | None, options: tuple[str, ...]) -> tuple[str, ...]:
+def _chosen(flag: str, text: str | None, options: tuple[str, ...]) -> tuple[str, ...]:
     """Narrow a choice to what was given, in its own order."""
-    wrong = [value for value in given or () if value not in options]
-    if wrong or given == []:
-        raise ConfigError(f"{flag}: expected some of {', '.join(options)}, got {wrong[0] if wrong else ''!r}")
-    return tuple(option for option in options if given is None or option in given)
+    given = options if text is None else tuple(text.split(","))
+    for value in given:
+        if value not in options:
+            raise ConfigError(f"{flag}: expected some of {', '.join(options)}, got {value!r}")
+    return tuple(option for option in options if option in given)
 
 
 if __name__ == "__main__":

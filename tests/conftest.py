@@ -9,8 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from jaxcd import entry
-from tests.runs import Finished, made_once, trained, write_project
+from jaxcd.base import entry
+from tests.entries import Finished, made_once, trained, write_project
 
 ROOT = Path(__file__).resolve().parents[1]
 

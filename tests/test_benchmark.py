@@ -27,7 +27,7 @@ from benchmarking.process import Side, measured
 from PIL import Image
 
 from jaxcd.config import AugmentConfig
-from jaxcd.tiles.staging import StagedPlace
+from jaxcd.store.staging import StagedPlace
 
 TINY = {"model": "fc_siam_diff", "size": "small", "batch": 2, "tile": 32}
 

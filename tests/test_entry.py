@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from jaxcd import entry
-from jaxcd.errors import RunError
+from jaxcd.base import entry
+from jaxcd.base.errors import RunError
 
 
 def test_errors_of_users_end_in_one_line_and_code_2(capsys):
@@ -53,7 +53,7 @@ def test_device_is_said_and_an_unused_accelerator_warned_of(capsys, monkeypatch,
 
 def test_what_was_compiled_is_kept_for_the_next_process(tmp_path):
     code = (
-        "import logging; logging.basicConfig(level=logging.DEBUG); from jaxcd.entry import announce_device; "
+        "import logging; logging.basicConfig(level=logging.DEBUG); from jaxcd.base.entry import announce_device; "
         "announce_device(); import jax; jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((64, 64)))"
     )
     inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}

@@ -9,8 +9,8 @@ from PIL import Image
 
 from jaxcd import evaluate, prepare
 from jaxcd.scenes.raster import read_mask
-from jaxcd.scenes.simulator import Scene, cut_tiles, simulate
-from tests.runs import run
+from jaxcd.simulator import Scene, cut_tiles, simulate
+from tests.entries import run
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_metrics_tiles_curve_and_pictures_agree(trained, tmp_path, capsys):
 
 
 def test_threshold_is_that_of_validation_at_the_best_step(trained, tmp_path):
-    from jaxcd.training.logs import read_log
+    from jaxcd.runs.logs import read_log
 
     assert evaluate.main(["--run", str(trained / "run"), "--out", str(tmp_path)]) == 0
     validation = [entry for entry in read_log(trained / "run") if entry["kind"] == "validation"]

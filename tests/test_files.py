@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from jaxcd import files
-from jaxcd.errors import DiskFullError, WriteError
+from jaxcd.base import files
+from jaxcd.base.errors import DiskFullError, WriteError
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

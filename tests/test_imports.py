@@ -1,169 +1,95 @@
-"""Imports run one way, as DESIGN draws the house; a bare accelerator machine can build and run a network."""
+"""Imports run one way, as docs/design.md draws the house; a bare accelerator machine can build and run a network."""
 
-import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+import imports
 import pytest
 
 from jaxcd.config import DataConfig
-from jaxcd.scenes.simulator import cut_tiles, simulate
-from jaxcd.tiles.build import build
+from jaxcd.simulator import cut_tiles, simulate
+from jaxcd.store.build import build
 
 ROOT = Path(__file__).resolve().parents[1]
 
-GROUND_FILES = ("types", "errors", "files", "processes", "progress", "config", "config_files", "config_scenes", "entry")
-GROUND = ("jaxcd", *(f"jaxcd.{name}" for name in GROUND_FILES))
-ENTRIES = tuple(
-    f"jaxcd.{name}" for name in ("prepare", "train", "evaluate", "predict", "tune", "label", "import_torch")
-)
-
-# What each part may import of the house, itself included.
-MAY_USE = {
-    "ground": {"ground"},
-    "scenes": {"ground", "scenes"},
-    "tiles": {"ground", "scenes", "tiles"},
-    "models": {"ground", "models"},
-    "training": {"ground", "models", "training"},
-    "tuning": {"ground", "training", "tuning"},
-    "mapping": {"ground", "scenes", "models", "training", "mapping"},
-    "entry": {"ground", "scenes", "tiles", "models", "training", "tuning", "mapping"},
-}
-NOT_BARE = {"rasterio", "grain", "tensorflow_datasets", "cv2", "ml_collections"}
-MAY_NOT_USE = {"scenes": {"jax", "flax", "optax", "orbax"}, "models": NOT_BARE, "training": NOT_BARE}
-# What they may need before a function of theirs is called.
-BARE = {"jaxcd", "jax", "flax", "optax", "orbax", "etils", "numpy", "jaxtyping", *sys.stdlib_module_names}
-NOWHERE = {"tensorflow", "sklearn", "tools", "tests", "configs"}
-
 # Bare: jax, flax, optax, orbax, numpy and jaxtyping, with what these bring along.
-BLOCKED = sorted(NOT_BARE | {"torch", "tensorflow", "array_record", "shapely", "pyogrio", "geopandas"})
-BLOCKED += ["matplotlib", "PIL", "tensorboard", "tqdm"]
+BLOCKED = ["rasterio", "grain", "tensorflow_datasets", "cv2", "torch", "tensorflow", "array_record"]
+BLOCKED += ["shapely", "pyogrio", "geopandas", "matplotlib", "PIL", "tensorboard", "tqdm"]
 
 
-class Import(NamedTuple):
-    line: int
-    module: str
-    lazy: bool
+def test_no_import_runs_uphill_and_no_room_is_crowded():
+    house = imports.read(ROOT)
+    assert house.violations == [] and imports.too_large(house) == []
+    assert house.layers["base"] == 1 and house.layers["feed"] > house.layers["store"] > house.layers["sources"]
+    assert list(house.modules) == list(imports.ROOMS)
 
 
-def part_of(module: str) -> str:
-    """Name the part of the house a module of jaxcd is in."""
-    if module in GROUND:
-        return "ground"
-    if module in ENTRIES:
-        return "entry"
-    return module.split(".")[1]
-
-
-def imports_of(source: str, module: str, modules: set[str], is_package: bool) -> Iterator[Import]:
-    """Yield every module a source imports, `from package import module` resolved to the module."""
-    tree = ast.parse(source)
-    inside = {
-        node
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(node.lineno, alias.name, node in inside)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = module.split(".")[: None if is_package and node.level == 1 else is_package - node.level]
-                base = ".".join([*parents, base]).rstrip(".")
-            for alias in node.names:
-                full = f"{base}.{alias.name}"
-                yield Import(node.lineno, full if full in modules else base, node in inside)
-
-
-def violations(root: Path) -> list[str]:
-    """Check every module of the package under `root`; each violation is one line."""
-    files = {}
-    for path in sorted((root / "jaxcd").rglob("*.py")):
-        names = path.relative_to(root).with_suffix("").parts
-        files[".".join(names[:-1] if names[-1] == "__init__" else names)] = path
-    found = []
-    for module, path in files.items():
-        part = part_of(module)
-        where = path.relative_to(root)
-        if part not in MAY_USE:
-            found.append(f"{where}: {part!r} has no place in DESIGN's order of imports")
-            continue
-        for line, target, lazy in imports_of(path.read_text(), module, set(files), path.name == "__init__.py"):
-            top = target.split(".")[0]
-            if top in NOWHERE | MAY_NOT_USE.get(part, set()):
-                found.append(f"{where}:{line}: {part} must not import {top}")
-            elif part in ("models", "training") and not lazy and top not in BARE and top != "torch":
-                found.append(f"{where}:{line}: a bare machine has no {top}: import it in the function that needs it")
-            if top == "torch" and not (lazy and module == "jaxcd.import_torch"):
-                found.append(f"{where}:{line}: torch belongs into a function of jaxcd/import_torch.py")
-            if top == "jaxcd":
-                used = part_of(target)
-                if used == "entry" and target != module:
-                    found.append(f"{where}:{line}: nothing imports an entry ({target})")
-                elif used != "entry" and used not in MAY_USE[part]:
-                    found.append(f"{where}:{line}: {part} must not import {used} ({target})")
-    return found
-
-
-def test_no_import_runs_uphill_or_around():
-    assert violations(ROOT) == []
+def test_each_room_and_each_arrow_is_drawn():
+    done = subprocess.run([sys.executable, "tools/imports.py"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    rooms = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert list(rooms) == list(imports.ROOMS)
+    assert rooms["feed"].endswith("imports base, config, store") and "layer 1 " in rooms["base"]
 
 
 @pytest.mark.parametrize(
     ("file", "source", "told"),
     [
         ("scenes/raster.py", "import jax.numpy as jnp", "scenes must not import jax"),
-        ("scenes/pairs.py", "from jaxcd.tiles import loader", "scenes must not import tiles"),
-        ("scenes/pairs.py", "from ..tiles import loader", "scenes must not import tiles"),
-        ("scenes/__init__.py", "from .. import tiles", "scenes must not import tiles"),
-        ("tiles/loader.py", "def f():\n    from jaxcd import training", "tiles must not import training"),
-        ("models/unet.py", "from jaxcd.training.losses import dice", "models must not import training"),
+        ("scenes/pairs.py", "from jaxcd.feed import loader", "scenes must not import feed"),
+        ("scenes/pairs.py", "from ..feed import loader", "scenes must not import feed"),
+        ("scenes/__init__.py", "from .. import feed", "scenes must not import feed"),
+        ("feed/loader.py", "def f():\n    from jaxcd import learn", "feed must not import learn"),
+        ("models/unet.py", "from jaxcd.learn.losses import dice", "models must not import learn"),
         ("models/unet.py", "import cv2", "models must not import cv2"),
-        ("training/loop.py", "from grain import python", "training must not import grain"),
-        ("training/loop.py", "from jaxcd.tiles import loader", "training must not import tiles"),
-        ("training/loop.py", "from tqdm import tqdm", "a bare machine has no tqdm"),
-        ("training/loop.py", "from jaxcd import train", "nothing imports an entry"),
-        ("config.py", "from jaxcd.models import create", "ground must not import models"),
+        ("learn/steps.py", "from grain import python", "learn must not import grain"),
+        ("runs/logs.py", "from jaxcd.feed import loader", "runs must not import feed"),
+        ("runs/logs.py", "from tqdm import tqdm", "a bare machine has no tqdm"),
+        ("learn/steps.py", "from jaxcd import train", "nothing imports an entry"),
+        ("mapping/products/cells.py", "from jaxcd.feed import loader", "mapping must not import feed"),
+        ("config/files.py", "from jaxcd.models import create", "config must not import models"),
         ("import_torch.py", "import torch", "torch belongs into a function"),
         ("models/weights.py", "def f():\n    import torch", "torch belongs into a function"),
         ("train.py", "import jaxcd.evaluate", "nothing imports an entry"),
-        ("labelling/web.py", "import os", "has no place"),
+        ("garage/car.py", "import os", "has no room"),
     ],
 )
 def test_a_planted_violation_is_found(tmp_path, file, source, told):
-    for name in ("__init__", "config", "train", "evaluate", "tiles/__init__", "tiles/loader", "training/__init__"):
+    for name in ("__init__", "train", "evaluate", "feed/__init__", "feed/loader", "learn/__init__"):
         (tmp_path / "jaxcd" / name).with_suffix(".py").parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "jaxcd" / name).with_suffix(".py").touch()
-    assert violations(tmp_path) == []
+    assert imports.read(tmp_path).violations == []
     planted = tmp_path / "jaxcd" / file
-    planted.parent.mkdir(exist_ok=True)
+    planted.parent.mkdir(parents=True, exist_ok=True)
     planted.write_text(source + "\n")
-    (only,) = violations(tmp_path)
+    (only,) = imports.read(tmp_path).violations
     assert only.startswith(f"jaxcd/{file}") and told in only
+
+
+def test_a_crowded_folder_and_a_tower_are_told(tmp_path):
+    (tmp_path / "jaxcd/scenes").mkdir(parents=True)
+    for k in range(13):
+        (tmp_path / f"jaxcd/scenes/m{k}.py").touch()
+    assert imports.too_large(imports.read(tmp_path)) == ["jaxcd.scenes has 13 modules, more than 12"]
 
 
 def test_what_is_allowed_passes(tmp_path):
     (tmp_path / "jaxcd/models").mkdir(parents=True)
-    (tmp_path / "jaxcd/import_torch.py").write_text("import jaxcd.training.loop\ndef f():\n    import torch\n")
-    (tmp_path / "jaxcd/models/unet.py").write_text("from . import blocks\nfrom ..types import Batch\nimport jax\n")
-    assert violations(tmp_path) == []
+    (tmp_path / "jaxcd/import_torch.py").write_text("import jaxcd.tasks.loop\ndef f():\n    import torch\n")
+    (tmp_path / "jaxcd/models/unet.py").write_text("from . import blocks\nfrom ..base.types import Batch\nimport jax\n")
+    assert imports.read(tmp_path).violations == []
 
 
 def test_networks_and_training_run_on_a_bare_machine():
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for part in ("models", "training")
+        for part in ("models", "learn", "runs")
         for path in sorted((ROOT / "jaxcd" / part).glob("*.py"))
         if path.name != "__init__.py"
     ]
-    assert "jaxcd.models.unet" in modules and "jaxcd.training.losses" in modules
+    assert "jaxcd.models.unet" in modules and "jaxcd.learn.losses" in modules
     script = f"""
 import importlib, sys
 for name in {BLOCKED!r}:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from jaxcd import evaluate, train
-from jaxcd.training.logs import read_log
-from tests.runs import run, signal_at, tree, weights
+from jaxcd.runs.logs import read_log
+from tests.entries import run, signal_at, tree, weights
 
 PRETRAINING = (
     "--config.task=contrastive",

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jaxcd.processes import Children, Stopped
+from jaxcd.base.processes import Children, Stopped
 from tests.child_processes import await_end, children
 
 PARENT = """
 import sys
 from pathlib import Path
-from jaxcd.processes import Children
+from jaxcd.base.processes import Children
 with Children() as running:
     running.run(["http.server", "0", "--bind", "127.0.0.1"], Path(sys.argv[1]))
 """

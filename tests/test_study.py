@@ -13,7 +13,7 @@ import study_report
 from PIL import Image
 from study_report import STARTS, Result, paired_difference
 
-from jaxcd.errors import RunError
+from jaxcd.base.errors import RunError
 
 ROOT = Path(__file__).resolve().parents[1]
 

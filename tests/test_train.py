@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jaxcd import train
-from jaxcd.training.logs import read_log
-from tests.runs import run, run_process, signal_at, start, weights
+from jaxcd.runs.logs import read_log
+from tests.entries import run, run_process, signal_at, start, weights
 
 
 def _logged(folder: Path) -> int:

@@ -1,6 +1,7 @@
 """Tuning as a user does it: real trials, killed, gone on with, shared by processes."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -12,15 +13,16 @@ import pytest
 from PIL import Image
 
 from jaxcd import tune
+from jaxcd.base.errors import ConfigError, RunError
+from jaxcd.base.processes import Children
 from jaxcd.config import Config, DataConfig, LossConfig, TrainConfig
-from jaxcd.errors import ConfigError, RunError
-from jaxcd.processes import Children
 from jaxcd.tuning import trials
 from jaxcd.tuning.space import Space, configured
 from jaxcd.tuning.trials import Tuning
-from tests.runs import read_config, run, start
+from tests.entries import read_config, run, start
 
 POINT = {"loss": "bce", "batch": 4, "learning_rate": 3e-3, "weight_decay": 1e-3, "dropout": 0.1, "size": "small"}
+ALL = Space(sizes=("small", "medium", "large"))
 SMALL = Space(sizes=("small",), batches=(4,))
 
 
@@ -50,7 +52,7 @@ def test_points_lie_in_the_papers_space():
     import optuna
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    points = [Space().suggest(study.ask()) for _ in range(300)]
+    points = [ALL.suggest(study.ask()) for _ in range(300)]
     assert {point["loss"] for point in points} == {"bce", "dice", "iou"}
     assert {point["batch"] for point in points} == {4, 8, 16, 32}
     assert {point["size"] for point in points} == {"small", "medium", "large"}
@@ -64,7 +66,7 @@ def test_points_lie_in_the_papers_space():
 def test_a_size_that_cannot_take_the_crops_is_named_before_anything_runs():
     config = Config(data=DataConfig(root="x", crop=40), train=TrainConfig(epochs=1))
     with pytest.raises(ConfigError, match="config.data.crop: the medium network takes multiples of 16 pixels, got 40"):
-        Space().check(config)
+        ALL.check(config)
     SMALL.check(config)
     config.train.accumulation = 8
     with pytest.raises(ConfigError, match="config.train.accumulation: expected a divisor of batch = 4"):
@@ -185,7 +187,7 @@ def test_equal_scores_have_no_importance_and_end_nothing(tmp_path):
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(5):
         trial = study.ask()
-        Space().suggest(trial)
+        ALL.suggest(trial)
         study.tell(trial, 0.0)
     best = report.write(tmp_path, Config(data=DataConfig(root="x"), train=TrainConfig(epochs=1)), study)
     assert best is not None and best.value == 0.0
@@ -195,16 +197,16 @@ def test_equal_scores_have_no_importance_and_end_nothing(tmp_path):
 def test_trials_that_cannot_be_compared_are_refused():
     config = Config(data=DataConfig(root="x"), train=TrainConfig(steps=10))
     with pytest.raises(ConfigError, match="compared by epochs, got steps=10 and validate_every=0"):
-        Space().check(config)
-    Space(batches=(4,)).check(config)
+        ALL.check(config)
+    dataclasses.replace(ALL, batches=(4,)).check(config)
     config.train.steps, config.train.epochs = 0, 2
-    Space().check(config)
+    ALL.check(config)
     config.train.devices = 8
     with pytest.raises(ConfigError, match="8 can't share batches of 4 evenly"):
-        Space().check(config)
+        ALL.check(config)
     config.train.devices, config.init.encoder_from = 0, "runs/x"
     with pytest.raises(ConfigError, match="that encoder has one size"):
-        Space().check(config)
+        ALL.check(config)
 
 
 def test_bad_arguments_and_folders_are_named(project, tmp_path, capsys):

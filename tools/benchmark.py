@@ -27,11 +27,10 @@ from benchmarking.case import (  # noqa: E402
     DEFAULT_SUITES,
     DTYPES,
     JAXCD,
-    MODELS,
     NETWORK,
+    REFERENCES,
     RIVALS,
     SCENE,
-    SIZES,
     STEP,
     SUITES,
     Case,
@@ -40,9 +39,9 @@ from benchmarking.case import (  # noqa: E402
 from benchmarking.machine import machine  # noqa: E402
 from benchmarking.process import measured, told  # noqa: E402
 
-from jaxcd.config import LAYOUTS  # noqa: E402
-from jaxcd.entry import guarded  # noqa: E402
-from jaxcd.errors import ConfigError  # noqa: E402
+from jaxcd.base.entry import guarded  # noqa: E402
+from jaxcd.base.errors import ConfigError  # noqa: E402
+from jaxcd.sources import layouts  # noqa: E402
 
 _PAPER = {"size": "large", "batch": 8, "tile": 1024}
 _CPU = {"size": "small", "batch": 2, "tile": 256}
@@ -157,16 +156,19 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=list(DEFAULT_SUITES),
         help=f"of {','.join(SUITES)} (default: all but prepare and predict)",
     )
-    add("--model", type=some(MODELS), default=["fc_siam_diff"], help=f"of {','.join(MODELS)} (default fc_siam_diff)")
-    add("--size", choices=SIZES, help="default large, on a CPU small")
+    networks = f"networks: {','.join(REFERENCES)} beside PyTorch, others alone (default fc_siam_diff)"
+    add("--model", type=lambda text: text.split(","), default=["fc_siam_diff"], help=networks)
+    add("--size", help="of the networks (default large, on a CPU small)")
     add("--batch", type=positive, help="pairs (default 8, on a CPU 2)")
     add("--tile", type=positive, help="side in pixels (default 1024, on a CPU 256)")
     add("--dtype", type=some(DTYPES), help=f"of {','.join(DTYPES)} (default both, on a CPU float32)")
     add("--data", type=Path, help="tiles to load in suites loader and train (default: simulated ones)")
-    layouts = [layout for layout in LAYOUTS if layout not in ("simulated", "prepared")]
-    add("--layout", choices=layouts, default="folders", help="of --data (default folders)")
+    tiles = [*layouts.LAYOUTS, layouts.SCENES]
+    add("--layout", choices=tiles, default="folders", help="of --data (default folders)")
     add("--out", type=Path, help="file for all figures (.json); the plot lies beside it (.png)")
     options = parser.parse_args(argv)
+    for name in options.model:
+        _check_network(name, options.size)
     if options.out and options.out.suffix != ".json":
         raise ConfigError(f"--out: expected a file named .json, got {options.out}")
     if options.out:
@@ -174,6 +176,19 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.data and not options.data.is_dir():
         raise ConfigError(f"--data: {options.data}: no such folder")
     return options
+
+
+def _check_network(name: str, size: str | None) -> None:
+    """See that there is such a network, and that it has the size.
+
+    Raises:
+        ConfigError: there is none, or it has not.
+    """
+    from jaxcd import models  # two seconds, which `--help` does without
+
+    network = models.find(name)
+    if size is not None and size not in network.sizes:
+        raise ConfigError(f"--size: {name} has {', '.join(network.sizes)}, got {size!r}")
 
 
 if __name__ == "__main__":

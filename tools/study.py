@@ -19,14 +19,17 @@ from pathlib import Path
 
 from study_report import NETWORKS, STARTS, Result, read_result, write_report
 
-from jaxcd import config_files, progress
-from jaxcd.config import LAYOUTS, Config, FreezeConfig, InitConfig
-from jaxcd.entry import guarded, parse_run_flags
-from jaxcd.errors import ConfigError, RunError
-from jaxcd.files import locked, write_whole
-from jaxcd.processes import Children, Stopped, last_words
-from jaxcd.training import run_folder
-from jaxcd.training.logs import read_log
+from jaxcd.base import progress
+from jaxcd.base.entry import guarded
+from jaxcd.base.errors import ConfigError, RunError
+from jaxcd.base.files import locked, write_whole
+from jaxcd.base.processes import Children, Stopped, last_words
+from jaxcd.config import Config, FreezeConfig, InitConfig
+from jaxcd.config import files as config_files
+from jaxcd.config.flags import Parser, read_run, run_parser
+from jaxcd.runs import run_folder
+from jaxcd.runs.logs import read_log
+from jaxcd.sources import layouts
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # FC-Siam-Conc and FC-Siam-Diff have the same encoder: it is pretrained once.
@@ -87,9 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python tools/study.py", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(prog="python tools/study.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", required=True, help="source folder or built dataset")
-    parser.add_argument("--layout", required=True, choices=LAYOUTS, help="layout of --data")
+    parser.add_argument("--layout", required=True, choices=layouts.NAMES, help="layout of --data")
     parser.add_argument("--out", required=True, type=Path, help="folder of the study")
     parser.add_argument(
         "--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NETWORK", help="default: all three"
@@ -113,7 +116,7 @@ def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Co
         flags += [f"--config.data.root={options.data}", f"--config.data.layout={options.layout}"]
         if epochs is not None:
             flags += [f"--config.train.epochs={epochs}", "--config.train.steps=0"]
-        config, _, _ = parse_run_flags(["study", *flags], usage=__doc__ or "")
+        config, _, _ = read_run(run_parser("jaxcd.train", ""), flags)
         if config.task != task:
             raise ConfigError(f"{file or name}: config.task is {config.task}, expected {task}")
         if (config.init, config.freeze, config.optim.encoder_lr_scale) != (InitConfig(), FreezeConfig(), 1.0):

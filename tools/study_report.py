@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxcd.errors import RunError
-from jaxcd.files import replacing, write_whole
-from jaxcd.training.logs import read_log
+from jaxcd.base.errors import RunError
+from jaxcd.base.files import replacing, write_whole
+from jaxcd.runs.logs import read_log
 
 NETWORKS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 STARTS = {
@@ -22,7 +22,7 @@ STARTS = {
 }
 _TITLES = {"fc_ef": "FC-EF", "fc_siam_conc": "FC-Siam-Conc", "fc_siam_diff": "FC-Siam-Diff"}
 _SCORES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1", "iou": "IoU"}
-# Published rows, % (METHOD, Published results): accuracy, precision, recall, F1, IoU.
+# Published rows, % (docs/method.md, Published results): accuracy, precision, recall, F1, IoU.
 PUBLISHED = {
     ("fc_ef", "scratch"): (94.45, 53.54, 53.15, 53.34, 36.37),
     ("fc_siam_conc", "scratch"): (94.58, 54.12, 55.95, 55.02, 37.95),

@@ -18,15 +18,16 @@ import shapely
 from affine import Affine
 from rasterio.transform import from_bounds
 
-from jaxcd.entry import guarded
-from jaxcd.errors import RunError
-from jaxcd.files import replacing
+from jaxcd.base.entry import guarded
+from jaxcd.base.errors import RunError
+from jaxcd.base.files import replacing
+from jaxcd.runs import run_folder
 from jaxcd.scenes.raster import read_rgb, write_geotiff
 from jaxcd.scenes.windows import DEGREES
-from jaxcd.tiles.geolocation import bounds_of_label
-from jaxcd.tiles.labels import XbdLabel, read_xbd
-from jaxcd.tiles.layouts import SourcePlace, discover
-from jaxcd.training import run_folder
+from jaxcd.sources.geolocation import bounds_of_label
+from jaxcd.sources.labels import XbdLabel, read_xbd
+from jaxcd.sources.layouts import discover
+from jaxcd.sources.places import SourcePlace
 
 
 @guarded

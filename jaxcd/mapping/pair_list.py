@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcd.errors import ConfigError, DiskFullError, JaxcdError
-from jaxcd.files import write_whole
-from jaxcd.mapping import buildings, scene_map, summary
-from jaxcd.mapping.buildings import CLASSES
+from jaxcd.base.errors import ConfigError, DiskFullError, JaxcdError
+from jaxcd.base.files import write_whole
+from jaxcd.mapping import scene_map
+from jaxcd.mapping.products import buildings, summary
+from jaxcd.mapping.products.buildings import CLASSES
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import is_remote
 

@@ -8,28 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcd import __version__
+from jaxcd import __version__, models
+from jaxcd.base.errors import ConfigError, RunError, SceneError
+from jaxcd.base.files import locked
 from jaxcd.config import Config
-from jaxcd.errors import ConfigError, RunError, SceneError
-from jaxcd.files import locked
-from jaxcd.mapping import (
-    blocks,
-    buildings,
-    cells,
-    layers,
-    rasters,
-    styles,
-    summary,
-    tiling,
-    web_page,
-    weights,
-)
-from jaxcd.mapping.network import WindowNetwork
-from jaxcd.mapping.scene_pair import Registered, ScenePair, file_digest, open_pair, register
+from jaxcd.mapping.page import web_page
+from jaxcd.mapping.predict import blocks, tiling, weights
+from jaxcd.mapping.predict.network import WindowNetwork
+from jaxcd.mapping.predict.scene_pair import Registered, ScenePair, file_digest, open_pair, register
+from jaxcd.mapping.products import buildings, cells, layers, rasters, styles, summary
 from jaxcd.mapping.settings import MapSettings
+from jaxcd.runs import inference, run_folder
 from jaxcd.scenes.registration import LARGEST
 from jaxcd.scenes.windows import Grid
-from jaxcd.training import inference, run_folder, steps
 
 FILES = (
     rasters.PROBABILITY,
@@ -83,7 +74,7 @@ def load(run: Path, settings: MapSettings) -> Mapper:
     config = run_folder.read_config(run)
     if config.task != "segmentation":
         raise RunError(f"{run}: pretrained an encoder, which maps no damage; train a network that begins with it")
-    least = 2 * tiling.halo(config.model.size) + steps.stride(config.model)
+    least = tiling.least_window(models.describe(config.model))
     if settings.window and settings.window < least:
         raise ConfigError(f"--window: the {config.model.size} network wants at least {least}, got {settings.window}")
     trained = inference.load(config, run)
@@ -164,9 +155,9 @@ class _Predicted(NamedTuple):
 
 def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) -> _Predicted:
     """Make the rasters."""
-    size = mapper.config.model.size
-    most = settings.window or tiling.default_window(size)
-    down, across = (tiling.cover(length, size, most=most) for length in pair.grid.shape)
+    network = models.describe(mapper.config.model)
+    most = settings.window or tiling.default_window(network)
+    down, across = (tiling.cover(length, network, most=most) for length in pair.grid.shape)
     threshold, source = _threshold(mapper, settings)
     folder = out / _BLOCKS
     folder.mkdir(exist_ok=True)
@@ -212,7 +203,7 @@ def _network(mapper: Mapper, settings: MapSettings) -> dict[str, Any]:
         "step": mapper.trained.step,
         "weights_sha256": mapper.weights,
         "average": settings.average,
-        "halo": tiling.halo(model.size),
+        "halo": tiling.halo(models.describe(model)),
     }
 
 

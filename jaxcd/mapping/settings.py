@@ -2,56 +2,62 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from jaxcd.base.errors import ConfigError
 from jaxcd.config import check_scaling
-from jaxcd.errors import ConfigError
+from jaxcd.config.fields import Bound, above_zero, check_bounds, setting
+
+_FROM_ZERO = Bound(lambda value: 0 <= value < float("inf"), "a number from 0")
+
+
+def _ordered(shares: Any) -> bool:
+    low, high = shares
+    return 0 < low <= high <= 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapSettings:
-    """All but the scenes and the network.
+    """All but the scenes and the network."""
 
-    Attributes:
-        crs: reference system of the map, such as EPSG:32637; empty for that of the first pre scene.
-        gsd: side of a pixel in units of the reference system; 0 for that of the first pre scene.
-        scaling: of 16-bit and float scenes; empty: they are refused.
-        register: estimate by how much each post scene is shifted, and read it there.
-        aoi: polygons outside of which nothing is mapped; None: everywhere.
-        average: mean over flips and quarter turns.
-        window: largest side of the windows in pixels; 0 for the network's own.
-        threshold: of the decision; None for that best on the run's validation.
-        min_area: of damage polygons, in square metres.
-        simplify: by how many pixels a polygon's outline may leave the pixels' edges, about.
-        footprints: of buildings; None: no buildings.
-        label_attribute: of the footprints, their true class; empty where it is not known.
-        label_values: of the attribute, that mean damage; all others mean none.
-        label_unknown: of the attribute, that mean neither, as no value does.
-        buffer: metres around a footprint in which damage counts as its own.
-        building_shares: damaged shares from which a building is possibly damaged, and damaged.
-        min_building: square metres below which a building is too small to judge.
-        cell: side of the cells that damage is counted in, in metres.
-        cache: folder that keeps windows of scenes behind URLs, in windows/.
-    """
-
-    crs: str = ""
-    gsd: float = 0.0
-    scaling: str = ""
-    register: bool = False
-    aoi: Path | None = None
-    average: bool = False
-    window: int = 0
-    threshold: float | None = None
-    min_area: float = 10.0
-    simplify: float = 1.0
-    footprints: Path | None = None
-    label_attribute: str = ""
-    label_values: tuple[str, ...] = ()
-    label_unknown: tuple[str, ...] = ()
-    buffer: float = 2.0
-    building_shares: tuple[float, float] = (0.1, 0.3)
-    min_building: float = 20.0
-    cell: float = 250.0
-    cache: Path = Path("datasets")
+    aoi: Path | None = setting(None, "polygons outside of which nothing is mapped")
+    register: bool = setting(False, "estimate by how much each post scene is shifted, and read it there")
+    crs: str = setting("", "reference system of the map, such as EPSG:32637; empty: that of the first pre scene")
+    gsd: float = setting(
+        0.0, "side of a pixel in units of the reference system; 0: that of the first pre scene", _FROM_ZERO
+    )
+    scaling: str = setting(
+        "", "of 16-bit and float scenes: range:LOW,HIGH or percentiles:LOW,HIGH; empty: they are refused",
+        Bound(lambda scaling: check_scaling(scaling, "--scaling") or True, ""),
+    )  # fmt: skip
+    average: bool = setting(False, "mean probability over flips and quarter turns, at eight times the work")
+    window: int = setting(0, "largest side of the network's windows in pixels; 0: as the network wants", _FROM_ZERO)
+    threshold: float | None = setting(
+        None,
+        "probability from which a pixel is damage (default: the best one on the run's validation)",
+        Bound(lambda threshold: threshold is None or 0 < threshold < 1, "between 0 and 1"),
+    )
+    min_area: float = setting(10.0, "least m² of a damage polygon", _FROM_ZERO)
+    simplify: float = setting(1.0, "pixels by which an outline may leave the pixels' edges, about", _FROM_ZERO)
+    cell: float = setting(
+        250.0,
+        "side of the cells that damage is counted in, in metres",
+        Bound(lambda side: 0 < side < float("inf"), above_zero("metres").expected),
+    )
+    cache: Path = setting(Path("datasets"), "folder that keeps windows of scenes behind URLs, in windows/")
+    footprints: Path | None = setting(None, "GeoPackage, GeoJSON, Shapefile or GeoParquet of the buildings' outlines")
+    buffer: float = setting(2.0, "metres around a footprint in which damage counts as its own", _FROM_ZERO)
+    building_shares: tuple[float, float] = setting(
+        (0.1, 0.3),
+        "damaged shares from which a building is possibly damaged, and damaged",
+        Bound(_ordered, "two shares, 0 < LOW <= HIGH <= 1"),
+    )
+    min_building: float = setting(20.0, "m² below which a building is too small to judge", _FROM_ZERO)
+    label_attribute: str = setting("", "attribute of the footprints that tells their true class, to compare with")
+    label_values: tuple[str, ...] = setting((), "values of the attribute that mean damage; all others mean none")
+    label_unknown: tuple[str, ...] = setting(
+        (), "values of the attribute that mean neither (such as un-classified), as no value does"
+    )
 
     def validate(self) -> None:
         """Check all values that need no file.
@@ -59,17 +65,8 @@ class MapSettings:
         Raises:
             ConfigError: at the first that does not hold; the message names its flag.
         """
-
-        def check(holds: bool, flag: str, value: object, expected: str) -> None:
-            if not holds:
-                raise ConfigError(f"--{flag}: expected {expected}, got {value!r}")
-
-        check_scaling(self.scaling, "--scaling")
-        for name in ("gsd", "window", "min_area", "simplify", "buffer", "min_building"):
-            check(0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "a number from 0")
-        check(0 < self.cell < float("inf"), "cell", self.cell, "metres above 0")
-        check(self.threshold is None or 0 < self.threshold < 1, "threshold", self.threshold, "between 0 and 1")
-        low, high = self.building_shares
-        check(0 < low <= high <= 1, "building_shares", self.building_shares, "two shares, 0 < LOW <= HIGH <= 1")
-        told = bool(self.label_attribute) == bool(self.label_values)
-        check(told, "label_values", self.label_values, "values exactly where --label_attribute is given")
+        check_bounds(self, "--")
+        if bool(self.label_attribute) != bool(self.label_values):
+            raise ConfigError(
+                f"--label_values: expected values exactly where --label_attribute is given, got {self.label_values!r}"
+            )

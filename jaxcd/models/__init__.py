@@ -1,18 +1,26 @@
 """The networks: blocks, U-Nets, their pure form, and weights of the PyTorch reference."""
 
+from jaxcd.models.description import ENCODER, IMAGENET, DamageNetwork, Description, Normalisation
 from jaxcd.models.embedding import Embedding
 from jaxcd.models.functional import Network, apply, build, merge, split
+from jaxcd.models.networks import NETWORKS, check, create, describe, find
 from jaxcd.models.torch_weights import infer_architecture, load_torch_state_dict
-from jaxcd.models.unet import DECODER_BLOCKS, ENCODER_BLOCKS, create
 
 __all__ = [
-    "DECODER_BLOCKS",
-    "ENCODER_BLOCKS",
+    "ENCODER",
+    "IMAGENET",
+    "NETWORKS",
+    "DamageNetwork",
+    "Description",
     "Embedding",
     "Network",
+    "Normalisation",
     "apply",
     "build",
+    "check",
     "create",
+    "describe",
+    "find",
     "infer_architecture",
     "load_torch_state_dict",
     "merge",

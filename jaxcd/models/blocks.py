@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from jaxcd.models.functional import BATCHNORM_MOMENTUM
 
-_EPSILON = 1e-5
+BATCHNORM_EPSILON = 1e-5
 
 # torch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the reference trained from it.
 _kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -50,7 +50,7 @@ class BatchNorm(nnx.Module):
             n, m = x.size // x.shape[-1], BATCHNORM_MOMENTUM
             self.mean[...] = (1 - m) * self.mean[...] + m * mean
             self.var[...] = (1 - m) * self.var[...] + m * var * (n / max(n - 1, 1))
-        factor = self.scale[...] * jax.lax.rsqrt(var + _EPSILON)
+        factor = self.scale[...] * jax.lax.rsqrt(var + BATCHNORM_EPSILON)
         return (x32 * factor + (self.bias[...] - mean * factor)).astype(x.dtype)
 
 
@@ -62,7 +62,7 @@ def _dropout(x: Array, rate: float, key: Key[Array, ""], shape: tuple[int, ...])
 class ConvLayer(nnx.Module):
     """3x3 convolution; unless it is the network's last: BatchNorm, dropout and ReLU in the side's order.
 
-    Encoder: norm, dropout of elements, ReLU. Decoder: norm, ReLU, dropout of whole channels (METHOD).
+    Encoder: norm, dropout of elements, ReLU. Decoder: norm, ReLU, dropout of whole channels (docs/method.md).
     """
 
     def __init__(self, c_in: int, c_out: int, *, dropout: float, decoder: bool, last: bool, dtype: Any, rngs: nnx.Rngs):

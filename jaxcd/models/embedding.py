@@ -1,4 +1,4 @@
-"""The network of contrastive pretraining: an encoder, global average pooling, a linear map (METHOD)."""
+"""The network of contrastive pretraining: an encoder, global average pooling, a linear map (docs/method.md)."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from jaxcd.models.blocks import Encoder
+from jaxcd.config import ModelConfig
 from jaxcd.models.functional import apply_streams
-from jaxcd.models.unet import ENCODER_BLOCKS, NETWORKS
+from jaxcd.models.networks import check, find
 
 DIMENSIONS = 128
 
@@ -16,16 +16,16 @@ DIMENSIONS = 128
 class Embedding(nnx.Module):
     """Embeds two stacks of images with one encoder, that of the damage network it is pretrained for.
 
-    For FC-Siam the stacks are the images before and after the event; for FC-EF they are two pairs, each with its six
-    channels.
+    Where an encoder sees one date at a time (FC-Siam), the stacks are the images before and after the event; where it
+    sees both (FC-EF), they are two pairs, each with its six channels.
     """
 
     def __init__(
         self, name: str, *, size: str = "large", dropout: float = 0.0, dtype: Any = jnp.float32, rngs: nnx.Rngs
     ):
-        blocks = ENCODER_BLOCKS[size]
-        self.encoder = Encoder(NETWORKS[name].c_in, blocks, dropout=dropout, dtype=dtype, rngs=rngs)
-        self.embedding = nnx.Linear(blocks[-1][-1], DIMENSIONS, rngs=rngs)
+        check(ModelConfig(name=name, size=size))
+        self.encoder, bottom = find(name).make_encoder(size, dropout=dropout, dtype=dtype, rngs=rngs)
+        self.embedding = nnx.Linear(bottom, DIMENSIONS, rngs=rngs)
         self.dtype = dtype
 
     def __call__(

@@ -13,6 +13,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from jaxcd.models.description import ENCODER
+
 BATCHNORM_MOMENTUM = 0.1  # in torch's sense: the share of the new batch
 
 # On a CPU a program that runs once costs what compiling it costs: 4 CPU-seconds in place of 20 for a small network, 14
@@ -48,7 +50,7 @@ def split(model: nnx.Module) -> tuple[Network, PyTree, PyTree]:
     """
     model.train()
     train = nnx.graphdef(model)
-    model.encoder.eval()  # type: ignore[attr-defined]
+    getattr(model, ENCODER).eval()
     frozen = nnx.graphdef(model)
     model.eval()
     graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
@@ -117,7 +119,7 @@ def apply_streams(
     """Run one encoder over several image streams with shared parameters.
 
     Each stream is normalised with its own batch statistics and has its own dropout mask; the running
-    statistics take the streams' updates one after the other, in their order (METHOD: BatchNorm).
+    statistics take the streams' updates one after the other, in their order (docs/method.md, BatchNorm).
 
     Args:
         encoder: the shared encoder; its statistics are updated in train mode.

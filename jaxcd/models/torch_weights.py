@@ -1,4 +1,4 @@
-"""Weights of the PyTorch reference in jaxcd's networks (names: METHOD, Architectures)."""
+"""Weights of the PyTorch reference in jaxcd's networks (names: docs/method.md, Architectures)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from jaxcd.errors import CheckpointError
+from jaxcd.base.errors import CheckpointError
 from jaxcd.models.unet import ENCODER_BLOCKS, UNet
 
 _VECTOR = (0,)
@@ -54,7 +54,7 @@ def infer_architecture(state_dict: Mapping[str, Any]) -> tuple[str, str]:
         Name and size, as `jaxcd.models.create` takes them.
 
     Raises:
-        CheckpointError: no network of METHOD has these entries.
+        CheckpointError: no network of docs/method.md has these entries.
     """
     first = state_dict.get("encoder.encoder.conv0_0.weight")
     up = state_dict.get("decoder.decoder.conv_t0.weight")

@@ -1,14 +1,14 @@
 """FC-EF, FC-Siam-Conc and FC-Siam-Diff (Daudt, Le Saux, Boulch 2018) in three sizes."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from jaxcd.models.blocks import Decoder, Encoder
+from jaxcd.models.blocks import BATCHNORM_EPSILON, Decoder, Encoder
+from jaxcd.models.description import DamageNetwork, Description
 from jaxcd.models.functional import apply_streams
 
 _SMALL = ((16,), (32,), (64,))
@@ -25,24 +25,37 @@ DECODER_BLOCKS = {
 }
 
 
-class UNet(nnx.Module):
+class UNet(DamageNetwork):
     """What the three networks share: an encoder over `c_in` channels, a decoder over `copies` maps a level."""
 
-    c_in: int
-    copies: int
+    sizes = tuple(ENCODER_BLOCKS)
+    c_in: ClassVar[int]
+    copies: ClassVar[int]
 
     def __init__(self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs):
-        blocks = ENCODER_BLOCKS[size]
-        self.encoder = Encoder(self.c_in, blocks, dropout=dropout, dtype=dtype, rngs=rngs)
+        self.encoder: Encoder
+        self.encoder, bottom = self.make_encoder(size, dropout=dropout, dtype=dtype, rngs=rngs)
         self.decoder = Decoder(
-            blocks[-1][-1], DECODER_BLOCKS[size], copies=self.copies, dropout=dropout, dtype=dtype, rngs=rngs
+            bottom, DECODER_BLOCKS[size], copies=self.copies, dropout=dropout, dtype=dtype, rngs=rngs
         )
+        self.stride = self.describe(size).stride
         self.dtype = dtype
 
-    @property
-    def stride(self) -> int:
-        """Height and width of the images must be multiples of this many pixels."""
-        return 2 ** len(self.encoder.blocks)
+    @classmethod
+    def describe(cls, size: str) -> Description:
+        """Describe the network of a size; an encoder of six channels sees both dates at once."""
+        return Description(
+            stride=2 ** len(ENCODER_BLOCKS[size]),
+            receptive_radius=_receptive_radius(size),
+            pairs_compared=cls.c_in // 3,
+            batchnorm_epsilon=BATCHNORM_EPSILON,
+        )
+
+    @classmethod
+    def make_encoder(cls, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs) -> tuple[Encoder, int]:
+        """Make the encoder; returns also the channels of its bottom."""
+        blocks = ENCODER_BLOCKS[size]
+        return Encoder(cls.c_in, blocks, dropout=dropout, dtype=dtype, rngs=rngs), blocks[-1][-1]
 
     def _check(self, pre: Array, post: Array) -> None:
         if pre.shape != post.shape or pre.shape[1] % self.stride or pre.shape[2] % self.stride:
@@ -50,6 +63,31 @@ class UNet(nnx.Module):
                 f"pre {pre.shape} and post {post.shape}: expected equal shapes with sides that are multiples of "
                 f"{self.stride}"
             )
+
+
+def _receptive_radius(size: str) -> int:
+    """Return how many pixels away an input pixel may lie and still change an output pixel.
+
+    Walks the network from the output to the input: a 3x3 convolution widens what is needed by 1 on each side, a step
+    down a level maps pixels to pairs of them. What is needed depends on where a pixel lies within the stride; this is
+    the largest over all such places.
+    """
+    down = [len(block) for block in ENCODER_BLOCKS[size]]
+    up = [len(block) for block in reversed(DECODER_BLOCKS[size])]
+    return max(_reach(at, down, up) for at in range(2 ** len(down)))
+
+
+def _reach(at: int, down: list[int], up: list[int]) -> int:
+    """Return the reach of the output pixel at a place; `down` and `up` count convolutions, shallowest level first."""
+    low = high = at
+    skips = []
+    for convolutions in up:
+        low, high = low - convolutions, high + convolutions
+        skips.append((low, high))
+        low, high = low // 2, high // 2
+    for convolutions, skip in zip(reversed(down), reversed(skips), strict=True):
+        low, high = min(2 * low, skip[0]) - convolutions, max(2 * high + 1, skip[1]) + convolutions
+    return max(at - low, high - at)
 
 
 def _keys(key: Key[Array, ""] | None) -> tuple[Key[Array, ""] | None, Key[Array, ""] | None]:
@@ -105,35 +143,3 @@ class FCSiamDiff(FCSiam):
 
     def _fuse(self, pre: Array, post: Array) -> tuple[Array, ...]:
         return (jnp.abs(pre - post),)
-
-
-NETWORKS: dict[str, Callable[..., UNet]] = {"fc_ef": FCEF, "fc_siam_conc": FCSiamConc, "fc_siam_diff": FCSiamDiff}
-
-
-def create(
-    name: str, *, size: str = "large", dropout: float = 0.0, dtype: Any = jnp.float32, rngs: nnx.Rngs
-) -> FCEF | FCSiamConc | FCSiamDiff:
-    """Build a network, in eval mode.
-
-    Args:
-        name: fc_ef, fc_siam_conc or fc_siam_diff.
-        size: small, medium or large (3, 4, 5 levels).
-        dropout: dropout rate of train mode.
-        dtype: compute type; parameters, statistics and logits are float32.
-        rngs: source of the initial weights, `nnx.Rngs(seed)`.
-
-    Returns:
-        A network whose call takes normalised `f32[b,h,w,3]` images before and after the event and gives
-        logits `f32[b,h,w]`; sides are multiples of `.stride`.
-
-    Raises:
-        KeyError: an unknown name or size.
-
-    Source: METHOD, Architectures; paper Fig. 4.
-
-    Example:
-        >>> model = create("fc_siam_diff", size="small", rngs=nnx.Rngs(0))
-        >>> model(jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64, 3))).shape
-        (1, 64, 64)
-    """
-    return NETWORKS[name](size, dropout=dropout, dtype=dtype, rngs=rngs)  # type: ignore[return-value]

@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
 
-from jaxcd.errors import ImageError, SceneError
+from jaxcd.base.errors import ImageError, SceneError
 from jaxcd.scenes.dates import date_in
 from jaxcd.scenes.raster import header, is_remote
 from jaxcd.scenes.windows import DEGREES, footprint_of, pixel_metres

@@ -1,6 +1,7 @@
 """Polygons from vector files: GeoPackage, GeoJSON, Shapefile, GeoParquet, in any reference system."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.warp import transform_bounds
 from shapely.errors import ShapelyError
 
-from jaxcd.errors import LabelError
+from jaxcd.base.errors import LabelError
 from jaxcd.scenes.windows import DEGREES, Grid
 
 _ANY = ("Unknown", "GeometryCollection", "3D Unknown", "3D GeometryCollection")
@@ -69,6 +70,45 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
     if not len(frame):
         notes.append(f"{path.name}: holds no polygon{'' if over is None else ' on the ground of the scenes'}")
     return frame, tuple(notes)
+
+
+def damage_of(
+    frame: gpd.GeoDataFrame, path: Path, attribute: str, values: Sequence[str], unknown: Sequence[str] = ()
+) -> pd.Series:
+    """Say of each polygon whether the value of an attribute means damage.
+
+    Values are compared as a user would write them: whole numbers without a point, text as it is.
+
+    Args:
+        frame: of `read_frame`.
+        path: its file, for the message.
+        attribute: name of the attribute.
+        values: that mean damage; all others mean none.
+        unknown: values that mean neither, as no value does.
+
+    Returns:
+        True, False, or missing where it is not known, by the frame's index.
+
+    Raises:
+        LabelError: the polygons have no such attribute.
+    """
+    if attribute not in frame.columns and len(frame):
+        there = ", ".join(str(name) for name in frame.columns if name != frame.geometry.name) or "none"
+        raise LabelError(f"{path}: no attribute {attribute!r}; it has {there}")
+    texts = texts_of(frame, attribute)
+    return texts.isin(values).astype("boolean").mask(texts.isna() | texts.isin(unknown))
+
+
+def texts_of(frame: gpd.GeoDataFrame, attribute: str) -> pd.Series:
+    """Return the values of an attribute as a user would write them; missing where there is none."""
+    found = frame[attribute] if attribute in frame.columns else pd.Series(index=frame.index, dtype=object)
+    return pd.Series([_text(value) for value in found], index=frame.index, dtype=object)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or value is pd.NA or value != value:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def around(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:

@@ -1,4 +1,4 @@
-"""Which tiles are worth having: black, snow and variance filters of the paper (METHOD, Data processing)."""
+"""Which tiles are worth having: black, snow and variance filters of the paper (docs/method.md, Data processing)."""
 
 from dataclasses import dataclass
 

@@ -24,8 +24,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.features import rasterize
 from rasterio.io import DatasetReader, MemoryFile
 
-from jaxcd.errors import ImageError
-from jaxcd.files import write_whole
+from jaxcd.base.errors import ImageError
+from jaxcd.base.files import write_whole
 
 # First bytes of the files read here (TIFF: little and big endian, classic and BigTIFF), with GDAL's driver.
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -20,7 +20,7 @@ from rasterio.warp import transform_geom
 from rasterio.windows import Window as RasterWindow
 from scipy import ndimage
 
-from jaxcd.errors import ImageError, SceneError
+from jaxcd.base.errors import ImageError, SceneError
 from jaxcd.scenes.dates import date_in
 from jaxcd.scenes.quality import BLACK
 from jaxcd.scenes.raster import check_bands, drawn, is_remote, open_raster, reading, scaled

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from jaxcd.files import write_whole
+from jaxcd.base.files import write_whole
 from jaxcd.scenes.raster import is_remote
 from jaxcd.scenes.reader import Reading, read_mosaic
 from jaxcd.scenes.windows import Grid

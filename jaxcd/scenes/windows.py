@@ -15,7 +15,7 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import array_bounds
 from rasterio.warp import calculate_default_transform, transform, transform_bounds, transform_geom
 
-from jaxcd.errors import SceneError
+from jaxcd.base.errors import SceneError
 
 DEGREES = CRS.from_epsg(4326)
 # What a rotation or a difference of scale may move a raster's far corner by and still count as rounding, in pixels.

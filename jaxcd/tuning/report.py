@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxcd import config_files
+from jaxcd.base.files import replacing
 from jaxcd.config import Config
-from jaxcd.files import replacing
+from jaxcd.config import files as config_files
 from jaxcd.tuning.space import configured
 
 if TYPE_CHECKING:

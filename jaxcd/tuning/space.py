@@ -1,13 +1,13 @@
-"""What is searched: the paper's space (METHOD, Supervised training)."""
+"""What is searched: the paper's space (docs/method.md, Supervised training)."""
 
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jaxcd.config import SIZES, Config, LossConfig
-from jaxcd.errors import ConfigError
-from jaxcd.training.steps import check_crop
+from jaxcd.base.errors import ConfigError
+from jaxcd.config import Config, LossConfig
+from jaxcd.learn.steps import check_network
 
 if TYPE_CHECKING:
     import optuna
@@ -24,11 +24,11 @@ class Space:
     """The space, narrowed to what a machine can take.
 
     Attributes:
-        sizes: of the network.
+        sizes: of the network; without a default, as each network has its own.
         batches: pairs an optimiser step.
     """
 
-    sizes: tuple[str, ...] = SIZES
+    sizes: tuple[str, ...]
     batches: tuple[int, ...] = BATCHES
 
     def check(self, base: Config) -> None:
@@ -53,7 +53,7 @@ class Space:
                 config = copy.deepcopy(base)
                 config.model.size, config.train.batch = size, batch
                 config.validate()
-                check_crop(config)
+                check_network(config)
                 if t.devices and batch // t.accumulation % t.devices:
                     raise ConfigError(f"config.train.devices: {t.devices} can't share batches of {batch} evenly")
 

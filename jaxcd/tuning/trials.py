@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxcd import config_files
+from jaxcd.base.errors import ConfigError, RunError
+from jaxcd.base.files import locked, write_whole
+from jaxcd.base.processes import Children, last_words
 from jaxcd.config import Config
-from jaxcd.errors import ConfigError, RunError
-from jaxcd.files import locked, write_whole
-from jaxcd.processes import Children, last_words
-from jaxcd.training import run_folder
-from jaxcd.training.logs import read_log
+from jaxcd.config import files as config_files
+from jaxcd.runs import run_folder
+from jaxcd.runs.logs import read_log
 from jaxcd.tuning.space import Space, configured
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Tuning:
 
         Raises:
             RunError: several failed and none has completed.
-            jaxcd.processes.Stopped: a signal came; the trial goes on when the tuning does.
+            jaxcd.base.processes.Stopped: a signal came; the trial goes on when the tuning does.
         """
         from optuna.trial import TrialState
 

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcd import config_files, models
+from jaxcd import models
 from jaxcd.config import Config, DataConfig, ModelConfig, TrainConfig
-from jaxcd.training import steps
-from jaxcd.training.checkpoints import Checkpoints
+from jaxcd.config import files as config_files
+from jaxcd.learn import steps
+from jaxcd.runs.checkpoints import Checkpoints
 from tests.scenes.scene_files import ground, write
 
 

@@ -11,8 +11,8 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from jaxcd.errors import ConfigError, LabelError
-from jaxcd.mapping import buildings, cells, layers, outlines, rasters
+from jaxcd.base.errors import ConfigError, LabelError
+from jaxcd.mapping.products import buildings, cells, layers, outlines, rasters
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.scenes.windows import Grid

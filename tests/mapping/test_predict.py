@@ -9,10 +9,12 @@ import time
 
 import pytest
 
-from jaxcd.mapping import blocks, rasters, scene_map
+from jaxcd.mapping import scene_map
+from jaxcd.mapping.predict import blocks
+from jaxcd.mapping.products import rasters
+from tests.entries import run as run_entry
+from tests.entries import start
 from tests.mapping.map_runs import config, write_run, write_scenes
-from tests.runs import run as run_entry
-from tests.runs import start
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):

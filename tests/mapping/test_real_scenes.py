@@ -11,9 +11,10 @@ import shapely
 import xbd_scenes
 from rasterio.features import geometry_mask
 
-from jaxcd.mapping import buildings, rasters, scene_map
+from jaxcd.mapping import scene_map
+from jaxcd.mapping.products import buildings, rasters
 from jaxcd.mapping.settings import MapSettings
-from jaxcd.tiles.layouts import discover
+from jaxcd.sources.layouts import discover
 from tests.mapping.map_runs import config, write_run
 
 

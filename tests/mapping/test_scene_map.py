@@ -16,13 +16,15 @@ from jax.nn import sigmoid
 from rio_cogeo.cogeo import cog_validate
 
 from jaxcd import models
-from jaxcd.errors import ConfigError, ImageError, LabelError, RunError, SceneError
-from jaxcd.mapping import blocks, rasters, scene_map, scene_pair, tiling
-from jaxcd.mapping.network import LEVELS, WindowNetwork
+from jaxcd.base.errors import ConfigError, ImageError, LabelError, RunError, SceneError
+from jaxcd.learn.augmentation import normalise
+from jaxcd.mapping import scene_map
+from jaxcd.mapping.predict import blocks, scene_pair, tiling
+from jaxcd.mapping.predict.network import LEVELS, WindowNetwork
+from jaxcd.mapping.products import rasters
 from jaxcd.mapping.settings import MapSettings
+from jaxcd.runs.inference import Trained
 from jaxcd.scenes.raster import unreferenced_allowed
-from jaxcd.training.augmentation import normalise
-from jaxcd.training.inference import Trained
 from tests.mapping.map_runs import config, lively, write_run, write_scenes
 from tests.scenes.scene_files import GSD, ORIGIN, at, ground, write
 
@@ -40,7 +42,8 @@ def whole(network, params, stats, pre, post, stride):
 
 def pieces(pair, wanted, trained, folder, *, window, average=False):
     network = WindowNetwork(wanted, trained, average=average)
-    down, across = (tiling.cover(n, wanted.model.size, most=window) for n in pair.grid.shape)
+    described = models.describe(wanted.model)
+    down, across = (tiling.cover(n, described, most=window) for n in pair.grid.shape)
     folder.mkdir()
     planned = blocks.plan(pair, down, across, folder, weights="w", average=average)
     blocks.compute(pair, planned, down, across, network, blocks.Written(planned))
@@ -67,7 +70,7 @@ def test_pieces_equal_the_whole(tmp_path, name, size, height, width, window):
     found, count = pieces(pair, wanted, Trained(network, params, stats, 1, None), tmp_path / "b", window=window)
     with rasterio.open(pre) as one, rasterio.open(post) as other:
         images = [source.read().transpose(1, 2, 0) for source in (one, other)]
-    expected = whole(network, params, stats, *images, 2 ** len(models.ENCODER_BLOCKS[size]))
+    expected = whole(network, params, stats, *images, models.describe(wanted.model).stride)
     assert count > 1 or width < 10
     assert np.ptp(expected) > 0.2  # else anything would be equal
     assert np.abs(found / LEVELS - expected).max() <= 1e-4

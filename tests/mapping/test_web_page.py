@@ -16,8 +16,10 @@ from affine import Affine
 from PIL import Image
 from playwright.sync_api import Page
 
-from jaxcd.mapping import buildings, layers, rasters, scene_map, summary, web_page
-from jaxcd.mapping.scene_pair import open_pair
+from jaxcd.mapping import scene_map
+from jaxcd.mapping.page import web_page
+from jaxcd.mapping.predict.scene_pair import open_pair
+from jaxcd.mapping.products import buildings, layers, rasters, summary
 from jaxcd.mapping.settings import MapSettings
 from tests.mapping.map_runs import config, write_run, write_scenes
 from tests.scenes.scene_files import ORIGIN, at, write

@@ -87,7 +87,7 @@ def test_shared_encoder_is_two_passes_one_after_the_other():
 
 
 def test_the_order_of_the_streams_updates():
-    # METHOD: r <- .81 r + .09 pre + .1 post, the variance unbiased.
+    # docs/method.md: r <- .81 r + .09 pre + .1 post, the variance unbiased.
     encoder = Encoder(3, ((4,),), dropout=0.0, dtype=jnp.float32, rngs=nnx.Rngs(1))
     layer = encoder.blocks[0][0]
     pre, post = pairs()

@@ -11,13 +11,14 @@ import torch
 from flax import nnx
 
 from jaxcd import models
-from jaxcd.errors import CheckpointError
-from jaxcd.training import losses, run_folder
-from jaxcd.training.checkpoints import Checkpoints
-from tests.runs import run
+from jaxcd.base.errors import CheckpointError
+from jaxcd.learn import losses
+from jaxcd.runs import run_folder
+from jaxcd.runs.checkpoints import Checkpoints
+from tests.entries import run
 from tools import torch_reference as reference
 
-# METHOD, Architectures.
+# docs/method.md, Architectures.
 PARAMETERS = {
     ("fc_ef", "small"): 92_369,
     ("fc_siam_conc", "small"): 115_121,

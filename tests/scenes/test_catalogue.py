@@ -5,12 +5,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scene_files import at, write
 
-from jaxcd.errors import SceneError
+from jaxcd.base.errors import SceneError
 from jaxcd.scenes.catalogue import POST, PRE, find_scenes
 from jaxcd.scenes.listing import describe
 from jaxcd.scenes.pairing import only, pair
+from tests.scenes.scene_files import at, write
 
 TINY = np.full((40, 60, 3), 90, np.uint8)
 EVENT = "2023-02-06"

@@ -10,8 +10,8 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from jaxcd.errors import LabelError
-from jaxcd.scenes.polygons import around, read_frame
+from jaxcd.base.errors import LabelError
+from jaxcd.scenes.polygons import around, damage_of, read_frame
 from jaxcd.scenes.windows import Grid
 
 UTM = Grid(crs=CRS.from_epsg(32637), transform=Affine(1, 0, 433_000, 0, -1, 4_180_000), height=500, width=500)
@@ -106,3 +106,18 @@ def test_long_edges_are_straight_in_their_own_reference_system():
     (cut,) = around(gpd.GeoDataFrame(geometry=[north], crs=4326), UTM).geometry
     middle = gpd.GeoSeries([shapely.Point(38.2402, 37.76)], crs=4326).to_crs(32637)[0]
     assert cut.exterior.distance(middle) < 0.05 and np.isfinite(cut.area)
+
+
+def test_values_are_compared_as_a_user_would_write_them(tmp_path):
+    """Labels of training and footprints of a map are read alike: "v1.0" is a text, 1.0 a whole number."""
+    frame = boxes().iloc[[0] * 6].reset_index(drop=True)
+    frame["version"] = ["v1.0", "v1", None, "2.0", "2", "?"]
+    frame["level"] = [1.0, 2.0, np.nan, 4.0, 1.5, 3.0]
+    file = tmp_path / "labels.gpkg"
+    frame.to_file(file)
+    read, _ = read_frame(file)
+    found = damage_of(read, file, "version", ("v1.0", "2"), ("?",))
+    assert found.tolist() == [True, False, pd.NA, False, True, pd.NA]
+    assert damage_of(read, file, "level", ("1", "1.5"), ("3",)).tolist() == [True, False, pd.NA, False, True, pd.NA]
+    with pytest.raises(LabelError, match="labels.gpkg: no attribute 'grade'; it has name, version, level"):
+        damage_of(read, file, "grade", ("1",))

@@ -12,7 +12,7 @@ from PIL import Image
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
-from jaxcd.errors import DiskFullError, ImageError
+from jaxcd.base.errors import DiskFullError, ImageError
 from jaxcd.scenes.raster import read_mask, read_rgb, write_geotiff
 
 PLACE = Affine(0.5, 0, 432_000, 0, -0.5, 4_178_000)

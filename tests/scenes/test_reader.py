@@ -5,11 +5,11 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import Resampling, reproject
-from scene_files import GSD, UTM, at, ground, write
 
-from jaxcd.errors import ImageError, SceneError
+from jaxcd.base.errors import ImageError, SceneError
 from jaxcd.scenes.reader import SceneReader, empty_border, read_band, read_mosaic
 from jaxcd.scenes.windows import Grid, grid_of
+from tests.scenes.scene_files import GSD, UTM, at, ground, write
 
 IMAGE = ground(0, 200, 240)
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import rasterio
-from scene_files import ground
 from scipy import ndimage
 
 from jaxcd.scenes.raster import read_rgb
 from jaxcd.scenes.registration import believed, estimate
-from jaxcd.scenes.simulator import simulate
+from jaxcd.simulator import simulate
+from tests.scenes.scene_files import ground
 
 FULL = np.ones((640, 640), bool)
 

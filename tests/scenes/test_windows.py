@@ -8,10 +8,10 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
-from scene_files import GSD, at
 
-from jaxcd.errors import SceneError
+from jaxcd.base.errors import SceneError
 from jaxcd.scenes.windows import Grid, footprint_of, grid_of, offset_between, rotation, tile_windows
+from tests.scenes.scene_files import GSD, at
 
 UTM = CRS.from_epsg(32637)
 

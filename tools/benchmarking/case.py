@@ -8,8 +8,8 @@ SUITES = ("step", "infer", "augment", "loader", "train", "prepare", "predict")
 DEFAULT_SUITES = SUITES[:-2]  # the last two write large scenes first
 SCENE = 17408
 """Side of a scene as Maxar delivers it, in pixels."""
-MODELS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
-SIZES = ("small", "medium", "large")
+REFERENCES = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
+"""Networks of which there is a PyTorch reference."""
 VARIANTS = ("plain", "augment", "frozen")
 GRIDS = ("one grid", "warped")
 DTYPES = ("bfloat16", "float32")
@@ -63,8 +63,8 @@ class Case:
         if self.suite == "prepare":
             return BARE, JUDGED, *(STAGED + encoding for encoding in ("zstd", "jpeg", "raw"))
         if self.suite == "predict":
-            return JAXCD, NETWORK, DECODED, TORCH
-        if self.suite == "infer" or self.variant == "plain":
+            return (JAXCD, NETWORK, DECODED, *((TORCH,) if self.model in REFERENCES else ()))
+        if (self.suite == "infer" or self.variant == "plain") and self.model in REFERENCES:
             return JAXCD, TORCH, COMPILED
         return (JAXCD,)
 
@@ -80,7 +80,7 @@ def cases(suites: Sequence[str], models: Sequence[str], dtypes: Sequence[str], t
 
     Args:
         suites: of `SUITES`.
-        models: of `MODELS`.
+        models: names of networks.
         dtypes: of `DTYPES`.
         template: what all cases have in common.
     """

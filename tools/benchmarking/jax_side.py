@@ -11,10 +11,10 @@ import numpy as np
 from benchmarking.case import Case
 from benchmarking.images import SETS, images
 from jaxcd import models
+from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig, Config, DataConfig, FreezeConfig, LossConfig, ModelConfig, TrainConfig
-from jaxcd.training import steps
-from jaxcd.training.augmentation import augment, normalise
-from jaxcd.types import Batch
+from jaxcd.learn import steps
+from jaxcd.learn.augmentation import augment, normalise
 
 _CEILINGS = ("matmul", "copy", "nothing")
 _COPIED = 256 * 2**20  # bytes
@@ -82,10 +82,12 @@ def _function(case: Case) -> tuple[Any, Any, list[tuple]]:
         full = AugmentConfig()
         return jax.jit(lambda key, batch: augment(key, batch, full)), key, [(batch,) for batch in batches]
     network, params, stats = steps.build_network(config)
+    wanted = models.describe(config.model).normalisation
 
     def infer(weights: tuple[Any, Any], batch: Batch) -> Any:
         params, stats = weights
-        logits, _ = models.apply(network.eval, params, stats, normalise(batch.pre), normalise(batch.post))
+        pre, post = (normalise(images, wanted) for images in (batch.pre, batch.post))
+        logits, _ = models.apply(network.eval, params, stats, pre, post)
         return jax.nn.sigmoid(logits)
 
     return jax.jit(infer), (params, stats), [(batch,) for batch in batches]

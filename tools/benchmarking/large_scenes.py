@@ -6,7 +6,7 @@ import rasterio
 from rasterio.shutil import copy
 
 from benchmarking.case import SCENE
-from jaxcd.scenes import simulator
+from jaxcd import simulator
 
 _TOWN = 2048
 _SOURCE = """<SimpleSource><SourceFilename>{file}</SourceFilename><SourceBand>{band}</SourceBand>

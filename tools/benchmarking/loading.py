@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarking.case import Case
 from jaxcd.config import AugmentConfig, Config, DataConfig, TrainConfig
-from jaxcd.tiles.dataset import TileDataset, open_or_build
-from jaxcd.tiles.loader import reading_threads, train_batches, training_dataset
+from jaxcd.feed.loader import reading_threads, train_batches, training_dataset
+from jaxcd.store.dataset import TileDataset, open_or_build
 
 _STRIDE = 32
 _PNG = "png"
@@ -45,7 +45,7 @@ def batches(case: Case, encoding: str) -> tuple[Callable[[int], float], dict[str
 def torch_batches(case: Case, *, augmented: bool) -> tuple[Callable[[int], float], dict[str, Any]]:
     """Give the same tiles, PNG files, through OpenCV and albumentations as batches of float tensors.
 
-    METHOD, Augmentation: all of it on the host, as in the paper; else flips and normalisation only.
+    docs/method.md, Augmentation: all of it on the host, as in the paper; else flips and normalisation only.
     """
     import albumentations as A
     import cv2
@@ -101,14 +101,15 @@ def training(case: Case, *, loads: bool) -> tuple[Callable[[int], float], dict[s
     import jax
 
     from benchmarking.jax_side import configuration
-    from jaxcd.training import steps
+    from jaxcd import models
+    from jaxcd.learn import steps
 
     config = configuration(case, data=_data(case, DataConfig().encoding))
     dataset = _dataset(case, config.data.encoding)
     _, state, step = steps.initial_state(config, steps=config.train.steps)
     mesh, key = steps.training_mesh(config), jax.random.key(0, impl="rbg")
     state = steps.replicate(state, mesh)
-    loaded = train_batches(dataset, range(len(dataset.samples)), config, stride=steps.stride(config.model))
+    loaded = train_batches(dataset, range(len(dataset.samples)), config, stride=models.describe(config.model).stride)
     ready = steps.on_device(loaded, mesh, ahead=config.data.prefetch)
     source: Iterator[Any] = ready if loads else itertools.repeat(next(ready))
 
@@ -137,7 +138,7 @@ def _data(case: Case, encoding: str) -> DataConfig:
 
 def _simulated(case: Case) -> Path:
     """Cut a simulated town into tiles, once."""
-    from jaxcd.scenes import simulator
+    from jaxcd import simulator
 
     folder = Path(case.cache) / f"town-{case.tile}"
     if not folder.exists():

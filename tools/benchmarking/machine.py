@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxcd.base.processes import cores
+
 _ROOT = Path(__file__).resolve().parents[2]
 _SETTINGS = ("XLA_FLAGS", "GLIBC_TUNABLES")  # that change speeds
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "grain", "torch", "albumentations")
@@ -19,13 +21,12 @@ def machine(about: dict[str, Any]) -> dict[str, Any]:
     Args:
         about: what jaxcd's side told: backend and device.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": time.strftime("%Y-%m-%d"),
         "backend": about["backend"],
         "device": about["device"],
         "cpu": _cpu(),
-        "cores": cores,
+        "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import cv2
 
-from jaxcd.tiles.dataset import TileDataset
-from jaxcd.tiles.encodings import decode
+from jaxcd.store.dataset import TileDataset
+from jaxcd.store.encodings import decode
 
 
 def png_files(dataset: TileDataset, folder: Path) -> Path:

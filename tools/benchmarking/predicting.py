@@ -25,11 +25,13 @@ Run = tuple[Callable[[int], float], dict[str, Any]]
 
 def mapped(case: Case) -> Run:
     """Make the whole map, as `jaxcd.predict` does, into a new folder each time."""
-    from jaxcd.mapping import scene_map, tiling
-    from jaxcd.mapping.network import LEVELS
+    from jaxcd import models
+    from jaxcd.learn import steps
+    from jaxcd.mapping import scene_map
+    from jaxcd.mapping.predict import tiling
+    from jaxcd.mapping.predict.network import LEVELS
     from jaxcd.mapping.settings import MapSettings
-    from jaxcd.training import steps
-    from jaxcd.training.inference import Trained
+    from jaxcd.runs.inference import Trained
 
     config, settings = configuration(case), MapSettings()
     pre, post = map(str, _pair(case))
@@ -51,7 +53,8 @@ def mapped(case: Case) -> Run:
                 scene_map.make(mapper, [pre], [post], out, settings)
         return time.perf_counter() - start
 
-    axis = tiling.cover(case.tile, case.size, most=tiling.default_window(case.size))
+    described = models.describe(config.model)
+    axis = tiling.cover(case.tile, described, most=tiling.default_window(described))
     work = (axis.window * len(axis.spans) / case.tile) ** 2
     return run, {"window": axis.window, "work_of_halos": work}
 
@@ -74,9 +77,9 @@ def decoded(case: Case) -> Run:
 
 def network(case: Case) -> Run:
     """Run the network on as many pixels as the scenes have, in tiles without overlap that lie in memory."""
-    from jaxcd.mapping.network import WindowNetwork
-    from jaxcd.training import steps
-    from jaxcd.training.inference import Trained
+    from jaxcd.learn import steps
+    from jaxcd.mapping.predict.network import WindowNetwork
+    from jaxcd.runs.inference import Trained
 
     config = configuration(case)
     predict = WindowNetwork(config, Trained(*steps.build_network(config), 0, None), average=False)

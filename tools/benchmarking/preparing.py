@@ -16,9 +16,9 @@ from benchmarking.case import Case
 from benchmarking.large_scenes import large_pair
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.scenes.windows import Grid, Window, tile_windows
-from jaxcd.tiles.manifest import BuildSettings
-from jaxcd.tiles.scene_plan import plan
-from jaxcd.tiles.scene_tiles import TileJob, stage_tiles
+from jaxcd.sources.from_scenes.plan import plan
+from jaxcd.sources.from_scenes.tiles import Reading, TileRow
+from jaxcd.store.scene_build import stage_row
 
 _HALF = 0.5  # pixels by which the second scene is moved where it is to be warped
 _EVERYTHING = 1e9
@@ -53,8 +53,7 @@ def tiles(case: Case, encoding: str) -> tuple[Callable[[int], float], dict[str, 
     pair = _pair(case)
     variance = 0.0 if encoding else _EVERYTHING
     scenes = ScenesConfig(tile=case.tile, labels="none", black=1.0, snow=_EVERYTHING, variance=variance)
-    data = DataConfig(root=str(pair[0].parent), layout="scenes", scenes=scenes, encoding=encoding or "raw")
-    settings = BuildSettings.of(data)
+    data = DataConfig(root=str(pair[0].parent), layout="scenes", scenes=scenes)
     (place,) = plan(data).places
     windows = _windows(place.grid, case)
     folder = Path(case.cache) / f"staged-{case.variant}-{encoding}"
@@ -65,17 +64,10 @@ def tiles(case: Case, encoding: str) -> tuple[Callable[[int], float], dict[str, 
         folder.mkdir(parents=True)
         files = tuple(folder / f"{k}.zip" for k in range(count))
         chosen = tuple(itertools.islice(windows, count))
-        job = TileJob(
-            place=place.place,
-            grid=place.grid,
-            labels=place.labels,
-            windows=chosen,
-            shifts=(shift,) * count,
-            files=files,
-            window_folder=folder,
-        )
+        row = TileRow(place=place.place, grid=place.grid, labels=place.labels, windows=chosen, shifts=(shift,) * count)
+        reading = Reading(scenes=scenes, scaling="", refuse=True, window_folder=folder)
         start = time.perf_counter()
-        stage_tiles(job, settings)
+        stage_row(row, files, reading, encoding or "raw")
         return time.perf_counter() - start
 
     return run, {}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxcd.files import write_whole
+from jaxcd.base.files import write_whole
 
 _GIB = 2**30
 _RIVALS = {"loader": "the paper's pipeline", "prepare": "rasterio alone"}

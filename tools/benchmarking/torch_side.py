@@ -1,6 +1,5 @@
 """PyTorch's side at its best: channels last, autocast, fused AdamW, autotuned convolutions, compiled or eager."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from torch_reference import build
 
 from benchmarking.case import Case
 from benchmarking.images import SETS, images
+from jaxcd.base.processes import cores
 
 
 def prepare(case: Case, *, compiled: bool) -> tuple[Callable[[int], float], dict[str, Any]]:
@@ -18,7 +18,7 @@ def prepare(case: Case, *, compiled: bool) -> tuple[Callable[[int], float], dict
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     if device.type == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        torch.set_num_threads(cores())
     torch.manual_seed(0)
     mean = torch.tensor((0.485, 0.456, 0.406), device=device).view(1, 3, 1, 1)
     deviation = torch.tensor((0.229, 0.224, 0.225), device=device).view(1, 3, 1, 1)

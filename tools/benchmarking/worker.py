@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from benchmarking.case import BARE, COMPILED, DECODED, JAXCD, NETWORK, PAPER, PLAIN, STAGED, TORCH, Case  # noqa: E402
-from jaxcd.processes import keep_freed_memory  # noqa: E402
+from jaxcd.base.processes import keep_freed_memory  # noqa: E402
 
 Run = Callable[[int], float]
 """Runs steps until all of them are done; returns the seconds that took."""

@@ -1,0 +1,187 @@
+"""What every entry does the same way: errors in one line, the device said aloud.
+
+Loader processes import the entry's module again, so nothing here imports jax at the top.
+"""
+
+import errno
+import functools
+import glob
+import hashlib
+import logging
+import os
+import platform
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxcd.base.errors import DeviceError, JaxcdError
+from jaxcd.base.files import FULL, full_disk
+from jaxcd.base.processes import keep_freed_memory
+
+_NO_SPACE = os.strerror(errno.ENOSPC)
+# What a user can put right about a file, by the system's error number.
+_REMEDIES = {
+    errno.EACCES: "check who may read and write there",
+    errno.EPERM: "check who may read and write there",
+    errno.EROFS: "name a folder that can be written to",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of this path is a file; check the path",
+    errno.EISDIR: "a file was expected here; check the path",
+    errno.EEXIST: "a file of this name is in the way; name another folder",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EIO: "the disk or its connection fails; check it and run the same command again",
+    errno.ESTALE: "the network disk went away; check it and run the same command again",
+}
+
+
+def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Wrap an entry's `main(argv) -> exit code`: errors that a user can cause end in one line and code 2."""
+
+    @functools.wraps(main)
+    def wrapper(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except JaxcdError as error:
+            return _fail(str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # Whoever read our output (head, say) has seen enough; Python must not fail again when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except OSError as error:
+            told = _told(error)
+            if told is None:
+                raise
+            return _fail(told)
+        except Exception as error:
+            # Orbax and TFDS wrap the system's error in ones of their own: the text is what remains.
+            if _NO_SPACE in str(error):
+                return _fail(str(full_disk(_place(error))))
+            raise
+
+    return wrapper
+
+
+def announce_device() -> None:
+    """Prepare this process for jax and print the device; warn where the machine has a GPU that jax doesn't use.
+
+    Raises:
+        DeviceError: jax finds none of the kind that it is told to use.
+    """
+    quiet_libraries()
+    keep_freed_memory()
+    import jax
+
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # jax 0.10 asserts where the plugin is not installed
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        reason = " ".join(str(error).split())[:200] or "no such backend"
+        raise DeviceError(
+            f"JAX_PLATFORMS={wanted}: JAX cannot use it here ({reason}); unset it, or install JAX for that device "
+            "(pip install 'jaxcd[cuda13]')"
+        ) from error
+    _keep_compiled(devices[0].platform)
+    kinds = ", ".join(sorted({device.device_kind for device in devices}))
+    print(f"device: {len(devices)} x {devices[0].platform} ({kinds}), jax {jax.__version__}", flush=True)
+    unused = unused_accelerator()
+    if devices[0].platform == "cpu" and unused:
+        print(
+            f"WARNING: this machine has {unused}, but JAX runs on the CPU, tens of times slower.\n"
+            "WARNING: install JAX for it, e.g. pip install 'jaxcd[cuda13]' (drivers from 580) or 'jaxcd[cuda12]', and "
+            "see that JAX_PLATFORMS is not set to cpu.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def warn_of_slow_type(dtype: str) -> None:
+    """Warn where a network of this compute type meets a CPU that is slower with it than with float32."""
+    import jax
+
+    if dtype == "bfloat16" and jax.default_backend() == "cpu":
+        print(
+            "WARNING: the network computes in bfloat16, which a CPU does more slowly than float32; "
+            "train with --config.model.dtype=float32 here",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _keep_compiled(backend: str) -> None:
+    """Let processes share what XLA compiled, runs of a study, say; JAX_COMPILATION_CACHE_DIR names another place."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "jaxcd" / "compiled"
+    if backend == "cpu":
+        # JAX's key leaves out what the CPU can do: in a home that machines share, code would meet the wrong one.
+        folder /= cpu_digest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def cpu_digest() -> str:
+    """Return a name for the kind of CPU that this machine has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kind = "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    except OSError:
+        kind = f"{platform.machine()} {platform.processor()}"
+    return hashlib.sha256(kind.encode()).hexdigest()[:12]
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries log: warnings that are not for users, and what they raise as well (Orbax: tracebacks)."""
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _unraisable
+
+
+def unused_accelerator() -> str | None:
+    """Name an accelerator that the operating system shows, or None."""
+    if glob.glob("/dev/nvidia[0-9]*") or shutil.which("nvidia-smi"):
+        return "an NVIDIA GPU"
+    if os.path.exists("/dev/kfd"):
+        return "an AMD GPU"
+    if glob.glob("/dev/accel[0-9]*"):
+        return "a TPU"
+    return None
+
+
+def _unraisable(told: Any) -> None:
+    """Of a read or write that fails Orbax ends the event loop, and every other one under way complains of that."""
+    if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(told)
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return 2
+
+
+def _told(error: OSError) -> str | None:
+    """Say what a user can do about a system's error; None where it names no file or nothing a user can put right."""
+    if error.errno in FULL:
+        return str(full_disk(f"could not write {error.filename}" if error.filename else _place(error)))
+    if error.filename is None or error.errno not in _REMEDIES:
+        return None
+    return f"{error.filename}: {os.strerror(error.errno).lower()}; {_REMEDIES[error.errno]}"
+
+
+def _place(error: Exception) -> str:
+    """Name the file or folder that could not be written."""
+    paths = re.findall(r"[\"'](/[^\"']+)[\"']", str(error))
+    return f"could not write {paths[0]}" if paths else " ".join(str(error).split())[:300]

@@ -1,0 +1,160 @@
+"""Processes beside the first: entries run by tools that run many, and the workers of a pool."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+_POLL = 1.0  # seconds
+_PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+class Stopped(Exception):
+    """A signal asked this process to end; the child has saved its state and ended.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+class Children:
+    """Runs entries one after the other; a signal that asks this process to end is passed on, and waited for."""
+
+    def __enter__(self) -> "Children":
+        self._process: subprocess.Popen[bytes] | None = None
+        self._received, self._asked = 0, False
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def run(self, arguments: Sequence[str], log: Path, *, meanwhile: Callable[[], None] = lambda: None) -> int:
+        """Run `python -m ARGUMENTS` and wait for it.
+
+        Args:
+            arguments: the module and its arguments.
+            log: file that its output is appended to.
+            meanwhile: called about once a second, and once after its end.
+
+        Returns:
+            Its exit code, negative for the signal that killed it.
+
+        Raises:
+            Stopped: a signal came; the child was asked to end (SIGTERM) and did.
+        """
+        self._asked = False
+        with log.open("ab") as file:
+            # A session of its own: Ctrl-C reaches it once, through us.
+            # On Linux this module starts it, see below.
+            bound = ["jaxcd.base.processes", str(os.getpid())] if sys.platform == "linux" else []
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *bound, *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                while self._process.poll() is None:
+                    if self._received and not self._asked:  # the signal came before there was a child
+                        self.stop()
+                    meanwhile()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(_POLL)
+                meanwhile()
+            except BaseException:
+                self.stop()
+                self._process.wait()
+                raise
+        self.check()
+        return self._process.returncode
+
+    def check(self) -> None:
+        """Say whether a signal came.
+
+        Raises:
+            Stopped: one did.
+        """
+        if self._received:
+            raise Stopped(self._received)
+
+    def stop(self) -> None:
+        """Ask the child to save and end. Asked twice, it ends at once, and what it did not save is lost."""
+        if self._process is not None and self._process.poll() is None:
+            self._asked = True
+            self._process.terminate()
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if not self._received:
+            print("\nwaiting for the run to save its state", file=sys.stderr, flush=True)
+        self._received = number
+        self.stop()
+
+
+def _end_with(parent: int) -> None:
+    """Ask Linux for a SIGTERM when the parent ends, even by a kill: nobody else would stop this process."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGTERM)
+
+
+def last_words(log: Path, code: int) -> str:
+    """Say why an entry failed, from its output: the line of its error, or the last one."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if code == 2 and errors:
+        return f"{errors[-1]} (its output: {log})"
+    return f"exit code {code}, {lines[-1].strip()[:200] if lines else 'no output'} (its output: {log})"
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it has freed (glibc).
+
+    Batches are tens of megabytes that come and go. Left to itself glibc
+    gives them back to the system each time, and getting them anew costs a fault a page: as much as reading a batch
+    (benchmarks/NOTES.md).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_TRIM_THRESHOLD, -1)
+    mallopt(_M_MMAP_MAX, 0)
+
+
+def start_worker() -> None:
+    """Prepare a pool's worker: Ctrl-C is its parent's to handle, and the parent's end, even by a kill, is its own."""
+    keep_freed_memory()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # runs in workers only
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    # Not in Popen's preexec_fn: code between fork and exec may hang where the parent has threads, as JAX does.
+    _end_with(int(sys.argv[1]))
+    os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])

@@ -1,0 +1,136 @@
+"""A configuration on disk: the JSON of a run folder, and what makes two runs the same one."""
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+
+from jaxcd.base.errors import ConfigError
+from jaxcd.base.files import write_whole
+from jaxcd.config import Config
+
+# Where copies lie and how many things work at a time does not change what comes out (devices: but for rounding):
+# a run may be resumed with others.
+_RUNTIME_FIELDS = (
+    "data.cache",
+    "data.incomplete",
+    "data.workers",
+    "data.prefetch",
+    "train.devices",
+    "train.eval_batch",
+    "train.log_every",
+)
+
+
+def to_dict(config: Config) -> dict:
+    """Return the configuration as plain nested dictionaries that JSON can hold."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(values: dict) -> Config:
+    """Rebuild and validate what `to_dict` gave.
+
+    Raises:
+        ConfigError: an unknown field, a wrong type or an impossible value.
+    """
+    config = _build(Config, values, "config")
+    config.validate()
+    return config
+
+
+def difference(old: Config, new: Config) -> str | None:
+    """Name the first field in which two configurations define different runs, or None.
+
+    Fields that only say how the work is organised (worker counts, logging) don't count.
+    """
+    a, b = _flatten(to_dict(old)), _flatten(to_dict(new))
+    for name in a:
+        if name not in _RUNTIME_FIELDS and a[name] != b[name]:
+            return f"config.{name} is {a[name]!r} there and {b[name]!r} here"
+    return None
+
+
+def read(path: Path) -> Config:
+    """Read a configuration that `write` left in a run folder.
+
+    Raises:
+        ConfigError: not JSON, or not a configuration.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a run's configuration ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: not a run's configuration (expected an object)")
+    return from_dict(values)
+
+
+def write(config: Config, path: Path) -> None:
+    """Write the configuration as JSON, whole or not at all."""
+    write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
+
+
+def write_python(config: Config, path: Path, *, about: str) -> None:
+    """Write the configuration as a config file, whole or not at all.
+
+    Args:
+        config: what its `get_config()` will give.
+        path: the `.py` file.
+        about: the text it opens with.
+    """
+    kinds = {"Config"}
+    changed = _changed(config)
+    plain = [name for name, value in changed.items() if not dataclasses.is_dataclass(value)]
+    ordered = [*plain, *(name for name in changed if name not in plain)]
+    fields = [f"        {name}={_literal(changed[name], kinds)}," for name in ordered]
+    used = ", ".join(sorted(kinds))
+    opening = about.strip() + ("\n" if "\n" in about.strip() else "")
+    lines = [f'"""{opening}"""', "", f"from jaxcd.config import {used}", "", "", "def get_config() -> Config:"]
+    lines += [
+        '    """All that differs from the defaults."""',
+        "    return Config(",
+        *fields,
+    ]
+    write_whole(path, "\n".join([*lines, "    )", ""]))
+
+
+def _changed(node: typing.Any) -> dict[str, typing.Any]:
+    default = type(node)()
+    return {
+        item.name: getattr(node, item.name)
+        for item in dataclasses.fields(node)
+        if getattr(node, item.name) != getattr(default, item.name)
+    }
+
+
+def _literal(value: typing.Any, kinds: set[str]) -> str:
+    """Write a value as Python; the names of the groups that it needs are added to `kinds`."""
+    if dataclasses.is_dataclass(value):
+        kind = type(value).__name__
+        kinds.add(kind)
+        return f"{kind}({', '.join(f'{name}={_literal(own, kinds)}' for name, own in _changed(value).items())})"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def _build(cls: type, values: dict, path: str) -> typing.Any:
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{path}.{unknown[0]}: no such field; there are {', '.join(hints)}")
+    built = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{path}.{name}: expected an object, got {value!r}")
+            value = _build(typing.cast(type, hints[name]), value, f"{path}.{name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        built[name] = value
+    return cls(**built)

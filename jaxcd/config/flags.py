@@ -1,0 +1,196 @@
+"""Flags made from settings, and the flags of entries that take a configuration file.
+
+--config FILE [--config.a.b=v ...] --workdir DIR
+"""
+
+import argparse
+import ast
+import dataclasses
+import importlib.util
+import types
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jaxcd.base.errors import ConfigError
+from jaxcd.config.fields import Setting, settings_of
+from jaxcd.config.tree import Config, field_type
+
+_YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
+_PREFIX = "config"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors end in the one line that all errors of jaxcd are."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the caller's `guarded` turns into a line and exit code 2."""
+        raise ConfigError(f"{message}; {self.prog} --help lists the flags")
+
+
+def add_settings(
+    group: Any, settings: Iterable[Setting], *, names: Sequence[str] = (), defaults: bool = True, flag: str = "--{}"
+) -> None:
+    """Add a flag for each setting; its help tells the default and the bounds.
+
+    Args:
+        group: a parser or a group of its flags.
+        settings: of `settings_of`.
+        names: those that are wanted, in this order; none: all.
+        defaults: whether a flag that is not given has the setting's default; else it has none, and is left out of the
+            parsed options.
+        flag: form of the flags' names.
+    """
+    found = {setting.path: setting for setting in settings}
+    for path in names or found:
+        setting = found[path]
+        name = flag.format(path)
+        how: dict[str, Any] = {"help": _help(setting), "default": setting.default if defaults else argparse.SUPPRESS}
+        how["dest"] = path
+        if setting.type is bool and defaults:
+            group.add_argument(name, action="store_true", **how)
+            continue
+        kind = _plain(setting.type)
+        if isinstance(kind, types.GenericAlias) and defaults:
+            many = kind.__args__[-1] is Ellipsis
+            how |= {"nargs": "+" if many else len(kind.__args__), "type": kind.__args__[0]}
+            group.add_argument(name, metavar="VALUE", **how)
+        elif defaults:
+            group.add_argument(name, metavar="VALUE", type=kind, **how)
+        else:
+            # Whatever is written arrives as text: `_value` says in our words what is wrong with it.
+            how |= {"nargs": "?", "const": "true"} if kind is bool else {}
+            group.add_argument(name, metavar="VALUE", **how)
+
+
+def run_parser(module: str, about: str) -> Parser:
+    """Make the parser of an entry that takes a configuration file.
+
+    Args:
+        module: of the entry.
+        about: what it does, for the help.
+    """
+    parser = Parser(prog=f"python -m {module}", description=about, usage=_usage(module))
+    parser.add_argument("--config", metavar="FILE", help="a file of configs/, or your own: Python with get_config()")
+    parser.add_argument("--workdir", metavar="DIR", help="folder of what is made; the same command goes on in it")
+    fields = parser.add_argument_group("fields of the configuration, each over the file's value")
+    add_settings(fields, settings_of(Config, _PREFIX), defaults=False)
+    return parser
+
+
+def read_run(parser: Parser, argv: Sequence[str] | None) -> tuple[Config, Path, argparse.Namespace]:
+    """Read `--config FILE [--config.a.b=v ...] --workdir DIR`.
+
+    Args:
+        parser: of `run_parser`, perhaps with further flags.
+        argv: arguments, or None for those of the command line.
+
+    Returns:
+        The validated configuration, its paths made absolute; the folder; all flags.
+
+    Raises:
+        ConfigError: no or an unusable config file, an unknown flag or field, a wrong type or value.
+    """
+    options, unknown = parser.parse_known_args(argv)
+    for argument in unknown:
+        if argument.startswith(f"--{_PREFIX}."):
+            field_type(argument[2:].partition("=")[0])
+        parser.error(f"unrecognized argument {argument}")
+    if not options.config or not options.workdir:
+        parser.error("--config and --workdir are needed")
+    config = read_python(Path(options.config))
+    for setting in settings_of(Config, _PREFIX):
+        if setting.path in vars(options):
+            *groups, name = setting.path.split(".")[1:]
+            node: Any = config
+            for group in groups:
+                node = getattr(node, group)
+            setattr(node, name, _value(setting, getattr(options, setting.path)))
+    config.validate()
+    # The run is the same one from whatever folder it is gone on with or evaluated.
+    config.data.root, config.data.cache = (str(Path(p).resolve()) for p in (config.data.root, config.data.cache))
+    if config.init.encoder_from:
+        config.init.encoder_from = str(Path(config.init.encoder_from).resolve())
+    return config, Path(options.workdir), options
+
+
+def read_python(file: Path) -> Config:
+    """Return what a config file gives.
+
+    Raises:
+        ConfigError: there is no such file, it is not Python, it fails, or it gives something else.
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such config file")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{file}: expected a Python file, named .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:  # whatever a user's code raises
+        raise ConfigError(f"{file}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    if not isinstance(config, Config):
+        raise ConfigError(f"{file}: get_config() gave a {type(config).__name__}, expected a jaxcd.config.Config")
+    return config
+
+
+def settings_from(options: argparse.Namespace, kind: Any) -> Any:
+    """Make a group of settings of the flags that `add_settings` added for it."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(kind)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _plain(kind: Any) -> Any:
+    """Return the type of values that are there, of one that may be missing."""
+    if isinstance(kind, types.UnionType):
+        (kind,) = (each for each in kind.__args__ if each is not types.NoneType)
+    return kind
+
+
+def _help(setting: Setting) -> str:
+    default = setting.default
+    notes = [] if default in ("", (), None, False) else [f"default {_shown(default)}"]
+    # What the help lists already is not said again.
+    options = setting.expected.removeprefix("one of ").split(", ")
+    if setting.expected and not all(option in setting.about for option in options):
+        notes.append(setting.expected)
+    text = setting.about + (f" ({'; '.join(notes)})" if notes else "")
+    return text.replace("%", "%%")
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _value(setting: Setting, text: str) -> Any:
+    """Read a value as a setting's type wants it.
+
+    Raises:
+        ConfigError: it can't be.
+    """
+    kind = setting.type
+    if isinstance(kind, types.GenericAlias):
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = (text,)
+        return tuple(value) if isinstance(value, list) else value
+    if kind is bool and text.lower() in (*_YES, *_NO):
+        return text.lower() in _YES
+    if kind is str:
+        return text
+    try:
+        return kind(text) if kind is not bool else ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        raise ConfigError(f"{setting.path}: expected {kind.__name__}, got {text!r}") from error
+
+
+def _usage(module: str) -> str:
+    return f"python -m {module} --config FILE [--config.group.field=value ...] --workdir DIR [...]"

@@ -1,0 +1,344 @@
+"""The typed configuration of a run: plain dataclasses, checked by `Config.validate`.
+
+A config file is Python with `get_config() -> Config`; `jaxcd.config.flags` puts command-line overrides on top.
+Overrides land after construction, so nothing is checked in `__post_init__`: whoever builds a config calls `validate()`
+before using it.
+"""
+
+import dataclasses
+import math
+import typing
+from dataclasses import dataclass, field
+
+from jaxcd.base.errors import ConfigError
+from jaxcd.config.fields import (
+    SHARE,
+    SHARES,
+    Bound,
+    above_zero,
+    at_least,
+    below_one,
+    check,
+    one_of,
+    seed,
+    setting,
+)
+from jaxcd.config.scenes import ScenesConfig
+
+XBD_LEVELS = ("no-damage", "minor-damage", "major-damage", "destroyed")
+ENCODINGS = ("auto", "png", "jpeg", "webp", "zstd", "raw")
+TASKS = ("segmentation", "contrastive")
+_LEVELS = Bound(
+    lambda levels: bool(levels) and set(levels) <= set(XBD_LEVELS), f"at least one level, of {', '.join(XBD_LEVELS)}"
+)
+
+
+def check_scaling(scaling: str, where: str) -> tuple[str, float, float] | None:
+    """Parse "range:LOW,HIGH" or "percentiles:LOW,HIGH"; the empty text gives None.
+
+    Raises:
+        ConfigError: anything else; the message names `where`.
+    """
+    if scaling == "":
+        return None
+    kind, _, numbers = scaling.partition(":")
+    try:
+        low, high = (float(number) for number in numbers.split(","))
+    except ValueError:
+        low = high = math.nan
+    top = 100 if kind == "percentiles" else math.inf
+    if kind not in ("range", "percentiles") or not low < high or (kind == "percentiles" and (low < 0 or high > top)):
+        raise ConfigError(f"{where}: expected range:LOW,HIGH or percentiles:LOW,HIGH with LOW < HIGH, got {scaling!r}")
+    return kind, low, high
+
+
+_SCALING = Bound(lambda scaling: check_scaling(scaling, "config.data.scaling") or True, "")
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """Which tiles, how they are split, and how crops are drawn from them."""
+
+    root: str = setting(
+        "", "source folder, or a dataset that prepare built", Bound(bool, "the folder that holds the data")
+    )
+    layout: str = setting(
+        "folders",
+        "layout of root: xbd, paper, folders, scenes, simulated (made on first use) or prepared (a built dataset)",
+    )
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    cache: str = setting("datasets", "folder for datasets built on first use, and for windows of remote scenes")
+    damage_levels: tuple[str, ...] = setting(
+        ("major-damage", "destroyed"), "xBD damage levels that count as damage", _LEVELS
+    )
+    scaling: str = setting(
+        "",
+        "how 16-bit and float images become 8 bits: range:LOW,HIGH or percentiles:LOW,HIGH; empty: they are refused",
+        _SCALING,
+    )
+    incomplete: str = setting(
+        "refuse",
+        "files whose counterpart (image or label) is missing: refuse them, or leave them out and report them",
+        one_of("refuse", "leave_out"),
+    )
+    encoding: str = setting(
+        "auto",
+        "how images lie in the dataset: auto keeps JPEG files and takes zstd for all else; zstd, raw, png and webp "
+        "keep each pixel; jpeg has quality 95. A prepared dataset is in the one it was built in",
+        one_of(*ENCODINGS),
+    )
+    places: str = setting(
+        "all", "places that are split: all, or damaged (those with a damaged pixel, as the paper)",
+        one_of("all", "damaged"),
+    )  # fmt: skip
+    split: str = setting(
+        "place", "how places are split: place (each by itself) or block (spatial blocks stay together)",
+        one_of("place", "block"),
+    )  # fmt: skip
+    split_shares: tuple[float, float, float] = setting(
+        (0.70, 0.15, 0.15), "shares of training, validation and test places", SHARES
+    )
+    split_seed: int = setting(
+        42, "seed of the split; runs that are compared, or that begin with each other's encoder, share it", seed()
+    )
+    block_size: float = setting(1000.0, "side of a spatial block in metres (split = block)", above_zero("metres"))
+    crop: int = setting(
+        256,
+        "side of the training crops in pixels; 0 takes whole tiles",
+        Bound(lambda crop: crop == 0 or crop >= 32, "0 (whole tiles) or at least 32 pixels"),
+    )
+    damage_share: float = setting(
+        0.5,
+        "share of the crops that are centred on a damaged pixel, where the tile has one (task = segmentation)",
+        SHARE,
+    )
+    workers: int = setting(0, "loader processes; 0 reads in threads of the training process", at_least(0))
+    prefetch: int = setting(2, "batches kept ready on the device", at_least(1))
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """The network."""
+
+    name: str = setting(
+        "fc_siam_diff", "fc_ef, fc_siam_conc or fc_siam_diff; or module:Class, a jaxcd.models.DamageNetwork of your own"
+    )
+    size: str = setting("large", "one of the network's sizes: small, medium or large")
+    dropout: float = setting(0.0, "dropout rate", below_one("a rate"))
+    dtype: str = setting(
+        "float32",
+        "compute type; parameters, statistics and losses stay in float32",
+        one_of("float32", "bfloat16"),
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class ContrastConfig:
+    """The pretraining of an encoder (task = contrastive)."""
+
+    normalise: bool = setting(
+        True, "compare directions of embeddings, as the reference; else the embeddings, as the paper's equation"
+    )
+    margin: float = setting(
+        1.0, "squared distance from which a pair of different kinds costs nothing", above_zero("a squared distance")
+    )
+    shares: tuple[float, float, float] = setting(
+        (0.92, 0.04, 0.04),
+        "FC-EF: shares of training, validation and test places, of those that the supervised split does not hold out",
+        SHARES,
+    )
+    samples: int = setting(
+        128, "image pairs that a validation embeds, of training and of validation places each", at_least(2)
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class InitConfig:
+    """What a run begins with."""
+
+    encoder_from: str = setting(
+        "", "run whose encoder, at its best checkpoint, this one begins with; empty: random weights"
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class FreezeConfig:
+    """What does not learn."""
+
+    encoder: bool = setting(
+        False,
+        "the encoder's parameters and BatchNorm statistics stay as they were at the start; it runs without dropout",
+    )
+    until: int = setting(0, "optimiser steps after which a frozen encoder learns, too; 0: never", at_least(0))
+
+
+@dataclass(kw_only=True, slots=True)
+class LossConfig:
+    """Weights of the summed losses (task = segmentation)."""
+
+    bce: float = setting(0.0, "weight of the binary cross-entropy", at_least(0))
+    dice: float = setting(1.0, "weight of the Dice loss", at_least(0))
+    iou: float = setting(0.0, "weight of the IoU loss", at_least(0))
+    positive_weight: float = setting(
+        16.2578,
+        "weight of damaged pixels in the binary cross-entropy (by default the reference's)",
+        above_zero("a weight"),
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class AugmentConfig:
+    """Ranges of the training augmentation; a range of zero switches an operation off.
+
+    `jaxcd.learn.augmentation` says what each number means.
+    """
+
+    flips: bool = setting(True, "horizontal and vertical flips and quarter turns, on the host")
+    brightness: float = setting(0.2, "largest change of brightness, as a share of the whole range", below_one())
+    contrast: float = setting(0.2, "largest change of contrast, as a share", below_one())
+    gamma: float = setting(0.2, "largest change of the gamma exponent from 1", below_one())
+    blur: int = setting(
+        7,
+        "side of the largest Gaussian kernel in pixels",
+        Bound(lambda side: side in (0, 3, 5, 7), "one of 0, 3, 5, 7 (largest kernel in pixels)"),
+    )
+    clahe: float = setting(
+        4.0,
+        "largest clip limit of the local histogram equalisation (CLAHE)",
+        Bound(lambda limit: limit == 0 or limit >= 1, "0, or a clip limit of at least 1"),
+    )
+    gauss_noise: float = setting(
+        50.0,
+        "largest variance of Gaussian noise, in grey levels squared",
+        Bound(lambda variance: variance == 0 or variance >= 10, "0, or a variance >= 10"),
+    )
+    iso_noise: float = setting(0.5, "largest strength of camera noise", below_one())
+    shift: float = setting(0.05, "largest shift, as a share of the side", below_one())
+    scale: float = setting(0.05, "largest change of scale, as a share", below_one())
+    rotate: float = setting(
+        90.0,
+        "largest turn in degrees",
+        Bound(lambda degrees: 0 <= degrees <= 180, "degrees between 0 and 180"),
+    )
+
+    @classmethod
+    def off(cls) -> "AugmentConfig":
+        """Return ranges with which images stay as they are."""
+        return cls(
+            flips=False, brightness=0, contrast=0, gamma=0, blur=0, clahe=0, gauss_noise=0, iso_noise=0, shift=0,
+            scale=0, rotate=0,
+        )  # fmt: skip
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimConfig:
+    """AdamW and its schedule."""
+
+    learning_rate: float = setting(3e-4, "AdamW's rate, at its highest", above_zero("a rate"))
+    weight_decay: float = setting(2e-3, "AdamW's decay, of all parameters", at_least(0))
+    schedule: str = setting(
+        "constant",
+        "constant (as the paper) or cosine (linear warm-up, then cosine decay to zero)",
+        one_of("constant", "cosine"),
+    )
+    warmup_steps: int = setting(0, "steps in which the rate rises from zero", at_least(0))
+    clip_norm: float = setting(0.0, "largest global gradient norm; 0 does not clip", at_least(0))
+    encoder_lr_scale: float = setting(
+        1.0,
+        "factor on the encoder's rate: below 1, a pretrained encoder changes less than the decoder",
+        at_least(0),
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """How long, how wide, how often."""
+
+    batch: int = setting(
+        8, "pairs (FC-EF's pretraining: pairs of pairs) an optimiser step, over all devices", at_least(1)
+    )
+    accumulation: int = setting(1, "micro-batches that a step is computed in, to save memory", at_least(1))
+    steps: int = setting(0, "optimiser steps; 0: given by epochs", at_least(0))
+    epochs: int = setting(
+        0,
+        "passes over the training places (pretraining: damaged ones, and as many pairs without damage); 0: by steps",
+        at_least(0),
+    )
+    validate_every: int = setting(0, "steps between validations; 0: once an epoch", at_least(0))
+    best_by: str = setting(
+        "iou",
+        "validation score of the best checkpoint: iou (at 0.5, as the paper) or best_iou (at the threshold best "
+        "there); pretraining goes by the validation loss",
+        one_of("iou", "best_iou"),
+    )
+    checkpoint_every: int = setting(0, "steps between checkpoints; 0: at validations only", at_least(0))
+    log_every: int = setting(10, "steps between log entries", at_least(1))
+    eval_batch: int = setting(1, "whole tiles that each device sees at a time in a validation", at_least(1))
+    devices: int = setting(0, "devices that share the batch; 0: all there are", at_least(0))
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """Everything that defines a run."""
+
+    task: str = setting(
+        "segmentation",
+        "what is learned: segmentation (maps of damage) or contrastive (an encoder that segmentation begins with)",
+        one_of(*TASKS),
+    )
+    seed: int = setting(42, "of initial weights, batches, augmentation and dropout; the split has its own", seed())
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def validate(self) -> None:
+        """Check types first, then values by themselves, then those that depend on each other.
+
+        Raises:
+            ConfigError: at the first field that does not hold; the message names it.
+        """
+        check(self, "config.")
+        self.data.scenes.check_together("config.data.scenes.")
+        _check_together(self)
+
+
+def field_type(path: str) -> typing.Any:
+    """Return the type of a field given as `config.group.name`.
+
+    Raises:
+        ConfigError: there is no such field.
+    """
+    node: typing.Any = Config
+    names = path.split(".")
+    for i, name in enumerate(names[1:], start=1):
+        hints = typing.get_type_hints(node) if dataclasses.is_dataclass(node) else {}
+        if name not in hints:
+            there = f"; {'.'.join(names[:i])} has {', '.join(hints)}" if hints else ""
+            raise ConfigError(f"{path}: no such field{there}")
+        node = hints[name]
+    return node
+
+
+def _check_together(config: Config) -> None:
+    """Check what no field can be checked for alone."""
+    losses, freeze, train = config.loss, config.freeze, config.train
+
+    def wants(holds: bool, name: str, value: object, expected: str) -> None:
+        if not holds:
+            raise ConfigError(f"config.{name}: expected {expected}, got {value!r}")
+
+    weights = (losses.bce, losses.dice, losses.iou)
+    wants(sum(weights) > 0, "loss", weights, "a weight above 0 for bce, dice or iou")
+    wants(freeze.encoder or not freeze.until, "freeze.until", freeze.until, "0 where nothing is frozen")
+    length = (train.steps, train.epochs)
+    wants((train.steps > 0) != (train.epochs > 0), "train", length, "either steps or epochs above 0, not both")
+    accumulation, batch = train.accumulation, train.batch
+    wants(batch % accumulation == 0, "train.accumulation", accumulation, f"a divisor of batch = {batch}")
+    if config.task == "contrastive":
+        wants(not freeze.encoder, "freeze.encoder", True, "False: the encoder is what pretraining learns")

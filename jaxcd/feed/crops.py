@@ -1,0 +1,163 @@
+"""Crops of a place's images: where they are cut, how they are turned, and their batch."""
+
+import collections
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from jaxcd.base.errors import DatasetError
+from jaxcd.base.types import DAMAGE, INVALID, Batch
+from jaxcd.config import Config
+from jaxcd.store.dataset import TileDataset
+from jaxcd.store.encodings import decode
+
+Codes = UInt8[np.ndarray, "h w"]
+Corner = Callable[[Codes, tuple[int, int], np.random.Generator], tuple[int, int]]
+"""Draws the top left corner of a crop of some height and width, inside a tile of these label codes."""
+
+_COLUMNS = 32  # that are copied at a time from rows: both sides then fit into the processor's cache
+_LEAST_KNOWN = 0.5  # of an intact crop's pixels: where most are unknown, nobody can say that it is intact
+
+
+class Draw(NamedTuple):
+    """What a crop is cut from: one of the labelled images `posts` of a place, drawn like its corner by `rng`."""
+
+    row: int
+    posts: Sequence[int]
+    corner: Corner
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """Cuts crops of one size out of a dataset's tiles.
+
+    Attributes:
+        dataset: the tiles.
+        size: height and width in pixels; smaller tiles are padded with `INVALID`.
+        flips: flip and turn them at random.
+    """
+
+    dataset: TileDataset
+    size: tuple[int, int]
+    flips: bool
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """Cut one crop for each draw, out of one pre and one labelled image of its place."""
+        pre, post = (np.zeros((len(draws), *self.size, 3), np.uint8) for _ in range(2))
+        codes = np.full((len(draws), *self.size), INVALID, np.uint8)
+        for draw, *out in zip(draws, pre, post, codes, strict=True):
+            self._cut(draw, out)
+        return as_batch(pre, post, codes, [draw.row for draw in draws])
+
+    def _cut(self, draw: Draw, out: Sequence[np.ndarray]) -> None:
+        row, posts, corner, rng = draw
+        record = self.dataset.read(row)
+        pre = record.pre[int(rng.integers(len(record.pre)))]
+        chosen = posts[int(rng.integers(len(posts)))]
+        images = decode(pre), decode(record.post[chosen]), decode(record.label[chosen])
+        top, left = corner(images[2], self.size, rng)
+        height, width = self.size
+        vertical, horizontal, turns = rng.integers((2, 2, 4)).tolist() if self.flips else (0, 0, 0)
+        for image, into in zip(images, out, strict=True):
+            crop = image[top : top + height, left : left + width]
+            _copy(_turned(crop, flips=(vertical, horizontal), turns=turns), into)
+
+
+def as_batch(
+    pre: UInt8[np.ndarray, "b h w 3"],
+    post: UInt8[np.ndarray, "b h w 3"],
+    codes: UInt8[np.ndarray, "b h w"],
+    ids: Sequence[int],
+) -> Batch:
+    """Make a batch of images and label codes."""
+    labels, valid = (codes == DAMAGE).view(np.uint8), (codes != INVALID).view(np.uint8)
+    return Batch(pre=pre, post=post, labels=labels, valid=valid, ids=np.array(ids, np.int32))
+
+
+def crop_size(dataset: TileDataset, rows: Sequence[int], config: Config, stride: int) -> tuple[int, int]:
+    """Return height and width of training crops: `data.crop`, or for whole tiles theirs, rounded up to the stride.
+
+    Raises:
+        DatasetError: whole tiles are asked for and sizes differ.
+    """
+    if config.data.crop:
+        return config.data.crop, config.data.crop
+    sizes = collections.Counter((dataset.samples[row].height, dataset.samples[row].width) for row in rows)
+    if len(sizes) > 1:
+        given = ", ".join(f"{height} x {width} ({count})" for (height, width), count in sizes.most_common(4))
+        raise DatasetError(
+            f"{dataset.path}: tiles have {len(sizes)} sizes ({given}), and whole tiles must be of one for a batch; "
+            "set config.data.crop"
+        )
+    return rounded_up(*next(iter(sizes)), stride)
+
+
+def rounded_up(height: int, width: int, stride: int) -> tuple[int, int]:
+    """Return the least multiples of the stride that hold an image."""
+    return -(-height // stride) * stride, -(-width // stride) * stride
+
+
+def any_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw a corner anywhere."""
+    top, left = rng.integers(_room(codes, size) + 1)
+    return int(top), int(left)
+
+
+def damaged_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw the corner of a crop that is centred on a damaged pixel, as far as the tile allows; there must be one."""
+    room = _room(codes, size)
+    if not room.any():
+        return 0, 0
+    damaged = np.flatnonzero(codes == DAMAGE)
+    pixel = np.array(divmod(int(damaged[rng.integers(len(damaged))]), codes.shape[1]))
+    top, left = np.clip(pixel - np.array(size) // 2, 0, room)
+    return int(top), int(left)
+
+
+def intact_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw one of `intact_corners`; there must be one."""
+    corners = intact_corners(codes, size)
+    fitting = np.flatnonzero(corners)
+    top, left = divmod(int(fitting[rng.integers(len(fitting))]), corners.shape[1])
+    return top, left
+
+
+def intact_corners(codes: Codes, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """Mark the corners of crops without a damaged pixel and of which at least half is known."""
+    height, width = (min(crop, side) for crop, side in zip(size, codes.shape, strict=True))
+
+    def within(mask: Bool[np.ndarray, "h w"]) -> np.ndarray:
+        total = np.pad(mask.cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32), ((1, 0), (1, 0)))
+        rows = total[height:] - total[:-height]
+        return rows[:, width:] - rows[:, :-width]
+
+    return (within(codes == DAMAGE) == 0) & (within(codes != INVALID) >= _LEAST_KNOWN * height * width)
+
+
+def _room(codes: Codes, size: tuple[int, int]) -> np.ndarray:
+    return np.maximum(np.array(codes.shape) - size, 0)
+
+
+def _turned(image: np.ndarray, *, flips: tuple[int, int], turns: int) -> np.ndarray:
+    """Flip (vertically, horizontally), then turn by quarters; oblong images by halves only, to keep their shape."""
+    flipped = image[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
+    return np.rot90(flipped, turns if image.shape[0] == image.shape[1] else turns - turns % 2)
+
+
+def _copy(view: np.ndarray, out: np.ndarray) -> None:
+    """Copy an image, of any order in memory, to the top left of another."""
+    height, width = view.shape[:2]
+    out = out[:height, :width]
+    if view.ndim == 2 or view.strides[1] == view.shape[2]:
+        out[...] = view
+        return
+    # Where columns are reversed or have become rows, numpy copies band by band in a third of the time; what had been
+    # rows, some columns at a time, in half of that.
+    columns = _COLUMNS if abs(view.strides[0]) < abs(view.strides[1]) else width
+    for left in range(0, width, columns):
+        for band in range(view.shape[2]):
+            out[:, left : left + columns, band] = view[:, left : left + columns, band]

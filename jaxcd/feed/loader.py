@@ -1,0 +1,216 @@
+"""Batches for training and evaluation: Grain reads, decodes, crops, flips and stacks bytes.
+
+Training is a deterministic function of (seed, batch number): the number of consumed batches is all that has to be
+saved to go on, whatever the number of workers, threads or processes.
+"""
+
+import collections
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+from absl import flags
+
+from jaxcd.base.errors import ConfigError
+from jaxcd.base.processes import cores, start_worker
+from jaxcd.base.types import DAMAGE, INVALID, Batch, Tile
+from jaxcd.config import Config
+from jaxcd.feed.crops import Codes, Crops, Draw, any_corner, as_batch, crop_size, damaged_corner, rounded_up
+from jaxcd.store.dataset import TileDataset
+from jaxcd.store.encodings import decode
+
+# A thread decodes a batch: more of them than this hold more memory than they save time.
+MOST_THREADS = 8
+
+
+def train_batches(
+    dataset: TileDataset,
+    rows: Sequence[int],
+    config: Config,
+    *,
+    stride: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Give training batches without end: places shuffled anew each epoch, batches running on over its end.
+
+    Each time a place is drawn it gives one crop of one pre and one labelled post image, drawn at random.
+
+    Args:
+        dataset: the tiles.
+        rows: places to train on.
+        config: `seed`, `train.batch`, `data` (crops, workers) and `augment.flips` count.
+        stride: of the network, in pixels: whole tiles are padded to a multiple of it with `valid = 0`.
+        start: batches to skip: batch `k` of a run is the first one with `start=k`.
+        process_index: which process of a multi-process run this is.
+        process_count: how many there are; each gives its own consecutive part of every global batch.
+
+    Returns:
+        An iterator; `close()` ends its workers.
+
+    Raises:
+        ConfigError: the batch can't be divided by the processes.
+        DatasetError: whole tiles are asked for and sizes differ.
+    """
+    batches = training_dataset(
+        dataset, rows, config, stride=stride, process_index=process_index, process_count=process_count
+    )
+    return read_ahead(batches[start:], config)
+
+
+def training_dataset(
+    dataset: TileDataset,
+    rows: Sequence[int],
+    config: Config,
+    *,
+    stride: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset[Batch]:
+    """Give the batches of `train_batches` by their number, each made when it is asked for."""
+    crops = _TrainingCrops(
+        crops=Crops(dataset=dataset, size=crop_size(dataset, rows, config, stride), flips=config.augment.flips),
+        damage_share=config.data.damage_share,
+        part=own_share(config.train.batch, process_index, process_count),
+    )
+    # Up to here an element is a row and a seed: they are batched before anything is read, so that the global batch
+    # is the same for any number of processes, and a slice skips batches for free.
+    return draws(rows, config.seed).batch(config.train.batch, batch_fn=tuple).map(crops)
+
+
+def own_share(pairs: int, process_index: int, process_count: int) -> slice:
+    """Return the part of a global batch that is a process's own.
+
+    Raises:
+        ConfigError: the batch can't be divided by the processes.
+    """
+    share, rest = divmod(pairs, process_count)
+    if rest:
+        raise ConfigError(f"config.train.batch: expected a multiple of the {process_count} processes, got {pairs}")
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+def draws(rows: Sequence[int], seed: int) -> grain.MapDataset[tuple[int, int]]:
+    """Give rows and a seed for each without end, every row once in an epoch."""
+    return grain.MapDataset.source(list(rows)).seed(seed).shuffle().repeat().random_map(_Draw())
+
+
+def read_ahead(batches: grain.MapDataset[Batch], config: Config) -> Iterator[Batch]:
+    """Iterate over batches that `config.data.workers` processes, or threads, read ahead; `close()` ends them."""
+    threads = reading_threads() if config.data.workers == 0 else 1
+    reading = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
+    if config.data.workers > 0:
+        # Grain reads absl flags when it starts workers, and refuses where no entry has parsed them.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=config.data.workers, per_worker_buffer_size=2)
+        reading = reading.mp_prefetch(options, worker_init_fn=_start_worker)
+    return _closing(reading)
+
+
+def _start_worker(index: int, count: int) -> None:
+    # Grain's own workers outlive a killed trainer, and die of signals that the trainer survives to save its state:
+    # a terminal sends Ctrl-C, and a scheduler SIGTERM, to the whole group.
+    start_worker()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def reading_threads() -> int:
+    """Return how many threads read ahead: as many batches may be ready and one more."""
+    return min(MOST_THREADS, cores())
+
+
+def _closing(reading: grain.IterDataset) -> Iterator[Batch]:
+    with contextlib.closing(iter(reading)) as batches:
+        yield from batches
+
+
+class _Draw(grain.transforms.RandomMap):
+    """Attach a seed of its own to every draw of a place."""
+
+    def random_map(self, element: int, rng: np.random.Generator) -> tuple[int, int]:
+        return element, int(rng.integers(2**63))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainingCrops(grain.transforms.Map):
+    """Read this process's part of a batch of draws."""
+
+    crops: Crops
+    damage_share: float
+    part: slice
+
+    def map(self, element: Sequence[tuple[int, int]]) -> Batch:
+        samples = self.crops.dataset.samples
+        return self.crops.batch(
+            [
+                Draw(row, range(len(samples[row].post)), self._corner, np.random.default_rng(seed))
+                for row, seed in element[self.part]
+            ]
+        )
+
+    def _corner(self, codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        centred, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)
+        return damaged_corner(codes, size, rng) if centred and (codes == DAMAGE).any() else anywhere
+
+
+def evaluation_batches(
+    dataset: TileDataset, rows: Sequence[int], *, batch: int, stride: int
+) -> Iterator[tuple[Batch, list[Tile]]]:
+    """Give every labelled post image of the rows once, whole, with the latest pre image of its place.
+
+    Tiles are padded at the bottom and the right to a multiple of `stride` with `valid = 0`, and batched with others
+    of the same padded size. The last batch of a size is filled up with empty pairs (`valid = 0`, id -1), so that
+    there is one shape a size to compile for.
+
+    Args:
+        dataset: the tiles.
+        rows: places to evaluate.
+        batch: pairs a batch.
+        stride: of the network, in pixels.
+
+    Returns:
+        Batches, each with its tiles in order (as many as there are true pairs). Reading runs ahead in threads.
+    """
+    groups: dict[tuple[int, int], list[tuple[int, int]]] = collections.defaultdict(list)
+    for row in rows:
+        sample = dataset.samples[row]
+        groups[rounded_up(sample.height, sample.width, stride)] += [(row, i) for i in range(len(sample.post))]
+    jobs = [
+        (size, pairs[first : first + batch])
+        for size, pairs in sorted(groups.items())
+        for first in range(0, len(pairs), batch)
+    ]
+    pool = ThreadPoolExecutor(reading_threads(), thread_name_prefix="evaluation")
+    waiting: collections.deque[Future[tuple[Batch, list[Tile]]]] = collections.deque()
+    try:
+        for size, pairs in jobs:
+            waiting.append(pool.submit(_whole, dataset, size, pairs, batch))
+            if len(waiting) > reading_threads():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _whole(
+    dataset: TileDataset, size: tuple[int, int], pairs: Sequence[tuple[int, int]], batch: int
+) -> tuple[Batch, list[Tile]]:
+    images = np.zeros((2, batch, *size, 3), np.uint8)
+    codes = np.full((batch, *size), INVALID, np.uint8)
+    ids, tiles = np.full(batch, -1, np.int32), []
+    for k, (row, i) in enumerate(pairs):
+        record, sample = dataset.read(row), dataset.samples[row]
+        window = slice(0, sample.height), slice(0, sample.width)
+        for stream, content in zip(images, (record.pre[-1], record.post[i]), strict=True):
+            stream[(k, *window)] = decode(content)
+        codes[(k, *window)] = decode(record.label[i])
+        ids[k] = row
+        tiles.append(Tile(sample.id, sample.post[i].name, sample.height, sample.width))
+    return as_batch(images[0], images[1], codes, ids.tolist()), tiles

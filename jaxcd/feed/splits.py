@@ -1,0 +1,233 @@
+"""Which places are for training, validation and test: by rank in a seeded permutation, or by spatial block."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from jaxcd.base.errors import SplitError
+from jaxcd.base.types import METRES_PER_DEGREE, Bounds
+from jaxcd.config import DataConfig
+from jaxcd.store.manifest import Sample
+
+NAMES = ("train", "validation", "test")
+# Blocks whose tiles share more ground than this share of a tile are one block: the rest is border noise.
+_OVERLAP = 0.05
+NOWHERE = "nothing tells where it lies (split = block)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Rows of the places of each split in ascending order, and the places that are in none, with the reason."""
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
+    """Split the places of a dataset; the same places and settings give the same splits in any order.
+
+    Args:
+        samples: places of a dataset; the returned rows are positions in it.
+        data: `places`, `split`, `split_shares`, `split_seed` and `block_size` count.
+
+    Returns:
+        The splits: disjoint, together with `left_out` complete.
+
+    Raises:
+        SplitError: a split is empty or has no damaged pixel.
+    """
+    rows = sorted(range(len(samples)), key=lambda row: samples[row].id)
+    left_out: list[tuple[str, str]] = []
+    if data.places == "damaged":
+        left_out += [
+            (samples[row].id, "no damaged pixel (places = damaged)") for row in rows if not samples[row].damaged
+        ]
+        rows = [row for row in rows if samples[row].damaged]
+    blocks = blocks_of(samples, rows, data)
+    left_out += [(samples[row].id, NOWHERE) for row in rows if row not in blocks]
+    parts = divided(samples, blocks, data.split_shares, data)
+    check_parts(samples, parts, data)
+    train, validation, test = parts
+    return Splits(train=train, validation=validation, test=test, left_out=tuple(left_out))
+
+
+def divided(
+    samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], data: DataConfig
+) -> tuple[tuple[int, ...], ...]:
+    """Divide rows into three parts by the configured rule, each in ascending order.
+
+    Args:
+        samples: all places.
+        blocks: the rows to divide, in order of their ids, and the block of each.
+        shares: wanted sizes.
+        data: `split` and `split_seed` count.
+    """
+    if data.split == "block":
+        parts = _assign(samples, blocks, shares, data.split_seed)
+    else:
+        parts = _cut(list(blocks), shares, data.split_seed)
+    return tuple(tuple(sorted(part)) for part in parts)
+
+
+def _cut(rows: list[int], shares: tuple[float, float, float], seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Cut a permutation by rank: `train` is rounded, what remains is divided with validation rounded up.
+
+    The paper's 190 places at .70, .15, .15 become 133, 29 and 28.
+    """
+    order = permuted(rows, seed)
+    # 57 * .15 / .30 is 28.500000000000004 in floating point: exact halves and integers need room.
+    room = 1e-9
+    train = math.floor(shares[0] * len(order) + 0.5 + room)
+    rest = (len(order) - train) * shares[1] / (shares[1] + shares[2])
+    validation = train + math.ceil(rest - room)
+    return order[:train], order[train:validation], order[validation:]
+
+
+def permuted(rows: Sequence[int], seed: int) -> list[int]:
+    """Return rows in a seeded order."""
+    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+
+
+def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) -> dict[int, str]:
+    """Name the block of each row that has one; where places are split one by one, each is a block of its own."""
+    if data.split == "place":
+        return {row: samples[row].id for row in rows}
+    blocks = {}
+    for row in rows:
+        sample = samples[row]
+        if sample.block is not None:
+            blocks[row] = f"named {sample.block}"
+        elif sample.bounds is not None:
+            blocks[row] = _cell(sample.bounds, data.block_size)
+    merged = _merged(samples, blocks)
+    return {row: merged[block] for row, block in blocks.items()}
+
+
+def _cell(bounds: Bounds, size: float) -> str:
+    """Name the cell of a metric grid that holds a tile's centre.
+
+    Every band of latitude has its own metres of a degree of longitude, so that a cell depends on nothing but its
+    place: not on what else is in the dataset.
+    """
+    west, south, east, north = bounds
+    band = math.floor((south + north) / 2 * METRES_PER_DEGREE / size)
+    latitude = (band + 0.5) * size / METRES_PER_DEGREE
+    metres = METRES_PER_DEGREE * max(math.cos(math.radians(latitude)), 1e-6)
+    return f"cell {band} {math.floor((west + east) / 2 * metres / size)}"
+
+
+def _merged(samples: Sequence[Sample], blocks: dict[int, str]) -> dict[str, str]:
+    """Give every block the name of the one it is merged into, because tiles of both show the same ground."""
+    parent = {block: block for block in blocks.values()}
+
+    def root(block: str) -> str:
+        while parent[block] != block:
+            block = parent[block]
+        return block
+
+    located = [(row, bounds) for row in blocks if (bounds := samples[row].bounds) is not None]
+    west, south, east, north = np.reshape([bounds for _, bounds in located], (-1, 4)).T
+    boxes = shapely.box(west, south, east, north)
+    areas = shapely.area(boxes)
+    for i, j in shapely.STRtree(boxes).query(boxes, predicate="intersects").T if located else ():
+        shared = shapely.area(shapely.intersection(boxes[i], boxes[j]))
+        if i < j and shared > _OVERLAP * min(areas[i], areas[j]):
+            # The smaller name wins: the outcome does not depend on the order of the pairs.
+            one, other = sorted((root(blocks[located[i][0]]), root(blocks[located[j][0]])))
+            parent[other] = one
+    return {block: root(block) for block in parent}
+
+
+def _assign(
+    samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], seed: int
+) -> tuple[list[int], list[int], list[int]]:
+    """Hand out whole blocks so that places and damaged pixels both come close to the wanted shares.
+
+    The largest block first, each goes to the split where the squared deviations of both shares, summed over the
+    splits, are smallest. Then blocks are moved one by one as long as that makes the sum smaller: a few tiles hold
+    most of the damage, and may come too late to be placed well.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, block in blocks.items():
+        members[block].append(row)
+    names = sorted(members)
+    names = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    names.sort(key=lambda name: -len(members[name]))  # stable: ties stay permuted
+    sizes = np.array([(len(members[name]), sum(samples[row].damaged for row in members[name])) for name in names])
+    sizes = sizes.reshape(-1, 2) / np.maximum(sizes.reshape(-1, 2).sum(axis=0), 1)
+    given, chosen, moved = np.zeros((3, 2)), [-1] * len(names), True
+    while moved:
+        moved = False
+        for i, size in enumerate(sizes):
+            if chosen[i] >= 0:
+                given[chosen[i]] -= size
+            tried = given + np.eye(3)[:, :, None] * size  # [split it goes to, split, places or damage]
+            deviations = ((tried - np.array(shares)[:, None]) ** 2).sum(axis=(1, 2))
+            best = int(np.argmin(deviations))
+            # Rounding must not move a block to and fro.
+            if chosen[i] < 0 or deviations[best] < deviations[chosen[i]] - 1e-12:
+                chosen[i], moved = best, True
+            given[chosen[i]] += size
+    train, validation, test = (
+        [row for name, k in zip(names, chosen, strict=True) if k == split for row in members[name]]
+        for split in range(3)
+    )
+    return train, validation, test
+
+
+def check_parts(
+    samples: Sequence[Sample],
+    parts: Sequence[Sequence[int]],
+    data: DataConfig,
+    *,
+    needed: Sequence[str] = NAMES,
+    shares: str = "config.data.split_shares",
+) -> None:
+    """See that there is something to learn from and to measure in each of the needed splits.
+
+    Args:
+        samples: all places.
+        parts: rows of each split.
+        data: what they were made by.
+        needed: names of the splits that are looked at.
+        shares: the field that a user may change.
+
+    Raises:
+        SplitError: one is empty or has no damaged pixel.
+    """
+    total = sum(map(len, parts))
+    damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
+    if data.split == "block":
+        remedy = f"try another config.data.split_seed, block_size (now {data.block_size:g} m) or {shares}"
+    else:
+        remedy = f"try another config.data.split_seed, {shares}, or more places"
+    counts = ", ".join(
+        f"{name} {len(part)} ({with_damage} with damage)"
+        for name, part, with_damage in zip(NAMES, parts, damaged, strict=True)
+    )
+    for name, part, with_damage in zip(NAMES, parts, damaged, strict=True):
+        if name in needed and not with_damage:
+            what = "is empty" if not part else "has no damaged pixel"
+            raise SplitError(f"the {name} split {what}; {total} places give {counts}; {remedy}")
+
+
+def describe(samples: Sequence[Sample], splits: Splits) -> str:
+    """Say in a few lines how many places each split has, how much damage, and how many are left out and why."""
+    lines = []
+    for name, rows in zip(NAMES, (splits.train, splits.validation, splits.test), strict=True):
+        pixels = sum(post.valid for row in rows for post in samples[row].post)
+        damaged = sum(samples[row].damaged for row in rows)
+        with_damage = sum(samples[row].damaged > 0 for row in rows)
+        share = damaged / max(pixels, 1)
+        lines.append(
+            f"{name:<10} {len(rows):>6} places, {with_damage} with damage, {share:.2%} of known pixels damaged"
+        )
+    for reason, count in Counter(reason for _, reason in splits.left_out).items():
+        lines.append(f"in none    {count:>6} places: {reason}")
+    return "\n".join(lines)

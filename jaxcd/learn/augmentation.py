@@ -1,0 +1,186 @@
+"""Training augmentation on the device: one jitted, vmapped function over a batch of pairs.
+
+docs/method.md, Augmentation: one of brightness/contrast and gamma; one of blur and CLAHE; one of Gaussian and ISO
+noise; shift, scale and rotation; each group with probability 1/2, with the same parameters for pre and post
+(noise is drawn anew for each). Flips happen on the host. A range of zero leaves its operation out when the
+step is traced, so that an augmentation switched off costs nothing and changes no bit.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num, UInt8
+
+from jaxcd.base.types import Batch
+from jaxcd.config import AugmentConfig
+from jaxcd.learn.clahe import clahe
+from jaxcd.models import IMAGENET, Normalisation
+
+_APPLY = 0.5
+
+# RGB to luma and two chroma axes (YIQ): hue is the angle in the chroma plane.
+_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+Pair = Float[Array, "2 h w 3"]
+Operation = Callable[[Key[Array, ""], Pair], Pair]
+
+
+def normalise(images: UInt8[Array, "*n 3"], wanted: Normalisation = IMAGENET) -> Float[Array, "*n 3"]:
+    """Turn RGB 0..255 into what a network wants: (x/255 - mean) / deviation."""
+    return _standardise(images.astype(jnp.float32) / 255, wanted)
+
+
+def augment(
+    key: Key[Array, ""], batch: Batch, config: AugmentConfig, wanted: Normalisation = IMAGENET
+) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"], Float[Array, "b h w"], Float[Array, "b h w"]]:
+    """Augment and normalise a batch; pure, for use inside the training step.
+
+    Args:
+        key: one key gives one result.
+        batch: as the loader gives it.
+        config: ranges; all zero gives exactly `normalise`.
+        wanted: by the network.
+
+    Returns:
+        Normalised pre and post images, labels and valid. Pixels turned in from outside the tile are black
+        in the images (before normalisation), 0 in the labels and not valid.
+    """
+    keys = jax.random.split(key, batch.pre.shape[0])
+
+    def one(key: Key[Array, ""], pre: Array, post: Array, labels: Array, valid: Array) -> tuple[Array, ...]:
+        tone, filters, noise, geometry = jax.random.split(key, 4)
+        images = jnp.stack([pre, post]).astype(jnp.float32) / 255
+        images = _one_of(tone, images, _tone_operations(config))
+        images = _one_of(filters, images, _filter_operations(config))
+        images = _one_of(noise, images, _noise_operations(config))
+        masks = jnp.stack([labels, valid]).astype(jnp.float32)
+        if config.shift or config.scale or config.rotate:
+            images, masks = _warp(geometry, images, masks, config)
+        images = _standardise(images, wanted)
+        return images[0], images[1], masks[0] * masks[1], masks[1]
+
+    return jax.vmap(one)(keys, batch.pre, batch.post, batch.labels, batch.valid)  # type: ignore[return-value]
+
+
+def _standardise(images: Float[Array, "*n 3"], wanted: Normalisation) -> Float[Array, "*n 3"]:
+    return (images - jnp.array(wanted.mean, jnp.float32)) / jnp.array(wanted.deviation, jnp.float32)
+
+
+def _one_of(key: Key[Array, ""], images: Pair, operations: Sequence[Operation]) -> Pair:
+    """Apply one of the operations, drawn evenly, with probability 1/2."""
+    if not operations:
+        return images
+    whether, which, how = jax.random.split(key, 3)
+    chosen = jax.random.randint(which, (), 1, len(operations) + 1)
+    chosen = jnp.where(jax.random.bernoulli(whether, _APPLY), chosen, 0)
+    # Under vmap this computes every branch and selects.
+    return jax.lax.switch(chosen, [lambda _, images: images, *operations], how, images)
+
+
+def _tone_operations(config: AugmentConfig) -> list[Operation]:
+    def brightness_contrast(key: Key[Array, ""], images: Pair) -> Pair:
+        a, b = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+        return jnp.clip(images * (1 + config.contrast * a) + config.brightness * b, 0, 1)
+
+    def gamma(key: Key[Array, ""], images: Pair) -> Pair:
+        exponent = 1 + config.gamma * jax.random.uniform(key, minval=-1.0, maxval=1.0)
+        return images**exponent
+
+    chosen = [(config.brightness or config.contrast, brightness_contrast), (config.gamma, gamma)]
+    return [operation for on, operation in chosen if on]
+
+
+def _filter_operations(config: AugmentConfig) -> list[Operation]:
+    def blur(key: Key[Array, ""], images: Pair) -> Pair:
+        size = 3 + 2 * jax.random.randint(key, (), 0, (config.blur - 3) // 2 + 1)
+        return gaussian_blur(images, size, largest=config.blur)
+
+    def equalise(key: Key[Array, ""], images: Pair) -> Pair:
+        limit = jax.random.uniform(key, minval=1.0, maxval=config.clahe)
+        return clahe(images, limit)
+
+    chosen = [(config.blur, blur), (config.clahe, equalise)]
+    return [operation for on, operation in chosen if on]
+
+
+def gaussian_blur(images: Float[Array, "t h w c"], size: Num[Array, ""], *, largest: int) -> Float[Array, "t h w c"]:
+    """Blur with a Gaussian kernel of `size` pixels, sigma as OpenCV derives it from the size.
+
+    Args:
+        images: images of any range.
+        size: odd kernel side in pixels, at most `largest`; may be traced.
+        largest: side of the window that is computed.
+    """
+    radius = largest // 2
+    sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
+    offsets = jnp.arange(-radius, radius + 1)
+    taps = jnp.where(jnp.abs(offsets) <= size // 2, jnp.exp(-0.5 * jnp.square(offsets / sigma)), 0.0)
+    taps = taps / jnp.sum(taps)
+    for axis in (1, 2):
+        width = [(radius, radius) if a == axis else (0, 0) for a in range(4)]
+        padded, n = jnp.pad(images, width, mode="reflect"), images.shape[axis]
+        images = sum(taps[i] * jax.lax.slice_in_dim(padded, i, i + n, axis=axis) for i in range(largest))  # type: ignore[assignment]
+    return images
+
+
+def _noise_operations(config: AugmentConfig) -> list[Operation]:
+    def gaussian(key: Key[Array, ""], images: Pair) -> Pair:
+        strength, draw = jax.random.split(key)
+        variance = jax.random.uniform(strength, minval=10.0, maxval=config.gauss_noise)  # of values 0..255
+        noise = jax.random.normal(draw, images.shape) * (jnp.sqrt(variance) / 255)
+        return jnp.clip(images + noise, 0, 1)
+
+    def iso(key: Key[Array, ""], images: Pair) -> Pair:
+        """Sensor noise of a high ISO setting: the hue jitters, and shot noise brightens what is dark."""
+        strength, light, hue = jax.random.split(key, 3)
+        least = jnp.array([min(0.1, config.iso_noise), 0.01])
+        most = jnp.array([config.iso_noise, 0.05])
+        intensity, shift = least + (most - least) * jax.random.uniform(strength, (2,))
+        yiq = jnp.einsum("thwc,dc->thwd", images, jnp.array(_YIQ))
+        luma = yiq[..., 0]
+        # Poisson noise of mean 255 * intensity * std(luma), by its normal limit.
+        mean = jnp.std(luma) * intensity * 255
+        shot = jnp.maximum(mean + jnp.sqrt(mean) * jax.random.normal(light, luma.shape), 0) / 255
+        angle = 2 * math.pi * shift * intensity * jax.random.normal(hue, luma.shape)
+        cos, sin, i, q = jnp.cos(angle), jnp.sin(angle), yiq[..., 1], yiq[..., 2]
+        yiq = jnp.stack([luma + shot * (1 - luma), cos * i - sin * q, sin * i + cos * q], axis=-1)
+        return jnp.clip(jnp.einsum("thwd,cd->thwc", yiq, jnp.linalg.inv(jnp.array(_YIQ))), 0, 1)
+
+    chosen = [(config.gauss_noise, gaussian), (config.iso_noise, iso)]
+    return [operation for on, operation in chosen if on]
+
+
+def _warp(
+    key: Key[Array, ""], images: Pair, masks: Float[Array, "2 h w"], config: AugmentConfig
+) -> tuple[Pair, Float[Array, "2 h w"]]:
+    """Shift, scale and turn about the centre: images bilinear over black, masks nearest over 0."""
+    _, h, w, c = images.shape
+    whether, how = jax.random.split(key)
+    on = jax.random.bernoulli(whether, _APPLY)
+    ranges = jnp.array([config.shift * h, config.shift * w, config.scale, math.radians(config.rotate)])
+    dy, dx, scale, angle = jnp.where(on, ranges * jax.random.uniform(how, (4,), minval=-1.0, maxval=1.0), 0.0)
+
+    # Where each output pixel comes from: the inverse of "turn and scale about the centre, then shift".
+    cy, cx = (h - 1) / 2, (w - 1) / 2
+    y = jnp.arange(h)[:, None] - cy - dy
+    x = jnp.arange(w)[None, :] - cx - dx
+    cos, sin = jnp.cos(angle) / (1 + scale), jnp.sin(angle) / (1 + scale)
+    y, x = cos * y - sin * x + cy, sin * y + cos * x + cx
+
+    def pick(source: Float[Array, "h w d"], row: Array, column: Array) -> Float[Array, "h w d"]:
+        inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+        index = jnp.clip(row, 0, h - 1) * w + jnp.clip(column, 0, w - 1)
+        return jnp.where(inside[..., None], source.reshape(h * w, -1)[index], 0.0)
+
+    # All bands of both images behind each other, so that a gather fetches a run of six values.
+    source = jnp.moveaxis(images, 0, 2).reshape(h, w, 2 * c)
+    top, left = jnp.floor(y), jnp.floor(x)
+    fy, fx = (y - top)[..., None], (x - left)[..., None]
+    r, s = top.astype(jnp.int32), left.astype(jnp.int32)
+    upper = (1 - fx) * pick(source, r, s) + fx * pick(source, r, s + 1)
+    lower = (1 - fx) * pick(source, r + 1, s) + fx * pick(source, r + 1, s + 1)
+    warped = jnp.moveaxis(((1 - fy) * upper + fy * lower).reshape(h, w, 2, c), 2, 0)
+    nearest = pick(jnp.moveaxis(masks, 0, 2), jnp.round(y).astype(jnp.int32), jnp.round(x).astype(jnp.int32))
+    return warped, jnp.moveaxis(nearest, 2, 0)

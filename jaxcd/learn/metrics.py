@@ -1,0 +1,135 @@
+"""Metrics of the damage class from pixel counts, at every threshold at once.
+
+The device counts pixels by class and probability bin, the host adds the counts up in 64 bits (32 bits
+overflow at seven scenes), and ratios come last. docs/method.md, Metrics.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, Int64, Num
+
+# A power of two, so that probability * BINS and k / BINS are exact and a threshold of k / BINS decides in
+# the counts as it does on the probabilities themselves.
+BINS = 1024
+
+
+class Scores(NamedTuple):
+    """Ratios of the damage class, 0..1; 0 where a ratio's denominator is 0."""
+
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    iou: float
+
+
+def histogram(
+    logits: Float[Array, "b h w"], labels: Num[Array, "b h w"], *, valid: Num[Array, "b h w"]
+) -> Int32[Array, "b 2 1024"]:
+    """Count the valid pixels of each pair by class and probability bin.
+
+    Args:
+        logits: logits of damage.
+        labels: 1 where damaged, else 0.
+        valid: 1 where the label is known, else 0.
+
+    Returns:
+        Counts; row 0 is intact, row 1 damaged, bin k holds the probabilities in [k/1024, (k+1)/1024).
+    """
+    return score_histogram(jax.nn.sigmoid(logits.astype(jnp.float32)), labels, valid=valid)
+
+
+def score_histogram(
+    score: Float[Array, "b h w"], labels: Num[Array, "b h w"], *, valid: Num[Array, "b h w"]
+) -> Int32[Array, "b 2 1024"]:
+    """Count as `histogram` does, by any score 0..1 in place of a probability."""
+    bins = jnp.clip((score * BINS).astype(jnp.int32), 0, BINS - 1)
+    cells = bins + BINS * (labels > 0)
+    # Invalid pixels go to a cell behind the last, which is cut off.
+    cells = jnp.where(valid > 0, cells, 2 * BINS)
+
+    def count(pair: Int32[Array, "p"]) -> Int32[Array, "2 1024"]:
+        return jnp.bincount(pair, length=2 * BINS + 1)[:-1].reshape(2, BINS)
+
+    return jax.vmap(count)(cells.reshape(cells.shape[0], -1)).astype(jnp.int32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Pixel counts by class and probability bin; merge with `+`."""
+
+    bins: Int64[np.ndarray, "2 1024"]
+
+    @classmethod
+    def zero(cls) -> "Counts":
+        """Counts of no pixel."""
+        return cls(bins=np.zeros((2, BINS), np.int64))
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(bins=self.bins + other.bins)
+
+    @property
+    def damaged(self) -> int:
+        """Valid pixels that are damaged."""
+        return int(self.bins[1].sum())
+
+    @property
+    def valid(self) -> int:
+        """Valid pixels."""
+        return int(self.bins.sum())
+
+    def confusion(self, threshold: float) -> tuple[int, int, int, int]:
+        """Return TP, FP, FN, TN where a pixel is called damage if its probability >= threshold.
+
+        Args:
+            threshold: a multiple of 1/1024; others are rounded to the nearest.
+        """
+        k = round(threshold * BINS)
+        fp, tp = (int(n) for n in self.bins[:, k:].sum(axis=1))
+        tn, fn = (int(n) for n in self.bins[:, :k].sum(axis=1))
+        return tp, fp, fn, tn
+
+    def at(self, threshold: float) -> Scores:
+        """Scores at a threshold (see `confusion`)."""
+        tp, fp, fn, tn = self.confusion(threshold)
+        return Scores(
+            accuracy=_ratio(tp + tn, tp + fp + fn + tn),
+            precision=_ratio(tp, tp + fp),
+            recall=_ratio(tp, tp + fn),
+            f1=_ratio(2 * tp, 2 * tp + fp + fn),
+            iou=_ratio(tp, tp + fp + fn),
+        )
+
+    def flagged(self, threshold: float) -> float:
+        """Share of the valid pixels that are called damage at a threshold."""
+        tp, fp, _, _ = self.confusion(threshold)
+        return _ratio(tp + fp, self.valid)
+
+    def best(self) -> float:
+        """Return the threshold of highest IoU (and so of highest F1); of several the one nearest to 0.5."""
+        tp, fp = self._above()
+        iou = tp / np.maximum(self.damaged + fp, 1)
+        candidates = np.flatnonzero(iou == iou.max())
+        return float(candidates[np.argmin(np.abs(candidates - BINS // 2))] / BINS)
+
+    def curve(self) -> tuple[Float[np.ndarray, "1024"], Float[np.ndarray, "1024"], Float[np.ndarray, "1024"]]:
+        """Return threshold, precision and recall for each threshold k/1024, rising."""
+        tp, fp = self._above()
+        return np.arange(BINS) / BINS, tp / np.maximum(tp + fp, 1), tp / max(self.damaged, 1)
+
+    def average_precision(self) -> float:
+        """Mean precision over the recall gained at each threshold (area under the step-wise curve)."""
+        _, precision, recall = self.curve()
+        return float(np.sum(precision * -np.diff(recall, append=0.0)))
+
+    def _above(self) -> tuple[Int64[np.ndarray, "1024"], Int64[np.ndarray, "1024"]]:
+        fp, tp = np.cumsum(self.bins[:, ::-1], axis=1)[:, ::-1]
+        return tp, fp
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,92 @@
+"""What a training step minimises, by task: augmentation, network and loss of one micro-batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int32, Key, Num
+
+from jaxcd import models
+from jaxcd.base.types import Batch
+from jaxcd.config import Config
+from jaxcd.learn import losses
+from jaxcd.learn.augmentation import augment
+from jaxcd.learn.contrastive import contrastive
+
+Objective = Callable[[Any, Any, Batch, Key[Array, ""]], tuple[Float[Array, ""], Any]]
+"""`(params, stats, batch, key) -> (loss, stats after the batch)`."""
+
+
+def _segmentation(graph: nnx.GraphDef, config: Config) -> Objective:
+    wanted = models.describe(config.model).normalisation
+
+    def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
+        augmentation, dropout = jax.random.split(key)
+        pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
+        logits, stats = models.apply(graph, params, stats, pre, post, key=dropout)
+        return losses.weighted(logits, labels, valid=valid, weights=config.loss), stats
+
+    return objective
+
+
+def _contrastive(graph: nnx.GraphDef, config: Config) -> Objective:
+    wanted, together = models.describe(config.model).normalisation, pairs_an_element(config)
+
+    def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
+        augmentation, dropout = jax.random.split(key)
+        # A warp may turn the damage out of the picture: what a pair shows is told by the labels after it.
+        pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
+        first, second = compared(pre, post, together)
+        z, stats = models.apply(graph, params, stats, first, second, key=dropout)
+        differ = kinds_differ(shows_damage(labels * valid, together))
+        c = config.contrast
+        return contrastive(z[0], z[1], differ, margin=c.margin, normalise=c.normalise), stats
+
+    return objective
+
+
+OBJECTIVES: dict[str, Callable[[nnx.GraphDef, Config], Objective]] = {
+    "segmentation": _segmentation,
+    "contrastive": _contrastive,
+}
+
+
+def pairs_an_element(config: Config) -> int:
+    """Return how many image pairs make one element of a batch: more than one only where those are compared."""
+    return models.describe(config.model).pairs_compared if config.task == "contrastive" else 1
+
+
+def compared(
+    pre: Float[Array, "p h w 3"], post: Float[Array, "p h w 3"], together: int
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
+    """Arrange a batch's pairs as the two stacks whose embeddings are compared.
+
+    Source: docs/method.md, Contrastive pretraining.
+
+    Args:
+        pre: images before the event.
+        post: images after it.
+        together: pairs an element. Of 1 (FC-Siam) the stacks are `pre` and `post`; of 2 (FC-EF) they are the even and
+            the odd pairs, pre and post on their six channels, and b = p / 2.
+    """
+    if together == 1:
+        return pre, post
+    pairs = jnp.concatenate([pre, post], axis=-1)
+    pairs = pairs.reshape(-1, 2, *pairs.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
+
+
+def shows_damage(labels: Num[Array, "p h w"], together: int) -> Int32[Array, "b k"]:
+    """Say of each of the k = `together` pairs of an element whether it shows a damaged pixel (1) or none (0)."""
+    return (labels > 0).any(axis=(1, 2)).astype(jnp.int32).reshape(-1, together)
+
+
+def kinds_differ(damaged: Int32[Array, "b k"]) -> Int32[Array, "b"]:
+    """Say which elements compare what is of different kinds.
+
+    Of FC-Siam (k = 1), before and after differ where there is damage; of FC-EF (k = 2), two pairs differ where one of
+    them shows damage and the other does not.
+    """
+    return damaged.sum(axis=1) % 2

@@ -1,0 +1,263 @@
+"""The jitted steps: one training step and one evaluation step, each compiled once per batch shape."""
+
+import collections
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int32, Key
+
+from jaxcd import models
+from jaxcd.base.errors import ConfigError
+from jaxcd.base.types import Batch
+from jaxcd.config import Config
+from jaxcd.learn import losses, metrics, optimizer
+from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.objectives import OBJECTIVES, pairs_an_element
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def check_network(config: Config) -> None:
+    """See that there is such a network, and that it can take the training crops and batches.
+
+    Raises:
+        ConfigError: the network or its size is unknown, the crop is no multiple of its stride, or a batch of
+            pretraining can't be balanced.
+    """
+    crop, multiple = config.data.crop, models.describe(config.model).stride
+    if crop % multiple:
+        below, above = crop // multiple * multiple, -(-crop // multiple) * multiple
+        raise ConfigError(
+            f"config.data.crop: the {config.model.size} network takes multiples of {multiple} pixels, got {crop}; "
+            f"set {f'{below} or ' if below >= 32 else ''}{above}, or 0 for whole tiles"
+        )
+    if config.task == "contrastive":
+        # Half of a (micro-)batch differs; where pairs are compared with pairs, half of them also show damage.
+        even, batch = 2 * pairs_an_element(config) * config.train.accumulation, config.train.batch
+        if batch % even:
+            raise ConfigError(
+                f"config.train.batch: expected a multiple of {even}, so that batches are balanced, got {batch}"
+            )
+
+
+class TrainState(NamedTuple):
+    """What a training step turns over; donated to it.
+
+    Attributes:
+        step: optimiser steps done.
+        params: parameters.
+        stats: BatchNorm statistics.
+        opt_state: the optimiser's.
+    """
+
+    step: Int32[Array, ""]
+    params: Any
+    stats: Any
+    opt_state: Any
+
+
+class Evaluated(NamedTuple):
+    """What the evaluation step gives for a batch.
+
+    Attributes:
+        bins: pixel counts by class and probability bin, see `metrics.histogram`.
+        sums: of each pair, what the training loss is made of.
+        probability: probability of damage.
+        difference: counts of |pre - post| (mean over the bands, 0..255 mapped to 0..1), the baseline without
+            learning.
+    """
+
+    bins: Int32[Array, "b 2 1024"]
+    sums: losses.Sums
+    probability: Float[Array, "b h w"]
+    difference: Int32[Array, "b 2 1024"]
+
+
+class Progress(NamedTuple):
+    """What a training step tells.
+
+    Attributes:
+        loss: before the update.
+        gradient_norm: of the gradient before clipping.
+        state_norm: of parameters and statistics after the update; not finite where they are not to be saved.
+    """
+
+    loss: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+    state_norm: Float[Array, ""]
+
+
+TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Progress]]
+EvaluationStep = Callable[[Any, Any, Batch], Evaluated]
+
+
+def build_network(config: Config, *, weights: bool = True) -> tuple[models.Network, Any, Any]:
+    """Create the network of the configured task and split it: static graphs, parameters, statistics.
+
+    With `weights` False these two hold shapes and types only, for weights that come from a checkpoint.
+    """
+    m = config.model
+    make = models.Embedding if config.task == "contrastive" else models.create
+    return models.build(
+        lambda rngs: make(m.name, size=m.size, dropout=m.dropout, dtype=DTYPES[m.dtype], rngs=rngs),
+        seed=config.seed,
+        weights=weights,
+    )
+
+
+def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Network, TrainState, TrainStep]:
+    """Build the network, the state before the first step, and the compiled-on-first-use training step.
+
+    Args:
+        config: the run's configuration.
+        steps: optimiser steps of the whole run, for the schedule.
+        at: step of the checkpoint that will take the state's place: the optimiser's state has the form it has there.
+    """
+    network, params, stats = build_network(config)
+    held = frozen(config, at)
+    tx = _optimizer(config, steps)
+    state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(_learning(params, held)[0]))
+    return network, state, train_step(network, tx, config, held=held)
+
+
+def frozen(config: Config, step: int) -> bool:
+    """Say whether a checkpoint of this step was left by steps with a frozen encoder."""
+    return config.freeze.encoder and (config.freeze.until == 0 or step <= config.freeze.until)
+
+
+def thawed(network: models.Network, state: TrainState, config: Config, *, steps: int) -> tuple[TrainState, TrainStep]:
+    """Go on from a frozen encoder with one that learns: its optimiser starts anew, the decoder's goes on."""
+    tx = _optimizer(config, steps)
+    state = state._replace(opt_state=optimizer.thaw(tx, state.params, state.opt_state))
+    return state, train_step(network, tx, config)
+
+
+def _optimizer(config: Config, steps: int) -> optax.GradientTransformation:
+    freeze = config.freeze
+    return optimizer.create(config.optim, steps=steps, grouped=freeze.encoder, thawed_at=freeze.until)
+
+
+def _learning(params: dict, held: bool) -> tuple[dict, dict]:
+    """Part the parameters into those that learn and those that are held."""
+    names = {models.ENCODER} if held else set()
+    learning = {name: tree for name, tree in params.items() if name not in names}
+    return learning, {name: params[name] for name in names}
+
+
+def train_step(
+    network: models.Network, tx: optax.GradientTransformation, config: Config, *, held: bool = False
+) -> TrainStep:
+    """Make the training step of the configured task: augmentation, forward, loss, AdamW in one donated jit.
+
+    With `held` the encoder is no part of what is differentiated and has no optimiser state, and its BatchNorm runs on
+    the statistics it has (docs/method.md, Supervised training: frozen means parameters and statistics).
+
+    The batch is computed in `config.train.accumulation` micro-batches; its loss is the mean of theirs, and
+    BatchNorm sees one of them at a time (docs/method.md, Supervised training). With a batch that is sharded over a
+    mesh, all means are over the whole batch.
+    """
+    parts, together = config.train.accumulation, pairs_an_element(config)
+    objective = OBJECTIVES[config.task](network.frozen if held else network.train, config)
+
+    def micro(learning: Any, rest: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Any]:
+        return objective({**learning, **rest}, stats, batch, key)
+
+    def in_parts(x: Array) -> Array:
+        # Micro-batch j takes every parts-th element: the axis that is sharded stays the inner one.
+        split = jnp.moveaxis(x.reshape(-1, parts, together, *x.shape[1:]), 1, 0)
+        return split.reshape(parts, -1, *x.shape[1:])
+
+    differentiate = jax.value_and_grad(micro, has_aux=True)
+
+    def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Progress]:
+        key = jax.random.fold_in(key, state.step)
+        learning, rest = _learning(state.params, held)
+        if parts == 1:
+            (loss, stats), grads = differentiate(learning, rest, state.stats, batch, key)
+        else:
+            batches = jax.tree.map(in_parts, batch)
+
+            def accumulate(carry: Any, item: Any) -> tuple[Any, Array]:
+                stats, total = carry
+                (loss, stats), grads = differentiate(learning, rest, stats, *item)
+                return (stats, jax.tree.map(jnp.add, total, grads)), loss
+
+            start = (state.stats, jax.tree.map(jnp.zeros_like, learning))
+            (stats, total), per_part = jax.lax.scan(accumulate, start, (batches, jax.random.split(key, parts)))
+            loss, grads = jnp.mean(per_part), jax.tree.map(lambda g: g / parts, total)
+        updates, opt_state = tx.update(grads, state.opt_state, learning)
+        learnt: Any = optax.apply_updates(learning, updates)
+        params = {**learnt, **rest}
+        told = Progress(loss, optax.tree.norm(grads), optax.tree.norm((params, stats)))
+        return TrainState(state.step + 1, params, stats, opt_state), told
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def evaluation_step(network: models.Network, config: Config) -> EvaluationStep:
+    """Make the evaluation step, `(params, stats, batch) -> Evaluated`."""
+    wanted = models.describe(config.model).normalisation
+
+    def step(params: Any, stats: Any, batch: Batch) -> Evaluated:
+        pre, post = (normalise(images, wanted) for images in (batch.pre, batch.post))
+        logits, _ = models.apply(network.eval, params, stats, pre, post)
+        weight, per_pair = config.loss.positive_weight, (1, 2)
+        distance = jnp.mean(jnp.abs(batch.pre.astype(jnp.float32) - batch.post.astype(jnp.float32)), axis=-1) / 255
+        return Evaluated(
+            bins=metrics.histogram(logits, batch.labels, valid=batch.valid),
+            sums=losses.sums(logits, batch.labels, valid=batch.valid, positive_weight=weight, axis=per_pair),
+            probability=jax.nn.sigmoid(logits),
+            difference=metrics.score_histogram(distance, batch.labels, valid=batch.valid),
+        )
+
+    return jax.jit(step)
+
+
+def training_mesh(config: Config) -> Mesh:
+    """Return the one-axis mesh that training batches are sharded over.
+
+    Raises:
+        ConfigError: more devices asked for than there are, or a batch that they can't share evenly.
+    """
+    there = jax.devices()
+    n, micro = config.train.devices or len(there), config.train.batch // config.train.accumulation
+    if n > len(there):
+        raise ConfigError(f"config.train.devices: {n} asked for, this machine has {len(there)}")
+    if micro % n:
+        raise ConfigError(
+            f"config.train.batch: {n} devices can't share micro-batches of {micro} pairs evenly; set a multiple of "
+            f"{n * config.train.accumulation}, or --config.train.devices=1"
+        )
+    return Mesh(there[:n], ("data",))
+
+
+def evaluation_mesh(config: Config) -> Mesh:
+    """Return the mesh of `config.train.devices` devices (0: all), or of those there are on a smaller machine."""
+    there = jax.devices()
+    return Mesh(there[: config.train.devices or None], ("data",))
+
+
+def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Spread the pairs of a host batch (this process's share), a multiple of the mesh's size, over the devices."""
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def on_device(batches: Iterator[Batch], mesh: Mesh, *, ahead: int) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Give batches with the ids of their places, on the devices some batches before they are asked for."""
+    ready: collections.deque[tuple[np.ndarray, Batch]] = collections.deque()
+    for batch in batches:
+        ready.append((np.asarray(batch.ids), shard_batch(batch, mesh)))
+        if len(ready) >= ahead:
+            yield ready.popleft()
+    yield from ready
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Put a tree of arrays on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

@@ -1,0 +1,271 @@
+"""`map.html`: one page to look at a map with, that needs no network and no other file."""
+
+import json
+import math
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+
+from jaxcd.base.files import write_whole
+from jaxcd.mapping.page import images as page_images
+from jaxcd.mapping.predict.scene_pair import ScenePair
+from jaxcd.mapping.products.buildings import CLASS
+from jaxcd.mapping.products.layers import Layers
+from jaxcd.mapping.products.styles import CLASSES, OUTLINE, RAMP, rgba
+from jaxcd.scenes.windows import Grid, Window
+
+PAGE = "map.html"
+MEGAPIXELS = 4
+"""Of the image of the whole map; larger maps are shown in coarser pixels, their worst places beside that in full.
+Images of this size take 13 of the page's megabytes where they are nothing but noise, 5 where they show a town."""
+MEGABYTES = 24
+"""Of the page without its own parts: outlines and images of worst places are added as long as there is room."""
+PLACE = 1200
+"""Largest side of a worst place's image, in pixels."""
+
+_PLACES = 12
+_DETAILS = 0.25  # share of the page's bytes that is kept for the worst places
+_OUTLINES = 0.25  # share that polygons, and buildings, may take
+_FEATURES = 50_000  # polygons, and buildings, that a browser still moves without a wait
+_SPARE = 4000  # bytes of what is known last: boxes, places, notes
+_COVERED = 0.9  # share of a place's sides from which its image counts as one of all of it
+_LEAST = 0.1  # bytes that a pixel of a place takes where there is anything to see
+_NAMES = ("name", "id", "uid", "osm_id", "objectid")  # attributes that tell which building it is
+
+
+def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        out: folder of the map, with its rasters.
+        pair: what was mapped.
+        layers: over it.
+        told: what the map's summary tells.
+    """
+    grid = pair.grid
+    data = _texts(told) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours()}
+    factor = max(1, math.ceil(math.sqrt(grid.height * grid.width / (MEGAPIXELS * 1e6))))
+    whole = page_images.of_part(out, pair, _whole(grid), factor)
+    everything = MEGABYTES * 1e6
+    room = everything - _SPARE - _size(data) - _size(whole)
+    kept = _DETAILS * everything if factor > 1 else 0
+    outlined = {"polygons": _polygons(layers.polygons), "buildings": _buildings(layers.buildings)}
+    totals = {"polygons": told["polygons"], "buildings": sum(told["buildings"].values())}
+    notes = []
+    for waiting, (name, frame) in zip((2, 1), outlined.items(), strict=True):
+        data[name] = _outlined(grid, frame, min((room - kept) / waiting, _OUTLINES * everything))
+        room -= _size(data[name])
+        shown = len(data[name]["rows"])
+        if shown < totals[name]:
+            notes.append(f"Of {totals[name]:,} {name} {shown:,} are shown, the worst for which there is room.")
+    data["worst"], details, windows = _worst(out, pair, layers.cells, factor, room)
+    full = sum(place["full"] for place in data["worst"])
+    if windows:  # what is painted twice would be twice as opaque
+        whole["likely"] = page_images.likely(out, grid, _whole(grid), factor, without=windows)
+    if factor > 1:
+        notes.insert(0, _resolution(factor * grid.metres, full, len(windows) - full, len(data["worst"])))
+    data |= {"images": [{"box": _box(grid, _grown(grid, factor))} | whole, *details], "shown": notes}
+    _fill(out / PAGE, data)
+
+
+def _fill(path: Path, data: dict[str, Any]) -> None:
+    """Put data into the page's template."""
+    files = resources.files("jaxcd.mapping") / "page"
+    names = {"leaflet_css": "vendor/leaflet/leaflet.css", "leaflet_js": "vendor/leaflet/leaflet.js"}
+    names |= {"map_css": "map.css", "map_js": "map.js"}
+    text = {name: (files / file).read_text(encoding="utf-8") for name, file in names.items()}
+    # Of a map of files the browser would ask for: there are none, and nobody is there to ask.
+    text["leaflet_js"] = text["leaflet_js"].split("//# sourceMappingURL")[0]
+    # Of text in the data none may end the element that holds it, nor begin a comment there.
+    text["data"] = _json(data).replace("<", "\\u003c")
+    write_whole(path, Template((files / "map.html").read_text(encoding="utf-8")).substitute(text))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _size(value: Any) -> int:
+    return len(_json(value))
+
+
+def _texts(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page says in words and numbers."""
+    area, network = told["area"], told["network"]
+    about = [["network", f"{network['name']} {network['size']}, step {network['step']} of {network['run']}"]]
+    for when, name in (("pre", "before"), ("post", "after")):
+        about += [[name, f"{one['date'] or 'date not told'}: {one['location']}"] for one in told[when]]
+    about += [
+        ["registered", f"{one['location']}: by {one['rows']:+.2f} rows, {one['columns']:+.2f} columns"]
+        for one in told["registration"]
+    ]
+    return {
+        "name": told["name"],
+        "numbers": f"{area['damaged_m2']:,.0f} m² ({area['damaged_share']:.2%}) of what was seen before and after are "
+        f"called damage, in {told['polygons']:,} polygons.",
+        "dates": {"before": _dates(told["pre"]), "after": _dates(told["post"])},
+        "threshold": network["threshold"],
+        "threshold_from": network["threshold_from"],
+        "counts": told["buildings"],
+        "agreement": told["agreement"],
+        "notes": told["notes"],
+        "about": about,
+    }
+
+
+def _dates(scenes: Sequence[dict[str, Any]]) -> str:
+    dates = sorted({one["date"] for one in scenes if one["date"]})
+    if not dates:
+        return "date not told"
+    text = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return text if all(one["date"] for one in scenes) else f"{text}, some not told"
+
+
+def _colours() -> dict[str, Any]:
+    ramp = [f"rgba{(*rgba(colour, alpha)[:3], round(alpha / 255, 2))}" for _, colour, alpha in RAMP]
+    return {"classes": CLASSES, "polygon": OUTLINE, "ramp": ramp}
+
+
+def _resolution(metres: float, full: int, middles: int, places: int) -> str:
+    """Say how the whole is shown, and of how many of the worst places all, or the middle, is there in full detail."""
+    text = f"The whole is shown in pixels of {metres:.2g} m"
+    parts = [
+        f"{what}all {places} worst places" if count == places else f"{what}{count} of the {places} worst places"
+        for what, count in (("", full), ("the middle of ", middles))
+        if count
+    ]
+    return f"{text}; in full detail: {', '.join(parts)}." if parts else f"{text}."
+
+
+def _worst(
+    out: Path, pair: ScenePair, cells: gpd.GeoDataFrame, factor: int, room: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Window]]:
+    """Return the places with most damage, images in full detail of those for which there is room, and where these are.
+
+    Args:
+        out: folder of the map, with its rasters.
+        pair: what was mapped.
+        cells: of the map.
+        factor: side of the pixels that the whole is shown in; where it is 1 there are no details to add.
+        room: bytes.
+    """
+    damaged: Any = cells[cells["damaged_m2"] > 0]
+    places, details, windows = [], [], []
+    for _, cell in damaged.sort_values("damaged_m2", ascending=False, kind="stable").head(_PLACES).iterrows():
+        window = _window_of(pair.grid, cell.geometry)
+        place = {"box": _box(pair.grid, window), "damaged": cell["damaged_m2"], "share": cell["damaged_share"]}
+        places.append(place | {"full": factor == 1})
+        part = _middle(pair.grid, window, factor)
+        if factor == 1 or room < _LEAST * part.height * part.width or not part.height * part.width:
+            continue
+        detail = {"box": _box(pair.grid, part)} | page_images.of_part(out, pair, part, 1)
+        if _size(detail) < room:
+            room -= _size(detail)
+            places[-1]["full"] = min(part.height / window.height, part.width / window.width) > _COVERED
+            details.append(detail)
+            windows.append(part)
+    return places, details, windows
+
+
+def _middle(grid: Grid, window: Window, factor: int) -> Window:
+    """Return the middle of a part of the map, `PLACE` pixels a side at most, its edges on those of coarse pixels."""
+    sides = []
+    for first, length, last in ((window.row, window.height, grid.height), (window.column, window.width, grid.width)):
+        side = min(length, PLACE)
+        start = first + (length - side) // 2
+        end = start + side
+        sides.append((start // factor * factor, end if end == last else end // factor * factor))
+    (top, bottom), (left, right) = sides
+    height, width = bottom - top, right - left
+    return Window(0, top, left, height, width, height, width)
+
+
+def _whole(grid: Grid) -> Window:
+    return Window(0, 0, 0, grid.height, grid.width, grid.height, grid.width)
+
+
+def _grown(grid: Grid, factor: int) -> Window:
+    """Return the whole of a map, to the ends of its last coarse pixels."""
+    height, width = (factor * side for side in grid.coarser(factor).shape)
+    return Window(0, 0, 0, height, width, height, width)
+
+
+def _window_of(grid: Grid, square: Any) -> Window:
+    west, south, east, north = square.bounds
+    (left, top), (right, bottom) = (~grid.transform @ at for at in ((west, north), (east, south)))
+    row, column, height, width = round(top), round(left), round(bottom - top), round(right - left)
+    return Window(0, row, column, height, width, height, width)
+
+
+def _box(grid: Grid, window: Window) -> list[float]:
+    """Return left, top, right, bottom of a part of the map, in metres from its top left corner."""
+    across, down = grid.sides
+    left, top = window.column * across, window.row * down
+    return [round(edge, 3) for edge in (left, top, left + window.width * across, top + window.height * down)]
+
+
+def _polygons(frame: Any) -> Any:
+    """Return what is told of each polygon of damage, the largest first."""
+    named = {"id": "id", "area_m2": "area", "mean_probability": "mean", "max_probability": "max"}
+    return frame[[*named, "geometry"]].rename(columns=named)
+
+
+def _buildings(frame: Any) -> Any:
+    """Return what is told of each building, the most damaged first."""
+    if frame is None:
+        return pd.DataFrame({"geometry": []})
+    named = {CLASS: "class", "damaged_share": "share", "mean_probability": "mean", "seen_share": "seen"}
+    named |= {"area_m2": "area", "geometry": "geometry"}
+    ordered = frame.sort_values(["damaged_share", "mean_probability"], ascending=False, kind="stable").head(_FEATURES)
+    told = ordered[[*named]].rename(columns=named)
+    columns = {str(name).lower(): name for name in ordered.columns}
+    told["called"], told["called_by"] = None, None
+    for name in reversed([columns[name] for name in _NAMES if name in columns]):
+        text = ordered[name].astype(str).str.removesuffix(".0").str.strip()
+        there = ordered[name].notna() & (text != "")
+        told.loc[there, "called"] = text[there]
+        told.loc[there, "called_by"] = str(name)
+    return told
+
+
+def _outlined(grid: Grid, frame: Any, room: float) -> dict[str, Any]:
+    """Return what the page shows of polygons: as many rows as take no more than so many bytes, the first ones first.
+
+    Of outlines the points are up and right, in metres from the map's top left corner, as Leaflet takes them.
+    """
+    frame = frame.head(_FEATURES)
+    names = [name for name in frame.columns if name != "geometry"]
+    rows: list[list] = []
+    if len(frame):
+        inverse, (across, down) = ~grid.transform, grid.sides
+        digits = max(0, round(1 - math.log10(min(across, down))))
+
+        def local(points: np.ndarray) -> np.ndarray:
+            right = (inverse.a * points[:, 0] + inverse.c) * across
+            return np.round(np.stack([-(inverse.e * points[:, 1] + inverse.f) * down, right], axis=1), digits)
+
+        moved = shapely.transform(np.asarray(frame.geometry), local)
+        middles = frame.geometry.representative_point().to_crs(4326)
+        for outline, middle, *values in zip(moved, middles, *(frame[name] for name in names), strict=True):
+            parts = [shapely.geometry.mapping(part)["coordinates"] for part in shapely.get_parts(outline)]
+            row = [*map(_plain, values), f"{middle.y:.6f}, {middle.x:.6f}", parts]
+            size = _size(row) + 1
+            if size < room:
+                room -= size
+                rows.append(row)
+    return {"columns": [*names, "at", "outline"], "rows": rows}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return None
+    return int(value) if isinstance(value, np.integer) else round(float(value), 4)

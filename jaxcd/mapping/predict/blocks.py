@@ -1,0 +1,308 @@
+"""Blocks of a map: each window's own pixels in a file of its own, named after all that decides them.
+
+A block that is there is never computed again: a run that was killed goes on at its block, a map of more scenes computes
+what is new, another threshold or other polygons cost no network. Reading, the device and writing overlap.
+"""
+
+import collections
+import hashlib
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from jaxtyping import Bool, UInt16
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
+
+from jaxcd.base.progress import bar
+from jaxcd.mapping.predict.network import LEVELS, WindowNetwork
+from jaxcd.mapping.predict.scene_pair import Ground, ScenePair
+from jaxcd.mapping.predict.tiling import Axis, Span
+from jaxcd.scenes.raster import write_geotiff
+from jaxcd.scenes.windows import Grid, Window
+
+NO_DATA = LEVELS + 1
+"""Value of a block's pixels outside of the common valid area."""
+
+_FORMAT = 1
+_READERS = 2  # more would decode what the device has no time for; each keeps its files open
+
+
+class Block(NamedTuple):
+    """A window of the map, along its rows and columns, and the file that holds the pixels it answers for."""
+
+    rows: Span
+    columns: Span
+    file: Path
+
+
+Piece = tuple[Block, Ground]
+"""A block and what lies in its window."""
+
+
+class Ended(Exception):
+    """The map will not come to its end: one of those who work on it has failed, and says why."""
+
+
+class Written:
+    """The blocks of a map that are on the disk; another thread can wait for rows of them to be whole."""
+
+    def __init__(self, blocks: Sequence[Block]):
+        """Begin with none of them there."""
+        self._missing = collections.Counter(block.rows.first for block in blocks)
+        self._changed = threading.Condition()
+        self._given_up = False
+
+    def add(self, block: Block) -> None:
+        """Tell that a block is there.
+
+        Raises:
+            Ended: whoever waited for it has given up.
+        """
+        with self._changed:
+            if self._given_up:
+                raise Ended
+            self._missing[block.rows.first] -= 1
+            self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """Tell both sides that the map will not come to its end."""
+        with self._changed:
+            self._given_up = True
+            self._changed.notify_all()
+
+    def wait(self, bottom: int) -> None:
+        """Wait until all rows above `bottom` are there.
+
+        Raises:
+            Ended: they will not be.
+        """
+
+        def whole() -> bool:
+            return not any(count for first, count in self._missing.items() if first < bottom)
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._given_up or whole())
+            if self._given_up:
+                raise Ended
+
+
+def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: str, average: bool) -> list[Block]:
+    """List the blocks of a map, row by row.
+
+    Args:
+        pair: what is mapped.
+        down: how its rows are covered.
+        across: how its columns are covered.
+        folder: for the blocks' files.
+        weights: digest of the network.
+        average: whether its answers over flips and turns are averaged.
+    """
+    found = []
+    for rows, columns in itertools.product(down.spans, across.spans):
+        seen = pair.identity(_window(pair.grid, rows, columns, down, across))
+        # Not where the map's grid has it: a grid that grows to more scenes moves windows, and leaves them as they are.
+        own = [(span.first - span.start, span.last - span.start) for span in (rows, columns)]
+        asked = [_FORMAT, weights, average, own, seen]
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+        found.append(Block(rows, columns, folder / f"{key}.tif"))
+    return found
+
+
+def compute(
+    pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, network: WindowNetwork, written: Written
+) -> int:
+    """Compute the blocks that are not there yet; the progress is shown.
+
+    Args:
+        pair: what is mapped.
+        blocks: of `plan`.
+        down: how the map's rows are covered.
+        across: how its columns are covered.
+        network: that predicts them.
+        written: is told of each block as soon as it is there.
+
+    Returns:
+        The number of blocks that the network was asked for.
+
+    Raises:
+        ImageError: a scene is damaged.
+        DiskFullError: no space left.
+        DeviceMemoryError: a window is too large for the device.
+        Ended: nobody waits for blocks any more.
+    """
+    missing = []
+    for block in blocks:
+        if _is_whole(block.file):
+            written.add(block)
+        else:
+            missing.append(block)
+    total, left = (sum(_pixels(block) for block in some) for some in (blocks, missing))
+    asked = 0
+    with (
+        ThreadPoolExecutor(_READERS) as readers,
+        ThreadPoolExecutor(1) as thread,
+        bar(total, initial=total - left, unit="Pix", title="Predicting", scaled=True) as shown,
+    ):
+        writing = _Writing(thread, pair, written, shown, most=2 * network.batch)
+        try:
+            running: tuple[list[Piece], Any] | None = None
+            readings = _ahead(readers, pair, missing, down, across, count=2 * network.batch + 1)
+            for batch in _batches(readings, network.batch, empty=writing.add):
+                asked += len(batch)
+                result = network(*(np.stack([ground[i] for _, ground in batch]) for i in (0, 1)))
+                # The device works on this batch while the one before is fetched and written.
+                if running is not None:
+                    writing.add_all(running[0], network.fetch(running[1]))
+                running = batch, result
+            if running is not None:
+                writing.add_all(running[0], network.fetch(running[1]))
+            writing.finish()
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            raise
+    return asked
+
+
+class _Writing:
+    """Blocks on their way to the disk, in a thread of their own."""
+
+    def __init__(self, thread: ThreadPoolExecutor, pair: ScenePair, written: Written, shown: Any, *, most: int):
+        self._thread, self._pair, self._written, self._shown, self._most = thread, pair, written, shown, most
+        self._under_way: collections.deque[Future] = collections.deque()
+
+    def add(self, block: Block, ground: Ground, probability: np.ndarray | None = None) -> None:
+        """Write a block, empty where there is no probability; waits for earlier ones where there are many."""
+        valid = ground.valid  # not the images: they would wait in memory with it
+        self._under_way.append(self._thread.submit(_write, self._pair, block, valid, probability, self._written))
+        while len(self._under_way) > self._most:
+            self._under_way.popleft().result()
+        self._shown.update(_pixels(block))
+
+    def add_all(self, pieces: list[Piece], probabilities: UInt16[np.ndarray, "b h w"]) -> None:
+        """Write the blocks of a batch, which may be shorter than what the network gave."""
+        for (block, ground), probability in zip(pieces, probabilities, strict=False):
+            self.add(block, ground, probability)
+
+    def finish(self) -> None:
+        """Wait until all are there."""
+        for each in self._under_way:
+            each.result()
+
+
+def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, Ground], None]) -> Iterator[list[Piece]]:
+    """Gather blocks for the network; those that show nothing before or nothing after go to `empty`."""
+    batch: list[Piece] = []
+    for block, ground in readings:
+        if not ground.valid.any():
+            empty(block, ground)
+            continue
+        batch.append((block, ground))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UInt16[np.ndarray, "h w"]:
+    """Put rows of a map together from the blocks' files."""
+    found = np.full((last - first, width), NO_DATA, np.uint16)
+    for block in blocks:
+        top, bottom = max(first, block.rows.first), min(last, block.rows.last)
+        if top < bottom:
+            columns = slice(block.columns.first, block.columns.last)
+            window: Any = RasterWindow.from_slices(
+                (top - block.rows.first, bottom - block.rows.first), (0, columns.stop - columns.start)
+            )
+            with rasterio.open(block.file) as source:
+                found[top - first : bottom - first, columns] = source.read(1, window=window)
+    return found
+
+
+def drop_others(folder: Path, blocks: Sequence[Block]) -> None:
+    """Delete blocks of a folder that are no longer part of the map."""
+    kept = {block.file for block in blocks}
+    for file in folder.iterdir():
+        if file not in kept:
+            file.unlink()
+
+
+def _ahead(
+    readers: ThreadPoolExecutor, pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, *, count: int
+) -> Iterator[Piece]:
+    """Read blocks in order, some ahead of the one that is asked for: memory holds no more than these."""
+    ready: collections.deque[tuple[Block, Future[Ground]]] = collections.deque()
+    left = iter(blocks)
+    while True:
+        for block in itertools.islice(left, count - len(ready)):
+            ready.append((block, readers.submit(_read, pair, block, down, across)))
+        if not ready:
+            return
+        block, reading = ready.popleft()
+        yield block, reading.result()
+
+
+def _read(pair: ScenePair, block: Block, down: Axis, across: Axis) -> Ground:
+    """Read a window; `valid` is cut to what the block answers for, and to the area of interest."""
+    core = _core(pair.grid, block.rows, block.columns)
+    wanted = pair.wanted(core)
+    if wanted is not None and not wanted.any():
+        empty = np.zeros((down.window, across.window, 3), np.uint8)
+        return Ground(empty, empty, wanted)
+    ground = pair.read(_window(pair.grid, block.rows, block.columns, down, across))
+    valid = _own(block, ground.valid)
+    return ground._replace(valid=valid if wanted is None else valid & wanted)
+
+
+def _write(
+    pair: ScenePair,
+    block: Block,
+    valid: Bool[np.ndarray, "h w"],
+    probability: np.ndarray | None,
+    written: Written,
+) -> None:
+    core = _core(pair.grid, block.rows, block.columns)
+    values = np.full(core.shape, NO_DATA, np.uint16)
+    if probability is not None:
+        np.copyto(values, _own(block, probability), where=valid)
+    write_geotiff(block.file, values, transform=core.transform, crs=core.crs, compress="zstd", zstd_level=1)
+    written.add(block)
+
+
+def _is_whole(file: Path) -> bool:
+    """Say whether a block is there and readable: after a power cut a file may have its name and no content."""
+    try:
+        with rasterio.open(file) as source:
+            source.read(1)
+    except RasterioError:
+        return False
+    return True
+
+
+def _window(grid: Grid, rows: Span, columns: Span, down: Axis, across: Axis) -> Grid:
+    size = down.window, across.window
+    return grid.part(Window(0, rows.start, columns.start, *size, *size))
+
+
+def _core(grid: Grid, rows: Span, columns: Span) -> Grid:
+    size = rows.last - rows.first, columns.last - columns.first
+    return grid.part(Window(0, rows.first, columns.first, *size, *size))
+
+
+def _own(block: Block, values: np.ndarray) -> np.ndarray:
+    """Cut what a window answers for."""
+    rows, columns = block.rows, block.columns
+    return values[
+        rows.first - rows.start : rows.last - rows.start, columns.first - columns.start : columns.last - columns.start
+    ]
+
+
+def _pixels(block: Block) -> int:
+    return (block.rows.last - block.rows.first) * (block.columns.last - block.columns.first)

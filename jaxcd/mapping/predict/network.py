@@ -1,0 +1,91 @@
+"""A trained network on windows of scenes: bytes in, probabilities in 16 bits out, one compile for a window's size."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, UInt8, UInt16
+
+from jaxcd import models
+from jaxcd.config import Config
+from jaxcd.learn import steps
+from jaxcd.learn.augmentation import normalise
+from jaxcd.runs.inference import Trained
+from jaxcd.runs.memory import explained_memory
+
+LEVELS = 65534
+"""A probability p is kept as the integer nearest to LEVELS * p: 1.5e-5 apart, finer than any threshold is chosen."""
+_SMALLER = "give smaller windows (--window)"
+_VIEWS = 8  # four quarter turns, each also mirrored
+
+
+class WindowNetwork:
+    """Predicts a batch of equal windows, one on each device."""
+
+    def __init__(self, config: Config, trained: Trained, *, average: bool):
+        """Put the network on the devices.
+
+        Args:
+            config: of its run.
+            trained: the run's network.
+            average: give the mean probability over flips and quarter turns, at eight times the work.
+        """
+        mesh = steps.evaluation_mesh(config)
+        self.batch = mesh.size
+        """Windows that one call takes."""
+        self._images = NamedSharding(mesh, PartitionSpec("data"))
+        self._weights = steps.replicate((trained.params, trained.stats), mesh)
+        network, wanted = trained.network, models.describe(config.model).normalisation
+
+        def once(params: Any, stats: Any, pre: Array, post: Array) -> Float[Array, "b h w"]:
+            logits, _ = models.apply(network.eval, params, stats, normalise(pre, wanted), normalise(post, wanted))
+            return jax.nn.sigmoid(logits)
+
+        def predict(params: Any, stats: Any, pre: Array, post: Array) -> UInt16[Array, "b h w"]:
+            if not average:
+                probability = once(params, stats, pre, post)
+            else:
+                views = [_unseen(once(params, stats, _seen(pre, k), _seen(post, k)), k) for k in range(_VIEWS)]
+                probability = sum(views[1:], views[0]) / _VIEWS
+            return jnp.round(probability * LEVELS).astype(jnp.uint16)
+
+        self._predict = jax.jit(predict)
+
+    def __call__(self, pre: UInt8[np.ndarray, "b h w 3"], post: UInt8[np.ndarray, "b h w 3"]) -> UInt16[Array, "b h w"]:
+        """Predict windows before and after the event; returns at once, `fetch` waits for the result.
+
+        Args:
+            pre: RGB 0..255, up to `batch` windows with sides that are multiples of the network's stride.
+            post: likewise.
+
+        Returns:
+            LEVELS times the probability of damage.
+        """
+        missing = self.batch - len(pre)
+        if missing:
+            pre, post = (np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) for images in (pre, post))
+        with explained_memory(_SMALLER):
+            images = (jax.make_array_from_process_local_data(self._images, image) for image in (pre, post))
+            return self._predict(*self._weights, *images)
+
+    def fetch(self, result: UInt16[Array, "b h w"]) -> UInt16[np.ndarray, "b h w"]:
+        """Bring a result of a call to the host.
+
+        Raises:
+            DeviceMemoryError: the windows were too large for the device, which tells so only now.
+        """
+        with explained_memory(_SMALLER):
+            return np.asarray(result)
+
+
+def _seen(images: Array, view: int) -> Array:
+    """Turn images by quarters, the second four views after a flip."""
+    images = images[:, :, ::-1] if view >= 4 else images
+    return jnp.rot90(images, view % 4, axes=(1, 2))
+
+
+def _unseen(maps: Array, view: int) -> Array:
+    maps = jnp.rot90(maps, -(view % 4), axes=(1, 2))
+    return maps[:, :, ::-1] if view >= 4 else maps

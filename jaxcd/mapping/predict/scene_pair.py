@@ -1,0 +1,322 @@
+"""A pair of scenes on the grid of its map: where the files lie, what lies behind a window of the grid."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import shapely
+from affine import Affine
+from jaxtyping import Bool, UInt8
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+
+from jaxcd.base.errors import LabelError, SceneError
+from jaxcd.config import check_scaling
+from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.dates import date_in
+from jaxcd.scenes.polygons import around, read_frame
+from jaxcd.scenes.raster import drawn, is_remote
+from jaxcd.scenes.reader import Reading, close_scenes, completed, open_scene
+from jaxcd.scenes.registration import REGISTERED, Shift, believed, estimate, middle
+from jaxcd.scenes.window_cache import read_window
+from jaxcd.scenes.windows import Grid, Window, grid_of, pixel_metres
+
+_SAMPLES = 5  # windows across and down that a scene's shift is estimated from
+_SAMPLE = 1024  # side of such a window in pixels
+_SEEN = 0.25  # least share of it that must be seen before and after
+_COARSE = 1.5  # pixels of a scene over pixels of the map, from which that is said
+_SCATTERED = 20  # a map over the ground of its scenes, from which one of them lies elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A scene's file.
+
+    Attributes:
+        location: path or URL.
+        digest: SHA-256 of the file; empty for a URL.
+        state: SHA-256 of all that decides what is read from it: the file's, its mask's, where it lies, what is empty.
+        date: YYYY-MM-DD, or "" where neither the file nor its name tells.
+        metres: side of its pixels.
+        outline: on the ground, in the reference system of the map.
+        shift: rows and columns of the map by which its content lies further down and right.
+    """
+
+    location: str
+    digest: str
+    state: str
+    date: str
+    metres: float
+    outline: shapely.geometry.base.BaseGeometry
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def identity(self) -> list:
+        """All that decides what is read from it."""
+        return [self.state, *self.shift]
+
+
+class Registered(NamedTuple):
+    """How a post scene was registered.
+
+    Attributes:
+        location: of the scene.
+        rows: pixels that are applied; 0 where no estimate was believed.
+        columns: likewise.
+        believed: estimates whose peak stands out of the noise.
+        estimated: windows that were looked at.
+        spread: pixels within which 90 % of the believed estimates lie from their middle.
+    """
+
+    location: str
+    rows: float
+    columns: float
+    believed: int
+    estimated: int
+    spread: float
+
+
+class Ground(NamedTuple):
+    """A window of the pair: both images, black wherever one of them has no data, and where both have."""
+
+    pre: UInt8[np.ndarray, "h w 3"]
+    post: UInt8[np.ndarray, "h w 3"]
+    valid: Bool[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePair:
+    """What is mapped.
+
+    Attributes:
+        grid: of the map: the first pre scene's, grown to all of them.
+        pre: scenes before the event; where several have data, the first counts.
+        post: likewise after the event.
+        scaling: of 16-bit and float scenes.
+        aoi: what is to be mapped, in the grid's reference system; None: everything.
+        windows: folder for windows that came over the network.
+        notes: what there is to say of the scenes.
+    """
+
+    grid: Grid
+    pre: tuple[Source, ...]
+    post: tuple[Source, ...]
+    scaling: tuple[str, float, float] | None
+    aoi: shapely.geometry.base.BaseGeometry | None
+    windows: Path
+    notes: tuple[str, ...] = ()
+
+    def read(self, grid: Grid) -> Ground:
+        """Read a part of the grid (or ground beside it, which is black). What one image lacks is black in both.
+
+        Raises:
+            ImageError: a file is damaged there, or a URL can't be reached.
+        """
+        first = self._read(self.pre, grid)
+        other = self._read(self.post, grid) if first is not None else None
+        if first is None or other is None:
+            empty = np.zeros((*grid.shape, 3), np.uint8)
+            return Ground(empty, empty, np.zeros(grid.shape, bool))
+        valid = first.valid & other.valid
+        if not valid.all():
+            first.pixels[~valid] = 0
+            other.pixels[~valid] = 0
+        return Ground(first.pixels, other.pixels, valid)
+
+    def images(self, grid: Grid, *, coarse: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
+        """Read what was seen before and after on a part of the grid, in pixels of so many times the size."""
+        found = []
+        for sources in (self.pre, self.post):
+            one = self._read(sources, grid, coarse=coarse)
+            found.append(np.zeros((*grid.coarser(coarse).shape, 3), np.uint8) if one is None else one.pixels)
+        return found[0], found[1]
+
+    def wanted(self, grid: Grid) -> Bool[np.ndarray, "h w"] | None:
+        """Mark the pixels of a part of the grid whose centres lie in the area of interest; None: all do."""
+        if self.aoi is None or shapely.contains(self.aoi, shapely.box(*grid.bounds)):
+            return None
+        if not shapely.intersects(self.aoi, shapely.box(*grid.bounds)):
+            return np.zeros(grid.shape, bool)
+        return drawn([self.aoi], grid.shape, grid.transform)
+
+    def identity(self, grid: Grid) -> list:
+        """Return all that decides what `read` and `wanted` give for a part of the grid."""
+        box = shapely.box(*grid.bounds)
+        aoi = "" if self.aoi is None else shapely.to_wkb(shapely.normalize(self.aoi & box), hex=True)
+        sources = [[s.identity for s in _reaching(group, grid)] for group in (self.pre, self.post)]
+        return [grid.crs.to_wkt(), list(grid.transform)[:6], *grid.shape, *sources, self.scaling, aoi]
+
+    def _read(self, sources: Sequence[Source], grid: Grid, *, coarse: int = 1) -> Reading | None:
+        found = None
+        for source in _reaching(sources, grid):
+            moved = grid.moved(*source.shift)
+            one = read_window((source.location,), moved, scaling=self.scaling, folder=self.windows, coarse=coarse)
+            found = one if found is None else completed(found, one)
+            if found.valid.all():
+                break
+        return found
+
+
+def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) -> ScenePair:
+    """Open the scenes of a map and give them one grid.
+
+    Args:
+        pre: paths or URLs of scenes before the event; the first one's grid, grown to all, is the map's.
+        post: likewise after the event, on any grid.
+        settings: of the map.
+
+    Raises:
+        ImageError: a file can't be read, or lies outside the input contract.
+        SceneError: one has no reference system or is turned, pre scenes lie far apart, pre and post share no ground.
+        LabelError: the area of interest can't be read.
+    """
+    close_scenes()  # what this process read before may have changed
+    scaling = check_scaling(settings.scaling, "--scaling")
+    grid = _common_grid(pre, scaling, settings)
+    before, after = (tuple(_source(location, grid, scaling) for location in group) for group in (pre, post))
+    mapped = shapely.union_all([source.outline for source in before])
+    apart = [source for source in after if not shapely.intersects(source.outline, mapped)]
+    if len(apart) == len(after):
+        raise SceneError(
+            f"{pre[0]} and {post[0]}: no ground is seen in both ({_bounds(mapped)} before, "
+            f"{_bounds(shapely.union_all([source.outline for source in after]))} after, in {grid.crs}); "
+            "give scenes of one place, or correct their reference systems"
+        )
+    after = tuple(source for source in after if source not in apart)
+    notes = [f"{source.location}: shows no ground that the scenes of before show, left out" for source in apart]
+    for source in (*before, *after):
+        if source.metres > _COARSE * grid.metres:
+            notes.append(f"{source.location}: its pixels of {source.metres:.3g} m show less than the map's of "
+                         f"{grid.metres:.3g} m can")  # fmt: skip
+    aoi = None
+    if settings.aoi is not None:
+        aoi, more = _area_of_interest(settings.aoi, grid)
+        notes += more
+    windows = settings.cache / "windows"
+    return ScenePair(grid=grid, pre=before, post=after, scaling=scaling, aoi=aoi, windows=windows, notes=tuple(notes))
+
+
+def register(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
+    """Estimate by how much each post scene is shifted against what was seen before: one shift a scene.
+
+    One, not one a window: where shifts change between windows, the map would have seams.
+    """
+    moved, told = [], []
+    for source in pair.post:
+        alone = replace(pair, post=(source,))
+        shifts = [_shift(alone.read(part)) for part in _samples(source, pair.grid)]
+        rows, columns = middle(shifts)
+        good = np.array([shift[:2] for shift in shifts if believed(shift)]).reshape(-1, 2)
+        apart = np.hypot(*(good - (rows, columns)).T)
+        spread = float(np.percentile(apart, 90)) if len(good) else 0.0
+        told.append(Registered(source.location, rows, columns, len(good), len(shifts), spread))
+        moved.append(replace(source, shift=(rows, columns)))
+    return replace(pair, post=tuple(moved)), tuple(told)
+
+
+def _shift(ground: Ground) -> Shift:
+    if ground.valid.mean() < _SEEN:
+        return Shift(0.0, 0.0, 0.0)
+    return estimate(ground.pre, ground.post, ground.valid)
+
+
+def _samples(source: Source, grid: Grid) -> list[Grid]:
+    """Spread windows over the part of the grid that a scene covers."""
+    west, south, east, north = source.outline.bounds
+    corners = [~grid.transform @ corner for corner in ((west, north), (east, south))]
+    (left, top), (right, bottom) = ((max(0, int(x)), max(0, int(y))) for x, y in corners)
+    right, bottom = min(right, grid.width), min(bottom, grid.height)
+
+    def along(first: int, last: int) -> list[tuple[int, int]]:
+        side = min(_SAMPLE, max(last - first, REGISTERED))
+        count = max(1, min(_SAMPLES, (last - first) // side))
+        return [(int(at), side) for at in np.linspace(first, max(first, last - side), count)]
+
+    return [
+        grid.part(Window(0, row, column, rows, columns, rows, columns))
+        for row, rows in along(top, bottom)
+        for column, columns in along(left, right)
+    ]
+
+
+def _reaching(sources: Sequence[Source], grid: Grid) -> list[Source]:
+    """Return the scenes that lie on a part of the grid, or within their shift of it."""
+    box = shapely.box(*grid.bounds)
+    side = max(abs(grid.transform.a), abs(grid.transform.e))
+    return [
+        source for source in sources if shapely.dwithin(source.outline, box, side * (2 + max(map(abs, source.shift))))
+    ]
+
+
+def _common_grid(locations: Sequence[str], scaling: tuple[str, float, float] | None, settings: MapSettings) -> Grid:
+    """Return the first scene's grid, or what is asked for in its place, grown by whole pixels to all of them."""
+    scene = open_scene(locations[0], scaling)
+    try:
+        grid = grid_of(scene.crs, scene.transform, scene.height, scene.width, to=settings.crs, gsd=settings.gsd)
+    except SceneError as error:
+        raise SceneError(f"{locations[0]}: {error}") from error
+    left, top, right, bottom = 0, 0, grid.width, grid.height
+    covered = grid.height * grid.width
+    for location in locations[1:]:
+        outline = open_scene(location, scaling).outline(grid.crs)
+        covered += outline.area / abs(grid.transform.a * grid.transform.e)
+        bounds = outline.bounds
+        (x, y), (far_x, far_y) = (~grid.transform @ at for at in ((bounds[0], bounds[3]), (bounds[2], bounds[1])))
+        # A hundredth of a pixel is rounding of coordinates.
+        left, top = min(left, int(np.floor(x + 0.01))), min(top, int(np.floor(y + 0.01)))
+        right, bottom = max(right, int(np.ceil(far_x - 0.01))), max(bottom, int(np.ceil(far_y - 0.01)))
+        if (bottom - top) * (right - left) > _SCATTERED * covered:
+            raise SceneError(f"{location}: lies far from {locations[0]}; make a map of each (--pairs makes many)")
+    origin = grid.transform @ Affine.translation(left, top)
+    return Grid(crs=grid.crs, transform=origin, height=bottom - top, width=right - left)
+
+
+def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None) -> Source:
+    scene = open_scene(location, scaling)
+    try:
+        metres = pixel_metres(scene.crs, scene.transform, scene.height, scene.width)
+        outline = scene.outline(grid.crs)
+    except (SceneError, RasterioError, CPLE_BaseError) as error:
+        raise SceneError(f"{location}: cannot be brought to the map's {grid.crs} ({error})") from error
+    digest = "" if is_remote(location) else file_digest(Path(location))
+    # Statistics and overviews beside the file change nothing of what is read; what else they may tell is in `placed`.
+    beside = [file for file in scene.files[1:] if digest and not file.endswith((".aux.xml", ".ovr"))]
+    state = [digest or location, scene.placed, *(file_digest(Path(file)) for file in beside)]
+    return Source(
+        location=location,
+        digest=digest,
+        state=hashlib.sha256(json.dumps(state).encode()).hexdigest(),
+        date=scene.taken or date_in(Path(location).stem) or date_in(Path(location).parent.name),
+        metres=metres,
+        outline=outline,
+    )
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _area_of_interest(path: Path, grid: Grid) -> tuple[shapely.geometry.base.BaseGeometry, tuple[str, ...]]:
+    """Read it, and cut it to the ground of the map: its reference system has no place for the rest of the world."""
+    try:
+        frame, notes = read_frame(path)
+    except LabelError as error:
+        raise LabelError(f"--aoi {error}") from error
+    found = shapely.union_all(np.asarray(around(frame, grid).geometry))
+    if not len(frame):
+        raise LabelError(f"--aoi {path}: holds no polygon")
+    if not shapely.intersects(found, shapely.box(*grid.bounds)):
+        raise SceneError(f"--aoi {path}: does not touch the scenes ({_bounds(shapely.box(*grid.bounds))})")
+    shapely.prepare(found)
+    return found, notes
+
+
+def _bounds(outline: shapely.geometry.base.BaseGeometry) -> str:
+    west, south, east, north = outline.bounds
+    return f"{west:.6g} to {east:.6g} east, {south:.7g} to {north:.7g} north"

@@ -1,0 +1,164 @@
+"""Which buildings: footprints laid over the map, a class for each, and how that agrees with what is known."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+
+from jaxcd.base.errors import LabelError
+from jaxcd.mapping.products.attributes import storable
+from jaxcd.mapping.products.outlines import areas, in_metres, under
+from jaxcd.mapping.products.rasters import DECISION, PROBABILITY
+from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.polygons import damage_of, read_frame, texts_of
+from jaxcd.scenes.windows import Grid
+
+INTACT, POSSIBLY, DAMAGED, NOT_SEEN, TOO_SMALL = "intact", "possibly", "damaged", "not seen", "too small to judge"
+CLASSES = (INTACT, POSSIBLY, DAMAGED, NOT_SEEN, TOO_SMALL)
+CLASS = "damage_class"
+
+_SEEN = 0.5  # share of a footprint from which the building counts as seen
+
+
+class Footprints(NamedTuple):
+    """Outlines of buildings on the ground of a map.
+
+    Attributes:
+        frame: them, with attributes that a GeoPackage can hold.
+        truth: whether each is damaged, of those of which that is known, by the frame's index; None where nothing tells.
+        notes: what had to be done to read them.
+    """
+
+    frame: gpd.GeoDataFrame
+    truth: pd.Series | None
+    notes: tuple[str, ...]
+
+
+def read(grid: Grid, settings: MapSettings) -> Footprints:
+    """Read the footprints on the ground of a map.
+
+    Raises:
+        LabelError: the file can't be read, lacks the attribute of true classes, or has none of the values that mean
+            damage, wherever it tells of any building.
+    """
+    assert settings.footprints is not None
+    frame, notes = read_frame(settings.footprints, over=grid)
+    truth = _truth(frame, settings) if settings.label_attribute else None
+    return Footprints(storable(frame), truth, notes)
+
+
+def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSettings) -> gpd.GeoDataFrame:
+    """Give every building its numbers and its class.
+
+    The damaged share is the damaged ground within the footprint and within `buffer` around it, over the footprint's
+    own area, 1 at most: seen from aside a roof lies next to its footprint, and its damage counts all the same. What
+    lies in the footprint of a neighbour is the neighbour's.
+
+    Args:
+        footprints: of `read`.
+        out: folder with the map's rasters.
+        grid: of the map.
+        settings: of the map.
+
+    Returns:
+        The footprints with their own attributes and damaged_share, mean_probability (under the footprint), seen_share,
+        area_m2 and damage_class.
+    """
+    frame: Any = footprints.to_crs(grid.crs.to_wkt())
+    size = areas(frame)
+    pixel = grid.metres**2
+    damage = under(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
+    found = under(out / PROBABILITY, frame, ["mean", "count"])
+    frame["damaged_share"] = np.clip(damage / size, 0, 1).round(4)
+    frame["mean_probability"] = found["mean"].round(4)
+    frame["seen_share"] = np.clip(found["count"] * pixel / size, 0, 1).round(4)
+    frame["area_m2"] = size.round(1)
+    low, high = settings.building_shares
+    frame[CLASS] = np.select(
+        [
+            frame["seen_share"] < _SEEN,
+            frame["area_m2"] < settings.min_building,
+            frame["damaged_share"] >= high,
+            frame["damaged_share"] >= low,
+        ],
+        [NOT_SEEN, TOO_SMALL, DAMAGED, POSSIBLY],
+        default=INTACT,
+    )
+    frame.loc[frame[CLASS] == NOT_SEEN, "damaged_share"] = np.nan
+    return frame
+
+
+def counts(frame: gpd.GeoDataFrame) -> dict[str, int]:
+    """Count the buildings of each class."""
+    return {name: int(np.count_nonzero(frame[CLASS] == name)) for name in CLASSES}
+
+
+def agreement(frame: gpd.GeoDataFrame, truth: pd.Series) -> dict:
+    """Compare the classes with the true ones; buildings of which these aren't known take no part.
+
+    Args:
+        frame: of `judge`.
+        truth: of `read`.
+
+    Returns:
+        As `scored`.
+    """
+    judged = frame.loc[truth.index, CLASS]
+    table = {
+        name: {label: int(((judged == label) & (truth == true)).sum()) for label in CLASSES}
+        for name, true in (("damaged", True), ("intact", False))
+    }
+    return scored(table)
+
+
+def scored(table: dict[str, dict[str, int]]) -> dict:
+    """Score classes.
+
+    Args:
+        table: of truly damaged and truly intact buildings the number in each class.
+
+    Returns:
+        It, as `confusion`; precision, recall and F1 of those that could be judged, by calling `damaged` damage, and by
+        calling `possibly` damage, too. None where there is nothing to divide by.
+    """
+    return {
+        "confusion": table,
+        "damaged": _scores(table, (DAMAGED,)),
+        "damaged or possibly": _scores(table, (DAMAGED, POSSIBLY)),
+    }
+
+
+def _scores(table: dict[str, dict[str, int]], called: tuple[str, ...]) -> dict[str, float | None]:
+    hit, false = (sum(table[true][name] for name in called) for true in ("damaged", "intact"))
+    missed = sum(table["damaged"][name] for name in (INTACT, POSSIBLY, DAMAGED) if name not in called)
+    parts = {"precision": (hit, hit + false), "recall": (hit, hit + missed), "f1": (2 * hit, 2 * hit + false + missed)}
+    return {name: part / whole if whole else None for name, (part, whole) in parts.items()}
+
+
+def _truth(frame: gpd.GeoDataFrame, settings: MapSettings) -> pd.Series:
+    attribute, path = settings.label_attribute, settings.footprints
+    assert path is not None
+    damaged = damage_of(frame, path, attribute, settings.label_values, settings.label_unknown).dropna().astype(bool)
+    if len(damaged) and not damaged.any():
+        there = ", ".join(sorted(set(texts_of(frame, attribute)[damaged.index]))[:10])
+        raise LabelError(f"{path}: no {attribute!r} is one of {', '.join(settings.label_values)}; there are {there}")
+    return damaged
+
+
+def _widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:
+    """Widen footprints by metres, but not into those of others."""
+    own: Any = frame[["geometry"]].copy()
+    if not buffer or not len(own):
+        return own
+    wide: Any = in_metres(frame).buffer(buffer).to_crs(own.crs).to_numpy()
+    outlines: Any = own.geometry.to_numpy()
+    one, other = shapely.STRtree(outlines).query(wide, predicate="intersects")
+    one, other = one[one != other], other[one != other]
+    index: Any
+    for index, others in pd.Series(other).groupby(one):
+        neighbours = shapely.difference(shapely.union_all(outlines[others]), outlines[index])
+        wide[index] = shapely.difference(wide[index], neighbours)
+    return own.set_geometry(wide)

@@ -1,0 +1,95 @@
+"""What was seen and found in square cells of the ground."""
+
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import rasterio
+import shapely
+from rasterio.windows import Window as RasterWindow
+
+from jaxcd.base.errors import ConfigError
+from jaxcd.mapping.products.buildings import CLASS, CLASSES
+from jaxcd.mapping.products.rasters import DECISION, EMPTY
+from jaxcd.scenes.windows import Grid
+
+_MOST = 200_000  # cells: more are no summary, and more than a layer is looked at with
+
+
+def shape_of(grid: Grid, side: float) -> tuple[int, int]:
+    """Return the rows and columns of pixels of a cell.
+
+    Args:
+        grid: of the map.
+        side: of a cell in metres.
+
+    Raises:
+        ConfigError: so small that the map has more cells than anyone looks at.
+    """
+    across, down = grid.sides
+    rows, columns = max(1, round(side / down)), max(1, round(side / across))
+    count = -(-grid.height // rows) * -(-grid.width // columns)
+    if count > _MOST:
+        raise ConfigError(f"--cell {side:g}: the map would have {count:,} cells, {_MOST:,} at most; give a larger one")
+    return rows, columns
+
+
+def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: float) -> gpd.GeoDataFrame:
+    """Count ground and buildings in cells from the map's top left corner on; where there is neither, there is no cell.
+
+    Args:
+        out: folder with the rasters.
+        grid: of the map.
+        buildings: with their classes; None: none are known. One counts where its middle lies.
+        side: of a cell in metres, rounded to whole pixels.
+
+    Returns:
+        Cells in the map's reference system: row, column, seen_m2, damaged_m2, damaged_share, and buildings_... for each
+        class.
+
+    Raises:
+        ConfigError: as `shape_of`.
+    """
+    step = shape_of(grid, side)
+    tops, lefts = (np.arange(0, length, each) for length, each in zip(grid.shape, step, strict=True))
+    ground = np.zeros((2, len(tops), len(lefts)), np.int64)
+    with rasterio.open(out / DECISION) as source:
+        for row, top in enumerate(tops):
+            window: Any = RasterWindow.from_slices((top, min(top + step[0], grid.height)), (0, grid.width))
+            values = source.read(1, window=window)
+            for i, mask in enumerate((values != EMPTY, values == 1)):
+                ground[i, row] = np.add.reduceat(np.count_nonzero(mask, axis=0), lefts)
+    houses = _buildings(grid, buildings, step, ground.shape[1:])
+    rows, columns = np.nonzero((ground[0] > 0) | (houses.sum(axis=0) > 0))
+    seen, damaged = ground[:, rows, columns] * grid.metres**2
+    share = np.divide(damaged, seen, out=np.zeros(len(rows)), where=seen > 0)
+    found: dict[str, Any] = {"row": rows, "column": columns, "seen_m2": seen.round(1), "damaged_m2": damaged.round(1)}
+    found |= {"damaged_share": share.round(4)}
+    if buildings is not None:
+        found |= {
+            f"buildings_{name.replace(' ', '_')}": each[rows, columns]
+            for name, each in zip(CLASSES, houses, strict=True)
+        }
+    place = grid.transform
+    left, right = (place.c + place.a * np.minimum((columns + i) * step[1], grid.width) for i in (0, 1))
+    upper, lower = (place.f + place.e * np.minimum((rows + i) * step[0], grid.height) for i in (0, 1))
+    squares = shapely.box(left, lower, right, upper)
+    return gpd.GeoDataFrame(pd.DataFrame(found), geometry=squares, crs=grid.crs.to_wkt())
+
+
+def _buildings(grid: Grid, frame: gpd.GeoDataFrame | None, step: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """Count the buildings of each class by rows and columns of cells; one with its middle off the map, at its edge."""
+    found = np.zeros((len(CLASSES), *shape), np.int64)
+    if frame is not None and len(frame):
+        middles = frame.geometry.representative_point()
+        x, y = np.asarray(middles.x), np.asarray(middles.y)
+        place = ~grid.transform
+        columns, rows = place.a * x + place.c, place.e * y + place.f
+        at = [
+            np.clip(np.floor(each / size).astype(int), 0, most - 1)
+            for each, size, most in zip((rows, columns), step, shape, strict=True)
+        ]
+        np.add.at(found, (pd.Categorical(frame[CLASS], categories=CLASSES).codes, *at), 1)
+    return found

@@ -1,0 +1,90 @@
+"""The vector layers of a map: outlines of damage, cells of counts, buildings."""
+
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import geopandas as gpd
+import pyogrio
+from pyogrio.errors import DataSourceError, FeatureError
+
+from jaxcd.base.files import not_written, replacing, write_whole
+from jaxcd.mapping.products import buildings, cells, outlines, styles
+from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.windows import Grid
+
+DAMAGE, DAMAGE_DEGREES, BUILDINGS = "damage.gpkg", "damage.geojson", "buildings.gpkg"
+
+
+class Layers(NamedTuple):
+    """What lies over a map.
+
+    Attributes:
+        polygons: of damage, the largest first.
+        cells: with the ground seen and damaged in each, and buildings by class.
+        buildings: with their classes; None without footprints.
+        agreement: of the classes with the true ones; empty where these are not known.
+    """
+
+    polygons: gpd.GeoDataFrame
+    cells: gpd.GeoDataFrame
+    buildings: gpd.GeoDataFrame | None
+    agreement: dict[str, Any]
+
+
+def write(out: Path, grid: Grid, footprints: buildings.Footprints | None, settings: MapSettings) -> Layers:
+    """Lay polygons over a map's rasters, and write them, each file whole or not at all.
+
+    Args:
+        out: folder with the rasters.
+        grid: of the map.
+        footprints: of `buildings.read`, or None.
+        settings: of the map.
+
+    Raises:
+        DiskFullError, WriteError: no space left, or another failure of the disk.
+    """
+    polygons = outlines.damage_polygons(out, grid, min_area=settings.min_area, simplify=settings.simplify)
+    judged, agreement = None, {}
+    if footprints is not None:
+        judged = buildings.judge(footprints.frame, out, grid, settings)
+        if footprints.truth is not None:
+            agreement = buildings.agreement(judged, footprints.truth)
+        write_layers(out / BUILDINGS, {"buildings": judged})
+    counted = cells.count(out, grid, judged, side=settings.cell)
+    write_layers(out / DAMAGE, {"damage": polygons, "cells": counted}, styles.of_damage())
+    write_geojson(out / DAMAGE_DEGREES, polygons)
+    return Layers(polygons, counted, judged, agreement)
+
+
+def write_layers(path: Path, layers: dict[str, gpd.GeoDataFrame], looks: dict[str, str] | None = None) -> None:
+    """Write a GeoPackage, whole or not at all.
+
+    Args:
+        path: of the file.
+        layers: by name.
+        looks: their styles for QGIS, where a file beside would be taken for that of a raster.
+
+    Raises:
+        DiskFullError, WriteError: no space left, or another failure of the disk.
+    """
+    with replacing(path) as partial:
+        partial.unlink(missing_ok=True)
+        try:
+            for name, frame in layers.items():
+                frame.to_file(partial, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True)
+            if looks:
+                pyogrio.write_dataframe(styles.table(looks), partial, layer=styles.STYLES, driver="GPKG")
+        except (DataSourceError, FeatureError) as error:
+            raise not_written(path, error) from error
+
+
+def write_geojson(path: Path, frame: gpd.GeoDataFrame) -> None:
+    """Write GeoJSON as its standard wants it: in WGS 84, whole or not at all.
+
+    Raises:
+        DiskFullError: no space left.
+    """
+    content = io.BytesIO()  # written by Python, which tells a full disk where GDAL may not
+    frame.to_crs(4326).to_file(content, layer="damage", driver="GeoJSON", RFC7946="YES", geometry_type="Unknown")
+    write_whole(path, content.getvalue())

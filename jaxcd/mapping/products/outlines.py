@@ -1,0 +1,140 @@
+"""Damage as polygons, and what rasters hold under polygons."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import rasterio
+import shapely
+from exactextract import exact_extract
+from exactextract.raster import RasterioRasterSource
+from jaxtyping import Bool, Float
+from rasterio.features import shapes
+from rasterio.io import MemoryFile
+from rasterio.windows import Window as RasterWindow
+
+from jaxcd.mapping.products.rasters import DECISION, PROBABILITY
+from jaxcd.scenes.windows import Grid
+
+_CELLS_IN_MEMORY = 8_000_000  # of a raster, while polygons are laid over it
+_STRIP = 1024  # rows of a raster in memory
+
+
+def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
+    """Outline the damage of a map's rasters.
+
+    Memory holds strips of the raster and what is large enough to be kept: of millions of specks none becomes a polygon.
+    GDAL walks the rest row by row, so that no outline is cut anywhere. Pixels that touch at a corner only are polygons
+    of their own.
+
+    Args:
+        out: folder with the rasters.
+        grid: of the map.
+        min_area: square metres below which a polygon is left out.
+        simplify: how far an outline may leave the pixels' edges, in pixels: corners are cut whose triangle has less
+            than the square of it as its area.
+
+    Returns:
+        Polygons in the map's reference system, the largest first: id, area_m2, mean_probability, max_probability, all
+        three of the pixels, not of the simpler outline.
+    """
+    least = max(1, math.floor(0.99 * min_area / grid.metres**2))  # pixels are not everywhere of one size
+    found = np.array(list(_outlined(out / DECISION, least)), dtype=object)
+    frame: Any = gpd.GeoDataFrame(geometry=found, crs=grid.crs.to_wkt())
+    frame["area_m2"] = areas(frame).round(2)
+    frame = frame[frame["area_m2"] >= min_area]
+    statistics = under(out / PROBABILITY, frame, ["mean", "max"])
+    frame["mean_probability"], frame["max_probability"] = statistics["mean"].round(4), statistics["max"].round(4)
+    within = simplify * min(abs(grid.transform.a), abs(grid.transform.e))
+    # GEOS' other simplification that keeps outlines valid takes minutes where a polygon is like a sponge.
+    frame = frame.set_geometry(shapely.coverage_simplify(np.asarray(frame.geometry), within))
+    frame = frame.sort_values("area_m2", ascending=False, kind="stable").reset_index(drop=True)
+    frame.insert(0, "id", np.arange(1, len(frame) + 1))
+    return frame
+
+
+def _outlined(decision: Path, least: int) -> Iterator[shapely.geometry.base.BaseGeometry]:
+    """Outline patches of at least so many pixels."""
+    with MemoryFile() as file, rasterio.open(decision) as source:
+        profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": source.height, "width": source.width}
+        profile |= {"transform": source.transform, "compress": "zstd", "zstd_level": 1, "tiled": True}
+        with file.open(**profile) as target:
+            for top in range(0, source.height, _STRIP):
+                bottom = min(top + _STRIP, source.height)
+                window: Any = RasterWindow.from_slices((top, bottom), (0, source.width))
+                damage = source.read(1, window=window) == 1
+                goes_on = (top > 0, bottom < source.height)
+                target.write(_without_specks(damage, least, goes_on).astype(np.uint8), 1, window=window)
+        side = abs(source.transform.a * source.transform.e)
+        with file.open() as kept:
+            band: Any = rasterio.band(kept, 1)
+            for shape, _ in shapes(band, mask=band, connectivity=4, transform=kept.transform):
+                outline = shapely.geometry.shape(shape)
+                if outline.area >= (least - 0.5) * side:  # strips keep what ends beyond them, too
+                    yield outline
+
+
+def _without_specks(damage: Bool[np.ndarray, "h w"], least: int, goes_on: tuple[bool, bool]) -> Bool[np.ndarray, "h w"]:
+    """Take away patches of fewer pixels; not those that may go on above or below."""
+    labels: Any
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(damage.view(np.uint8), connectivity=4)
+    kept = statistics[:, cv2.CC_STAT_AREA] >= least
+    for row, more in zip((0, -1), goes_on, strict=True):
+        if more:
+            kept[labels[row]] = True
+    kept[0] = False
+    return kept[labels]
+
+
+def under(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.DataFrame:
+    """Compute statistics of what a raster holds under polygons, pixels weighed by the share that a polygon covers.
+
+    Args:
+        raster: of one band; its scale is applied, pixels without data take no part.
+        frame: polygons in the raster's reference system.
+        operations: of exactextract: mean, max, sum (of pixels times shares), count (of shares of pixels with data).
+
+    Returns:
+        A column each, indexed as the polygons; NaN (of sum and count 0) where there is no data.
+    """
+    if not len(frame):
+        return pd.DataFrame({name: np.zeros(0) for name in operations}, index=frame.index)
+    with rasterio.open(raster) as source:
+        found: Any = exact_extract(
+            _Unmasked(source),
+            frame[[frame.geometry.name]],
+            ["count", *operations],
+            output="pandas",
+            max_cells_in_memory=_CELLS_IN_MEMORY,
+        )
+    found.index = frame.index
+    for name in operations:
+        found.loc[found["count"] == 0, name] = 0.0 if name in ("sum", "count") else np.nan
+    return found[operations].astype(float)
+
+
+class _Unmasked(RasterioRasterSource):
+    """A raster whose pixels without data are NaN: of masked arrays exactextract 0.3 loses the mask now and then."""
+
+    def nodata_value(self) -> None:
+        return None
+
+    def read_window(self, x0: int, y0: int, nx: int, ny: int) -> Float[np.ndarray, "h w"]:
+        window: Any = RasterWindow(x0, y0, nx, ny)  # type: ignore[call-arg]
+        values = self.ds.read(self.band_idx, window=window)
+        return np.where(values == self.ds.nodata, np.nan, values * self.scale)
+
+
+def areas(frame: gpd.GeoDataFrame) -> Float[np.ndarray, "n"]:
+    """Return the polygons' areas in square metres, whatever their reference system is."""
+    return shapely.area(np.asarray(in_metres(frame)))
+
+
+def in_metres(frame: gpd.GeoDataFrame) -> gpd.GeoSeries:
+    """Bring polygons to the UTM zone that they lie in."""
+    return frame.geometry.to_crs(frame.estimate_utm_crs()) if len(frame) else frame.geometry

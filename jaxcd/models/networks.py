@@ -1,0 +1,94 @@
+"""The networks by name."""
+
+import importlib
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxcd.base.errors import ConfigError
+from jaxcd.config import ModelConfig
+from jaxcd.models.description import DamageNetwork, Description
+from jaxcd.models.unet import FCEF, FCSiamConc, FCSiamDiff
+
+# A new network is a file beside this one and a line here. One that lies elsewhere is named as module:Class.
+NETWORKS: dict[str, type[DamageNetwork]] = {"fc_ef": FCEF, "fc_siam_conc": FCSiamConc, "fc_siam_diff": FCSiamDiff}
+
+
+def find(name: str) -> type[DamageNetwork]:
+    """Return the class of a network.
+
+    Args:
+        name: one of `NETWORKS`, or `module:Class` of a `DamageNetwork` that Python can import.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    module, colon, kind = name.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"config.model.name: expected one of {', '.join(NETWORKS)}, or module:Class of a network of your own, got "
+            f"{name!r}"
+        )
+    try:
+        found = getattr(importlib.import_module(module), kind)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"config.model.name: {name} cannot be imported ({error}); its folder has to be on PYTHONPATH"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, DamageNetwork)):
+        raise ConfigError(f"config.model.name: {name} is no subclass of jaxcd.models.DamageNetwork")
+    return found
+
+
+def check(config: ModelConfig) -> None:
+    """See that there is such a network, and that it has the size.
+
+    Raises:
+        ConfigError: there is none, or it has not.
+    """
+    sizes = find(config.name).sizes
+    if config.size not in sizes:
+        raise ConfigError(f"config.model.size: expected one of {', '.join(sizes)}, got {config.size!r}")
+
+
+def describe(config: ModelConfig) -> Description:
+    """Return what the configured network says of itself.
+
+    Raises:
+        ConfigError: there is no such network, or it has no such size.
+    """
+    check(config)
+    return find(config.name).describe(config.size)
+
+
+def create(
+    name: str, *, size: str = "large", dropout: float = 0.0, dtype: Any = jnp.float32, rngs: nnx.Rngs
+) -> DamageNetwork:
+    """Build a network, in eval mode.
+
+    Args:
+        name: one of `NETWORKS`, or `module:Class`.
+        size: one of the network's; those of the paper have small, medium and large (3, 4, 5 levels).
+        dropout: dropout rate of train mode.
+        dtype: compute type; parameters, statistics and logits are float32.
+        rngs: source of the initial weights, `nnx.Rngs(seed)`.
+
+    Returns:
+        A network whose call takes normalised `f32[b,h,w,3]` images before and after the event and gives
+        logits `f32[b,h,w]`; sides are multiples of its description's stride.
+
+    Raises:
+        ConfigError: an unknown name or size.
+
+    Source: docs/method.md, Architectures; paper Fig. 4.
+
+    Example:
+        >>> model = create("fc_siam_diff", size="small", rngs=nnx.Rngs(0))
+        >>> model(jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64, 3))).shape
+        (1, 64, 64)
+    """
+    check(ModelConfig(name=name, size=size))
+    return find(name)(size, dropout=dropout, dtype=dtype, rngs=rngs)

@@ -1,0 +1,229 @@
+"""Checkpoints: the last one and the best by validation, written in the background by Orbax.
+
+Each holds plain trees of arrays (parameters, statistics, optimiser) and a small JSON: the step, the
+loader's position, the validation scores and the threshold found there.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.sharding import SingleDeviceSharding
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
+
+from jaxcd.base.errors import CheckpointError, RunError
+from jaxcd.base.files import full_disk
+from jaxcd.learn.steps import TrainState
+
+FOLDER = "checkpoints"
+# Beside the arrays a checkpoint has metadata, and the file system its own: room asked for beyond their bytes.
+_SLACK = 1.1
+_METADATA = 256 * 1024
+
+
+# A checkpoint set aside while one of the same step takes its place.
+_ASIDE = ".before-"
+
+
+def exist(run: Path) -> bool:
+    """Say whether a run folder holds a finished checkpoint."""
+    folder = run / FOLDER
+    return folder.is_dir() and any(path.name.removeprefix(_ASIDE).isdigit() for path in folder.iterdir())
+
+
+class Restored(NamedTuple):
+    """A checkpoint's weights for inference.
+
+    Attributes:
+        step: optimiser steps done.
+        params: parameters.
+        stats: BatchNorm statistics.
+        threshold: the threshold best on validation, None where no validation was made.
+    """
+
+    step: int
+    params: Any
+    stats: Any
+    threshold: float | None
+
+
+class Checkpoints:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, run: Path, *, create: bool):
+        """Open `run/checkpoints`; with `create` it is made where absent.
+
+        Raises:
+            RunError: not there, and not to be made.
+        """
+        self.folder = (run / FOLDER).absolute()
+        if not create and not self.folder.is_dir():
+            raise RunError(f"{run}: not a run (it has no folder {FOLDER}); train one with python -m jaxcd.train")
+        for aside in self.folder.glob(f"{_ASIDE}*") if create else ():
+            # The process ended before the other one was whole.
+            shutil.rmtree(self.folder / aside.name.removeprefix(_ASIDE), ignore_errors=True)
+            aside.rename(self.folder / aside.name.removeprefix(_ASIDE))
+        keep = policies.AnyPreservationPolicy(
+            [
+                policies.LatestN(1),
+                policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                create=create,
+                cleanup_tmp_directories=create,
+                preservation_policy=keep,
+                best_fn=_score,  # without it metrics are not written, and a resumed run would forget its best
+            ),
+            item_names=("params", "stats", "opt_state", "meta"),
+        )
+
+    def latest(self) -> int | None:
+        """Step of the last checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """Step of the checkpoint of highest validation score; the last where none was validated."""
+        best = self._manager.best_step()
+        return self.latest() if best is None else best
+
+    def save(self, state: TrainState, *, meta: dict, score: float | None) -> None:
+        """Begin to write a checkpoint; returns once the device's arrays are copied.
+
+        Args:
+            state: the state after `state.step` steps.
+            meta: JSON values kept with it.
+            score: of its validation, the higher the better; None between validations.
+
+        Raises:
+            DiskFullError: too little space left for it; what was saved before stays.
+        """
+        step = int(state.step)
+        self.wait()
+        # Orbax notices a full disk in the middle of many writes, and ends in pages of tracebacks.
+        needed = _SLACK * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _METADATA
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise full_disk(
+                f"the checkpoint of step {step} takes {needed / 2**20:.1f} MiB, {self.folder} has "
+                f"{free / 2**20:.1f} MiB left"
+            )
+        items: dict[str, Any] = {"meta": ocp.args.JsonSave({**meta, "step": step})}
+        # Imported weights have no optimiser's state, networks without BatchNorm no statistics; Orbax takes neither.
+        trees = {"params": state.params, "stats": state.stats, "opt_state": state.opt_state}
+        items |= {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)}
+        if self.latest() == step:  # saved without scores when a signal cut its validation short
+            self._replace(step, items, score)
+        else:
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=_metrics(score), force=True)
+
+    def _replace(self, step: int, items: dict[str, Any], score: float | None) -> None:
+        """Orbax writes no step twice: keep a copy until the new one is whole."""
+        aside, copying = self.folder / f"{_ASIDE}{step}", self.folder / f".copying-{step}"
+        shutil.rmtree(copying, ignore_errors=True)
+        shutil.copytree(self.folder / str(step), copying)
+        copying.rename(aside)
+        self._manager.delete(step)
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=_metrics(score), force=True)
+        self.wait()
+        shutil.rmtree(aside)
+
+    def wait(self) -> None:
+        """Wait until all that was begun is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finish writing and release the folder."""
+        self._manager.close()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict]:
+        """Read the last checkpoint into the form, shapes and placement of `like`.
+
+        Returns:
+            The state and the JSON saved with it.
+
+        Raises:
+            CheckpointError: it is of another network, or damaged.
+        """
+        step = self.latest()
+        if step is None:
+            raise RunError(f"{self.folder}: holds no checkpoint")
+        wanted = {"params": like.params, "stats": like.stats, "opt_state": like.opt_state}
+        items, meta = self._read(step, wanted)
+        return TrainState(jnp.zeros_like(like.step) + step, **items), meta
+
+    def restore_weights(self, params: Any, stats: Any) -> Restored:
+        """Read the weights of the best checkpoint in the form of `params` and `stats`.
+
+        Raises:
+            CheckpointError: it is of another network, or damaged.
+            RunError: there is none.
+        """
+        step = self.best()
+        if step is None:
+            raise RunError(f"{self.folder}: holds no checkpoint yet")
+        items, meta = self._read(step, {"params": params, "stats": stats})
+        return Restored(step, items["params"], items["stats"], meta.get("threshold"))
+
+    def _read(self, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], dict]:
+        saved = {name: tree for name, tree in wanted.items() if jax.tree.leaves(tree)}
+        for name, tree in saved.items():
+            self._check(step, name, tree)
+        args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in saved.items()}
+        try:
+            items = self._manager.restore(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonRestore()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{self.folder / str(step)}: damaged checkpoint ({' '.join(str(error).split())[:160]}); delete this "
+                "folder to use the one before it, if there is one"
+            ) from error
+        return wanted | {name: items[name] for name in saved}, dict(items["meta"])
+
+    def _check(self, step: int, name: str, tree: Any) -> None:
+        """Compare shapes first: what Orbax says of a misfit is a page long."""
+        folder = self.folder / str(step) / name
+        try:
+            saved = ocp.StandardCheckpointHandler().metadata(epath.Path(folder))
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise CheckpointError(
+                f"{folder}: damaged checkpoint ({reason}); delete {folder.parent} to use the one before, if there is "
+                "one"
+            ) from error
+        there = shapes(getattr(saved, "tree", saved))
+        here = shapes(tree)
+        for path in sorted(set(there) | set(here)):
+            if there.get(path) != here.get(path):
+                raise CheckpointError(
+                    f"{folder}: a checkpoint of another network: {path} is {there.get(path, 'absent')} there and "
+                    f"{here.get(path, 'absent')} in the configured one"
+                )
+
+
+def _score(metrics: Any) -> float:
+    return float(metrics["score"])
+
+
+def _metrics(score: float | None) -> dict[str, float] | None:
+    return None if score is None else {"score": score}
+
+
+def _abstract(array: Any) -> jax.ShapeDtypeStruct:
+    # Shapes alone say nothing of a place: it is the first device.
+    place = array.sharding or SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Map each leaf's path to its shape, alike for our trees and for the metadata of saved ones."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
+    return {
+        "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path): tuple(leaf.shape)
+        for path, leaf in leaves
+    }

@@ -1,0 +1,122 @@
+"""Evaluation of a network on whole tiles: counts over the split, counts by tile, pictures."""
+
+import collections
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxcd.base import progress
+from jaxcd.base.types import Batch, Tile
+from jaxcd.config import LossConfig
+from jaxcd.learn import losses
+from jaxcd.learn.metrics import Counts
+from jaxcd.learn.steps import Evaluated, EvaluationStep, shard_batch
+from jaxcd.runs.panels import Keeper, Prediction
+
+_IN_FLIGHT = 2  # batches handed to the device before the first one's counts are fetched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was counted.
+
+    Attributes:
+        loss: over all tiles as one batch.
+        not_finite: tiles on which the network gave no number.
+        counts: over all tiles.
+        baseline: over all tiles, of the score |pre - post| / 255 in place of the network's probability.
+        tiles: counts of each tile, in the order of evaluation.
+    """
+
+    loss: float
+    not_finite: tuple[Tile, ...]
+    counts: Counts
+    baseline: Counts
+    tiles: tuple[tuple[Tile, Counts], ...]
+
+
+def evaluate(
+    step: EvaluationStep,
+    params: Any,
+    stats: Any,
+    batches: Iterable[tuple[Batch, Sequence[Tile]]],
+    *,
+    mesh: Mesh,
+    weights: LossConfig,
+    keepers: Sequence[Keeper] = (),
+) -> Evaluation:
+    """Run the evaluation step over all batches.
+
+    Args:
+        step: of `jaxcd.learn.steps.evaluation_step`.
+        params: parameters.
+        stats: BatchNorm statistics.
+        batches: batches with their tiles; pairs behind the last tile and padding below and to the right of a tile
+            have `valid` 0, and are not counted.
+        mesh: devices to spread the pairs over; a batch is of a multiple of its size.
+        weights: of the loss.
+        keepers: choose the tiles whose pixels are kept for pictures.
+    """
+    counts, baseline, tiles, not_finite = Counts.zero(), Counts.zero(), [], []
+    total = np.zeros(len(losses.Sums._fields))  # float64: the pixels of many scenes
+    for batch, here, result in _ahead(step, params, stats, batches, mesh):
+        bins, difference = np.asarray(result.bins), np.asarray(result.difference)
+        sums = np.asarray(jax.device_get(result.sums), np.float64)
+        for i, tile in enumerate(here):
+            total += sums[:, i]
+            if not np.isfinite(sums[:, i]).all():
+                not_finite.append(tile)
+            own = Counts(bins=bins[i].astype(np.int64))
+            counts, baseline = counts + own, baseline + Counts(bins=difference[i].astype(np.int64))
+            tiles.append((tile, own))
+            takers = [keeper for keeper in keepers if keeper.wants(own)]
+            if takers:
+                prediction = _prediction(batch, i, tile, own, result)
+                for keeper in takers:
+                    keeper.add(prediction)
+    return Evaluation(
+        loss=float(losses.of_sums(losses.Sums(*total), weights)),
+        not_finite=tuple(not_finite),
+        counts=counts,
+        baseline=baseline,
+        tiles=tuple(tiles),
+    )
+
+
+def with_bar(
+    batches: Iterable[tuple[Batch, Sequence[Tile]]], total: int, title: str
+) -> Generator[tuple[Batch, Sequence[Tile]], None, None]:
+    """Pass batches on, with a progress bar over their tiles that is gone at the end."""
+    with progress.bar(total, unit="tile", title=title, leave=False) as bar:
+        for batch, tiles in batches:
+            yield batch, tiles
+            bar.update(len(tiles))
+
+
+def _ahead(
+    step: EvaluationStep, params: Any, stats: Any, batches: Iterable[tuple[Batch, Sequence[Tile]]], mesh: Mesh
+) -> Iterator[tuple[Batch, Sequence[Tile], Evaluated]]:
+    waiting: collections.deque[tuple[Batch, Sequence[Tile], Evaluated]] = collections.deque()
+    for batch, here in batches:
+        waiting.append((batch, here, step(params, stats, shard_batch(batch, mesh))))
+        if len(waiting) > _IN_FLIGHT:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _prediction(batch: Batch, i: int, tile: Tile, counts: Counts, result: Evaluated) -> Prediction:
+    own = np.s_[i, : tile.height, : tile.width]
+    return Prediction(
+        tile=tile,
+        counts=counts,
+        # Copies: a view would keep the whole batch in memory as long as the picture waits.
+        pre=np.array(batch.pre[own]),
+        post=np.array(batch.post[own]),
+        labels=np.array(batch.labels[own]),
+        valid=np.array(batch.valid[own]),
+        probability=np.array(jax.device_get(result.probability[i])[own[1:]]),
+    )

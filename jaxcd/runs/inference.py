@@ -1,0 +1,81 @@
+"""A finished run put to use: its best checkpoint, evaluated on any tiles."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxcd import models
+from jaxcd.base.types import Batch, Tile
+from jaxcd.config import Config
+from jaxcd.learn import steps
+from jaxcd.runs.checkpoints import Checkpoints
+from jaxcd.runs.evaluation import Evaluation, evaluate
+from jaxcd.runs.memory import explained_memory
+from jaxcd.runs.panels import Keeper
+
+
+class Trained(NamedTuple):
+    """A run's network for inference.
+
+    Attributes:
+        network: static graphs.
+        params: parameters.
+        stats: BatchNorm statistics.
+        step: optimiser steps after which they were saved.
+        threshold: the threshold best on validation; None where the run has no validation (imported weights).
+    """
+
+    network: models.Network
+    params: Any
+    stats: Any
+    step: int
+    threshold: float | None
+
+
+def load(config: Config, run: Path) -> Trained:
+    """Read the best checkpoint of a run.
+
+    Raises:
+        RunError: no run, or no checkpoint in it.
+        CheckpointError: a checkpoint of another network.
+    """
+    network, params, stats = steps.build_network(config, weights=False)
+    checkpoints = Checkpoints(run, create=False)
+    try:
+        restored = checkpoints.restore_weights(params, stats)
+    finally:
+        checkpoints.close()
+    return Trained(network, restored.params, restored.stats, restored.step, restored.threshold)
+
+
+def evaluate_trained(
+    config: Config,
+    trained: Trained,
+    batches: Iterable[tuple[Batch, Sequence[Tile]]],
+    *,
+    keepers: Sequence[Keeper],
+    advice: str,
+) -> Evaluation:
+    """Evaluate a run's network on whole tiles.
+
+    Args:
+        config: the run's.
+        trained: its network.
+        batches: of a multiple of `steps.evaluation_mesh(config).size` pairs.
+        keepers: choose the tiles whose pixels are kept for pictures.
+        advice: what a user can do where memory does not suffice.
+
+    Raises:
+        DeviceMemoryError: the device is too small for a batch.
+    """
+    mesh = steps.evaluation_mesh(config)
+    with explained_memory(advice):
+        return evaluate(
+            steps.evaluation_step(trained.network, config),
+            steps.replicate(trained.params, mesh),
+            steps.replicate(trained.stats, mesh),
+            batches,
+            mesh=mesh,
+            weights=config.loss,
+            keepers=keepers,
+        )

@@ -1,0 +1,180 @@
+"""The folder of a run: its configuration, and a lock so that two processes never write to one."""
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from jaxcd.base.errors import ConfigError, RunError
+from jaxcd.base.files import locked, write_whole
+from jaxcd.config import Config
+from jaxcd.config import files as config_files
+from jaxcd.runs import checkpoints
+from jaxcd.runs.logs import LOG, read_log
+
+CONFIG = "config.json"
+_LOCK = ".lock"
+_WAIT = 0.5  # seconds
+_SPLITS = "splits.json"
+_IMAGERY = "imagery.json"
+_BEFORE = "before"
+_TRACES = (_SPLITS, LOG, "curves.png", "panels", "embeddings", "tensorboard")
+
+
+def read_config(run: Path) -> Config:
+    """Read the configuration of a run.
+
+    Raises:
+        RunError: not a run folder, or its configuration is damaged.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        raise RunError(f"{run}: not a run (it has no {CONFIG}); train one with python -m jaxcd.train --workdir {run}")
+    try:
+        return config_files.read(path)
+    except ConfigError as error:
+        raise RunError(f"{run}: {error}") from error
+
+
+def check(run: Path, config: Config) -> None:
+    """See that the folder is free for this configuration's run, or holds it already; writes nothing.
+
+    A run that ended before its first checkpoint (too little memory, a mistyped field) makes room for another one.
+
+    Raises:
+        RunError: the folder holds another configuration or other files.
+    """
+    if run.exists() and not run.is_dir():
+        raise RunError(f"{run}: is a file; give a folder")
+    if (run / CONFIG).exists() and _begun(run):
+        told = config_files.difference(read_config(run), config)
+        if told:
+            raise RunError(f"{run}: holds a run of another configuration: {told}; give a new folder")
+    elif run.is_dir() and not (run / CONFIG).exists() and any(path.name[0] != "." for path in run.iterdir()):
+        raise RunError(f"{run}: holds files but no run; give a new folder")
+
+
+def _begun(run: Path) -> bool:
+    """Say whether the folder holds more than a start: a checkpoint, or (if those were deleted) a validation.
+
+    Raises:
+        RunError: its configuration is not one of ours.
+    """
+    read_config(run)
+    return checkpoints.exist(run) or any(entry["kind"] == "validation" for entry in read_log(run))
+
+
+def record_splits(run: Path, places: dict[str, list[str]], *, labels: str, before: Iterable[str] = ()) -> None:
+    """Write down which places a run is trained, validated and tested on, the first time.
+
+    Args:
+        run: the run's folder.
+        places: ids by split.
+        labels: digest of the dataset's places and labels.
+        before: places that the encoder which the run begins with has learned from.
+
+    Raises:
+        RunError: the run was begun with other places or labels.
+    """
+    path = run / _SPLITS
+    if not path.exists():
+        write_whole(path, json.dumps({"labels": labels, **places, _BEFORE: sorted(before)}, indent=1) + "\n")
+    elif {**_read_splits(path), _BEFORE: []} != {"labels": labels, **places, _BEFORE: []}:
+        raise RunError(
+            f"{run}: the dataset's places or labels are not those that this run began with; give a new folder"
+        )
+
+
+def record_metres(run: Path, metres: float) -> None:
+    """Write down the side of the pixels that a run learns from; 0 where its data don't tell."""
+    write_whole(run / _IMAGERY, json.dumps({"metres_per_pixel": metres}) + "\n")
+
+
+def read_metres(run: Path) -> float:
+    """Return the side of the pixels that a run has learned from, in metres; 0 where it doesn't tell.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = run / _IMAGERY
+    if not path.is_file():
+        return 0.0
+    try:
+        return float(json.loads(path.read_text())["metres_per_pixel"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({error}); restore it from a copy, or delete it") from error
+
+
+def read_splits(run: Path) -> dict[str, list[str]]:
+    """Read the places of a run's splits, by their ids.
+
+    Raises:
+        RunError: the run has none (its weights were imported), or the file is damaged.
+    """
+    path = run / _SPLITS
+    if not path.is_file():
+        raise RunError(f"{run}: has no data of its own (imported weights); give --data and --layout")
+    return {part: ids for part, ids in _read_splits(path).items() if part not in ("labels", _BEFORE)}
+
+
+def learned_from(run: Path) -> tuple[set[str], str]:
+    """Return the ids of the places that a run, or the one it began with, was trained on, and its dataset's digest."""
+    if not (run / _SPLITS).is_file():
+        return set(), ""
+    content = _read_splits(run / _SPLITS)
+    return {*content["train"], *content.get(_BEFORE, ())}, content["labels"]
+
+
+def _read_splits(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(f"{path}: damaged ({error}); restore it from a copy, or train anew") from error
+    if not isinstance(content, dict) or not {"labels", "train", "validation", "test"} <= content.keys():
+        raise RunError(f"{path}: damaged (expected the places of each split); restore it from a copy, or train anew")
+    return content
+
+
+def await_free(run: Path, *, meanwhile: Callable[[], None]) -> None:
+    """Wait until no process trains in a folder: one whose parent was killed saves its state first.
+
+    Args:
+        run: the folder; it need not be there.
+        meanwhile: called now and then; what it raises ends the waiting.
+    """
+    told = False
+    while (run / _LOCK).exists():
+        try:
+            with locked(run / _LOCK):
+                return
+        except BlockingIOError:
+            if not told:
+                print(f"{run}: another process is training in it; waiting for its end", file=sys.stderr, flush=True)
+            told = True
+        meanwhile()
+        time.sleep(_WAIT)
+
+
+@contextlib.contextmanager
+def claim(run: Path, config: Config) -> Iterator[None]:
+    """Make the folder this configuration's run, and keep other processes out while the context lasts.
+
+    Raises:
+        RunError: as `check`, or another process trains in the folder.
+    """
+    check(run, config)
+    run.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run / _LOCK))
+        except BlockingIOError as error:
+            raise RunError(f"{run}: another process is training in it") from error
+        if not (run / CONFIG).exists() or not _begun(run):
+            # What a run that never came to a checkpoint left would be taken for this one's.
+            for path in (run / name for name in _TRACES):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            config_files.write(config, run / CONFIG)
+        yield

@@ -1,0 +1,79 @@
+"""The encoder of one run as the beginning of another."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxcd.base.errors import CheckpointError, RunError
+from jaxcd.config import Config
+from jaxcd.models import ENCODER
+from jaxcd.runs import inference, run_folder
+from jaxcd.runs.checkpoints import shapes
+
+
+def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> set[str]:
+    """See that the encoder to begin with has not learned from places that this run holds out.
+
+    Args:
+        config: of the new run.
+        places: ids of its places by split.
+        labels: digest of its dataset.
+
+    Returns:
+        Places that the encoder has learned from, in the run that it comes from or before that.
+
+    Raises:
+        RunError: it has, on this dataset or an earlier state of it. For other data, whose places may have the same
+            names by chance, a warning is printed.
+    """
+    if not config.init.encoder_from:
+        return set()
+    source = Path(config.init.encoder_from)
+    learned, theirs = run_folder.learned_from(source)
+    held = [place for part in ("validation", "test") for place in places[part] if place in learned]
+    if not held:
+        return learned
+    told = (
+        f"config.init.encoder_from: {source} was trained on {len(held)} places that this run holds out, {held[0]} "
+        "among them"
+    )
+    data = run_folder.read_config(source).data
+    if theirs == labels or (data.root, data.layout) == (config.data.root, config.data.layout):
+        raise RunError(
+            f"{told}; give both the same data and the same config.data.places, split, split_seed, split_shares and "
+            "block_size"
+        )
+    print(f"WARNING: {told}; see that these are not the same places", file=sys.stderr)
+    return learned
+
+
+def with_encoder(
+    config: Config, params: dict[str, Any], stats: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Put the encoder of the run `config.init.encoder_from` in place of that of a new network.
+
+    Args:
+        config: of the new run.
+        params: its parameters.
+        stats: its BatchNorm statistics.
+
+    Returns:
+        Both, with the encoder's part taken over exactly.
+
+    Raises:
+        RunError: no such run, or no checkpoint in it.
+        CheckpointError: its encoder has other shapes.
+    """
+    source = Path(config.init.encoder_from)
+    told = run_folder.read_config(source)
+    trained = inference.load(told, source)
+    here, there = shapes(params[ENCODER]), shapes(trained.params[ENCODER])
+    for path in sorted(set(here) | set(there)):
+        if here.get(path) != there.get(path):
+            raise CheckpointError(
+                f"config.init.encoder_from: the encoder of {source} ({told.model.name} {told.model.size}) does not fit "
+                f"{config.model.name} {config.model.size}: {path} is {there.get(path, 'absent')} there and "
+                f"{here.get(path, 'absent')} here"
+            )
+    own = {name: tree for name, tree in trained.stats.items() if name == ENCODER}  # none without BatchNorm
+    return params | {ENCODER: trained.params[ENCODER]}, stats | own

@@ -1,0 +1,248 @@
+"""What a build of scenes has to do: places with their grids, the shift of each tile, and the jobs of its processes."""
+
+import csv
+import glob
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxcd.base.errors import ImageError, LabelError, SceneError
+from jaxcd.config import DataConfig, ScenesConfig, check_scaling
+from jaxcd.scenes.catalogue import find_scenes
+from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, only, pair
+from jaxcd.scenes.raster import is_remote
+from jaxcd.scenes.reader import close_scenes, open_scene
+from jaxcd.scenes.registration import REGISTERED, Shift, believed, estimate, middle
+from jaxcd.scenes.window_cache import read_window
+from jaxcd.scenes.windows import Grid, Window, grid_of, tile_windows
+from jaxcd.sources.from_scenes.layers import check_layers, label_files, read_polygons
+from jaxcd.sources.from_scenes.tiles import Reading, Shifts, TileRow, tile_id
+
+# An estimate that lies further than this from the middle one of its acquisition follows something else.
+_LARGEST_DEVIATION = 8.0
+_LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (jaxcd.prepare: --incomplete leave_out)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedPlace:
+    """A place, its grid, the files that label each of its post scenes (by location), and what tells their state."""
+
+    place: ScenePlace
+    grid: Grid
+    labels: Mapping[str, tuple[str, ...]]
+    stamp: str
+
+    @property
+    def label_files(self) -> tuple[str, ...]:
+        """All files with labels, once."""
+        return tuple(dict.fromkeys(file for files in self.labels.values() for file in files))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePlan:
+    """The places to build tiles of, and what is left out, each with the reason."""
+
+    places: tuple[PlannedPlace, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The shift of one acquisition at one tile: what was estimated, whether it is believed, and what is applied."""
+
+    tile: str
+    image: str
+    locations: tuple[str, ...]
+    shift: Shift
+    accepted: bool
+    applied: tuple[float, float]
+
+
+def paired(data: DataConfig) -> tuple[Pairing, tuple[tuple[str, str], ...]]:
+    """Find the scenes of a source and pair them; give also the files and rows that are no scenes.
+
+    Raises:
+        SceneError: there are none.
+    """
+    scenes = data.scenes
+    found = find_scenes(data.root, scenes.event_date, labelled=not scenes.labels)
+    pairing = pair(
+        found.scenes,
+        min_overlap=scenes.min_overlap,
+        max_clouds=scenes.max_clouds,
+        max_off_nadir=scenes.max_off_nadir,
+    )
+    left_out = found.left_out
+    if scenes.only:
+        pairing = only(pairing, scenes.only)
+        left_out = tuple(alone for alone in left_out if Path(alone[0]).parent.name.startswith(scenes.only))
+        if not pairing.places:
+            raise SceneError(f"{data.root}: no place whose name begins with {' or '.join(scenes.only)}; see --list")
+    return pairing, left_out
+
+
+def plan(data: DataConfig) -> ScenePlan:
+    """Plan the build of a source of scenes; nothing but headers is read.
+
+    Raises:
+        SceneError: no place has scenes of before and after, or one can't be used and `incomplete` is refuse.
+        LabelError: a place has no labels, likewise.
+    """
+    close_scenes()  # what an earlier build of this process has read may have changed
+    read_polygons.cache_clear()
+    area = data.scenes.labelled_area
+    if area and not Path(area).is_file():
+        raise LabelError(f"--labelled_area {area}: no such file")
+    pairing, left_out = paired(data)
+    left_out += tuple((scene.location, reason) for scene, reason in pairing.unpaired)
+    unwanted = tuple((scene.location, reason) for scene, reason in pairing.unwanted)
+    if left_out and data.incomplete == "refuse":
+        alone = [(where, reason) for where, reason in left_out if not is_remote(where)]
+        if alone:
+            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+            raise SceneError(f"{alone[0][0]}: {alone[0][1]}{more}; {_LEAVE_OUT}")
+    places = []
+    for place in pairing.places:
+        try:
+            found, unlabelled = _planned(place, data)
+            places.append(found)
+            left_out += unlabelled
+        except (ImageError, SceneError, LabelError) as error:
+            if data.incomplete == "refuse" and not is_remote(place.reference.location):
+                raise type(error)(f"place {place.id}: {error}; {_LEAVE_OUT}") from error
+            left_out += ((place.id, str(error)),)
+    if not places:
+        reasons = "; ".join(f"{where}: {reason}" for where, reason in left_out[:2]) or "none has the wanted name"
+        raise SceneError(f"{data.root}: no place with scenes of before and after the event ({reasons})")
+    return ScenePlan(places=tuple(places), left_out=left_out + unwanted)
+
+
+def tile_rows(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: ScenesConfig) -> list[TileRow]:
+    """Part a place into its rows of tiles; `shifts` are those of tiles, by id."""
+    rows: dict[int, list[Window]] = {}
+    for window in tile_windows(planned.grid, scenes.tile, edges=scenes.edges):
+        rows.setdefault(window.row, []).append(window)
+    return [
+        TileRow(
+            place=planned.place,
+            grid=planned.grid,
+            labels=planned.labels,
+            windows=tuple(windows),
+            shifts=tuple(shifts.get(tile_id(planned.place, window), {}) for window in windows),
+        )
+        for windows in rows.values()
+    ]
+
+
+def others(place: ScenePlace) -> tuple[Acquisition, ...]:
+    """Return the acquisitions of a place that are registered to its reference: all but that."""
+    return (*place.pre[:-1], *place.post)
+
+
+def registered(planned: PlannedPlace, image: Acquisition, reading: Reading) -> list[Estimate]:
+    """Estimate the shift of an acquisition at every tile of its place.
+
+    An estimate is believed if its peak stands out of the noise, and it lies near the middle one of the acquisition;
+    other tiles are shifted by that middle one, or not at all where there is none.
+    """
+    scenes, place, grid = reading.scenes, planned.place, planned.grid
+    scaling = check_scaling(reading.scaling, "config.data.scaling")
+    windows = list(tile_windows(grid, scenes.tile, edges=scenes.edges))
+    found = []
+    for window in windows:
+        part = grid.part(_widened(window, grid))
+        try:
+            one, other = (
+                read_window(each.locations, part, scaling=scaling, folder=reading.window_folder)
+                for each in (place.pre[-1], image)
+            )
+        except (ImageError, SceneError):
+            found.append(Shift(0.0, 0.0, 0.0))  # what can't be read is said when the tile is made
+            continue
+        both = one.valid & other.valid
+        found.append(
+            estimate(one.pixels, other.pixels, both) if both.mean() > scenes.valid / 2 else Shift(0.0, 0.0, 0.0)
+        )
+    usual = middle(found)
+    result = []
+    for window, shift in zip(windows, found, strict=True):
+        near = believed(shift) and math.dist(shift[:2], usual) <= _LARGEST_DEVIATION
+        applied = shift[:2] if near else usual
+        result.append(
+            Estimate(
+                tile=tile_id(place, window),
+                image=image.name,
+                locations=image.locations,
+                shift=shift,
+                accepted=near,
+                applied=applied,
+            )
+        )
+    return result
+
+
+def table(estimates: Iterable[tuple[str, Estimate]]) -> str:
+    """Write estimates, each with its place, as CSV."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(
+        ["place", "tile", "image", "rows", "columns", "confidence", "accepted", "applied_rows", "applied_columns"]
+    )
+    for place, one in estimates:
+        shift = [f"{value:.2f}" for value in one.shift]
+        rows.writerow([place, one.tile, one.image, *shift, one.accepted, *(f"{value:.2f}" for value in one.applied)])
+    return text.getvalue()
+
+
+def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[tuple[str, str], ...]]:
+    """Open what a place is made of; give also its unlabelled scenes, where those are left out."""
+    scenes = data.scenes
+    labels: dict[str, tuple[str, ...]] = {}
+    unlabelled: tuple[tuple[str, str], ...] = ()
+    for scene in (scene for image in place.post for scene in image.scenes):
+        try:
+            labels[scene.location] = label_files(scene.label, scenes)
+        except LabelError as error:
+            labels[scene.location] = ()
+            unlabelled += ((scene.location, str(error)),)
+    if unlabelled and (data.incomplete == "refuse" or not any(labels.values())):
+        raise LabelError(unlabelled[0][1])
+    scaling = check_scaling(data.scaling, "config.data.scaling")
+    reference = open_scene(place.reference.location, scaling)
+    try:
+        grid = grid_of(
+            reference.crs, reference.transform, reference.height, reference.width, to=scenes.crs, gsd=scenes.gsd
+        )
+    except SceneError as error:
+        raise SceneError(f"{place.reference.location}: {error}") from error
+    locations = [location for image in (*place.pre, *place.post) for location in image.locations]
+    for location in locations:
+        if not is_remote(location):
+            open_scene(location, scaling)  # what is wrong with its header is said now
+    layers = sorted({file for files in labels.values() for file in files})
+    check_layers(layers, grid, scenes)
+    stats = [
+        (str(part), part.stat().st_size, part.stat().st_mtime_ns)
+        for name in (*locations, *layers, scenes.labelled_area)
+        if name and not is_remote(name)
+        for part in _parts(Path(name))
+    ]
+    stamp = repr((locations, sorted(labels.items()), stats))
+    return PlannedPlace(place=place, grid=grid, labels=labels, stamp=stamp), unlabelled
+
+
+def _parts(file: Path) -> list[Path]:
+    """List a file and what lies beside it and belongs to it: masks, world files, a Shapefile's tables."""
+    beside = file.parent.glob(f"{glob.escape(file.stem)}.*")
+    return sorted(part for part in beside if part.is_file() and not part.name.endswith(".aux.xml"))
+
+
+def _widened(window: Window, grid: Grid) -> Window:
+    """Return a tile's surroundings, if it is too small to be registered by itself."""
+    height, width = (max(side, REGISTERED) for side in (window.rows, window.columns))
+    row = max(0, min(window.row - (height - window.rows) // 2, grid.height - height))
+    column = max(0, min(window.column - (width - window.columns) // 2, grid.width - width))
+    rows, columns = min(height, grid.height - row), min(width, grid.width - column)
+    return Window(window.index, row, column, rows, columns, rows, columns)

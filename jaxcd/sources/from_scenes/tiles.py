@@ -1,0 +1,273 @@
+"""One tile of a place at a time: read on the place's grid, judged and labelled."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from jaxcd.base.errors import ImageError, SceneError
+from jaxcd.base.types import INVALID
+from jaxcd.config import ScenesConfig, check_scaling
+from jaxcd.scenes.pairing import Acquisition, ScenePlace
+from jaxcd.scenes.quality import Statistics, Thresholds, hopeless, reason_to_drop, statistics
+from jaxcd.scenes.radiometry import match_histogram
+from jaxcd.scenes.raster import is_remote
+from jaxcd.scenes.reader import open_scene
+from jaxcd.scenes.window_cache import read_window
+from jaxcd.scenes.windows import Grid, Window
+from jaxcd.sources.from_scenes.layers import draw
+from jaxcd.sources.reading import ReadImage, ReadPlace, ReadPost
+
+# A decimated tile shows whether it is hopeless; read at a fraction of the cost where there are overviews.
+_COARSE = 8
+THUMBNAIL = 96
+_OVERLAP, _NO_DATA = "overlap", "no data"
+_MOST_LOST = 0.9  # of the ground that is seen without an older image must be seen with it, too
+
+Shifts = Mapping[tuple[str, ...], tuple[float, float]]
+"""Of acquisitions, by their locations: rows and columns that a tile's content lies further down and right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How scenes are read.
+
+    Attributes:
+        scenes: how they become tiles.
+        scaling: of 16-bit and float images (`config.data.scaling`).
+        refuse: whether a local file that can't be read ends it; else its reason is kept with the tile.
+        window_folder: for windows that came over the network.
+    """
+
+    scenes: ScenesConfig
+    scaling: str
+    refuse: bool
+    window_folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileRow:
+    """Tiles of one place that share blocks of their files.
+
+    Attributes:
+        place: what was taken of the ground.
+        grid: of the place.
+        labels: files that label each post scene, by its location.
+        windows: the tiles.
+        shifts: of each tile.
+    """
+
+    place: ScenePlace
+    grid: Grid
+    labels: Mapping[str, tuple[str, ...]]
+    windows: tuple[Window, ...]
+    shifts: tuple[Shifts, ...]
+
+
+class SceneTile(NamedTuple):
+    """What was found of a tile.
+
+    Attributes:
+        place: its images and labels, or None where it is dropped.
+        tile: id, place, index, kept, and bounds in degrees.
+        images: of each acquisition, its statistics, and whether it is kept or why not.
+        pictures: small images of before and after, by name.
+    """
+
+    place: ReadPlace | None
+    tile: dict
+    images: list[dict]
+    pictures: dict[str, UInt8[np.ndarray, "h w 3"]]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    image: Acquisition
+    when: str
+    statistics: Statistics
+    reason: str
+    decimated: bool = False
+    pixels: UInt8[np.ndarray, "h w 3"] | None = None
+    valid: Bool[np.ndarray, "h w"] | None = None
+
+
+def tile_id(place: ScenePlace, window: Window) -> str:
+    """Name a tile as the paper does: place and number of the tile, row by row."""
+    return f"{place.id}_{window.index}"
+
+
+def read_tile(row: TileRow, window: Window, shifts: Shifts, reading: Reading) -> SceneTile:
+    """Read, judge and label a tile.
+
+    Raises:
+        ImageError: a file that can't be read, where those are refused.
+        LabelError: a label that does not say what is damaged.
+    """
+    scenes = reading.scenes
+    part = row.grid.part(window)
+    inside = slice(0, window.rows), slice(0, window.columns)
+    on_grid = np.zeros((window.height, window.width), bool)
+    on_grid[inside] = True
+    seen = {
+        when: [_look(image, when, part, on_grid, inside, shifts, reading) for image in images]
+        for when, images in (("pre", row.place.pre), ("post", row.place.post))
+    }
+    before, pre = on_grid.copy(), []
+    # The latest first: an older image that shows less of the ground must not cost what the latest shows.
+    for k, image in reversed(list(enumerate(seen["pre"]))):
+        if image.reason or image.valid is None:
+            continue
+        share = (before & image.valid)[inside].mean()
+        if pre and share < max(scenes.valid, _MOST_LOST * before[inside].mean()):
+            seen["pre"][k] = dataclasses.replace(image, reason=_OVERLAP, valid=None)
+        else:
+            before &= image.valid
+            pre.insert(0, image)
+    post = []
+    for k, image in enumerate(seen["post"]):
+        if image.reason or image.valid is None:
+            continue
+        if (before & image.valid)[inside].mean() < scenes.valid:
+            seen["post"][k] = dataclasses.replace(image, reason=_OVERLAP, valid=None)
+        else:
+            post.append(image)
+    kept = bool(pre and post)
+    tile = {"id": tile_id(row.place, window), "place": row.place.id, "index": window.index, "kept": kept}
+    tile["bounds"] = _on_scene(part, window).bounds_degrees
+    return SceneTile(
+        place=_labelled(row, window, part, pre, post, before, shifts, reading) if kept else None,
+        tile=tile,
+        images=[_row(image, shifts) for image in (*seen["pre"], *seen["post"])],
+        pictures=_thumbnails(seen),
+    )
+
+
+def _look(
+    image: Acquisition,
+    when: str,
+    part: Grid,
+    on_grid: Bool[np.ndarray, "h w"],
+    inside: tuple[slice, slice],
+    shifts: Shifts,
+    reading: Reading,
+) -> _Seen:
+    """Read a tile of an acquisition, unless it is hopeless by its overview, and judge it."""
+    scenes, window_folder = reading.scenes, reading.window_folder
+    limits = Thresholds(black=scenes.black, snow=scenes.snow, variance=scenes.variance)
+    scaling = check_scaling(reading.scaling, "config.data.scaling")
+    locations = [scene.location for scene in image.scenes]
+    grid = part.moved(*shifts.get(image.locations, (0.0, 0.0)))
+    try:
+        if all(open_scene(location, scaling).has_overviews for location in locations):
+            pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=window_folder, coarse=_COARSE)
+            small = tuple(slice(0, max(1, side.stop // _COARSE)) for side in inside)
+            found = statistics(pixels[small], valid[small], covered[small])
+            reason = hopeless(found, limits)
+            if reason:
+                return _Seen(image, when, found, reason, decimated=True, pixels=pixels)
+        pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=window_folder)
+    except (ImageError, SceneError) as error:
+        if reading.refuse and not any(is_remote(location) for location in locations):
+            raise
+        return _Seen(
+            image, when, Statistics(black=math.nan, brightness=math.nan, variance=math.nan, valid=0), str(error)
+        )
+    if not on_grid.all():
+        valid &= on_grid
+        pixels[~on_grid] = 0
+    found = statistics(pixels[inside], valid[inside], covered[inside])
+    if covered[inside].mean() < scenes.valid:
+        reason = _NO_DATA
+    else:
+        reason = reason_to_drop(found, limits) or (_NO_DATA if found.valid < scenes.valid else "")
+    if reason:
+        return _Seen(image, when, found, reason, pixels=pixels)
+    if not valid.all():
+        pixels[~valid] = 0
+    return _Seen(image, when, found, "", pixels=pixels, valid=valid)
+
+
+def _labelled(
+    row: TileRow,
+    window: Window,
+    part: Grid,
+    pre: Sequence[_Seen],
+    post: Sequence[_Seen],
+    before: Bool[np.ndarray, "h w"],
+    shifts: Shifts,
+    reading: Reading,
+) -> ReadPlace:
+    """Put a tile together of its kept images; `before` is where all of those before the event show ground."""
+    images, labelled = [], []
+    for image in pre:
+        assert image.pixels is not None
+        images.append(ReadImage(name=image.image.name, date=image.image.date, pixels=image.pixels))
+    for image in post:
+        assert image.pixels is not None and image.valid is not None
+        both = before & image.valid
+        pixels = image.pixels
+        if reading.scenes.match_histogram:
+            pixels = match_histogram(pixels, images[-1].pixels, both)
+        codes = np.where(both, _drawn(row, image.image, part, shifts, reading), INVALID).astype(np.uint8)
+        labelled.append(ReadPost(name=image.image.name, date=image.image.date, pixels=pixels, codes=codes))
+    return ReadPlace(
+        id=tile_id(row.place, window),
+        block=None,
+        bounds=_on_scene(part, window).bounds_degrees,
+        pre=tuple(images),
+        post=tuple(labelled),
+    )
+
+
+def _drawn(row: TileRow, image: Acquisition, part: Grid, shifts: Shifts, reading: Reading) -> UInt8[np.ndarray, "h w"]:
+    """Draw the labels of an acquisition: of scenes beside each other, each on the ground that it shows."""
+    scenes = reading.scenes
+    own = [row.labels[location] for location in image.locations]
+    if len(set(own)) == 1:
+        return draw(own[0], part, scenes)
+    moved = part.moved(*shifts.get(image.locations, (0.0, 0.0)))
+    scaling = check_scaling(reading.scaling, "config.data.scaling")
+    codes = np.full(part.shape, INVALID, np.uint8)
+    for location, files in reversed(list(zip(image.locations, own, strict=True))):
+        shown = open_scene(location, scaling).inside(moved)
+        codes[shown] = draw(files, part, scenes)[shown]
+    return codes
+
+
+def _on_scene(part: Grid, window: Window) -> Grid:
+    """Return the part of a tile that is no padding."""
+    return dataclasses.replace(part, height=window.rows, width=window.columns)
+
+
+def _row(image: _Seen, shifts: Shifts) -> dict:
+    rows, columns = shifts.get(image.image.locations, (0.0, 0.0))
+    return {
+        "image": image.image.name,
+        "when": image.when,
+        "date": image.image.date,
+        **dataclasses.asdict(image.statistics),
+        "shift_rows": rows,
+        "shift_columns": columns,
+        "kept": not image.reason,
+        "reason": image.reason,
+        "decimated": image.decimated,
+    }
+
+
+def _thumbnails(seen: Mapping[str, Sequence[_Seen]]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    """Give small pictures of the latest pre and the first post image, for the contact sheet."""
+    found = {}
+    for when, image in (("pre", seen["pre"][-1]), ("post", seen["post"][0])):
+        if image.pixels is not None:
+            # Every n-th pixel first: to average all of them takes as long as a third of their decoding.
+            step = max(1, image.pixels.shape[0] // (2 * THUMBNAIL))
+            few = np.ascontiguousarray(image.pixels[::step, ::step])
+            small = cv2.resize(few, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+            found[f"thumbnail/{when}"] = small.astype(np.uint8, copy=False)
+    return found

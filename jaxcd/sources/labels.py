@@ -1,0 +1,167 @@
+"""Label files become label rasters: xBD's polygons and drawn masks, in the codes of `jaxcd.base.types`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import shapely
+from jaxtyping import UInt8
+from rasterio.features import rasterize
+
+from jaxcd.base.errors import ImageError, LabelError
+from jaxcd.base.types import DAMAGE, INTACT, INVALID
+from jaxcd.config import XBD_LEVELS
+from jaxcd.scenes.raster import read_mask
+
+_UNCLASSIFIED = "un-classified"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Building:
+    """A building outline in pixels with its damage level, and in degrees where the file has it."""
+
+    outline: shapely.Geometry
+    level: str
+    outline_degrees: shapely.Geometry | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class XbdLabel:
+    """What an xBD label file says.
+
+    Attributes:
+        buildings: every building of the tile.
+        date: acquisition time as in the file, or "".
+        size: height and width of the image that was labelled, or None where the file does not say.
+    """
+
+    buildings: tuple[Building, ...]
+    date: str
+    size: tuple[int, int] | None
+
+
+def read_xbd(path: Path) -> XbdLabel:
+    """Read an xBD label file (`*_post_disaster.json`).
+
+    Raises:
+        LabelError: not JSON, a field is missing or holds something else; the message names the field.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise LabelError(f"{path}: not JSON ({error}); copy or export it anew") from error
+    degrees = {}
+    for i in range(len(_field(path, content, "features", "lng_lat", kind=list, default=[]))):
+        uid = _field(path, content, "features", "lng_lat", i, "properties", "uid", kind=str, default="")
+        degrees[uid] = _geometry(path, content, "features", "lng_lat", i, "wkt")
+    buildings = []
+    for i in range(len(_field(path, content, "features", "xy", kind=list))):
+        level = _field(path, content, "features", "xy", i, "properties", "subtype", kind=str)
+        if level not in (*XBD_LEVELS, _UNCLASSIFIED):
+            known = ", ".join((*XBD_LEVELS, _UNCLASSIFIED))
+            raise LabelError(f"{path}: features.xy[{i}].properties.subtype is {level!r}, expected one of {known}")
+        uid = _field(path, content, "features", "xy", i, "properties", "uid", kind=str, default="")
+        outline = _geometry(path, content, "features", "xy", i, "wkt")
+        buildings.append(Building(outline=outline, level=level, outline_degrees=degrees.get(uid)))
+    height = _field(path, content, "metadata", "height", kind=int, default=0)
+    width = _field(path, content, "metadata", "width", kind=int, default=0)
+    return XbdLabel(
+        buildings=tuple(buildings),
+        date=_field(path, content, "metadata", "capture_date", kind=str, default=""),
+        size=(height, width) if height and width else None,
+    )
+
+
+def rasterise_xbd(
+    label: XbdLabel, *, height: int, width: int, damage_levels: tuple[str, ...]
+) -> UInt8[np.ndarray, "h w"]:
+    """Draw the buildings of an xBD label as codes of `jaxcd.base.types`.
+
+    A pixel belongs to an outline that holds its centre. Where outlines overlap, DAMAGE wins over INVALID
+    (un-classified), and INVALID over INTACT.
+
+    Args:
+        label: the file's content.
+        height: pixels.
+        width: pixels.
+        damage_levels: xBD levels that count as damage.
+    """
+    drawn = [building for building in label.buildings if not shapely.is_empty(building.outline)]
+    unknown = [(building.outline, INVALID) for building in drawn if building.level == _UNCLASSIFIED]
+    damaged = [(building.outline, DAMAGE) for building in drawn if building.level in damage_levels]
+    if not unknown and not damaged:
+        return np.full((height, width), INTACT, np.uint8)
+    # Later shapes paint over earlier ones.
+    return rasterize(unknown + damaged, out_shape=(height, width), fill=INTACT, dtype="uint8")
+
+
+def read_mask_codes(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Read a damage mask, 0 and 1 or 0 and 255, as codes of `jaxcd.base.types`.
+
+    Raises:
+        ImageError: the file cannot be read as a mask.
+        LabelError: other values, or both 1 and 255.
+    """
+    return codes_of_mask(path, read_mask(path))
+
+
+def codes_of_mask(path: Path, mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Turn the values of a mask into codes of `jaxcd.base.types`; `path` is for the message.
+
+    Raises:
+        LabelError: other values than 0 and 1 or 255, or both 1 and 255.
+    """
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+    other = [value for value in values if value not in (0, 1, 255)]
+    if other:
+        given = ", ".join(map(str, other[:6])) + (", ..." if len(other) > 6 else "")
+        hint = "; a mask must not be saved as JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else ""
+        raise LabelError(f"{path}: holds the values {given}, expected 0 (intact) and 1 or 255 (damaged){hint}")
+    if 1 in values and 255 in values:
+        raise LabelError(f"{path}: holds both 1 and 255, expected one value for damage; say which and make it so")
+    return np.where(mask > 0, DAMAGE, INTACT).astype(np.uint8)
+
+
+def check_size(path: Path, size: tuple[int, int], other: Path, other_size: tuple[int, int]) -> None:
+    """Refuse two files of a pair whose sizes differ.
+
+    Raises:
+        ImageError: naming both files and sizes (height x width).
+    """
+    if size != other_size:
+        raise ImageError(
+            f"{path}: {size[0]} x {size[1]} pixels, but {other} has {other_size[0]} x {other_size[1]}; "
+            "images and labels of a place must lie on one pixel grid"
+        )
+
+
+def _geometry(path: Path, content: Any, *keys: str | int) -> shapely.Geometry:
+    wkt = _field(path, content, *keys, kind=str)
+    try:
+        geometry = shapely.from_wkt(wkt)
+    except shapely.errors.GEOSException as error:
+        raise LabelError(f"{path}: {_name(keys)} is not a WKT geometry ({error})") from error
+    if geometry.geom_type not in ("Polygon", "MultiPolygon"):
+        raise LabelError(f"{path}: {_name(keys)} is a {geometry.geom_type}, expected a polygon")
+    return geometry
+
+
+def _field(path: Path, content: Any, *keys: str | int, kind: type, default: Any = None) -> Any:
+    """Walk down to a field; without a default it has to be there."""
+    value = content
+    for depth, key in enumerate(keys):
+        there = isinstance(value, dict) and key in value or isinstance(value, list) and isinstance(key, int)
+        if not there and default is not None:
+            return default
+        if not there:
+            raise LabelError(f"{path}: lacks the field {_name(keys[: depth + 1])}; is it an xBD label?")
+        value = cast(Any, value)[key]
+    if not isinstance(value, kind):
+        raise LabelError(f"{path}: {_name(keys)} is {str(value)[:40]!r}, expected {kind.__name__}")
+    return value
+
+
+def _name(keys: tuple[str | int, ...]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")

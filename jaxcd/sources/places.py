@@ -1,0 +1,137 @@
+"""What a layout is, and what it finds: places with the files that they are made of. Only names are read here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxcd.base.errors import LayoutError
+
+if TYPE_CHECKING:
+    from jaxcd.sources.reading import Label
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceImage:
+    """One acquisition of a place; `date` is text that sorts by time, or empty where the name holds none."""
+
+    file: Path
+    date: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePost(SourceImage):
+    """An acquisition after the event with its label file."""
+
+    label: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePlace:
+    """A place: at least one image before the event and one labelled image after it, each oldest first.
+
+    Attributes:
+        id: unique in its source.
+        pre: images before the event.
+        post: labelled images after the event.
+        block: spatial block that the names tell (the quadkey of the paper's tiles), or None.
+    """
+
+    id: str
+    pre: tuple[SourceImage, ...]
+    post: tuple[SourcePost, ...]
+    block: str | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The images and labels that the place is made of."""
+        return [image.file for image in (*self.pre, *self.post)] + [post.label for post in self.post]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discovery:
+    """What lies in a source.
+
+    Attributes:
+        places: complete places, by id.
+        left_out: files that are part of no place and need not be, each with the reason.
+        incomplete: files whose counterpart is missing, each with what that is.
+    """
+
+    places: tuple[SourcePlace, ...]
+    left_out: tuple[tuple[str, str], ...]
+    incomplete: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A way in which tiles and their labels lie in a folder.
+
+    Attributes:
+        folders: the folders that it wants, each by the names that it may have.
+        complete: what a complete place is made of, for messages.
+        find: lists the places of a source folder that has all these folders.
+        read_label: `(post, size, damage_levels) -> Label`; height and width are those of the image. It raises
+            `LabelError` or `ImageError` where the label does not say what is damaged, or has another size.
+        label_suffix: end of the names of label files that are no images; empty where all are.
+        has_levels: whether labels tell levels of damage, of which some are to count as damage.
+    """
+
+    folders: tuple[tuple[str, ...], ...]
+    complete: str
+    find: Callable[[Path], Discovery]
+    read_label: Callable[[SourcePost, tuple[int, int], tuple[str, ...]], "Label"]
+    label_suffix: str = ""
+    has_levels: bool = False
+
+
+def images_of(folder: Path, left_out: list[tuple[str, str]]) -> dict[str, Path]:
+    """List the images of a folder by stem; what is none is added to `left_out`, with the reason.
+
+    Raises:
+        LayoutError: two images have one stem.
+    """
+    images: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith("."):
+            continue
+        if file.is_symlink() and not file.exists():
+            left_out.append((str(file), "a link to nowhere"))
+        elif not file.is_file() or file.suffix.lower() not in IMAGE_SUFFIXES:
+            left_out.append((str(file), f"not one of {', '.join(IMAGE_SUFFIXES)}"))
+        elif file.stem in images:
+            raise LayoutError(f"{file}: {images[file.stem].name} has the same name; keep one of the two")
+        else:
+            images[file.stem] = file
+    return images
+
+
+def folder_of(source: Path, names: tuple[str, ...]) -> Path | None:
+    """Return the folder of a source that has one of some names, or None.
+
+    Raises:
+        LayoutError: two of them are there.
+    """
+    found = [source / name for name in names if (source / name).is_dir()]
+    if len(found) > 1:
+        raise LayoutError(f"{source}: both {found[0].name} and {found[1].name} are there; keep one of them")
+    return found[0] if found else None
+
+
+def paired(
+    pre: dict[str, Path], post: dict[str, Path], labels: dict[str, Path], left_out: list[tuple[str, str]]
+) -> Discovery:
+    """Make a place of every name that has a pre image, a post image and a label."""
+    kinds = {"pre image": pre, "post image": post, "label": labels}
+    places, incomplete = [], []
+    for name in sorted(set(pre) | set(post) | set(labels)):
+        absent = [kind for kind, files in kinds.items() if name not in files]
+        if absent:
+            reason = f"no {' and no '.join(absent)} named {name!r}"
+            incomplete += [(str(files[name]), reason) for files in kinds.values() if name in files]
+        else:
+            posts = (SourcePost(file=post[name], label=labels[name]),)
+            places.append(SourcePlace(id=name, pre=(SourceImage(file=pre[name]),), post=posts))
+    return Discovery(places=tuple(places), left_out=tuple(left_out), incomplete=tuple(incomplete))

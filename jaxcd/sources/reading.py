@@ -1,0 +1,130 @@
+"""Places read: images and labels of one size, each pixel with its class."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from jaxcd.base.types import INVALID, Bounds
+from jaxcd.config import check_scaling
+from jaxcd.scenes.raster import Raster, read_rgb
+from jaxcd.sources.geolocation import bounds_of_raster
+from jaxcd.sources.labels import check_size
+from jaxcd.sources.places import Layout, SourcePlace
+
+
+class Label(NamedTuple):
+    """What a label file says of an image.
+
+    Attributes:
+        codes: of each pixel, in the codes of `jaxcd.base.types`.
+        date: of the image: text that sorts by time, or "".
+        bounds: where the image lies, or None where the label does not tell.
+    """
+
+    codes: UInt8[np.ndarray, "h w"]
+    date: str
+    bounds: Bounds | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadImage:
+    """An image of a place, read.
+
+    Attributes:
+        name: its file's stem.
+        date: text that sorts by time, or "".
+        pixels: RGB.
+        jpeg: a JPEG file that holds exactly these pixels, so that its bytes can be kept; else None.
+    """
+
+    name: str
+    date: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+    jpeg: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadPost(ReadImage):
+    """An image after the event with the codes of its pixels (`jaxcd.base.types`)."""
+
+    codes: UInt8[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadPlace:
+    """A place with its images, all of one size, each date oldest first.
+
+    Attributes:
+        id: unique in its source.
+        block: spatial block that the source tells, or None.
+        bounds: where it lies, or None where unknown.
+        pre: images before the event.
+        post: labelled images after the event.
+        notes: what the reader of the images had to say.
+    """
+
+    id: str
+    block: str | None
+    bounds: Bounds | None
+    pre: tuple[ReadImage, ...]
+    post: tuple[ReadPost, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_place(place: SourcePlace, layout: Layout, *, scaling: str, damage_levels: tuple[str, ...]) -> ReadPlace:
+    """Read, check and label a place.
+
+    A pixel is INVALID where the post image or any of the pre images has no data.
+
+    Args:
+        place: its files.
+        layout: says how labels are read.
+        scaling: of 16-bit and float images (`config.data.scaling`).
+        damage_levels: levels of the labels that count as damage.
+
+    Raises:
+        ImageError: an image or mask outside the input contract, or images of different sizes.
+        LabelError: a label that does not say what is damaged.
+    """
+    how = check_scaling(scaling, "config.data.scaling")
+    first = place.pre[0].file
+    seen: Bool[np.ndarray, "h w"] = np.ones((), bool)
+    bounds = size = None
+    pre, post, notes = [], [], []
+    for image in place.pre:
+        raster = read_rgb(image.file, scaling=how)
+        size = size or raster.valid.shape
+        check_size(image.file, raster.valid.shape, first, size)
+        seen = seen & raster.valid
+        bounds = bounds or bounds_of_raster(raster)
+        notes.append(raster.note)
+        pre.append(
+            ReadImage(name=image.file.stem, date=image.date, pixels=raster.pixels, jpeg=_jpeg(image.file, raster))
+        )
+    assert size is not None  # a place has a pre image
+    for image in place.post:
+        raster = read_rgb(image.file, scaling=how)
+        check_size(image.file, raster.valid.shape, first, size)
+        label = layout.read_label(image, size, damage_levels)
+        codes = np.where(seen & raster.valid, label.codes, INVALID).astype(np.uint8)
+        bounds = bounds or bounds_of_raster(raster) or label.bounds
+        notes.append(raster.note)
+        jpeg = _jpeg(image.file, raster)
+        post.append(ReadPost(name=image.file.stem, date=label.date, pixels=raster.pixels, jpeg=jpeg, codes=codes))
+    return ReadPlace(
+        id=place.id,
+        block=place.block,
+        bounds=bounds,
+        pre=tuple(pre),
+        post=tuple(post),
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def _jpeg(file: Path, raster: Raster) -> Path | None:
+    """Return a JPEG of which nothing was scaled, dropped or missing, else None."""
+    whole = not raster.note and bool(raster.valid.all())
+    return file if whole and file.suffix.lower() in (".jpg", ".jpeg") else None

@@ -1,0 +1,307 @@
+"""From a source folder to a tile dataset, in two phases that survive a kill at any moment.
+
+First every place is staged as one file, by a pool of processes; files that an earlier, killed build staged are taken
+as they are. Then the staged places are packed into ArrayRecord, in one go, and the marker is written.
+"""
+
+import collections
+import dataclasses
+import multiprocessing
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxcd.base import progress
+from jaxcd.base.errors import DatasetError, LayoutError
+from jaxcd.base.files import FULL, full_disk, locked
+from jaxcd.base.processes import cores, start_worker
+from jaxcd.config import DataConfig
+from jaxcd.sources.layouts import discover
+from jaxcd.sources.places import Discovery
+from jaxcd.store import builder, manifest
+from jaxcd.store.manifest import BuildSettings, Sample
+from jaxcd.store.staging import StagedPlace, stage, staged_file
+
+REPORT = "report.json"
+_STAGING = "staging"
+_WINDOWS = "windows"  # of scenes behind URLs, in the folder of datasets that are built on first use
+_LOCK = "build.lock"
+# Starting a worker takes about as long as staging places with 8 MiB of files.
+_BYTES_A_WORKER = 8 * 2**20
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What a build made of its source.
+
+    Attributes:
+        samples: the places.
+        left_out: files that are part of no place, each with the reason.
+        notes: what the reader of the images had to say, with the number of images it holds for.
+        tiles: of scenes: how many tiles were kept, and dropped for which reason.
+        polygons: of scenes: how many label polygons lie where.
+        built: False where a finished dataset was found and nothing had to be done.
+    """
+
+    samples: tuple[Sample, ...]
+    left_out: tuple[tuple[str, str], ...]
+    notes: dict[str, int]
+    tiles: dict[str, int] = field(default_factory=dict)
+    polygons: dict[str, int] = field(default_factory=dict)
+    built: bool = True
+
+    def describe(self, report: Path) -> str:
+        """Say in some lines what was built, and the first files that were left out; `report` lists them all."""
+        lines = []
+        for name, count in self.counts().items():
+            value = f"{count:.3%}" if isinstance(count, float) else str(count)
+            lines.append(f"  {name.replace('_', ' '):<22}{value}")
+        lines += [f"  tiles {reason:<16}{count}" for reason, count in self.tiles.items()]
+        lines += [f"  label polygons {where:<24}{count}" for where, count in self.polygons.items()]
+        lines += [f"  note on {count} files: {note}" for note, count in self.notes.items()]
+        lines.append(f"{len(self.left_out)} files left out" + (":" if self.left_out else ""))
+        lines += [f"  {file}: {reason}" for file, reason in self.left_out[:_SHOWN]]
+        if len(self.left_out) > _SHOWN:
+            lines.append(f"  and {len(self.left_out) - _SHOWN} more, all in {report}")
+        return "\n".join(lines)
+
+    def counts(self) -> dict[str, int | float]:
+        """Return the numbers of places, images and pixels, and the class balance as shares of all pixels."""
+        pixels = sum(sample.height * sample.width * len(sample.post) for sample in self.samples)
+        valid = sum(post.valid for sample in self.samples for post in sample.post)
+        damaged = sum(sample.damaged for sample in self.samples)
+        return {
+            "places": len(self.samples),
+            "places_with_damage": sum(sample.damaged > 0 for sample in self.samples),
+            "pre_images": sum(len(sample.pre) for sample in self.samples),
+            "labelled_post_images": sum(len(sample.post) for sample in self.samples),
+            "pixels": pixels,
+            "damaged_share": damaged / pixels,
+            "invalid_share": 1 - valid / pixels,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beam:
+    """Where Apache Beam runs a build: its runner, and its options as one text."""
+
+    runner: str
+    options: str = ""
+
+
+def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport:
+    """Build the tile dataset of a source folder, or go on where a killed build stopped.
+
+    Args:
+        data: `root`, `layout`, `damage_levels`, `scaling`, `encoding`, `incomplete` and `scenes` count.
+        out: the dataset's folder; a finished dataset of the same settings is left as it is. On Beam all its machines
+            see it under this path, and the source too.
+        on: Apache Beam, or None for a pool of processes here.
+
+    Returns:
+        What was built.
+
+    Raises:
+        LayoutError, SceneError: the source does not have the layout, or lacks a counterpart (`incomplete` = refuse).
+        ImageError, LabelError: the first file found outside the contract ends the build.
+        DatasetError: `out` holds something else.
+        DiskFullError: no space left; what is staged stays for the next attempt.
+    """
+    settings = BuildSettings.of(data)
+    if on is not None:  # other machines have another working folder
+        paths = {"root": settings.source, "cache": str(Path(data.cache).resolve())}
+        scenes = settings.scenes_config if settings.scenes else data.scenes
+        data, out = dataclasses.replace(data, **paths, scenes=scenes), out.resolve()
+    if data.layout == "scenes" and Path(settings.source) in (out.resolve(), *out.resolve().parents):
+        raise DatasetError(f"{out}: lies in the source, where its own files would count as scenes; give another folder")
+    try:
+        _check_folder(out)
+        # A source without the layout must leave no folder behind.
+        work = None
+        if not manifest.is_complete(out) or not settings.files:
+            work = (_scenes if data.layout == "scenes" else _tiles)(data, settings)
+        out.mkdir(parents=True, exist_ok=True)
+        # The second of two processes waits, and then finds a finished dataset.
+        with locked(out / _LOCK, waiting=f"{out}: another process is building here; waiting for it"):
+            if work is None or manifest.is_complete(out):
+                return _finished(out, settings)
+            (out / _STAGING).mkdir(exist_ok=True)
+            if on is None:
+                report, staged = work(out, run_all)
+                builder.pack(out, [place.record for place in staged])
+            else:
+                from jaxcd.store import beam  # its package is an extra
+
+                report, staged = work(out, beam.runs_all(on.runner, on.options))
+                runner, options = beam.pipeline_arguments(on.runner, on.options)
+                builder.pack(out, [place.record for place in staged], runner=runner, options=options)
+            _write_report(out / REPORT, report)
+            manifest.write(out, settings, report.samples)
+            shutil.rmtree(out / _STAGING)
+    except OSError as error:
+        if error.errno in FULL:
+            raise full_disk(f"could not write {out}") from error
+        raise
+    return report
+
+
+RunAll = Callable[..., None]
+"""Runs jobs somewhere: see `run_all`."""
+_Work = Callable[[Path, RunAll], tuple[BuildReport, list[StagedPlace]]]
+"""Stages everything in a dataset's folder; gives the report and the places to pack, in the order of its samples."""
+
+
+def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
+    """Find the places of a layout of tiles."""
+    discovery = discover(data.layout, Path(data.root))
+    left_out = _left_out(discovery, data.incomplete)
+
+    def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
+        files = [staged_file(place, settings, out / _STAGING) for place in discovery.places]
+        jobs = [
+            (stage, place, settings, file)
+            for place, file in zip(discovery.places, files, strict=True)
+            if not file.is_file()
+        ]
+        size = sum(file.stat().st_size for _, place, *_ in jobs for file in place.files)
+        workers = size // _BYTES_A_WORKER + 1
+        run(jobs, [1] * len(jobs), total=len(files), title="Staging", unit="place", folder=out, workers=workers)
+        staged = [StagedPlace.open(file) for file in files]
+        notes = collections.Counter(note for place in staged for note in place.notes)
+        samples = tuple(place.sample for place in staged if place.sample)
+        return BuildReport(samples=samples, left_out=left_out, notes=dict(notes)), staged
+
+    return work
+
+
+def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
+    """Plan the tiles of scenes."""
+    from jaxcd.store import scene_build  # brings vector layers along: only here
+
+    planned = scene_build.plan(data)
+
+    def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
+        found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, Path(data.cache) / _WINDOWS, run)
+        report = BuildReport(
+            samples=tuple(place.sample for place in found.kept if place.sample),
+            left_out=found.left_out,
+            notes=found.notes,
+            tiles=found.tiles,
+            polygons=found.polygons,
+        )
+        return report, found.kept
+
+    return work
+
+
+def _left_out(discovery: Discovery, incomplete: str) -> tuple[tuple[str, str], ...]:
+    alone = discovery.incomplete
+    if alone and incomplete == "refuse":
+        file, reason = alone[0]
+        more = f" (and {len(alone) - 1} more such files)" if len(alone) > 1 else ""
+        raise LayoutError(
+            f"{file}: {reason}{more}; complete or remove it, or set config.data.incomplete=leave_out "
+            "(jaxcd.prepare: --incomplete leave_out)"
+        )
+    return discovery.left_out + alone
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise DatasetError(f"{out}: is a file, expected an empty or a new folder for the dataset")
+    names = [entry.name for entry in out.iterdir()] if out.exists() else []
+    if names and not {manifest.MARKER, _LOCK} & set(names):
+        raise DatasetError(f"{out}: holds {names[0]!r} and is no dataset; give an empty or a new folder")
+
+
+def _finished(out: Path, settings: BuildSettings) -> BuildReport:
+    there = manifest.read_settings(out)
+    difference = there.difference(settings)
+    if difference and dataclasses.replace(there, files=settings.files) == settings:
+        raise DatasetError(
+            f"{out}: holds a dataset of {settings.source} as it was before its files changed; give another folder, or "
+            "delete this one to build it anew"
+        )
+    if difference:
+        raise DatasetError(f"{out}: holds a dataset built with other settings ({difference}); give another folder")
+    shutil.rmtree(out / _STAGING, ignore_errors=True)  # there if the build was killed right after its last word
+    report = manifest.read_json(out / REPORT)
+    return BuildReport(
+        samples=manifest.read_samples(out),
+        left_out=tuple((file, reason) for file, reason in report["left_out"]),
+        notes=report["notes"],
+        tiles=report.get("tiles", {}),
+        polygons=report.get("polygons", {}),
+        built=False,
+    )
+
+
+def run_all(
+    jobs: Sequence[tuple],
+    sizes: Sequence[int],
+    *,
+    total: int,
+    title: str,
+    unit: str,
+    folder: Path,
+    workers: int,
+) -> None:
+    """Run jobs, with a bar: in this process where one worker is enough, else in a pool of processes.
+
+    Args:
+        jobs: function and arguments of each.
+        sizes: units of work of each.
+        total: units with those that were done before.
+        title: words before the bar.
+        unit: what is counted.
+        folder: where they write, for the message.
+        workers: processes that are worth the time of their start.
+
+    Raises:
+        DatasetError: a process was killed.
+    """
+    workers = min(workers, len(jobs), cores())
+    with progress.bar(total, initial=total - sum(sizes), title=title, unit=unit) as bar:
+        if workers > 1:
+            _run_in_pool(jobs, sizes, workers, bar.update, folder)
+            return
+        for (function, *arguments), size in zip(jobs, sizes, strict=True):
+            function(*arguments)
+            bar.update(size)
+
+
+def _run_in_pool(
+    jobs: Sequence[tuple], sizes: Sequence[int], workers: int, done: Callable[[int], object], folder: Path
+) -> None:
+    # Spawned, not forked: the parent may run threads of JAX and GDAL.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
+        try:
+            futures = [pool.submit(*job) for job in jobs]
+            for future, size in zip(futures, sizes, strict=True):
+                # In order: of several bad files it is always the same one that is named.
+                future.result()
+                done(size)
+        except BrokenProcessPool as error:
+            raise DatasetError(
+                f"{folder}: a worker process was killed, often for lack of memory; run the same command again, it goes "
+                "on where it stopped"
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write_report(path: Path, report: BuildReport) -> None:
+    content = report.counts() | {
+        "left_out": report.left_out,
+        "notes": report.notes,
+        "tiles": report.tiles,
+        "polygons": report.polygons,
+        "places_by_id": [dataclasses.asdict(sample) for sample in report.samples],
+    }
+    manifest.write_json(path, content)

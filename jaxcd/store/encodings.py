@@ -1,0 +1,99 @@
+"""How images and labels lie in a record; their first bytes tell how to read them.
+
+OpenCV is imported where PNG, JPEG or WebP is met: a machine that trains on the default encoding does without it.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import zstandard
+from jaxtyping import Shaped, UInt8
+
+from jaxcd.base.errors import DatasetError
+
+JPEG_SIGNATURE = b"\xff\xd8"
+_NPY_SIGNATURE = b"\x93NUMPY"
+# Level 5: of real tiles an eighth smaller than level 3, written as fast as PNG; all levels are read equally fast.
+_LEVEL = 5
+# OpenCV's settings, by its numbers for IMWRITE_JPEG_QUALITY and IMWRITE_WEBP_QUALITY (above 100: lossless).
+_JPEG, _WEBP = (1, 95), (64, 101)
+
+
+def encode_rgb(pixels: UInt8[np.ndarray, "h w 3"], encoding: str) -> bytes:
+    """Encode an image.
+
+    Args:
+        pixels: RGB.
+        encoding: one of `jaxcd.config.ENCODINGS`; auto is zstd. All but jpeg (quality 95) are lossless.
+    """
+    return _ENCODERS[encoding](pixels)
+
+
+def encode_codes(codes: UInt8[np.ndarray, "h w"]) -> bytes:
+    """Encode a label: zstd, in a fiftieth of the time that its PNG takes to read and at a fifth of the size."""
+    return _zstd(codes)
+
+
+def decode(content: bytes) -> UInt8[np.ndarray, "h w *c"]:
+    """Decode an image (RGB) or a label.
+
+    Orientation tags are ignored, as labels are drawn on the pixel grid. Raw images are views of `content`.
+
+    Raises:
+        DatasetError: OpenCV is needed and missing.
+    """
+    if content.startswith(zstandard.FRAME_HEADER):
+        content = zstandard.ZstdDecompressor().decompress(content)
+    if content.startswith(_NPY_SIGNATURE):
+        header = io.BytesIO(content[:128])  # what numpy writes for an array of bytes
+        np.lib.format.read_magic(header)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+        return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape)
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        raise DatasetError(
+            "the dataset holds PNG, JPEG or WebP images, and OpenCV, which reads them, is missing here: install "
+            "opencv-python-headless, or build the dataset with --encoding zstd"
+        ) from error
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), flags))
+
+
+def _raw(array: Shaped[np.ndarray, "h w *c"]) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return file.getvalue()
+
+
+def _zstd(array: Shaped[np.ndarray, "h w *c"]) -> bytes:
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(_raw(array))
+
+
+def _png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    return _opencv(pixels, ".png")
+
+
+def _jpeg(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    return _opencv(pixels, ".jpg", _JPEG)
+
+
+def _webp(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    return _opencv(pixels, ".webp", _WEBP)
+
+
+def _opencv(pixels: UInt8[np.ndarray, "h w 3"], suffix: str, settings: Sequence[int] = ()) -> bytes:
+    import cv2
+
+    return cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), settings)[1].tobytes()
+
+
+_ENCODERS: dict[str, Callable[[UInt8[np.ndarray, "h w 3"]], bytes]] = {
+    "auto": _zstd,
+    "png": _png,
+    "jpeg": _jpeg,
+    "webp": _webp,
+    "zstd": _zstd,
+    "raw": _raw,
+}

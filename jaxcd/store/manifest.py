@@ -1,0 +1,214 @@
+"""What is known of a built dataset without reading a record: its settings and its places.
+
+`dataset.json` is written last: a folder that has it holds a whole dataset.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxcd.base.errors import DatasetError
+from jaxcd.base.files import write_whole
+from jaxcd.base.types import Bounds
+from jaxcd.config import DataConfig, ScenesConfig
+from jaxcd.sources import layouts
+
+MARKER = "dataset.json"
+_PLACES = "places.json"
+_FORMAT = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """All that decides what a build of a source gives.
+
+    Attributes:
+        layout: of the source.
+        source: its folder.
+        files: digest of the names, sizes and times of its files; empty where there are none (or none yet).
+        incomplete: whether files without a counterpart are left out or refused.
+        damage_levels: xBD levels that count as damage.
+        scaling: of 16-bit and float images.
+        encoding: of images in records.
+        scenes: how scenes become tiles (layout scenes), as plain values; empty for other layouts.
+        format: version of the dataset on disk.
+    """
+
+    layout: str
+    source: str
+    files: str
+    incomplete: str
+    damage_levels: tuple[str, ...]
+    scaling: str
+    encoding: str
+    scenes: dict = field(default_factory=dict, hash=False)
+    format: int = _FORMAT
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "BuildSettings":
+        """Take from a configuration what a build depends on."""
+        layouts.check(data.layout)
+        # Where labels have no levels, a dataset must not be built anew for them.
+        has_levels = data.layout in layouts.LAYOUTS and layouts.LAYOUTS[data.layout].has_levels
+        levels = tuple(sorted(data.damage_levels)) if has_levels else ()
+        source = Path(data.root).resolve()
+        found = layouts.listing(data.layout, source)
+        if data.layout == "scenes":
+            layers = [Path(name).resolve() for name in (data.scenes.labels, data.scenes.labelled_area) if name]
+            found += [entry for layer in layers if layer.is_file() for entry in layouts.listing("scenes", layer)]
+        scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == "scenes" else {}
+        if not scenes.get("label_unknown"):
+            scenes.pop("label_unknown", None)  # datasets from before there was such a setting are the same ones
+        for name in ("labels", "labelled_area"):
+            if scenes.get(name) not in (None, "", "none"):
+                scenes[name] = str(Path(scenes[name]).resolve())
+        return cls(
+            layout=data.layout,
+            source=str(source),
+            files=digest(found) if found else "",
+            incomplete=data.incomplete,
+            damage_levels=levels,
+            scaling=data.scaling,
+            encoding=data.encoding,
+            scenes=scenes,
+        )
+
+    @property
+    def scenes_config(self) -> ScenesConfig:
+        """How scenes become tiles."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in self.scenes.items()
+        }
+        return ScenesConfig(**values)
+
+    def fingerprint(self) -> str:
+        """Return hexadecimal digits that tell settings apart, whatever the files are like."""
+        return digest(dataclasses.asdict(self) | {"files": ""})
+
+    def difference(self, other: "BuildSettings") -> str | None:
+        """Name the first setting in which another differs, or None."""
+        for name, value in dataclasses.asdict(self).items():
+            theirs = getattr(other, name)
+            if theirs != value and isinstance(value, dict):
+                name = next(key for key in value | theirs if value.get(key) != theirs.get(key))
+                value, theirs = value.get(name), theirs.get(name)
+            if theirs != value:
+                return f"{name} was {value!r} and is now {theirs!r}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquisition:
+    """An image of a place: its file's stem and its date (text that sorts by time, or "")."""
+
+    name: str
+    date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledAcquisition(Acquisition):
+    """A labelled image: `valid` pixels have a known class, `damaged` ones of them are damage."""
+
+    valid: int
+    damaged: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A place: all that splits and batches need to know without decoding.
+
+    Attributes:
+        id: unique in the dataset.
+        block: spatial block given by the layout, or None.
+        bounds: where it lies, or None where unknown.
+        height: pixels, the same for all images of the place.
+        width: pixels.
+        pre: images before the event, oldest first.
+        post: labelled images after the event, oldest first.
+    """
+
+    id: str
+    block: str | None
+    bounds: Bounds | None
+    height: int
+    width: int
+    pre: tuple[Acquisition, ...]
+    post: tuple[LabelledAcquisition, ...]
+
+    @property
+    def damaged(self) -> int:
+        """Damaged pixels over all labelled images."""
+        return sum(post.damaged for post in self.post)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Sample":
+        """Rebuild what `dataclasses.asdict` gave."""
+        return cls(
+            **values
+            | {
+                "bounds": None if values["bounds"] is None else tuple(values["bounds"]),
+                "pre": tuple(Acquisition(**image) for image in values["pre"]),
+                "post": tuple(LabelledAcquisition(**image) for image in values["post"]),
+            }
+        )
+
+
+def digest(content: object) -> str:
+    """Return eight hexadecimal digits that tell JSON contents apart."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def write(folder: Path, settings: BuildSettings, samples: tuple[Sample, ...]) -> None:
+    """Declare a dataset complete: its places, then its marker."""
+    write_json(folder / _PLACES, [dataclasses.asdict(sample) for sample in samples])
+    write_json(folder / MARKER, dataclasses.asdict(settings))
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether a folder holds a finished dataset."""
+    return (folder / MARKER).is_file()
+
+
+def read_settings(folder: Path) -> BuildSettings:
+    """Read the settings of a finished dataset.
+
+    Raises:
+        DatasetError: the marker is damaged, or written by another version.
+    """
+    values = read_json(folder / MARKER)
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
+        raise DatasetError(f"{folder / MARKER}: not a dataset of this version (format {_FORMAT}); build it anew")
+    values["damage_levels"] = tuple(values["damage_levels"])
+    return BuildSettings(**values)
+
+
+def read_samples(folder: Path) -> tuple[Sample, ...]:
+    """Read the places of a finished dataset, by id.
+
+    Raises:
+        DatasetError: the file is missing or damaged.
+    """
+    try:
+        return tuple(Sample.from_dict(values) for values in read_json(folder / _PLACES))
+    except (TypeError, KeyError) as error:
+        raise DatasetError(f"{folder / _PLACES}: damaged ({error}); delete the folder and build it anew") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a file that belongs to a dataset.
+
+    Raises:
+        DatasetError: missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); delete the folder and build it anew") from error

@@ -1,0 +1,171 @@
+"""The task of pretraining an encoder by contrast: balanced batches, validation of its embeddings."""
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int32
+
+from jaxcd import models
+from jaxcd.base import progress
+from jaxcd.base.types import Batch
+from jaxcd.config import Config
+from jaxcd.feed.pretraining import contrast_batches, kinds, pretraining_splits
+from jaxcd.feed.splits import Splits
+from jaxcd.learn import steps
+from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.contrastive import contrastive
+from jaxcd.learn.objectives import compared, pairs_an_element, shows_damage
+from jaxcd.learn.steps import TrainState
+from jaxcd.store.dataset import TileDataset
+from jaxcd.tasks import embeddings
+from jaxcd.tasks.embeddings import Embedded
+from jaxcd.tasks.task import Validate, Validated, Watch
+
+_COLLAPSED = 0.01
+_FEW = 5  # places of a kind, below which a validation of embeddings says little
+_Embed = Callable[[Any, Any, Batch], tuple[Float[Array, "2 b c"], Int32[Array, "b k"]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """Where the batches of an encoder's pretraining come from; a `jaxcd.tasks.task.Task`.
+
+    Attributes:
+        places: elements of an epoch: damaged places, and as many pairs without damage.
+        batches: balanced training batches from a position on.
+        name: name of a place.
+        known: balanced batches of training places, always the same ones, without end.
+        asked: the same of validation places.
+    """
+
+    places: int
+    batches: Callable[[int], Iterator[Batch]]
+    name: Callable[[int], str]
+    known: Callable[[], Iterator[Batch]]
+    asked: Callable[[], Iterator[Batch]]
+
+    @classmethod
+    def split(cls, dataset: TileDataset, config: Config) -> Splits:
+        """Split the places of a dataset; none that a damage network's split holds out is trained on."""
+        together = models.describe(config.model).pairs_compared
+        return pretraining_splits(dataset.samples, config, pairs_compared=together)
+
+    @classmethod
+    def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Pretraining":
+        """Take batches from a dataset, this process's part of each."""
+        steps.training_mesh(config)
+        network = models.describe(config.model)
+        train, validation = (
+            kinds(dataset, rows, config, stride=network.stride, split=name)
+            for name, rows in (("train", splits.train), ("validation", splits.validation))
+        )
+        few = min(len(validation.damaged), len(validation.intact))
+        if few < _FEW:
+            print(
+                f"WARNING: validation crops come from {few} places; what they say of embeddings is about these few",
+                file=sys.stderr,
+            )
+        batches = functools.partial(
+            contrast_batches,
+            dataset,
+            config=config,
+            stride=network.stride,
+            pairs_compared=network.pairs_compared,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return cls(
+            places=2 * len(train.damaged) // network.pairs_compared,
+            batches=lambda start: batches(found=train, seed=config.seed, start=start),
+            name=lambda row: dataset.samples[row].id,
+            # The same pairs whatever the run's seed, so that runs can be compared.
+            known=lambda: batches(found=train, seed=0),
+            asked=lambda: batches(found=validation, seed=0),
+        )
+
+    @staticmethod
+    def next_command(run: Path) -> str:
+        """Say what to do with a finished run."""
+        return f"begin a damage network with its encoder: --config.init.encoder_from={run}"
+
+    def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
+        """Make the validation: the loss, and how well embeddings of validation places tell damage from none."""
+        embed = embedding_step(network, config)
+        count = math.ceil(config.contrast.samples / (config.train.batch * pairs_an_element(config)))
+
+        def embedded(state: TrainState, source: Iterator[Batch], title: str) -> Embedded:
+            parts = []
+            with progress.bar(count, unit="batch", title=title, leave=False) as bar:
+                for batch, _ in zip(source, range(count), strict=False):
+                    z, damaged = embed(state.params, state.stats, steps.shard_batch(batch, mesh))
+                    parts.append((np.asarray(z[0]), np.asarray(z[1]), np.asarray(damaged)))
+                    bar.update()
+            return Embedded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+        def validate(state: TrainState, step: int, watch: Watch) -> Validated:
+            known = embedded(state, watch(self.known()), "embedding training places")
+            asked = embedded(state, watch(self.asked()), "embedding validation places")
+            return _measured(known, asked, config, run, step)
+
+        return validate
+
+
+def embedding_step(network: models.Network, config: Config) -> _Embed:
+    """Make the step `(params, stats, batch) -> (embeddings of both sides, kinds of the pairs)`."""
+
+    wanted, together = models.describe(config.model).normalisation, pairs_an_element(config)
+
+    def step(params: Any, stats: Any, batch: Batch) -> tuple[Float[Array, "2 b c"], Int32[Array, "b k"]]:
+        first, second = compared(normalise(batch.pre, wanted), normalise(batch.post, wanted), together)
+        z, _ = models.apply(network.eval, params, stats, first, second)
+        return z, shows_damage(batch.labels * batch.valid, together)
+
+    return jax.jit(step)
+
+
+def _measured(known: Embedded, asked: Embedded, config: Config, run: Path, step: int) -> Validated:
+    c = config.contrast
+    sides = (jnp.asarray(part) for part in (asked.first, asked.second, asked.differ))
+    loss = float(contrastive(*sides, margin=c.margin, normalise=c.normalise))
+    if not all(np.isfinite(z).all() for part in (known, asked) for z in part):
+        return Validated(math.nan, (), -math.inf, None, {"loss": math.nan}, "embeddings are not numbers")
+    pairs = embeddings.of_pairs(known, c), embeddings.of_pairs(asked, c)
+    nearest, probe = embeddings.nearest_neighbour(*pairs), embeddings.linear_probe(*pairs)
+    values, differ = embeddings.distances(asked, c), asked.differ == 1
+    spread = embeddings.spread(asked, c)
+    folder = run / "embeddings"
+    folder.mkdir(exist_ok=True)
+    embeddings.draw(*pairs, asked, c, folder / f"step_{step:07d}.png")
+    same, other = float(values[~differ].mean()), float(values[differ].mean())
+    collapsed = (
+        f"embeddings of all images are nearly one point (mean squared distance {spread:.4f} margins): the encoder has "
+        "learned nothing yet, or collapsed; if it stays, change config.optim.learning_rate or config.contrast.margin"
+    )
+    return Validated(
+        loss=loss,
+        not_finite=(),
+        score=-loss,
+        threshold=None,
+        values={
+            "loss": loss,
+            "nearest_neighbour": nearest,
+            "linear_probe": probe,
+            "spread": spread,
+            "same_distance": same,
+            "different_distance": other,
+            "same_distances": embeddings.distance_histogram(values[~differ], c),
+            "different_distances": embeddings.distance_histogram(values[differ], c),
+        },
+        summary=f"nearest neighbour {nearest:.3f}, linear probe {probe:.3f} (chance 0.5); "
+        f"squared distance {same:.3f} of one kind, {other:.3f} of different kinds",
+        warning=collapsed if spread < _COLLAPSED else "",
+    )

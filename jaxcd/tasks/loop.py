@@ -1,0 +1,267 @@
+"""The training loop: steps, logs, validations, checkpoints, and an end at any moment that can be gone on from."""
+
+import collections
+import contextlib
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import jax
+import numpy as np
+
+from jaxcd.base import progress
+from jaxcd.base.errors import DeviceMemoryError, NonFiniteLossError
+from jaxcd.config import Config
+from jaxcd.learn import steps
+from jaxcd.runs import transfer
+from jaxcd.runs.checkpoints import Checkpoints
+from jaxcd.runs.logs import RunLog, plot_curves
+from jaxcd.runs.memory import explained_memory
+from jaxcd.tasks.task import T, Task
+
+_IN_FLIGHT = 2  # steps handed to the device before the loss of the first one is fetched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a call of `train` ended.
+
+    Attributes:
+        step: optimiser steps done.
+        finished: all steps are done; else a signal ended it.
+        signal: number of that signal, or 0.
+    """
+
+    step: int
+    finished: bool
+    signal: int
+
+
+def total_steps(config: Config, places: int) -> int:
+    """Optimiser steps of the whole run; batches run on over the end of an epoch."""
+    return config.train.steps or math.ceil(config.train.epochs * places / config.train.batch)
+
+
+def train(config: Config, run: Path, task: Task) -> Outcome:
+    """Train until all steps are done or SIGTERM or Ctrl-C ends it; goes on where an earlier call ended.
+
+    Args:
+        config: validated configuration; the same one each time.
+        run: the run's folder, claimed by the caller.
+        task: what is learned, from which batches.
+
+    Raises:
+        NonFiniteLossError: the loss or its gradient is no longer a number; the last good checkpoint stays.
+        DeviceMemoryError: the device is too small.
+        CheckpointError: the folder's checkpoint is of another network.
+    """
+    with (
+        explained_memory(_training_advice(config)),
+        _Signals() as signals,
+        _Trainer(config, run, task, signals) as trainer,
+    ):
+        return trainer.run_to_end()
+
+
+class _Signals:
+    """Turns SIGTERM and Ctrl-C into a request that the loop answers between two steps."""
+
+    def __enter__(self) -> "_Signals":
+        self.received = 0
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = number
+        print("\nsaving after this step; once more to stop at once", file=sys.stderr, flush=True)
+
+
+class _Stopped(Exception):
+    """A signal came while a validation went on."""
+
+
+class _Trainer:
+    """One process's stretch of a run."""
+
+    def __init__(self, config: Config, run: Path, task: Task, signals: _Signals):
+        self.config, self.run, self.task, self.signals = config, run, task, signals
+        self.steps = total_steps(config, task.places)
+        self.validate_every = config.train.validate_every or max(round(task.places / config.train.batch), 1)
+        self.mesh = steps.training_mesh(config)
+        self.checkpoints = Checkpoints(run, create=True)
+        latest = self.checkpoints.latest()
+        self.network, state, self.train_step = steps.initial_state(config, steps=self.steps, at=latest or 0)
+        self.validate = task.validator(config, self.network, self.mesh, run)
+        if latest is None and config.init.encoder_from:
+            params, stats = transfer.with_encoder(config, state.params, state.stats)
+            state = state._replace(params=params, stats=stats)
+            print(f"the encoder begins as that of {config.init.encoder_from}")
+        if config.freeze.encoder and not config.init.encoder_from:
+            print(
+                "WARNING: config.freeze.encoder without config.init.encoder_from freezes a random encoder",
+                file=sys.stderr,
+            )
+        if config.freeze.until >= self.steps:
+            print(
+                f"WARNING: config.freeze.until={config.freeze.until} is no step of this run, which has {self.steps}: "
+                "the encoder stays frozen",
+                file=sys.stderr,
+            )
+        self.state = steps.replicate(state, self.mesh)
+        # rbg: threefry's dropout masks took a fifth of the small network's step on 2 CPU cores.
+        self.key = steps.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)
+        self.step, self.threshold, self.validation_due = 0, None, False
+        if latest is not None:
+            self.state, meta = self.checkpoints.restore(self.state)
+            self.step, self.threshold = int(meta["batches"]), meta["threshold"]
+            self.validation_due = meta.get("validation_due", False)
+            print(f"going on from step {self.step} of {self.steps}")
+        self.log = RunLog(run, step=self.step)
+        self.saved, self.plotted = self.step, -1
+        self.pending: collections.deque[tuple[int, np.ndarray, steps.Progress]] = collections.deque()
+        self.last = (float("nan"), float("nan"))
+        pairs = config.train.batch
+        self.bar = progress.bar(self.steps * pairs, initial=self.step * pairs, unit="pair")
+
+    def __enter__(self) -> "_Trainer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        self.log.close()
+        self.checkpoints.close()
+
+    def run_to_end(self) -> Outcome:
+        if self.validation_due:
+            self._validate()
+        config, since, pairs = self.config.train, time.perf_counter(), 0
+        batches = self.task.batches(self.step) if not self._ended() else iter(())
+        # The position counts the batches that are taken, not those that are ready.
+        for ids, batch in steps.on_device(batches, self.mesh, ahead=self.config.data.prefetch):
+            if self.step and self.step == self.config.freeze.until:
+                self._thaw()
+            self.state, told = self.train_step(self.state, batch, self.key)
+            self.step += 1
+            self.pending.append((self.step, ids, told))
+            self._settle(_IN_FLIGHT)
+            pairs += config.batch
+            self.bar.update(config.batch)
+            if self.step % config.log_every == 0 or self.step == self.steps:
+                self._settle(0)
+                now = time.perf_counter()
+                self._log_training(pairs / (now - since))
+                since, pairs = now, 0
+            if self.step % self.validate_every == 0 or self.step == self.steps:
+                self._validate()
+                since, pairs = time.perf_counter(), 0
+            elif config.checkpoint_every and self.step % config.checkpoint_every == 0:
+                self._save(None)
+            if self._ended():
+                break
+        if self.step != self.saved:
+            self._save(None)
+        self.checkpoints.wait()
+        self._plot()
+        finished = self.step == self.steps and not self.validation_due
+        return Outcome(step=self.step, finished=finished, signal=self.signals.received)
+
+    def _ended(self) -> bool:
+        return self.step == self.steps or self.signals.received != 0
+
+    def _thaw(self) -> None:
+        self.state, self.train_step = steps.thawed(self.network, self.state, self.config, steps=self.steps)
+        self.state = steps.replicate(self.state, self.mesh)
+        self.bar.write(f"step {self.step}: the encoder learns from here on")
+
+    def _settle(self, left: int) -> None:
+        """Wait for all but the last `left` steps and check that their numbers are numbers."""
+        while len(self.pending) > left:
+            step, ids, told = self.pending.popleft()
+            loss, gradient, state = (float(value) for value in told)
+            self.last = loss, gradient
+            if not np.isfinite((loss, gradient, state)).all():
+                places = ", ".join(sorted({self.task.name(int(i)) for i in ids}))
+                what = f"loss {loss}, gradient norm {gradient}, norm of the new parameters {state}"
+                raise self._diverged(step, f"{what}, on tiles {places}")
+            self.bar.set_postfix_str(f"step {step}, loss {loss:.4f}", refresh=False)
+
+    def _log_training(self, rate: float) -> None:
+        loss, norm = self.last
+        values = {"loss": loss, "gradient_norm": norm, "pairs_per_second": rate}
+        self.log.write(self.step, "train", values)
+
+    def _validate(self) -> None:
+        self._settle(0)
+        try:
+            with explained_memory(_validation_advice(self.config)):
+                told = self.validate(self.state, self.step, self._watch)
+        except (_Stopped, DeviceMemoryError) as ended:
+            # The steps up to here are not to be lost; whoever goes on begins with this validation.
+            self.validation_due = True
+            if self.step != self.saved:
+                self._save(None)
+            if isinstance(ended, DeviceMemoryError):
+                self.checkpoints.wait()
+                raise
+            return
+        if not math.isfinite(told.loss):
+            places = f", on tiles {', '.join(told.not_finite[:8])}" if told.not_finite else ""
+            raise self._diverged(self.step, f"validation loss {told.loss}{places}")
+        self.validation_due, self.threshold = False, told.threshold
+        self.log.write(self.step, "validation", told.values)
+        self.bar.write(f"step {self.step}: validation loss {told.loss:.4f}, {told.summary}")
+        if told.warning:
+            self.bar.write(f"WARNING: {told.warning}", file=sys.stderr)
+        self._plot()
+        self._save(told.score)
+
+    def _plot(self) -> None:
+        """Draw the curves, unless they show this step already."""
+        if self.plotted != self.step:
+            plot_curves(self.run)
+        self.plotted = self.step
+
+    def _watch(self, batches: Iterator[T]) -> Iterator[T]:
+        with contextlib.closing(batches) as closed:  # type: ignore[type-var]
+            for batch in closed:
+                if self.signals.received:
+                    raise _Stopped
+                yield batch
+
+    def _diverged(self, step: int, what: str) -> NonFiniteLossError:
+        good = f"the checkpoint of step {self.saved} is kept" if self.saved else "no checkpoint was made yet"
+        return NonFiniteLossError(
+            f"step {step}: {what}; {good}; lower config.optim.learning_rate ({self.config.optim.learning_rate}) or "
+            "set config.optim.clip_norm=1, in a new --workdir"
+        )
+
+    def _save(self, score: float | None) -> None:
+        self._settle(0)
+        meta = {"batches": self.step, "threshold": self.threshold, "validation_due": self.validation_due}
+        self.checkpoints.save(self.state, meta=meta, score=score)
+        self.saved = self.step
+
+
+def _training_advice(config: Config) -> str:
+    t, d, m = config.train, config.data, config.model
+    return (
+        f"lower config.train.batch ({t.batch}) or config.data.crop ({d.crop}), raise config.train.accumulation "
+        f"({t.accumulation}), or set config.model.dtype=bfloat16 (now {m.dtype})"
+    )
+
+
+def _validation_advice(config: Config) -> str:
+    if config.train.eval_batch > 1:
+        return f"lower config.train.eval_batch ({config.train.eval_batch}) and run the same command again"
+    return "a whole tile is too large for this device in validation; build the dataset of smaller tiles"

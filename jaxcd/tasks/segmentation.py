@@ -1,0 +1,113 @@
+"""The task of mapping damage: batches of crops, validation on whole tiles."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from jaxcd import models
+from jaxcd.base.types import Batch, Tile
+from jaxcd.config import Config
+from jaxcd.feed.loader import evaluation_batches, train_batches
+from jaxcd.feed.splits import Splits, split_places
+from jaxcd.learn import steps
+from jaxcd.learn.metrics import Counts
+from jaxcd.learn.steps import TrainState
+from jaxcd.runs.evaluation import evaluate, with_bar
+from jaxcd.runs.panels import Keeper, save_panels
+from jaxcd.store.dataset import TileDataset
+from jaxcd.tasks.task import Validate, Validated, Watch
+
+_PANELS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """Where the batches of a damage network come from; a `jaxcd.tasks.task.Task`.
+
+    Attributes:
+        places: training places; each comes once in an epoch.
+        batches: training batches from a position on.
+        name: name of a place.
+        validation_tiles: tiles of one validation.
+        validation: whole tiles with padding, one pass.
+    """
+
+    places: int
+    batches: Callable[[int], Iterator[Batch]]
+    name: Callable[[int], str]
+    validation_tiles: int
+    validation: Callable[[], Iterator[tuple[Batch, Sequence[Tile]]]]
+
+    @classmethod
+    def split(cls, dataset: TileDataset, config: Config) -> Splits:
+        """Split the places of a dataset."""
+        return split_places(dataset.samples, config.data)
+
+    @classmethod
+    def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Segmentation":
+        """Take batches from a dataset, this process's part of each."""
+        stride, devices = models.describe(config.model).stride, steps.training_mesh(config).size
+        return cls(
+            places=len(splits.train),
+            batches=lambda start: train_batches(
+                dataset,
+                splits.train,
+                config,
+                stride=stride,
+                start=start,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            ),
+            name=lambda row: dataset.samples[row].id,
+            validation_tiles=sum(len(dataset.samples[row].post) for row in splits.validation),
+            validation=lambda: evaluation_batches(
+                dataset, splits.validation, batch=config.train.eval_batch * devices, stride=stride
+            ),
+        )
+
+    @staticmethod
+    def next_command(run: Path) -> str:
+        """Say what to do with a finished run."""
+        return f"evaluate with: python -m jaxcd.evaluate --run {run} --split test --out DIR"
+
+    def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
+        """Make the validation: loss and scores of the split, pictures of the most damaged tiles."""
+        evaluation_step = steps.evaluation_step(network, config)
+
+        def validate(state: TrainState, step: int, watch: Watch) -> Validated:
+            keeper = Keeper(_PANELS, most_damaged)
+            with contextlib.closing(with_bar(self.validation(), self.validation_tiles, "validation")) as shown:
+                result = evaluate(
+                    evaluation_step,
+                    state.params,
+                    state.stats,
+                    watch(shown),
+                    mesh=mesh,
+                    weights=config.loss,
+                    keepers=(keeper,),
+                )
+            folder = run / "panels"
+            folder.mkdir(exist_ok=True)
+            save_panels(keeper.kept(), folder / f"step_{step:07d}.png", threshold=0.5)
+            threshold = result.counts.best()
+            scores, best = result.counts.at(0.5), result.counts.at(threshold)
+            values = {"loss": result.loss, **scores._asdict(), "best_threshold": threshold, "best_iou": best.iou}
+            return Validated(
+                loss=result.loss,
+                not_finite=tuple(tile.place for tile in result.not_finite),
+                score=values[config.train.best_by],
+                threshold=threshold,
+                values=values,
+                summary=f"IoU {scores.iou:.4f}, F1 {scores.f1:.4f} at 0.5; F1 {best.f1:.4f} at {threshold:.3f}",
+            )
+
+        return validate
+
+
+def most_damaged(counts: Counts) -> float | None:
+    """Score of a tile for the panels of a validation: its damaged pixels."""
+    return float(counts.damaged)

@@ -1,0 +1,70 @@
+"""What a run learns, as the training loop sees it: batches to train on, and a validation."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from jax.sharding import Mesh
+
+from jaxcd import models
+from jaxcd.base.types import Batch
+from jaxcd.config import Config
+from jaxcd.learn.steps import TrainState
+from jaxcd.runs.logs import Histogram
+
+T = TypeVar("T")
+
+
+class Validated(NamedTuple):
+    """What a validation gave.
+
+    Attributes:
+        loss: where it is not a number, training has diverged.
+        not_finite: places at which it is none.
+        score: of the checkpoint, the higher the better.
+        threshold: probability from which a pixel is best called damage; None where nothing is decided.
+        values: for the logs.
+        summary: for the reader of the progress bar.
+        warning: what the user should know, or empty.
+    """
+
+    loss: float
+    not_finite: tuple[str, ...]
+    score: float
+    threshold: float | None
+    values: Mapping[str, float | Histogram]
+    summary: str
+    warning: str = ""
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """Passes batches on as long as no signal asks the run to stop."""
+
+    def __call__(self, batches: Iterator[T], /) -> Iterator[T]: ...  # noqa: D102
+
+
+Validate = Callable[[TrainState, int, Watch], Validated]
+"""`(state, its step, watch) -> Validated`; batches are drawn through `watch`."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What the loop needs to know of a task.
+
+    Attributes:
+        places: elements of an epoch.
+        batches: training batches from a position on, a position being a number of consumed batches.
+        name: name of the place that an entry of `Batch.ids` stands for.
+    """
+
+    @property
+    def places(self) -> int: ...  # noqa: D102
+    @property
+    def batches(self) -> Callable[[int], Iterator[Batch]]: ...  # noqa: D102
+    @property
+    def name(self) -> Callable[[int], str]: ...  # noqa: D102
+
+    def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
+        """Make the validation; it leaves its pictures in `run`."""
+        ...

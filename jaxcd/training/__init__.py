@@ -1,1 +1,0 @@
-"""Augmentation, losses, metrics, optimiser, steps, checkpoints and the training loop."""

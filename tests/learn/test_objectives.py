@@ -1,0 +1,94 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcd.learn import steps
+from jaxcd.learn.objectives import OBJECTIVES, compared, kinds_differ, pairs_an_element, shows_damage
+from tests.learn.batches import random_batch, small_config
+
+
+def contrastive_config(name, **train):
+    config = small_config(**train)
+    config.task, config.model.name = "contrastive", name
+    config.validate()
+    return config
+
+
+def balanced(n, *, pattern=(1, 0), side=32):
+    """Pairs of which those where the pattern has a 1 show damage."""
+    batch = random_batch(n, side, seed=3)
+    shown = np.resize(pattern, n).astype(bool)[:, None, None]
+    post = np.where(shown[..., None], batch.post, batch.pre)
+    return batch._replace(labels=batch.labels * shown, post=post)
+
+
+def test_a_siamese_element_differs_where_its_pair_shows_damage():
+    labels = np.zeros((3, 4, 4))
+    labels[1, 3, 0] = 1
+    damaged = shows_damage(jnp.asarray(labels), 1)
+    assert damaged.tolist() == [[0], [1], [0]] and kinds_differ(damaged).tolist() == [0, 1, 0]
+
+
+def test_a_pair_of_pairs_differs_where_one_of_them_shows_damage():
+    labels = np.zeros((8, 4, 4))
+    labels[[2, 5, 6, 7], 1, 2] = 1  # none and none, damage and none, none and damage, both
+    damaged = shows_damage(jnp.asarray(labels), 2)
+    assert damaged.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
+    assert kinds_differ(damaged).tolist() == [0, 1, 1, 0]
+
+
+def test_neighbouring_pairs_are_compared_in_early_fusion():
+    pre, post = np.arange(2 * 4 * 3.0).reshape(2, 4, 1, 1, 3)
+    first, second = compared(jnp.asarray(pre), jnp.asarray(post), 2)
+    np.testing.assert_array_equal(first[:, 0, 0], np.concatenate([pre[[0, 2], 0, 0], post[[0, 2], 0, 0]], axis=1))
+    np.testing.assert_array_equal(second[:, 0, 0], np.concatenate([pre[[1, 3], 0, 0], post[[1, 3], 0, 0]], axis=1))
+    one, other = compared(jnp.asarray(pre), jnp.asarray(post), 1)
+    np.testing.assert_array_equal(one, pre)
+    np.testing.assert_array_equal(other, post)
+
+
+@pytest.mark.parametrize(("name", "pattern"), [("fc_siam_diff", (1, 0)), ("fc_ef", (1, 0, 0, 0, 0, 1, 1, 1))])
+def test_pretraining_learns_to_tell_the_kinds_apart(name, pattern):
+    config = contrastive_config(name, batch=8, steps=40)
+    config.optim.learning_rate = 1e-3
+    _, state, step = steps.initial_state(config, steps=40)
+    losses = []
+    for _ in range(40):
+        state, told = step(
+            state, balanced(8 * pairs_an_element(config), pattern=pattern), jax.random.key(0, impl="rbg")
+        )
+        losses.append(float(told.loss))
+    assert losses[-1] < 0.3 * losses[0] and losses[-1] < 0.1
+
+
+def test_micro_batches_keep_pairs_of_pairs_together():
+    """The loss of an accumulated step is the mean over every second element, whose two pairs lie side by side."""
+    config = contrastive_config("fc_ef", batch=8, accumulation=2)
+    batch = balanced(16, pattern=(1, 0, 0, 0, 0, 1, 1, 1))
+    network, state, step = steps.initial_state(config, steps=1)
+    objective = jax.jit(OBJECTIVES["contrastive"](network.train, config))
+    key = jax.random.key(5, impl="rbg")
+    keys, stats, expected = jax.random.split(jax.random.fold_in(key, 0), 2), state.stats, []
+    for part in range(2):
+        rows = [pair for element in range(part, 8, 2) for pair in (2 * element, 2 * element + 1)]
+        loss, stats = objective(state.params, stats, jax.tree.map(lambda x: x[rows], batch), keys[part])  # noqa: B023
+        expected.append(float(loss))
+    _, told = step(state, batch, key)
+    assert abs(expected[0] - expected[1]) > 1e-4
+    assert float(told.loss) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_devices_compare_the_same_pairs_as_one(accumulation):
+    told = []
+    for devices in (1, 2):
+        config = contrastive_config("fc_ef", batch=8, accumulation=accumulation)
+        config.train.devices = devices
+        mesh = steps.training_mesh(config)
+        _, state, step = steps.initial_state(config, steps=1)
+        batch = steps.shard_batch(balanced(16, pattern=(1, 0, 0, 0, 0, 1, 1, 1)), mesh)
+        key = steps.replicate(jax.random.key(5, impl="rbg"), mesh)
+        _, progress = step(steps.replicate(state, mesh), batch, key)
+        told.append((float(progress.loss), float(progress.gradient_norm)))
+    assert told[0] == pytest.approx(told[1], rel=1e-4)
