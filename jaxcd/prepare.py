@@ -9,6 +9,7 @@ A build that was killed goes on where it stopped when the same command is given 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxcd.base.entry import guarded
 from jaxcd.base.errors import ConfigError, SplitError
@@ -64,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"--{(given or ['list'])[0]}: goes with --layout scenes (it is {options.layout})")
     if not options.list and options.out == Path():
         raise ConfigError("--out: give a folder for the dataset")
-    values = {name: getattr(options, name) for name in (*_BUILD, *_SPLITS)}
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    given = ((name, getattr(options, name)) for name in (*_BUILD, *_SPLITS))
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given}
     data = DataConfig(root=options.source, layout=options.layout, scenes=scenes, **values)
     Config(data=data, train=TrainConfig(steps=1)).validate()
     # Worker processes import this file again, and need none of this.

@@ -97,12 +97,10 @@ def start(module: str, *arguments: object) -> subprocess.Popen[str]:
 
 def run(module: str, *arguments: object) -> tuple[int, str]:
     """Call an entry in this process, which spares its imports; returns exit code and output."""
-    # Entries with --config read the program's name, too.
-    named = [module] if module in ("jaxcd.train", "jaxcd.tune") else []
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), process_state():
         try:
-            code = importlib.import_module(module).main([*named, *map(str, arguments)])
+            code = importlib.import_module(module).main([*map(str, arguments)])
         except SystemExit as ended:
             code = ended.code
     return code, output.getvalue()

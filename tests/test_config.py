@@ -80,6 +80,8 @@ WRONG_TYPES = [
     ("data.crop", 256.0),
     ("data.workers", False),
     ("model.name", 3),
+    ("model.size", 3),
+    ("data.layout", 3),
     ("model.dropout", None),
     ("model.dropout", float("nan")),
     ("loss.dice", True),

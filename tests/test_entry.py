@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
+from jaxcd import cli, train
 from jaxcd.base import entry
 from jaxcd.base.errors import RunError
+from jaxcd.config import Config
+from jaxcd.config.fields import settings_of
 
 
 def test_errors_of_users_end_in_one_line_and_code_2(capsys):
@@ -67,10 +70,38 @@ def test_what_was_compiled_is_kept_for_the_next_process(tmp_path):
     assert (name in first.stderr, name in second.stderr) == (False, True)
 
 
-def test_help_names_the_flags(capsys):
+def test_the_help_of_training_lists_every_field_with_its_default_and_bounds(capsys):
     with pytest.raises(SystemExit) as ended:
-        entry.parse_run_flags(["train", "--help"], usage="usage: words")
-    assert ended.value.code == 0 and "usage: words" in capsys.readouterr().out
+        train.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0
+    for setting in settings_of(Config, "config"):
+        assert f"--{setting.path} " in text and " ".join(setting.about.split()[:4]) in text, setting.path
+    assert "side of the training crops in pixels; 0 takes whole tiles (default 256; 0 (whole tiles) or at least" in text
+    assert "--config FILE" in text and "--workdir DIR" in text
+
+
+def test_one_command_runs_every_entry_and_completes_its_flags(tmp_path):
+    def jaxcd(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jaxcd.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    listed = jaxcd("--help")
+    assert listed.returncode == 0 and all(f"  {name} " in listed.stdout for name in cli.COMMANDS)
+    for name in cli.COMMANDS:
+        assert jaxcd(name, "--help").stdout.startswith(f"usage: python -m jaxcd.{name} ")
+    wrong = jaxcd("paint")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: paint: no such command; there are prepare, train,")
+    wrong = jaxcd("evaluate", "--out", str(tmp_path))
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: the following arguments are required: --run")
+    script = jaxcd("completion", "bash").stdout
+    (tmp_path / "jaxcd.bash").write_text(script)
+    completed = (
+        f"source {tmp_path / 'jaxcd.bash'}; COMP_WORDS=(jaxcd train --config.optim.le); COMP_CWORD=2; "
+        "_shtab_jaxcd; echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", completed], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "--config.optim.learning_rate", done.stderr
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "prepare", "predict", "tune", "import_torch"])

@@ -127,9 +127,9 @@ def test_a_bad_xbd_label_ends_the_build_with_its_field(tmp_path, capfd):
     ("arguments", "told"),
     [
         (["--scaling", "auto"], "config.data.scaling: expected range:LOW,HIGH"),
-        (["--damage_levels", "ruined"], "config.data.damage_levels: expected one of no-damage"),
+        (["--damage_levels", "ruined"], "config.data.damage_levels: expected at least one level, of no-damage"),
         (["--split", "country"], "config.data.split: expected one of place, block"),
-        (["--split_shares", ".5", ".5", ".5"], "config.data.split_shares: expected shares that sum to 1"),
+        (["--split_shares", ".5", ".5", ".5"], "config.data.split_shares: expected shares above 0 that sum to 1"),
         (["--block_size", "0"], "config.data.block_size: expected metres above 0"),
         (["--layout", "xbd"], "layout xbd wants a folder images/ and a folder labels/"),
         (["--source", "absent"], "absent: no such folder"),

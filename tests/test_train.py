@@ -122,7 +122,7 @@ def test_finished_run_is_not_run_again(project, finished, tmp_path):
 
 def _main(capsys, *arguments: object) -> str:
     """Call the entry in this process; returns the one line of its error."""
-    assert train.main(["train", *map(str, arguments)]) == 2
+    assert train.main([*map(str, arguments)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     return error

@@ -149,7 +149,7 @@ def test_trials_that_all_fail_end_it_with_the_reason(tmp_path, capsys):
         "from jaxcd.config import Config, DataConfig, TrainConfig\n\n\n"
         "def get_config():\n    return Config(data=DataConfig(root='/no/tiles'), train=TrainConfig(steps=1))\n"
     )
-    arguments = ["tune", "--config", str(config), "--batches=8", "--trials=2", "--workdir", str(tmp_path / "tuned")]
+    arguments = ["--config", str(config), "--batches=8", "--trials=2", "--workdir", str(tmp_path / "tuned")]
     assert tune.main(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "3 trials failed and none has completed; the last: /no/tiles" in error and "output.log" in error
@@ -218,7 +218,7 @@ def test_bad_arguments_and_folders_are_named(project, tmp_path, capsys):
         (["--sizes=tiny"], "--sizes: expected some of small, medium, large, got 'tiny'"),
         (["--batches=5"], "--batches: expected some of 4, 8, 16, 32, got '5'"),
     ):
-        assert tune.main(["tune", "--config", str(project), *flags, "--workdir", str(tmp_path / "t")]) == 2
+        assert tune.main(["--config", str(project), *flags, "--workdir", str(tmp_path / "t")]) == 2
         assert told in capsys.readouterr().err.strip().splitlines()[-1]
         assert not (tmp_path / "t").exists()
     (tmp_path / "thesis.tex").write_text("x")
@@ -233,5 +233,5 @@ def test_without_optuna_it_says_what_to_install(project, tmp_path, monkeypatch, 
     import sys
 
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert tune.main(["tune", "--config", str(project), "--batches=4", "--workdir", str(tmp_path / "t")]) == 2
+    assert tune.main(["--config", str(project), "--batches=4", "--workdir", str(tmp_path / "t")]) == 2
     assert "pip install 'jaxcd[tune]'" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from jaxcd.config.tree import (
     TrainConfig,
     check_scaling,
     field_type,
+    scaling_named,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "TrainConfig",
     "check_scaling",
     "field_type",
+    "scaling_named",
 ]

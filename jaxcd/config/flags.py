@@ -159,7 +159,8 @@ def _help(setting: Setting) -> str:
     notes = [] if default in ("", (), None, False) else [f"default {_shown(default)}"]
     # What the help lists already is not said again.
     options = setting.expected.removeprefix("one of ").split(", ")
-    if setting.expected and not all(option in setting.about for option in options):
+    bounded = setting.expected and (setting.type is not str or setting.expected.startswith("one of "))
+    if bounded and not all(option in setting.about for option in options):
         notes.append(setting.expected)
     text = setting.about + (f" ({'; '.join(notes)})" if notes else "")
     return text.replace("%", "%%")

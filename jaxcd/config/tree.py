@@ -33,6 +33,16 @@ _LEVELS = Bound(
 )
 
 
+def scaling_named(where: str) -> Bound:
+    """Take what `check_scaling` takes, which itself says what is wrong with other values."""
+
+    def holds(scaling: str) -> bool:
+        check_scaling(scaling, where)
+        return True
+
+    return Bound(holds, "")
+
+
 def check_scaling(scaling: str, where: str) -> tuple[str, float, float] | None:
     """Parse "range:LOW,HIGH" or "percentiles:LOW,HIGH"; the empty text gives None.
 
@@ -50,9 +60,6 @@ def check_scaling(scaling: str, where: str) -> tuple[str, float, float] | None:
     if kind not in ("range", "percentiles") or not low < high or (kind == "percentiles" and (low < 0 or high > top)):
         raise ConfigError(f"{where}: expected range:LOW,HIGH or percentiles:LOW,HIGH with LOW < HIGH, got {scaling!r}")
     return kind, low, high
-
-
-_SCALING = Bound(lambda scaling: check_scaling(scaling, "config.data.scaling") or True, "")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,7 +81,7 @@ class DataConfig:
     scaling: str = setting(
         "",
         "how 16-bit and float images become 8 bits: range:LOW,HIGH or percentiles:LOW,HIGH; empty: they are refused",
-        _SCALING,
+        scaling_named("config.data.scaling"),
     )
     incomplete: str = setting(
         "refuse",

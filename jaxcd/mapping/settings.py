@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcd.base.errors import ConfigError
-from jaxcd.config import check_scaling
+from jaxcd.config import scaling_named
 from jaxcd.config.fields import Bound, above_zero, check_bounds, setting
 
 _FROM_ZERO = Bound(lambda value: 0 <= value < float("inf"), "a number from 0")
@@ -28,7 +28,7 @@ class MapSettings:
     )
     scaling: str = setting(
         "", "of 16-bit and float scenes: range:LOW,HIGH or percentiles:LOW,HIGH; empty: they are refused",
-        Bound(lambda scaling: check_scaling(scaling, "--scaling") or True, ""),
+        scaling_named("--scaling"),
     )  # fmt: skip
     average: bool = setting(False, "mean probability over flips and quarter turns, at eight times the work")
     window: int = setting(0, "largest side of the network's windows in pixels; 0: as the network wants", _FROM_ZERO)

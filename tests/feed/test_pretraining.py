@@ -37,7 +37,7 @@ def together(config: Config) -> int:
     return 2 if config.model.name == "fc_ef" else 1
 
 
-def split(samples, config: Config):
+def split_for_pretraining(samples, config: Config):
     return pretraining_splits(samples, config, pairs_compared=together(config))
 
 
@@ -58,13 +58,13 @@ def shown(batch: Batch) -> list[int]:
 def test_the_papers_places_are_split_as_the_method_says():
     """190 damaged places and 300 without damage: 133 / 29 / 28, as many intact ones; 92 / 4 / 4 of what remains."""
     samples = [place(f"{i:03}", damaged=10 * (i < 190)) for i in range(490)]
-    siamese = split(samples, configured(places="damaged"))
+    siamese = split_for_pretraining(samples, configured(places="damaged"))
     assert [len(part) for part in (siamese.train, siamese.validation, siamese.test)] == [266, 58, 56]
     supervised = split_places(samples, DataConfig(root="unused", places="damaged"))
     for part in ("train", "validation", "test"):
         assert set(getattr(supervised, part)) == {row for row in getattr(siamese, part) if samples[row].damaged}
     assert {reason for _, reason in siamese.left_out} == {"more places without damage than with"}
-    fused = split(samples, configured("fc_ef", places="damaged"))
+    fused = split_for_pretraining(samples, configured("fc_ef", places="damaged"))
     pool = 133 + 190
     assert [len(part) for part in (fused.train, fused.validation, fused.test)] == [round(0.92 * pool), 13, 13]
     assert len([r for _, r in fused.left_out if r == "held out by the supervised split"]) == 29 + 28
@@ -90,7 +90,7 @@ def test_no_place_and_no_ground_that_is_held_out_is_trained_on(corners, seed, sp
     config.contrast.shares = (0.6, 0.2, 0.2)
     try:
         supervised = split_places(samples, config.data)
-        splits = split(samples, config)
+        splits = split_for_pretraining(samples, config)
     except SplitError:
         reject()
     held = {*supervised.validation, *supervised.test}
@@ -116,16 +116,16 @@ def test_a_place_without_damage_goes_where_its_block_is():
     blocks = {f"q{q}": [place(f"q{q}_{i}", damaged=int(i < 3), block=f"q{q}") for i in range(5)] for q in range(12)}
     samples = [sample for block in blocks.values() for sample in block] + [place("lost", damaged=0)]
     data = {"split": "block", "places": "damaged"}
-    splits = split(samples, configured(**data))
+    splits = split_for_pretraining(samples, configured(**data))
     for part in (splits.train, splits.validation, splits.test):
         assert {samples[row].block for row in part} == {samples[row].block for row in part if samples[row].damaged}
     assert len([row for row in splits.train if not samples[row].damaged]) == 2 * len(splits.train) / 5
     assert ("lost", "nothing tells where it lies (split = block)") in splits.left_out
     with pytest.raises(SplitError, match=r"the validation split is empty; .*config\.contrast\.shares"):
-        split(samples, configured("fc_ef", **data))
+        split_for_pretraining(samples, configured("fc_ef", **data))
     config = configured("fc_ef", **data)
     config.contrast.shares = (0.6, 0.2, 0.2)
-    fused = split(samples, config)
+    fused = split_for_pretraining(samples, config)
     supervised = split_places(samples, configured(**data).data)
     held = {samples[row].block for row in (*supervised.validation, *supervised.test)}
     used = {samples[row].block for row in (*fused.train, *fused.validation, *fused.test)}
