@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(project, pretrained, tm
         ((f"--config.init.encoder_from={tmp_path / 'nothing'}",), "not a run"),
         ((*PRETRAINING, "--config.train.batch=3"), "config.train.batch: expected a multiple of 2"),
     ):
-        error = _fails(capsys, train, "train", "--config", project, *flags, "--workdir", tmp_path / "r")
+        error = _fails(capsys, train, "--config", project, *flags, "--workdir", tmp_path / "r")
         assert told in error, error
         assert not (tmp_path / "r" / "checkpoints").exists() or not os.listdir(tmp_path / "r" / "checkpoints")
     error = _fails(capsys, evaluate, "--run", pretrained[0], "--out", tmp_path / "o")
@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(project, pretrained, tm
 
 def test_freezing_a_random_encoder_or_for_ever_is_warned_of(project, pretrained, tmp_path, capsys):
     flags = "--config.freeze.encoder=True", "--config.freeze.until=3", "--config.train.steps=1"
-    assert train.main(["train", "--config", str(project), *flags, "--workdir", str(tmp_path / "r")]) == 0
+    assert train.main(["--config", str(project), *flags, "--workdir", str(tmp_path / "r")]) == 0
     error = capsys.readouterr().err
     assert "WARNING: config.freeze.encoder without config.init.encoder_from" in error
     assert "WARNING: config.freeze.until=3 is no step of this run, which has 1" in error

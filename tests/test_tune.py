@@ -212,7 +212,7 @@ def test_trials_that_cannot_be_compared_are_refused():
 def test_bad_arguments_and_folders_are_named(project, tmp_path, capsys):
     for flags, told in (
         (["--trials=0"], "--trials: expected at least 1, got 0"),
-        (["--trials=many"], "error: flag --trials=many: "),
+        (["--trials=many"], "error: argument --trials: invalid int value: 'many'"),
         (["--sizes="], "--sizes: expected some of small, medium, large, got ''"),
         (["--sampler=grid"], "--sampler: expected one of tpe, random, got 'grid'"),
         (["--sizes=tiny"], "--sizes: expected some of small, medium, large, got 'tiny'"),

@@ -20,7 +20,7 @@ ROOMS: dict[str, frozenset[str]] = {
     for room, uses in {
         "base": "",
         "config": "base",
-        "scenes": "base config",
+        "scenes": "base",
         "models": "base config",
         "simulator": "base scenes",
         "sources": "base config scenes simulator",
@@ -30,7 +30,7 @@ ROOMS: dict[str, frozenset[str]] = {
         "runs": "base config models learn",
         "tasks": "base config models store feed learn runs",
         "mapping": "base config scenes models learn runs",
-        "tuning": "base config models learn runs",
+        "tuning": "base config learn runs",
         "entry": "base config scenes simulator sources store feed models learn runs tasks mapping tuning",
     }.items()
 }

@@ -1,1 +1,1 @@
-"""?"""
+"""Augmentation, losses, metrics, the optimiser and the training step, on arrays alone."""

@@ -1,1 +1,1 @@
-"""Raster I/O under one input contract, and the simulator of a damaged town. Never imports jax."""
+"""Rasters under one input contract: scenes, windows, grids, pairing, registration, vector layers. Never imports jax."""

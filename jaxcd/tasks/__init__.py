@@ -1,1 +1,1 @@
-"""?"""
+"""What a run learns, one file a task, and the training loop."""

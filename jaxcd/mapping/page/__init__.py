@@ -1,1 +1,1 @@
-"""?"""
+"""The map as one page for the browser."""

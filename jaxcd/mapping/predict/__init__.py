@@ -1,1 +1,1 @@
-"""?"""
+"""The network over whole scenes: pairs of scenes, windows without seams, blocks."""

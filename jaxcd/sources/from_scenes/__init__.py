@@ -1,1 +1,1 @@
-"""?"""
+"""From large scenes to labelled tiles: planned, registered, read, judged."""
