@@ -1,1 +1,1 @@
-"""Raster I/O under one input contract, and the simulator of a damaged town. Never imports jax."""
+"""Scenes: raster I/O under one input contract, catalogues, pairing, grids, registration. Never imports jax."""
