@@ -1,1 +1,1 @@
-"""?"""
+"""From a tile dataset to batches: splits, crops, loaders."""

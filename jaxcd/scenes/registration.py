@@ -1,8 +1,8 @@
 """Estimates the shift between two images of a place: phase correlation of gradient directions, robust to change.
 
 Both images are compared in many small overlapping patches whose cross-power spectra are summed: what stayed the same
-adds up to a peak at the shift, what changed adds up to noise. Using directions, not strengths, of gradients
-makes it blind to light and season (orientation correlation: Fitch, Kadyrov, Christmas, Kittler 2002).
+adds up to a peak at the shift, what changed adds up to noise. Using directions, not strengths, of gradients makes
+it blind to light and season (orientation correlation: Fitch, Kadyrov, Christmas, Kittler 2002).
 """
 
 from collections.abc import Sequence
