@@ -99,13 +99,13 @@ def test_of_two_bad_files_workers_always_name_the_first(tmp_path, capfd, monkeyp
 
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_a_bad_file_ends_the_build_with_its_name(tmp_path, capfd, case):
-    folder, spoil, told = BAD_FILES[case]
+    folder, spoil, message = BAD_FILES[case]
     source = write_folders(tmp_path / "source", 4)
     path = source / folder / "p002.png"
     spoil(path)
     assert main(command(source, tmp_path / "out")) == 2
     (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert str(path) in error and told in error
+    assert str(path) in error and message in error
     assert not (tmp_path / "out" / "dataset.json").exists() and not (tmp_path / "out" / "records").exists()
     assert not list((tmp_path / "out").rglob(".partial-*"))
     with pytest.raises(DatasetError, match="the build was not finished"):
@@ -124,7 +124,7 @@ def test_a_bad_xbd_label_ends_the_build_with_its_field(tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--scaling", "auto"], "config.data.scaling: expected range:LOW,HIGH"),
         (["--damage_levels", "ruined"], "config.data.damage_levels: expected at least one level, of no-damage"),
@@ -135,10 +135,10 @@ def test_a_bad_xbd_label_ends_the_build_with_its_field(tmp_path, capfd):
         (["--source", "absent"], "absent: no such folder"),
     ],
 )
-def test_bad_arguments_leave_nothing_behind(tmp_path, capsys, arguments, told):
+def test_bad_arguments_leave_nothing_behind(tmp_path, capsys, arguments, message):
     source = write_folders(tmp_path / "source", 2)
     assert main([*command(source, tmp_path / "out"), *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

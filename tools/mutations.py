@@ -176,8 +176,8 @@ FAULTS = (
     Fault(
         "a shift is applied the other way",
         "scenes/registration.py",
-        "power = np.conj(one) * other",
-        "power = one * np.conj(other)",
+        "power = np.conj(first_spectrum) * second_spectrum",
+        "power = first_spectrum * np.conj(second_spectrum)",
         "tests/scenes/test_registration.py",
     ),
     Fault(

@@ -18,12 +18,12 @@ Codes = UInt8[np.ndarray, "h w"]
 Corner = Callable[[Codes, tuple[int, int], np.random.Generator], tuple[int, int]]
 """Draws the top left corner of a crop of some height and width, inside a tile of these label codes."""
 
-_COLUMNS = 32  # that are copied at a time from rows: both sides then fit into the processor's cache
-_LEAST_KNOWN = 0.5  # of an intact crop's pixels: where most are unknown, nobody can say that it is intact
+_COLUMNS = 32  # columns that `_copy` copies at a time: source and target then fit into the processor's cache
+_LEAST_VALID = 0.5  # least share of valid pixels in an intact crop: a mostly unknown crop may be damaged
 
 
 class Draw(NamedTuple):
-    """What a crop is cut from: one of the labelled images `posts` of a place, drawn like its corner by `rng`."""
+    """What a crop is cut from: a place and its post images to choose from; `rng` chooses the images and the corner."""
 
     row: int
     posts: Sequence[int]
@@ -79,10 +79,10 @@ def as_batch(
 
 
 def crop_size(dataset: TileDataset, rows: Sequence[int], config: Config, stride: int) -> tuple[int, int]:
-    """Return height and width of training crops: `data.crop`, or for whole tiles theirs, rounded up to the stride.
+    """Return height and width of training crops: `data.crop`, or if 0, those of the tiles rounded up to the stride.
 
     Raises:
-        DatasetError: whole tiles are asked for and sizes differ.
+        DatasetError: `data.crop` is 0 and the tiles differ in size.
     """
     if config.data.crop:
         return config.data.crop, config.data.crop
@@ -90,7 +90,7 @@ def crop_size(dataset: TileDataset, rows: Sequence[int], config: Config, stride:
     if len(sizes) > 1:
         given = ", ".join(f"{height} x {width} ({count})" for (height, width), count in sizes.most_common(4))
         raise DatasetError(
-            f"{dataset.path}: tiles have {len(sizes)} sizes ({given}), and whole tiles must be of one for a batch; "
+            f"{dataset.path}: tiles have {len(sizes)} sizes ({given}), but a batch of whole tiles needs one size; "
             "set config.data.crop"
         )
     return rounded_up(*next(iter(sizes)), stride)
@@ -127,7 +127,7 @@ def intact_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator)
 
 
 def intact_corners(codes: Codes, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Mark the corners of crops without a damaged pixel and of which at least half is known."""
+    """Mark the corners of crops without a damaged pixel and with at least half of their pixels valid."""
     height, width = (min(crop, side) for crop, side in zip(size, codes.shape, strict=True))
 
     def within(mask: Bool[np.ndarray, "h w"]) -> np.ndarray:
@@ -135,7 +135,7 @@ def intact_corners(codes: Codes, size: tuple[int, int]) -> Bool[np.ndarray, "h w
         rows = total[height:] - total[:-height]
         return rows[:, width:] - rows[:, :-width]
 
-    return (within(codes == DAMAGE) == 0) & (within(codes != INVALID) >= _LEAST_KNOWN * height * width)
+    return (within(codes == DAMAGE) == 0) & (within(codes != INVALID) >= _LEAST_VALID * height * width)
 
 
 def _room(codes: Codes, size: tuple[int, int]) -> np.ndarray:
@@ -149,14 +149,14 @@ def _turned(image: np.ndarray, *, flips: tuple[int, int], turns: int) -> np.ndar
 
 
 def _copy(view: np.ndarray, out: np.ndarray) -> None:
-    """Copy an image, of any order in memory, to the top left of another."""
+    """Copy an image, whatever its order in memory, to the top left of another."""
     height, width = view.shape[:2]
     out = out[:height, :width]
     if view.ndim == 2 or view.strides[1] == view.shape[2]:
         out[...] = view
         return
-    # Where columns are reversed or have become rows, numpy copies band by band in a third of the time; what had been
-    # rows, some columns at a time, in half of that.
+    # Where columns are reversed or have become rows, copying band by band takes numpy a third of the time; where they
+    # have become rows, copying some columns at a time halves that.
     columns = _COLUMNS if abs(view.strides[0]) < abs(view.strides[1]) else width
     for left in range(0, width, columns):
         for band in range(view.shape[2]):

@@ -1,7 +1,7 @@
 """Batches for training and evaluation: Grain reads, decodes, crops, flips and stacks bytes.
 
-Training is a deterministic function of (seed, batch number): the number of consumed batches is all that has to be
-saved to go on, whatever the number of workers, threads or processes.
+Training is a deterministic function of (seed, batch number): a run that goes on needs only the number of consumed
+batches, whatever the number of workers, threads or processes.
 """
 
 import collections
@@ -23,7 +23,7 @@ from jaxcd.feed.crops import Codes, Crops, Draw, any_corner, as_batch, crop_size
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
 
-# A thread decodes a batch: more of them than this hold more memory than they save time.
+# Each thread decodes a batch; more threads than this cost more in memory than they save in time.
 MOST_THREADS = 8
 
 
@@ -37,9 +37,9 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Give training batches without end: places shuffled anew each epoch, batches running on over its end.
+    """Return endless training batches: places are shuffled anew each epoch, and a batch may span two epochs.
 
-    Each time a place is drawn it gives one crop of one pre and one labelled post image, drawn at random.
+    Each time a place is drawn, it gives one crop of one pre and one labelled post image, drawn at random.
 
     Args:
         dataset: the tiles.
@@ -55,7 +55,7 @@ def train_batches(
 
     Raises:
         ConfigError: the batch can't be divided by the processes.
-        DatasetError: whole tiles are asked for and sizes differ.
+        DatasetError: `data.crop` is 0 and the tiles differ in size.
     """
     batches = training_dataset(
         dataset, rows, config, stride=stride, process_index=process_index, process_count=process_count
@@ -72,14 +72,14 @@ def training_dataset(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset[Batch]:
-    """Give the batches of `train_batches` by their number, each made when it is asked for."""
+    """Return the batches of `train_batches` by their number; each is made on access."""
     crops = _TrainingCrops(
         crops=Crops(dataset=dataset, size=crop_size(dataset, rows, config, stride), flips=config.augment.flips),
         damage_share=config.data.damage_share,
         part=own_share(config.train.batch, process_index, process_count),
     )
-    # Up to here an element is a row and a seed: they are batched before anything is read, so that the global batch
-    # is the same for any number of processes, and a slice skips batches for free.
+    # Rows and seeds are batched before anything is read: so the global batch is the same for any number of processes,
+    # and a slice skips batches for free.
     return draws(rows, config.seed).batch(config.train.batch, batch_fn=tuple).map(crops)
 
 
@@ -96,7 +96,7 @@ def own_share(pairs: int, process_index: int, process_count: int) -> slice:
 
 
 def draws(rows: Sequence[int], seed: int) -> grain.MapDataset[tuple[int, int]]:
-    """Give rows and a seed for each without end, every row once in an epoch."""
+    """Return rows without end, each with a seed; every row comes once in an epoch."""
     return grain.MapDataset.source(list(rows)).seed(seed).shuffle().repeat().random_map(_Draw())
 
 
@@ -105,7 +105,7 @@ def read_ahead(batches: grain.MapDataset[Batch], config: Config) -> Iterator[Bat
     threads = reading_threads() if config.data.workers == 0 else 1
     reading = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if config.data.workers > 0:
-        # Grain reads absl flags when it starts workers, and refuses where no entry has parsed them.
+        # Grain reads absl flags when it starts workers, and fails where no program has parsed them.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=config.data.workers, per_worker_buffer_size=2)
@@ -121,7 +121,7 @@ def _start_worker(index: int, count: int) -> None:
 
 
 def reading_threads() -> int:
-    """Return how many threads read ahead: as many batches may be ready and one more."""
+    """Return how many threads read ahead; one batch more than that may be ready."""
     return min(MOST_THREADS, cores())
 
 
@@ -162,16 +162,16 @@ class _TrainingCrops(grain.transforms.Map):
 def evaluation_batches(
     dataset: TileDataset, rows: Sequence[int], *, batch: int, stride: int
 ) -> Iterator[tuple[Batch, list[Tile]]]:
-    """Give every labelled post image of the rows once, whole, with the latest pre image of its place.
+    """Yield every labelled post image of the rows once, whole, with the latest pre image of its place.
 
     Tiles are padded at the bottom and the right to a multiple of `stride` with `valid = 0`, and batched with others
     of the same padded size. The last batch of a size is filled up with empty pairs (`valid = 0`, id -1), so that
-    there is one shape a size to compile for.
+    each size is compiled once.
 
     Args:
         dataset: the tiles.
         rows: places to evaluate.
-        batch: pairs a batch.
+        batch: pairs in a batch.
         stride: of the network, in pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What an encoder is pretrained on: places that no split holds out, and batches balanced between damaged and intact."""
+"""Data to pretrain an encoder on: places that no split holds out, in batches balanced between damaged and intact."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,26 +18,27 @@ from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
 from jaxcd.store.manifest import Sample
 
-# Kinds (1: shows damage) of the pairs of an element, by its position in a micro-batch: half of the elements differ,
-# and half of the pairs of each side show damage.
+# The kinds (1 damaged, 0 intact) of an element's pairs, by its position in a micro-batch: half of the pairs are damaged
+# on each side, and half of the elements of two pairs have different kinds.
 _SIAMESE = ((1,), (0,))
 _PAIRS_OF_PAIRS = ((1, 0), (0, 0), (0, 1), (1, 1))
 
 
 def pretraining_splits(samples: Sequence[Sample], config: Config, *, pairs_compared: int) -> Splits:
-    """Split the places for the pretraining of an encoder; it sees none that the supervised split holds out.
+    """Split the places for the pretraining of an encoder; it sees no place that the supervised split holds out.
 
-    FC-Siam: the supervised split and as many places without damage (that `data.places = damaged` leaves out of it), in
-    the same shares. FC-EF: what the supervised split trains on and those places, in `contrast.shares`
-    (docs/method.md, Places, samples, splits). With spatial blocks a further place goes where its block is.
+    FC-Siam: the supervised split, and as many places without damage (those that `data.places = damaged` leaves out) in
+    the same shares. FC-EF: the places that the supervised split trains on, and those without damage, divided by
+    `contrast.shares` (docs/method.md, Places, samples, splits). With spatial blocks, a further place goes to the split
+    of its block.
 
     Args:
         samples: places of a dataset; the returned rows are positions in it.
         config: `data`, as in the supervised run, and `contrast.shares` count.
-        pairs_compared: by the network, see `jaxcd.models.Description`: 1 for FC-Siam, 2 for FC-EF.
+        pairs_compared: image pairs in an element, see `jaxcd.models.Description`: 1 for FC-Siam, 2 for FC-EF.
 
     Returns:
-        The splits; nothing looks at the test split, and it may be empty.
+        The splits; the test split is not used, and may be empty.
 
     Raises:
         SplitError: the supervised split cannot be made, or training or validation would have no damaged pixel.
@@ -55,7 +56,7 @@ def pretraining_splits(samples: Sequence[Sample], config: Config, *, pairs_compa
             sides[blocks[row]].add(name)
     further = [row for row in permuted(rows, data.split_seed) if not samples[row].damaged and row not in taken]
     fused = pairs_compared > 1
-    # A block in two splits is no place for further ones, nor, for FC-EF, is one that is held out.
+    # A block in two splits takes no further places; for FC-EF, neither does a block that is held out.
     welcome = [set(), {"train"}] if fused else [set(), *({name} for name in NAMES)]
     further = [row for row in further if row in blocks and sides[blocks[row]] in welcome]
     further = further[: sum(samples[row].damaged > 0 for row in taken)]
@@ -88,14 +89,14 @@ def pretraining_splits(samples: Sequence[Sample], config: Config, *, pairs_compa
 
 @dataclass(frozen=True, kw_only=True)
 class Kinds:
-    """Which labelled images of which rows give pairs of a kind: row to positions in its `post`."""
+    """For each kind of pair, the labelled images that give it: row to positions in its `post`."""
 
     damaged: dict[int, tuple[int, ...]]
     intact: dict[int, tuple[int, ...]]
 
 
 def kinds(dataset: TileDataset, rows: Sequence[int], config: Config, *, stride: int, split: str) -> Kinds:
-    """Find out which places show damage, and which have room for a crop without any; reads labels with damage.
+    """Find which places show damage, and which have room for a crop without any; reads labels with damage or gaps.
 
     Args:
         dataset: the tiles.
@@ -150,18 +151,18 @@ def contrast_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Give batches without end of which half of the elements, and half of the pairs, show damage.
+    """Return endless batches: half of the pairs are damaged, and half of the elements of two pairs mix both kinds.
 
-    An element is one pair for FC-Siam, two pairs side by side for FC-EF. Every pair's place is drawn by itself. A
-    damaged pair is a crop centred on a damaged pixel; an intact one has none, wherever it fits.
+    An element is one pair for FC-Siam, two pairs side by side for FC-EF. Each pair's place is drawn independently. A
+    damaged pair is a crop centred on a damaged pixel; an intact one is a crop without any, wherever one fits.
 
     Args:
         dataset: the tiles.
-        found: of `kinds`.
+        found: the result of `kinds`.
         config: `train.batch`, `train.accumulation`, `data` and `augment.flips` count.
         stride: of the network, in pixels.
-        pairs_compared: by the network.
-        seed: of all draws.
+        pairs_compared: image pairs in an element.
+        seed: seed of all draws.
         start: batches to skip: batch `k` is the first one with `start=k`.
         process_index: which process of a multi-process run this is.
         process_count: how many there are; each gives its own consecutive part of every global batch.
@@ -171,7 +172,7 @@ def contrast_batches(
     """
     pairs = config.train.batch * pairs_compared
     pattern = _PAIRS_OF_PAIRS if pairs_compared == 2 else _SIAMESE
-    # Micro-batch j of a step takes every `accumulation`-th element: each of them is to be balanced.
+    # Micro-batch j of a step takes every `accumulation`-th element: each micro-batch must be balanced.
     order = [
         kind
         for element in range(config.train.batch)
@@ -194,8 +195,9 @@ def contrast_batches(
 
 
 def _draws(rows: Iterable[int], seed: int, kind: int) -> grain.MapDataset[tuple[int, int]]:
-    # With replacement, and each kind by a seed of its own: were places shuffled instead, two pairs of FC-EF would be of
-    # one place more often where their kinds differ than where they agree, which a network can see without any damage.
+    # Drawn with replacement, each kind with a seed of its own. If places were shuffled, FC-EF's two pairs of an element
+    # would share a place more often where their kinds differ than where they agree, and a network could learn that
+    # instead of damage.
     own = int(np.random.SeedSequence((seed, kind)).generate_state(1)[0])
     return grain.MapDataset.source([0]).seed(own).repeat().random_map(_DrawPlace(rows=tuple(rows)))
 

@@ -14,7 +14,7 @@ from jaxcd.config import DataConfig
 from jaxcd.store.manifest import Sample
 
 NAMES = ("train", "validation", "test")
-# Blocks whose tiles share more ground than this share of a tile are one block: the rest is border noise.
+# Blocks are one block if tiles of both overlap by more than this share of the smaller tile; less is border noise.
 _OVERLAP = 0.05
 NOWHERE = "nothing tells where it lies (split = block)"
 
@@ -37,7 +37,7 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
         data: `places`, `split`, `split_shares`, `split_seed` and `block_size` count.
 
     Returns:
-        The splits: disjoint, together with `left_out` complete.
+        The splits: disjoint, and complete together with `left_out`.
 
     Raises:
         SplitError: a split is empty or has no damaged pixel.
@@ -81,11 +81,11 @@ def _cut(rows: list[int], shares: tuple[float, float, float], seed: int) -> tupl
     The paper's 190 places at .70, .15, .15 become 133, 29 and 28.
     """
     order = permuted(rows, seed)
-    # 57 * .15 / .30 is 28.500000000000004 in floating point: exact halves and integers need room.
-    room = 1e-9
-    train = math.floor(shares[0] * len(order) + 0.5 + room)
+    # 57 * .15 / .30 is 28.500000000000004 in floating point: exact halves and integers need a tolerance.
+    tolerance = 1e-9
+    train = math.floor(shares[0] * len(order) + 0.5 + tolerance)
     rest = (len(order) - train) * shares[1] / (shares[1] + shares[2])
-    validation = train + math.ceil(rest - room)
+    validation = train + math.ceil(rest - tolerance)
     return order[:train], order[train:validation], order[validation:]
 
 
@@ -95,7 +95,7 @@ def permuted(rows: Sequence[int], seed: int) -> list[int]:
 
 
 def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) -> dict[int, str]:
-    """Name the block of each row that has one; where places are split one by one, each is a block of its own."""
+    """Name the block of each row that has one; with `split = place`, each place is a block of its own."""
     if data.split == "place":
         return {row: samples[row].id for row in rows}
     blocks = {}
@@ -112,8 +112,8 @@ def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) 
 def _cell(bounds: Bounds, size: float) -> str:
     """Name the cell of a metric grid that holds a tile's centre.
 
-    Every band of latitude has its own metres of a degree of longitude, so that a cell depends on nothing but its
-    place: not on what else is in the dataset.
+    Every band of latitude has its own length of a degree of longitude, so that a cell depends only on its location, and
+    not on the rest of the dataset.
     """
     west, south, east, north = bounds
     band = math.floor((south + north) / 2 * METRES_PER_DEGREE / size)
@@ -123,7 +123,7 @@ def _cell(bounds: Bounds, size: float) -> str:
 
 
 def _merged(samples: Sequence[Sample], blocks: dict[int, str]) -> dict[str, str]:
-    """Give every block the name of the one it is merged into, because tiles of both show the same ground."""
+    """Map every block to the one that it is merged into, because tiles of both show the same ground."""
     parent = {block: block for block in blocks.values()}
 
     def root(block: str) -> str:
@@ -139,8 +139,8 @@ def _merged(samples: Sequence[Sample], blocks: dict[int, str]) -> dict[str, str]
         shared = shapely.area(shapely.intersection(boxes[i], boxes[j]))
         if i < j and shared > _OVERLAP * min(areas[i], areas[j]):
             # The smaller name wins: the outcome does not depend on the order of the pairs.
-            one, other = sorted((root(blocks[located[i][0]]), root(blocks[located[j][0]])))
-            parent[other] = one
+            survivor, absorbed = sorted((root(blocks[located[i][0]]), root(blocks[located[j][0]])))
+            parent[absorbed] = survivor
     return {block: root(block) for block in parent}
 
 
@@ -149,9 +149,9 @@ def _assign(
 ) -> tuple[list[int], list[int], list[int]]:
     """Hand out whole blocks so that places and damaged pixels both come close to the wanted shares.
 
-    The largest block first, each goes to the split where the squared deviations of both shares, summed over the
-    splits, are smallest. Then blocks are moved one by one as long as that makes the sum smaller: a few tiles hold
-    most of the damage, and may come too late to be placed well.
+    From the largest block on, each goes to the split that makes the squared deviations of both shares, summed over the
+    splits, smallest. Then blocks are moved one by one as long as that lowers the sum: a few tiles hold most of the
+    damage, and may come too late to be placed well at first.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for row, block in blocks.items():
@@ -189,14 +189,14 @@ def check_parts(
     needed: Sequence[str] = NAMES,
     shares: str = "config.data.split_shares",
 ) -> None:
-    """See that there is something to learn from and to measure in each of the needed splits.
+    """Check that each of the needed splits has damage to learn from and to measure.
 
     Args:
         samples: all places.
         parts: rows of each split.
-        data: what they were made by.
-        needed: names of the splits that are looked at.
-        shares: the field that a user may change.
+        data: the settings that they were made with.
+        needed: names of the splits to check.
+        shares: name of the field of shares, for the message.
 
     Raises:
         SplitError: one is empty or has no damaged pixel.

@@ -1,4 +1,4 @@
-"""Which scenes there are: in folders, in an index of Maxar, in STAC items. Of files no more than headers is read."""
+"""Finds the scenes of a source: in folders, in Maxar's index of an event, in STAC items. Reads only file headers."""
 
 import csv
 import io
@@ -40,10 +40,10 @@ class Scene:
     Attributes:
         location: path or URL.
         when: pre or post.
-        date: text that sorts by time, or "" where nothing tells.
+        date: YYYY-MM-DD, or "" where unknown.
         place: name that the source gives its place (a folder, a quadkey), or "".
         footprint: outline in degrees.
-        metres: side of a pixel, or 0 where the catalogue does not tell.
+        metres: side of a pixel, or 0 where the catalogue does not say.
         off_nadir: degrees, or None.
         clouds: percent, or None.
         catalog_id: of the acquisition, or "".
@@ -69,7 +69,7 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """The scenes of a source, and files and rows that are none, each with the reason."""
+    """The scenes of a source, and the files and rows that are not scenes, each with the reason."""
 
     scenes: tuple[Scene, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -84,9 +84,9 @@ def find_scenes(source: str, event_date: str, *, labelled: bool = True) -> Catal
 
     Args:
         source: folder or file.
-        event_date: YYYY-MM-DD; scenes before it are pre, of that day and later post. Folders tell by themselves,
-            all others need it.
-        labelled: look for files with labels beside the scenes.
+        event_date: YYYY-MM-DD; scenes before it are pre, those of that day and later are post. Needed unless the
+            names of folders or files say pre and post.
+        labelled: whether to look for label files beside the scenes.
 
     Raises:
         SceneError: the source is none of these, or needs the event's date.
@@ -141,17 +141,17 @@ def _places(source: Path, labelled: bool) -> Catalogue:
         label = _label_in(folder) if labelled else ""
         for when in (PRE, POST):
             for file in _prefixed(folder, when):
-                told = {"date": date_in(file.stem), "place": folder.name, "label": label if when == POST else ""}
-                _add(scenes, left_out, str(file), when=when, **told)
-        known = {Path(scene.location) for scene in scenes} | {Path(where) for where, _ in left_out} | {Path(label)}
+                fields = {"date": date_in(file.stem), "place": folder.name, "label": label if when == POST else ""}
+                _add(scenes, left_out, str(file), when=when, **fields)
+        listed = {Path(scene.location) for scene in scenes} | {Path(where) for where, _ in left_out} | {Path(label)}
         left_out += [
-            (str(file), "named neither pre*.tif nor post*.tif") for file in _rasters(folder) if file not in known
+            (str(file), "named neither pre*.tif nor post*.tif") for file in _rasters(folder) if file not in listed
         ]
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
 
 
 def _label_in(folder: Path) -> str:
-    """Find the one file with labels in a place's folder.
+    """Find the label file in a place's folder, or return "".
 
     Raises:
         SceneError: there are several.
@@ -203,16 +203,18 @@ def _dated(source: Path, event_date: str) -> Catalogue:
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
 
 
-def _add(scenes: list[Scene], left_out: list[tuple[str, str]], location: str, **told: Any) -> None:
-    """Add a file whose header says where it lies."""
+def _add(scenes: list[Scene], left_out: list[tuple[str, str]], location: str, **fields: Any) -> None:
+    """Add a file to the scenes, or to `left_out` where its header does not say where it lies."""
     try:
         found = header(location)
         if found.crs is None or found.transform is None:
-            raise SceneError("it has no reference system: nobody can say where it lies; set it with gdal_edit")
+            raise SceneError("it has no reference system, so its location is unknown; set one with gdal_edit")
         shape = found.height, found.width
         outline = footprint_of(found.crs, found.transform, *shape)
         scenes.append(
-            Scene(location=location, footprint=outline, metres=pixel_metres(found.crs, found.transform, *shape), **told)
+            Scene(
+                location=location, footprint=outline, metres=pixel_metres(found.crs, found.transform, *shape), **fields
+            )
         )
     except (ImageError, SceneError) as error:
         left_out.append((location, str(error).removeprefix(f"{location}: ")))
@@ -221,18 +223,18 @@ def _add(scenes: list[Scene], left_out: list[tuple[str, str]], location: str, **
 def _event(event_date: str, source: str) -> str:
     if date_in(event_date) != event_date or not event_date:
         given = f"--event_date {event_date!r} is no date" if event_date else "it needs --event_date"
-        raise SceneError(f"{source}: {given}; expected YYYY-MM-DD, by which scenes are told apart as pre and post")
+        raise SceneError(f"{source}: {given}; expected YYYY-MM-DD, which divides the scenes into pre and post")
     return event_date
 
 
 def _maxar(path: Path, event_date: str) -> Catalogue:
-    """Read Maxar Open Data's index of an event, one row an acquisition of a quadkey."""
+    """Read Maxar Open Data's index of an event, one row for each acquisition of a quadkey."""
     left_out: list[tuple[str, str]] = []
     scenes = []
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SceneError(f"{path}: not a text in UTF-8; is it Maxar's index of an event?") from error
+        raise SceneError(f"{path}: not UTF-8 text; is it Maxar's index of an event?") from error
     with io.StringIO(text, newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         wanted = ("datetime", "quadkey", "catalog_id", "proj:epsg", "proj:bbox", "visual")
@@ -265,13 +267,13 @@ def _maxar(path: Path, event_date: str) -> Catalogue:
 
 
 def _stac(path: Path, event_date: str) -> Catalogue:
-    """Read STAC items: one, a collection of them, or those of a catalogue and its children."""
-    import pystac  # here: only catalogues of this kind need it
+    """Read a STAC item, an item collection, or all items of a catalogue and its children."""
+    import pystac  # imported here because only STAC catalogues need it
 
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("not a JSON object")
         kind = content.get("type")
         if kind == "FeatureCollection":
             items: Iterable[Any] = pystac.ItemCollection.from_dict(content).items
@@ -290,23 +292,23 @@ def _stac(path: Path, event_date: str) -> Catalogue:
             lacks = "asset named visual" if asset is None else "datetime" if moment is None else "geometry"
             left_out.append((item.id, f"the STAC item has no {lacks}"))
             continue
-        date, told = moment.date().isoformat(), item.properties
+        date, properties = moment.date().isoformat(), item.properties
         try:
             outline = shapely.geometry.shape(item.geometry)
         except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
-            left_out.append((item.id, f"the STAC item's geometry is none ({error})"))
+            left_out.append((item.id, f"the STAC item's geometry is invalid ({error})"))
             continue
         scenes.append(
             Scene(
                 location=_beside(path, asset.get_absolute_href() or asset.href),
                 when=PRE if date < event_date else POST,
                 date=date,
-                place=str(told.get("quadkey") or ""),
+                place=str(properties.get("quadkey") or ""),
                 footprint=outline,
-                metres=float(told.get("gsd") or 0),
-                off_nadir=_number(told.get("view:off_nadir")),
-                clouds=_number(told.get("tile:clouds_percent", told.get("eo:cloud_cover"))),
-                catalog_id=str(told.get("catalog_id") or item.id),
+                metres=float(properties.get("gsd") or 0),
+                off_nadir=_number(properties.get("view:off_nadir")),
+                clouds=_number(properties.get("tile:clouds_percent", properties.get("eo:cloud_cover"))),
+                catalog_id=str(properties.get("catalog_id") or item.id),
             )
         )
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))

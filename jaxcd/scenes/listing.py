@@ -1,4 +1,4 @@
-"""What a catalogue pairs, as text: places with their acquisitions, and what stays unpaired and why."""
+"""Describes a pairing as text: places with their acquisitions, and what stays unpaired and why."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ _SHOWN = 5
 
 
 def describe(pairing: Pairing, left_out: Sequence[tuple[str, str]]) -> str:
-    """Describe a pairing: a line an acquisition, with its share of the place's pre scene, pixel, angle and clouds.
+    """Describe a pairing: one line per acquisition, with its overlap, pixel size, angle and clouds.
 
     Args:
         pairing: of `jaxcd.scenes.pairing.pair`.
-        left_out: files and rows that are no scenes, each with the reason.
+        left_out: files and rows that are not scenes, each with the reason.
     """
     lines = [f"{'place':<28}{'when':<6}{'date':<12}{'overlap':>8}{'m/px':>7}{'off nadir':>10}{'clouds':>8}  scene"]
     for place in pairing.places:

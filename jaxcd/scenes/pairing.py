@@ -1,4 +1,4 @@
-"""Places out of scenes: what was taken of one piece of ground before the event and after it."""
+"""Groups scenes into places: acquisitions of the same ground before and after the event."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,15 +9,15 @@ import shapely
 
 from jaxcd.scenes.catalogue import POST, PRE, Scene
 
-# Scenes of one date that share more of their ground than this were taken one after the other, and are no mosaic.
+# Scenes of one date that overlap by more than this share were taken one after the other and form no mosaic.
 _MOSAIC_OVERLAP = 0.2
-# Of two scenes without a named place, the share of the smaller that makes them one place.
+# Two scenes without a named place form one place from this overlap on, as a share of the smaller footprint.
 _ONE_PLACE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acquisition:
-    """Scenes of one date that lie beside each other: where several cover a pixel, the first counts.
+    """Scenes of one date that lie beside each other; where several cover a pixel, the first is used.
 
     Attributes:
         scenes: at least one.
@@ -39,18 +39,18 @@ class Acquisition:
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """Paths or URLs of its scenes: what tells it from other acquisitions, which a name may not."""
+        """Paths or URLs of its scenes, which identify it; names may be equal."""
         return tuple(scene.location for scene in self.scenes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScenePlace:
-    """A piece of ground with what was taken of it, each oldest first.
+    """A piece of ground with its acquisitions, oldest first.
 
     Attributes:
         id: unique in its source.
-        pre: before the event; the last one's grid is the place's.
-        post: after the event.
+        pre: acquisitions before the event; the last one's grid is the place's.
+        post: acquisitions after the event.
     """
 
     id: str
@@ -65,7 +65,7 @@ class ScenePlace:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """Places by id; scenes that are part of none, each with the reason; and those that were not wanted, likewise."""
+    """Places by id; the scenes without a place, and those that a filter left out, each with the reason."""
 
     places: tuple[ScenePlace, ...]
     unpaired: tuple[tuple[Scene, str], ...]
@@ -75,16 +75,16 @@ class Pairing:
 def pair(
     scenes: Sequence[Scene], *, min_overlap: float, max_clouds: float = 100.0, max_off_nadir: float = 90.0
 ) -> Pairing:
-    """Put scenes together to places with something before the event and something after it.
+    """Group scenes into places that have acquisitions before and after the event.
 
-    Scenes whose place the source names stay together. Others are of one place where at least half of the smaller one
-    lies on the other; a post scene is part of every place that it covers enough of.
+    Scenes whose place the source names stay together. Other pre scenes form one place where at least half of the
+    smaller footprint lies on the other; a post scene belongs to every place of which it covers enough.
 
     Args:
         scenes: of a catalogue.
-        min_overlap: least share of a place's reference scene that another acquisition of it has to cover.
-        max_clouds: percent; scenes that are known to have more are left out.
-        max_off_nadir: degrees; scenes that are known to look from further aside are left out.
+        min_overlap: least share of a place's reference scene that another acquisition must cover.
+        max_clouds: percent; scenes with more are left out, those of unknown cloud cover stay.
+        max_off_nadir: degrees; scenes with a larger angle are left out, those of unknown angle stay.
     """
     unwanted: list[tuple[Scene, str]] = []
     fit = []
@@ -111,18 +111,18 @@ def pair(
     return Pairing(places=tuple(places), unpaired=tuple(unpaired), unwanted=tuple(unwanted))
 
 
-def only(pairing: Pairing, names: Sequence[str]) -> Pairing:
-    """Keep the places whose ids begin with one of some names, and of the scenes that are alone those of such places."""
-    wanted = tuple(names)
+def restricted_to(pairing: Pairing, names: Sequence[str]) -> Pairing:
+    """Keep the places whose ids begin with any of the names, and the unpaired and unwanted scenes of such places."""
+    prefixes = tuple(names)
     return Pairing(
-        places=tuple(place for place in pairing.places if place.id.startswith(wanted)),
-        unpaired=tuple(alone for alone in pairing.unpaired if alone[0].place.startswith(wanted)),
-        unwanted=tuple(alone for alone in pairing.unwanted if alone[0].place.startswith(wanted)),
+        places=tuple(place for place in pairing.places if place.id.startswith(prefixes)),
+        unpaired=tuple(entry for entry in pairing.unpaired if entry[0].place.startswith(prefixes)),
+        unwanted=tuple(entry for entry in pairing.unwanted if entry[0].place.startswith(prefixes)),
     )
 
 
 def _grounds(name: str, members: list[Scene]) -> list[tuple[str, list[Scene]]]:
-    """Part a named place whose pre scenes lie beside each other: each has a grid of its own."""
+    """Divide a named place whose pre scenes lie beside each other: each has a grid of its own."""
     if any(scene.catalog_id for scene in members):  # acquisitions of one quadkey share their grid
         return [(name, members)]
     parts = _by_ground(members)
@@ -130,7 +130,7 @@ def _grounds(name: str, members: list[Scene]) -> list[tuple[str, list[Scene]]]:
 
 
 def _unique(grounds: list[tuple[str, list[Scene]]]) -> list[tuple[str, list[Scene]]]:
-    """Give grounds of one name another, by their folders, else by number."""
+    """Make the names of grounds unique: by their folders, else by number."""
     counts = Counter(name for name, _ in grounds)
     named = [
         (f"{Path(scenes[0].location).parent.name}_{name}" if counts[name] > 1 else name, scenes)
@@ -145,7 +145,7 @@ def _unique(grounds: list[tuple[str, list[Scene]]]) -> list[tuple[str, list[Scen
 
 
 def _by_ground(scenes: Sequence[Scene]) -> list[tuple[str, list[Scene]]]:
-    """Group scenes without named places: each pre scene that lies on no other's ground begins a place."""
+    """Group scenes by their ground: each pre scene that no other group covers begins a place."""
     pre = sorted((scene for scene in scenes if scene.when == PRE), key=lambda scene: (scene.date, scene.location))
     post = [scene for scene in scenes if scene.when == POST]
     groups: list[list[Scene]] = []
@@ -168,7 +168,7 @@ def _place(name: str, members: Iterable[Scene], min_overlap: float) -> ScenePlac
     pre, post = ([scene for scene in members if scene.when == when] for when in (PRE, POST))
     if not pre or not post:
         return None
-    # The latest pre scene that something after the event was taken of gives the grid.
+    # The latest pre scene that a post acquisition covers gives the grid.
     for reference in reversed(pre):
         ground = reference.footprint
 
@@ -187,7 +187,7 @@ def _place(name: str, members: Iterable[Scene], min_overlap: float) -> ScenePlac
 
 
 def _mosaics(scenes: Sequence[Scene]) -> list[tuple[Scene, ...]]:
-    """Put scenes of one date (and one catalogue id) together that lie beside each other."""
+    """Join scenes of one date (and one catalogue id) that lie beside each other."""
     mosaics: list[list[Scene]] = []
     for scene in scenes:
         for mosaic in mosaics:
@@ -205,9 +205,9 @@ def _covered(ground: shapely.geometry.base.BaseGeometry, scenes: Sequence[Scene]
     return over.area / ground.area if ground.area else 0.0
 
 
-def _share_of_smaller(one: Scene, other: Scene) -> float:
-    shared = shapely.intersection(one.footprint, other.footprint).area
-    return shared / max(min(one.footprint.area, other.footprint.area), 1e-12)
+def _share_of_smaller(first: Scene, second: Scene) -> float:
+    shared = shapely.intersection(first.footprint, second.footprint).area
+    return shared / max(min(first.footprint.area, second.footprint.area), 1e-12)
 
 
 def _reason(scene: Scene, scenes: Sequence[Scene], min_overlap: float) -> str:

@@ -19,23 +19,24 @@ from jaxcd.scenes.windows import DEGREES, Grid
 
 _ANY = ("Unknown", "GeometryCollection", "3D Unknown", "3D GeometryCollection")
 _PARQUET = b"PAR1"
-# What libraries raise at broken files; TypeError and its kin at metadata that are not as GeoParquet wants them.
+# What libraries raise for broken files; the last three come from metadata that break the GeoParquet standard.
 _UNREADABLE = (DataSourceError, DataLayerError, ShapelyError, ValueError, TypeError, AttributeError, KeyError)
-_SIDES = 64  # pieces of a long edge that is brought to another reference system, along the map
-_MARGIN = 0.1  # of a map's extent, kept around it
+_SIDES = 64  # pieces that an edge as long as the map is cut into before it is reprojected
+_MARGIN = 0.1  # kept around a map, as a share of its extent
 
 Box = tuple[float, float, float, float]
 
 
 def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
-    """Read the polygons of a file, valid ones, with their attributes.
+    """Read the polygons of a file with their attributes; invalid polygons are repaired.
 
     Args:
         path: the file.
-        over: a grid on whose ground alone polygons are wanted; None for all.
+        over: grid whose ground the polygons must touch; None for all polygons.
 
     Returns:
-        The polygons, indexed by their numbers in what was read, and notes on what had to be done to read them.
+        The polygons, indexed by their order in the file or the part that was read, and notes on what was repaired or
+        left out.
 
     Raises:
         LabelError: unreadable, a table without geometries, several layers of polygons, or no reference system.
@@ -62,7 +63,7 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
     broken = ~frame.geometry.is_valid
     if broken.any():
         notes.append(f"{path.name}: {int(broken.sum())} polygons that cross themselves, repaired")
-        # A repaired outline may hold lines, too: widened by nothing they vanish.
+        # A repaired outline may also hold lines; a buffer of width 0 removes them.
         frame = frame.set_geometry(frame.geometry.make_valid().buffer(0))
     if over is not None and len(frame):
         outlines = frame.to_crs(over.crs.to_wkt()).geometry
@@ -77,17 +78,17 @@ def damage_of(
 ) -> pd.Series:
     """Say of each polygon whether the value of an attribute means damage.
 
-    Values are compared as a user would write them: whole numbers without a point, text as it is.
+    Values are compared as a user would write them: whole numbers without a decimal point, text as it is.
 
     Args:
         frame: of `read_frame`.
         path: its file, for the message.
         attribute: name of the attribute.
-        values: that mean damage; all others mean none.
-        unknown: values that mean neither, as no value does.
+        values: those that mean damage; all others mean no damage.
+        unknown: values that mean neither, like a missing value.
 
     Returns:
-        True, False, or missing where it is not known, by the frame's index.
+        True, False, or missing where unknown, with the frame's index.
 
     Raises:
         LabelError: the polygons have no such attribute.
@@ -112,9 +113,10 @@ def _text(value: Any) -> str | None:
 
 
 def around(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
-    """Cut polygons to a grid's ground and somewhat more, and bring them to its reference system.
+    """Cut polygons to a grid's ground and a margin, then reproject them to its reference system.
 
-    In this order: far away a reference system has no place for them, and long edges are straight in their own.
+    They are cut first because a reference system may not reach far away polygons, and because long edges are straight
+    in the polygons' own system.
     """
     crs: Any = frame.crs
     west, south, east, north = transform_bounds(grid.crs, crs.to_wkt(), *grid.bounds)
@@ -142,17 +144,17 @@ def _read(path: Path, over: Grid | None) -> Any:
     near = [gpd.GeoSeries([shapely.box(*box)], crs=DEGREES.to_wkt()) for box in boxes]
     layer = _layer(path)
     if pyogrio.read_info(path, layer=layer)["crs"] is None:
-        return gpd.read_file(path, layer=layer)  # nobody can say what lies near
+        return gpd.read_file(path, layer=layer)  # without a reference system, the near ones are unknown
     parts = [gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True) for box in near]
     frame = parts[0] if len(parts) == 1 else pd.concat(parts)
     return frame[~frame.index.duplicated()]
 
 
 def _read_parquet(path: Path, boxes: list[Box]) -> Any:
-    """Read the rows near boxes alone where the file keeps each row's bounds in degrees; else all."""
-    told = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(b"geo", b"{}"))
-    column = (told.get("columns") or {}).get(told.get("primary_column")) or {}
-    crs: Any = column.get("crs", {"id": {"code": "CRS84"}})  # of old files a text
+    """Read only the rows near the boxes where the file keeps each row's bounds in degrees; else all rows."""
+    metadata = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(b"geo", b"{}"))
+    column = (metadata.get("columns") or {}).get(metadata.get("primary_column")) or {}
+    crs: Any = column.get("crs", {"id": {"code": "CRS84"}})  # a text in old files
     degrees = isinstance(crs, dict) and (crs.get("id") or {}).get("code") in ("CRS84", 4326)
     if not degrees or "bbox" not in (column.get("covering") or {}):
         return gpd.read_parquet(path)
@@ -161,7 +163,7 @@ def _read_parquet(path: Path, boxes: list[Box]) -> Any:
 
 
 def _layer(path: Path) -> str:
-    """Return the one layer that may hold polygons; tables beside it, such as QGIS's styles, are passed over."""
+    """Return the single layer that may hold polygons; tables beside it, such as QGIS's styles, are skipped."""
     layers = [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
     shapes = [name for name, kind in layers if kind is not None and ("Polygon" in kind or kind in _ANY)]
     if len(shapes) > 1:

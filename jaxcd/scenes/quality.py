@@ -15,12 +15,12 @@ _SUMS = 3 * 255 + 1
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What a tile is dropped for.
+    """Limits beyond which a tile is dropped.
 
     Attributes:
         black: largest share of black pixels.
-        snow: largest mean brightness (R + G + B, 0..765) of what is seen.
-        variance: least variance of the grey value (0..255) of what is seen.
+        snow: largest mean brightness (R + G + B, 0..765) of the seen pixels.
+        variance: least variance of the grey value (0..255) of the seen pixels.
     """
 
     black: float = 0.05
@@ -30,12 +30,12 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What the filters look at.
+    """The statistics of a tile that the filters use.
 
     Attributes:
         black: share of pixels whose bands sum up to less than 10.
-        brightness: mean of R + G + B where it is above 10; 0 where it is nowhere.
-        variance: variance of (R + G + B) / 3 there.
+        brightness: mean of R + G + B over the pixels where it is above 10; 0 where there are none.
+        variance: variance of (R + G + B) / 3 over the same pixels.
         valid: share of the tile with data.
     """
 
@@ -48,12 +48,12 @@ class Statistics:
 def statistics(
     pixels: UInt8[np.ndarray, "h w 3"], valid: Bool[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]
 ) -> Statistics:
-    """Compute what the filters look at, exactly: sums are counted, and the moments are theirs.
+    """Compute the statistics of a tile, exactly: from a histogram of the sums R + G + B.
 
     Args:
         pixels: RGB; 0 where there is no data.
         valid: where there is data.
-        inside: what the image covers, with data or without: ground beyond its edge is missing (`valid`), not black.
+        inside: where the image covers the tile, with or without data: ground beyond it is missing (`valid`), not black.
     """
     # Band by band: a sum over the last axis takes numpy twenty times as long.
     red, green, blue = cv2.split(pixels)
@@ -85,10 +85,10 @@ def reason_to_drop(found: Statistics, limits: Thresholds) -> str:
 
 
 def hopeless(coarse: Statistics, limits: Thresholds) -> str:
-    """Name the filter that drops a tile by what its decimated image shows beyond doubt, or "".
+    """Name the filter that drops a tile beyond doubt, judged by its decimated image, or "".
 
-    Averaging keeps the mean and nearly the share of black, so that a wide margin makes the decision that of the full
-    image; it lowers the variance, which therefore decides nothing here.
+    Averaging keeps the mean, and nearly the share of black: with a wide margin the decision is that of the full image.
+    It lowers the variance, which therefore is not tested here.
     """
     if coarse.black > limits.black + 0.25:
         return "black"

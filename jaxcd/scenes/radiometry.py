@@ -1,4 +1,4 @@
-"""Colours of one image after those of another."""
+"""Matches the colours of one image to those of another."""
 
 import numpy as np
 from jaxtyping import Bool, UInt8

@@ -1,7 +1,7 @@
 """The one reader of PNG, JPEG and TIFF under the input contract, and the one writer of GeoTIFFs.
 
-The contract: three uint8 bands. Of four bands (RGBA, RGB + near infrared) the first three count. 16-bit and
-float images need a scaling; grey, palette and two-band images are refused.
+The contract: three uint8 bands. Of four bands (RGBA, or RGB and near infrared) the first three are used.
+16-bit and float images need a scaling; grey, palette and two-band images are refused.
 """
 
 import struct
@@ -36,13 +36,13 @@ _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _UNNAMED = (ColorInterp.gray, ColorInterp.undefined)
 _TILED_FROM = 1024
 _SETTINGS: dict[str, Any] = {
-    # Without it GDAL gives the lost part of a truncated JPEG as grey and only warns.
+    # Without this, GDAL returns the missing part of a truncated JPEG as grey and only warns.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
-    # By itself GDAL keeps decoded blocks in a twentieth of the machine's memory, in every process.
+    # By default GDAL keeps decoded blocks in a twentieth of the machine's memory, in every process.
     "GDAL_CACHEMAX": 128 * 2**20,
 }
 _REMOTE: dict[str, Any] = {
-    # No listing of their folders, no sidecar files, several attempts, and an end to waiting (seconds).
+    # For URLs: no folder listings, no sidecar files, several attempts, and time limits (in seconds).
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
     "GDAL_HTTP_MAX_RETRY": "4",
@@ -65,7 +65,7 @@ class Raster:
         valid: False where the file holds no data (nodata value, mask band, alpha 0, NaN).
         transform: pixel to map coordinates; None where the file is not georeferenced.
         crs: reference system of the map coordinates; None where the file is not georeferenced.
-        note: what a user must be told once about the file, or "".
+        note: a remark for the user, to be shown once, or "".
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
@@ -99,7 +99,7 @@ def read_rgb(path: Path, *, scaling: tuple[str, float, float] | None = None) -> 
                 "percentiles:LOW,HIGH to say how they become 8 bits"
             )
         values = source.read((1, 2, 3))
-        # A pixel is empty where every band is: a pure red has zeros in two bands, and zero is a common nodata value.
+        # A pixel is empty only where all bands are: pure red has zeros in two bands, and zero is a common nodata value.
         valid = (source.read_masks((1, 2, 3)) != 0).any(axis=0)
         if not np.issubdtype(kind, np.integer):
             valid &= np.isfinite(values).all(axis=0)
@@ -159,7 +159,7 @@ def write_geotiff(
     count, height, width = bands.shape
     tiling = {"tiled": True, "blockxsize": 256, "blockysize": 256} if min(height, width) >= _TILED_FROM else {}
     layout = {"compress": "deflate", "predictor": 2, "interleave": "pixel"} | tiling | profile
-    # GDAL reports a full disk late or not at all; made in memory, the file is written by Python, which does.
+    # Made in memory and written by Python, which reports a full disk; GDAL does so late or not at all.
     with MemoryFile() as memory:
         with (
             unreferenced_allowed(),
@@ -180,7 +180,7 @@ def write_geotiff(
 
 @contextmanager
 def unreferenced_allowed() -> Iterator[None]:
-    """Silence rasterio's warning about images without coordinates: tiles as PNG are ordinary, as are drawn masks."""
+    """Silence rasterio's warning about images without coordinates: PNG tiles and drawn masks have none."""
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -189,7 +189,7 @@ def unreferenced_allowed() -> Iterator[None]:
 def drawn(
     outlines: Iterable[Any], shape: tuple[int, int], transform: Affine, *, touched: bool = False
 ) -> Bool[np.ndarray, "h w"]:
-    """Mark the pixels of a grid whose centres lie in one of some polygons, or with `touched` all that these touch."""
+    """Mark the pixels whose centres lie in any of the polygons; with `touched`, all pixels that a polygon touches."""
     with unreferenced_allowed():
         found: Any = rasterize(outlines, out_shape=shape, transform=transform, dtype="uint8", all_touched=touched)
         return found != 0
@@ -197,7 +197,7 @@ def drawn(
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says of its pixels before one is read; `crs` and `transform` are None where it does not say."""
+    """Size and georeference of a file; `crs` and `transform` are None where it is not georeferenced."""
 
     height: int
     width: int
@@ -206,7 +206,7 @@ class Header:
 
 
 def header(location: str) -> Header:
-    """Read size and georeference of a TIFF, of a file or a URL, and check its bands.
+    """Read the size and georeference of a raster, a file or a URL, and check its bands.
 
     Raises:
         ImageError: it can't be read, or lies outside the input contract.
@@ -229,10 +229,10 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
 
 
 def open_raster(location: str) -> DatasetReader:
-    """Open a PNG, JPEG or TIFF; within `reading`.
+    """Open a PNG, JPEG or TIFF; to be called inside `reading`.
 
     Raises:
-        ImageError: the file is missing, empty, or none of these.
+        ImageError: the file is missing, empty, or of another format.
     """
     if is_remote(location):
         return rasterio.open(location, driver="GTiff")
@@ -254,7 +254,7 @@ def open_raster(location: str) -> DatasetReader:
 
 @contextmanager
 def reading(location: str) -> Iterator[None]:
-    """Read from an open raster: with GDAL's settings, and its errors told with the file's name.
+    """Set up GDAL for reading a raster, and turn its errors into `ImageError` with the file's name.
 
     Raises:
         ImageError: the file is damaged or truncated, or the URL can't be reached.
@@ -265,14 +265,14 @@ def reading(location: str) -> Iterator[None]:
     except (RasterioError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         if is_remote(location):
-            raise ImageError(f"{location}: cannot be read ({reason}); is it there, and is the network?") from error
+            raise ImageError(f"{location}: cannot be read ({reason}); check the URL and the network") from error
         raise ImageError(
             f"{location}: damaged or truncated, cannot be read ({reason}); copy or export it anew"
         ) from error
 
 
 def _check_png(path: Path) -> None:
-    """Walk a PNG's chunks: GDAL gives the lost part of a truncated one as black, without a word."""
+    """Check a PNG's chunks: GDAL returns the missing part of a truncated PNG as black, without an error."""
     content = memoryview(path.read_bytes())
     at, kind = len(_PNG_SIGNATURE), b""
     while kind != b"IEND":
@@ -291,7 +291,7 @@ def check_bands(path: Path | str, source: DatasetReader) -> None:
     """Refuse an open raster outside the input contract.
 
     Raises:
-        ImageError: naming its bands.
+        ImageError: it is outside; the message names its bands.
     """
     count, colours = source.count, source.colorinterp
     if count == 1 and colours[0] == ColorInterp.palette:
@@ -309,7 +309,7 @@ def check_bands(path: Path | str, source: DatasetReader) -> None:
 def scaled(
     values: Num[np.ndarray, "3 h w"], valid: Bool[np.ndarray, "h w"], scaling: tuple[str, float, float]
 ) -> UInt8[np.ndarray, "3 h w"]:
-    """Stretch values to 0..255, by a range or by percentiles of what is valid."""
+    """Stretch values to 0..255, by a range or by percentiles of the valid pixels."""
     kind, low, high = scaling
     if not valid.any():
         return np.zeros(values.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""Windows of a scene on a grid: read as they lie where pixels coincide, else warped on the way; never a whole scene."""
+"""Reads windows of a scene on a grid: unchanged where pixels coincide, else warped; never a whole scene at once."""
 
 import functools
 import math
@@ -31,12 +31,12 @@ Mask = Bool[np.ndarray, "h w"]
 
 
 class Reading(NamedTuple):
-    """What was read on a grid.
+    """Pixels read on a grid, with masks.
 
     Attributes:
         pixels: RGB 0..255; 0 where the file declares that there is no data.
         valid: where there is data.
-        inside: what the scene's file covers, with data or without.
+        inside: where the scene's file covers the grid, with or without data.
     """
 
     pixels: Pixels
@@ -47,10 +47,10 @@ class Reading(NamedTuple):
 _KEPT_OPEN = 64
 _BANDS = (1, 2, 3)
 _SAMPLE = 1024  # side of the decimated image that percentiles of a scene are taken from
-# An empty border is black to the edge of the image; smaller black spots there are shadows.
-_RIM_LEAST, _RIM_SHARE = 16, 1e-3  # of the decimated scene
-_RIM = 64  # black pixels of a window from which it is looked at
-_RINGING = 3  # pixels around it in which JPEG has mixed black and image
+# An empty border is a black area that reaches the edge of the scene; smaller ones there are shadows.
+_RIM_LEAST, _RIM_SHARE = 16, 1e-3  # least size: in pixels, and as a share of the decimated scene
+_RIM = 64  # a window with fewer black pixels is not searched for the border
+_RINGING = 3  # pixels around the border in which JPEG has mixed black and image
 
 
 class SceneReader:
@@ -63,13 +63,13 @@ class SceneReader:
             source = self._source
             check_bands(location, source)
             if source.crs is None or source.transform.is_identity:
-                raise SceneError(f"{location}: has no reference system: nobody can say where it lies")
+                raise SceneError(f"{location}: has no reference system, so its location is unknown")
             self.crs: CRS = source.crs
             self.transform: Affine = source.transform
             self.height: int = source.height
             self.width: int = source.width
             self.has_overviews = bool(source.overviews(1))
-            # The day it was taken, where a provider's metadata tell; the file's own date is that of its processing.
+            # Acquisition date from the provider's metadata, or ""; the file's own date is that of its processing.
             self.taken = date_in(source.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
             self.placed: list = [
                 source.crs.to_wkt(),
@@ -77,18 +77,18 @@ class SceneReader:
                 *source.shape,
                 list(source.nodatavals),
             ]
-            """All that decides where pixels lie and which are declared empty, wherever that is written."""
+            """Everything that decides where pixels lie and which are declared empty, in the file or beside it."""
             self.files: tuple[str, ...] = tuple(source.files)
-            """It, and files beside it that belong to it."""
+            """The scene's file, and the files beside it that belong to it."""
             self._declares = any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums[:3])
             self._range = self._resolved(scaling)
 
     def read(self, grid: Grid, *, coarse: int = 1) -> Reading:
-        """Read what lies on a grid.
+        """Read the scene on a grid.
 
         Args:
-            grid: any; the part of it that is not on the scene has no data.
-            coarse: read pixels of so many times the size, from overviews where there are some.
+            grid: any grid; its part outside the scene has no data.
+            coarse: factor by which pixels are larger than the grid's; overviews are used where there are some.
 
         Raises:
             ImageError: the file is damaged there, or the URL can't be reached.
@@ -111,7 +111,7 @@ class SceneReader:
         return Reading(pixels, valid, inside)
 
     def outline(self, crs: CRS) -> shapely.geometry.base.BaseGeometry:
-        """Return what the file covers on the ground, in a reference system."""
+        """Return the outline of the file's ground in a reference system."""
         corners = [self.transform @ at for at in ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))]
         outline = shapely.segmentize(shapely.Polygon(corners), abs(self.transform.a) * max(self.width, self.height) / 4)
         if crs == self.crs:
@@ -129,7 +129,7 @@ class SceneReader:
         source = self._source
         if grid.crs != self.crs or rotation(self.transform, self.height, self.width):
             return None
-        # Half a pixel is nothing to a decimated read.
+        # An offset of half a pixel does not matter to a decimated read.
         offset = offset_between(self.transform, (self.height, self.width), grid, within=0.1 if coarse == 1 else 0.5)
         if offset is None:
             return None
@@ -137,7 +137,7 @@ class SceneReader:
         rows = slice(max(top, 0), min(top + grid.height, self.height))
         columns = slice(max(left, 0), min(left + grid.width, self.width))
         if coarse > 1:
-            # Decimated in one go, which only a window on the scene can be.
+            # GDAL decimates while it reads, but only a window that lies wholly on the scene.
             if (rows.stop - rows.start, columns.stop - columns.start) != (grid.height, grid.width):
                 return None
             shape = 3, *grid.coarser(coarse).shape
@@ -148,14 +148,14 @@ class SceneReader:
             return values, (source.read_masks(_BANDS, window=window, out_shape=shape) != 0).any(axis=0)
         if (rows.stop - rows.start, columns.stop - columns.start) == grid.shape and not self._declares:
             whole: Any = RasterWindow.from_slices(rows, columns)
-            return source.read(_BANDS, window=whole), np.ones(grid.shape, bool)  # a copy less, for nearly all tiles
+            return source.read(_BANDS, window=whole), np.ones(grid.shape, bool)  # saves a copy for nearly all tiles
         values = np.zeros((3, *grid.shape), source.dtypes[0])
         valid = np.zeros(grid.shape, bool)
         if rows.start < rows.stop and columns.start < columns.stop:
             window = RasterWindow.from_slices(rows, columns)
             inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
             values[:, *inside] = source.read(_BANDS, window=window)
-            # A pixel is empty where every band is: a pure red has zeros in two bands.
+            # A pixel is empty only where all bands are: pure red has zeros in two bands.
             valid[inside] = (source.read_masks(_BANDS, window=window) != 0).any(axis=0) if self._declares else True
         return values, valid
 
@@ -164,7 +164,7 @@ class SceneReader:
             return _with_validity(vrt, _BANDS)
 
     def _border_on(self, grid: Grid, values: UInt8[np.ndarray, "3 h w"]) -> Mask | None:
-        """Return where a grid shows the scene's empty border: black, and within what the whole scene shows of it."""
+        """Return where a grid shows the scene's empty border: black pixels inside the border of the whole scene."""
         black = _black(list(values), 255)
         if self._declares or np.count_nonzero(black) < _RIM or not self._border:
             return None
@@ -178,15 +178,15 @@ class SceneReader:
     def _border(self) -> list[dict]:
         """Outlines, in the scene's coordinates, of black areas that reach its edge and that the file does not declare.
 
-        Found once, on a decimated read of the file's own values: the edge of a window is not the edge of the scene.
+        They are found once, on the whole scene in its own values, decimated: a window's edge is not the scene's edge.
         """
         if is_remote(self.location) and not self.has_overviews:
-            return []  # all of it would have to come over the network
+            return []  # the whole scene would have to come over the network
         try:
             with reading(self.location):
                 values, _ = self._sample()
         except ImageError:
-            return []  # damaged somewhere: that is said of the window in which it is
+            return []  # damaged somewhere: reading the damaged window will report it
         empty = empty_border(values)
         if empty is None:
             return []
@@ -196,7 +196,7 @@ class SceneReader:
         return [shape for shape, _ in shapes_of(widened, mask=widened > 0, transform=affine)]
 
     def _sample(self) -> tuple[np.ndarray, Mask]:
-        """Read the whole scene decimated, and where there is data."""
+        """Read the whole scene decimated, with a mask of where there is data."""
         source = self._source
         factor = max(1, math.ceil(max(source.shape) / _SAMPLE))
         shape = 3, -(-source.height // factor), -(-source.width // factor)
@@ -224,10 +224,10 @@ class SceneReader:
 
 
 def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask]:
-    """Read a single-band raster (a mask) on a grid: its nearest values as they are, and where there is data.
+    """Read a single-band raster (a mask) on a grid: by nearest neighbour, and where it has data.
 
     Raises:
-        ImageError: it can't be read, or has more bands, or others than uint8.
+        ImageError: it can't be read, or is not one band of uint8.
         SceneError: it has no reference system.
     """
     with reading(location), open_raster(location) as source:
@@ -236,17 +236,17 @@ def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask
                 f"{location}: {source.count} bands of {source.dtypes[0]}, expected a mask of one uint8 band"
             )
         if source.crs is None or source.transform.is_identity:
-            raise SceneError(f"{location}: has no reference system: nobody can say which scene it labels")
+            raise SceneError(f"{location}: has no reference system, so its location is unknown")
         with _warping(source, grid, Resampling.nearest) as vrt:
             values, valid = _with_validity(vrt, (1,))
             return values[0], valid
 
 
 def _with_validity(vrt: WarpedVRT, bands: tuple[int, ...]) -> tuple[np.ndarray, Mask]:
-    """Read bands, and where a warped raster has data: any band differs from its nodata value, or its alpha band."""
+    """Read bands of a warped raster, and where it has data: any band differs from nodata, or alpha is not 0."""
     if vrt.nodata is not None:
         return vrt.read(bands), (vrt.read_masks(bands) != 0).any(axis=0)
-    # In one go, as each read warps anew. GDAL's own mask minds an alpha band only as the second or fourth.
+    # One read, because each read warps anew. GDAL's own mask uses an alpha band only if it is the second or fourth.
     everything = vrt.read((*bands, vrt.count))
     return everything[:-1], everything[-1] != 0
 
@@ -267,7 +267,7 @@ def _warping(source: DatasetReader, grid: Grid, resampling: Resampling) -> Warpe
 
 
 def open_scene(location: str, scaling: tuple[str, float, float] | None = None) -> SceneReader:
-    """Open a scene, or give the one that this thread has open: GDAL's datasets must not be shared by threads."""
+    """Open a scene, or return it if this thread has it open: threads must not share GDAL's datasets."""
     return _opened_by(threading.get_ident(), location, scaling)
 
 
@@ -288,7 +288,7 @@ def read_mosaic(
     scaling: tuple[str, float, float] | None = None,
     coarse: int = 1,
 ) -> Reading:
-    """Read several scenes on one grid: where more than one has data, the first counts.
+    """Read several scenes on one grid: where several have data, the first is used.
 
     Raises:
         ImageError, SceneError: one of them can't be read.
@@ -302,20 +302,20 @@ def read_mosaic(
 
 
 def completed(first: Reading, other: Reading) -> Reading:
-    """Fill in, from another reading of the same grid, what the first has no data for; the first's pixels are reused."""
+    """Fill the pixels where the first reading has no data from another of the same grid; changes the first in place."""
     new = other.valid & ~first.valid
     first.pixels[new] = other.pixels[new]
     return Reading(first.pixels, first.valid | new, first.inside | other.inside)
 
 
 def _black(bands: Sequence[np.ndarray], white: float) -> Mask:
-    """Mark pixels that are black in all bands, but for what JPEG makes of it."""
+    """Mark pixels that are black in all bands, up to JPEG noise."""
     red, green, blue = bands
     return np.maximum(np.maximum(red, green), blue) < max(1, white * BLACK // 3 / 255)
 
 
 def empty_border(values: Num[np.ndarray, "3 h w"]) -> Mask | None:
-    """Find black areas that reach the edge of a whole scene: borders that the file does not declare.
+    """Find the borders that a file does not declare: black areas that reach the edge of the whole scene.
 
     Args:
         values: the scene, decimated, in its own values.

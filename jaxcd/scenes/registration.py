@@ -1,8 +1,8 @@
-"""How far two images of one place are apart: phase correlation of gradient directions, robust to what changed.
+"""Estimates the shift between two images of a place: phase correlation of gradient directions, robust to change.
 
 Both images are compared in many small overlapping patches whose cross-power spectra are summed: what stayed the same
-adds up to a peak at the shift, what changed adds up to noise. Directions, not strengths, of gradients make it blind to
-light and season (orientation correlation: Fitch, Kadyrov, Christmas, Kittler 2002).
+adds up to a peak at the shift, what changed adds up to noise. Using directions, not strengths, of gradients makes
+it blind to light and season (orientation correlation: Fitch, Kadyrov, Christmas, Kittler 2002).
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from jaxtyping import Bool, Complex, Float, UInt8
 from scipy import fft, ndimage
 
 LARGEST = 32
-"""Largest shift that is looked for, in pixels."""
+"""Largest shift that can be found, in pixels."""
 REGISTERED = 512
-"""Least side, in pixels, of the ground that a shift is estimated from: of 256 more are refused than believed."""
+"""Least side, in pixels, of images that a shift is estimated from: with 256, more are refused than believed."""
 
 _ACCEPTED = 6.0  # confidence from which an estimate is believed
 _PATCH = 256
-_LEAST = 64  # pixels of a side from which there is anything to compare
+_LEAST = 64  # least side in pixels that can be correlated
 _SMOOTHING = 1.5
 # Gradients whose strength lies below this share of the median are noise, and their directions random.
 _FAINT = 0.5
@@ -33,7 +33,7 @@ class Shift(NamedTuple):
     Attributes:
         rows: pixels further down.
         columns: pixels further right.
-        confidence: height of the peak over the noise, in its standard deviations; 0 where nothing can be said.
+        confidence: height of the peak over the noise, in its standard deviations; 0 where there is no estimate.
     """
 
     rows: float
@@ -82,12 +82,12 @@ def _directions(image: UInt8[np.ndarray, "h w 3"], usable: Bool[np.ndarray, "h w
     strength = np.hypot(rows, columns)
     usable = ndimage.binary_erosion(usable, iterations=6, border_value=1)
     floor = _FAINT * float(np.median(strength[usable])) if usable.any() else 0.0
-    # Directions in full above the noise, less below it: a plain division would make noise as strong as edges.
+    # Directions have full weight above the noise, less below: a plain division would make noise as strong as edges.
     return np.where(usable, (columns + 1j * rows) / (strength + floor + 1e-3), 0).astype(np.complex64)
 
 
 def _unmoving(pre: np.ndarray, post: np.ndarray) -> Bool[np.ndarray, "h w"]:
-    """Mark what is the same in both images pixel by pixel, as a provider's watermark is: it would vote for no shift."""
+    """Mark pixels that are equal in both images, such as a provider's watermark: they would vote for no shift."""
     same = np.abs(pre.astype(np.int16) - post).max(axis=2) <= 3
     return ndimage.binary_dilation(ndimage.binary_opening(same, np.ones((3, 3), bool)), iterations=4)
 
@@ -101,10 +101,10 @@ def _correlation(first: Complex[np.ndarray, "h w"], second: Complex[np.ndarray, 
     for top in _starts(height, size):
         for left in _starts(width, size):
             window = slice(top, top + size), slice(left, left + size)
-            one, other = (np.asarray(fft.fft2(image[window] * taper)) for image in (first, second))
-            power = np.conj(one) * other
+            first_spectrum, second_spectrum = (np.asarray(fft.fft2(image[window] * taper)) for image in (first, second))
+            power = np.conj(first_spectrum) * second_spectrum
             total += power / (np.abs(power).mean() + 1e-6)
-    # Whitened in part: in full noise counts as much as structure, not at all long edges blur the peak.
+    # Whitened in part: fully, noise would count as much as structure; not at all, long edges would blur the peak.
     total /= np.sqrt(np.abs(total)) + 1e-6
     surface = np.fft.fftshift(np.real(np.asarray(fft.ifft2(total))))
     middle, reach = size // 2, min(LARGEST, size // 2 - 1)
@@ -135,7 +135,7 @@ def _peak(surface: Float[np.ndarray, "n n"]) -> Shift:
 
 
 def _vertex(values: Float[np.ndarray, "3"]) -> float:
-    """Where the parabola through three values has its top, from the middle one."""
+    """Return the offset of a parabola's top from the middle one of three values."""
     before, middle, after = (float(value) for value in values)
     bend = before - 2 * middle + after
     return 0.5 * (before - after) / bend if bend < 0 else 0.0

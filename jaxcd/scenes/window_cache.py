@@ -1,4 +1,4 @@
-"""Windows of scenes behind URLs, kept on disk: other thresholds, or another tile's shift refused, cost no network."""
+"""Keeps windows of scenes behind URLs on disk: other thresholds, or another tile's shift, download nothing again."""
 
 import hashlib
 import io
@@ -23,16 +23,16 @@ def read_window(
     folder: Path,
     coarse: int = 1,
 ) -> Reading:
-    """Read as `jaxcd.scenes.reader.read_mosaic`; what lies behind a URL is kept in a folder for the next time.
+    """Read as `jaxcd.scenes.reader.read_mosaic` does; windows of URLs are kept in a folder for the next time.
 
-    A window is named after all that decides its content but the state of the file behind the URL: a folder is to be
-    deleted where that changes.
+    A window is named after everything that decides its content, except the state of the file behind the URL: delete
+    the folder when that changes.
 
     Args:
         locations: scenes of one acquisition.
         grid: what to read.
         scaling: of 16-bit and float scenes.
-        folder: for kept windows, each in a file of a few megabytes; made where something is kept.
+        folder: for kept windows, each in a file of a few megabytes; made when the first is kept.
         coarse: decimation.
 
     Raises:

@@ -18,22 +18,22 @@ from rasterio.warp import calculate_default_transform, transform, transform_boun
 from jaxcd.base.errors import SceneError
 
 DEGREES = CRS.from_epsg(4326)
-# What a rotation or a difference of scale may move a raster's far corner by and still count as rounding, in pixels.
+# A rotation counts as rounding if it moves the far corner of a raster by at most this many pixels.
 _ROUNDING = 0.5
-_PLAUSIBLE = (0.01, 100.0)  # metres of a pixel
+_PLAUSIBLE = (0.01, 100.0)  # least and largest side of a pixel in metres
 
 
 class Window(NamedTuple):
-    """A tile: `rows` x `columns` pixels of it lie on the grid, the rest of `height` x `width` below and right.
+    """A tile of `height` x `width` pixels, of which the upper left `rows` x `columns` lie on the grid.
 
     Attributes:
         index: number of the tile, row by row.
-        row: of its top left corner.
-        column: of its top left corner.
-        rows: pixels.
-        columns: pixels.
-        height: pixels.
-        width: pixels.
+        row: grid row of its top left corner.
+        column: grid column of its top left corner.
+        rows: its rows that lie on the grid.
+        columns: its columns that lie on the grid.
+        height: all its rows.
+        width: all its columns.
     """
 
     index: int
@@ -62,12 +62,12 @@ class Grid:
     width: int
 
     def part(self, window: Window) -> "Grid":
-        """Return the grid of a tile, to its last row and column, whether they lie on this grid or not."""
+        """Return the grid of a whole tile, even where it reaches beyond this grid."""
         origin = self.transform @ Affine.translation(window.column, window.row)
         return Grid(crs=self.crs, transform=origin, height=window.height, width=window.width)
 
     def moved(self, rows: float, columns: float) -> "Grid":
-        """Return the grid moved by pixels."""
+        """Return the grid moved down and right by pixels."""
         origin = self.transform @ Affine.translation(columns, rows)
         return Grid(crs=self.crs, transform=origin, height=self.height, width=self.width)
 
@@ -77,7 +77,7 @@ class Grid:
         return self.height, self.width
 
     def coarser(self, factor: int) -> "Grid":
-        """Return the grid of the same ground in pixels of `factor` times the size, its last ones complete."""
+        """Return the grid of the same ground with pixels `factor` times as large; its sides are rounded up."""
         height, width = (-(-side // factor) for side in (self.height, self.width))
         return Grid(crs=self.crs, transform=self.transform @ Affine.scale(factor), height=height, width=width)
 
@@ -91,7 +91,7 @@ class Grid:
     def bounds_degrees(self) -> tuple[float, float, float, float]:
         """West, south, east, north in degrees."""
         west, south, east, north = transform_bounds(self.crs, DEGREES, *self.bounds)
-        return west, south, east + 360 if east < west else east, north  # over the date line
+        return west, south, east + 360 if east < west else east, north  # across the date line
 
     @property
     def metres(self) -> float:
@@ -100,7 +100,7 @@ class Grid:
 
     @property
     def sides(self) -> tuple[float, float]:
-        """Width and height of a pixel in metres, in the middle of the grid: of degrees they differ."""
+        """Width and height of a pixel in metres, in the middle of the grid; in degrees they differ."""
         return pixel_sides(self.crs, self.transform, self.height, self.width)
 
 
@@ -108,7 +108,7 @@ def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapel
     """Return a raster's outline in degrees; its transform may be rotated.
 
     Raises:
-        SceneError: the coordinates are not those of the reference system.
+        SceneError: the coordinates do not fit the reference system.
     """
     corners = [transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height), (0, 0))]
     outline = shapely.segmentize(
@@ -117,9 +117,11 @@ def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapel
     try:
         moved = shapely.geometry.shape(transform_geom(crs, DEGREES, shapely.geometry.mapping(outline)))
     except (RasterioError, CPLE_BaseError) as error:
-        raise SceneError(f"its reference system cannot be brought to degrees ({error}); set the right one") from error
+        raise SceneError(
+            f"its coordinates cannot be converted to degrees ({error}); set the right reference system"
+        ) from error
     west, south, east, north = moved.bounds
-    # Beyond 180 degrees a raster may reach that crosses the date line.
+    # A raster that crosses the date line may reach beyond 180 degrees.
     if not np.isfinite(moved.bounds).all() or west < -360.1 or east > 360.1 or south < -90.1 or north > 90.1:
         raise SceneError(_misplaced(crs))
     return moved
@@ -141,10 +143,10 @@ def pixel_sides(crs: CRS, affine: Affine, height: int, width: int) -> tuple[floa
 
 
 def _pixel_steps(crs: CRS, affine: Affine, height: int, width: int) -> Float[np.ndarray, "2 2"]:
-    """Return the metres east and north of a step along the columns, and of one along the rows.
+    """Return the metres, east and north, that one pixel along the columns and one along the rows lead to.
 
     Raises:
-        SceneError: the coordinates are not those of the reference system.
+        SceneError: the coordinates do not fit the reference system.
     """
     x, y = affine @ (width / 2, height / 2)
     columns, rows = [x, x + affine.a, x + affine.b], [y, y + affine.d, y + affine.e]
@@ -160,7 +162,7 @@ def _pixel_steps(crs: CRS, affine: Affine, height: int, width: int) -> Float[np.
 
 
 def rotation(affine: Affine, height: int, width: int) -> float:
-    """Return the degrees by which a raster is turned or sheared against north; rounding counts as none."""
+    """Return the degrees by which a raster is rotated or sheared against north; 0 within rounding."""
     across = (
         max(abs(affine.b / affine.e) * height, abs(affine.d / affine.a) * width) if affine.a and affine.e else math.inf
     )
@@ -181,13 +183,13 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
         gsd: side of a pixel in units of the grid's reference system; 0 for the raster's own.
 
     Raises:
-        SceneError: the raster is turned against north, and neither `to` nor `gsd` asks for another grid.
+        SceneError: the raster is turned against north, and neither `to` nor `gsd` is given.
     """
     if not to and not gsd:
         turned = rotation(affine, height, width)
         if turned:
             raise SceneError(
-                f"its grid is turned by {turned:.1f} degrees against north; give --crs or --gsd, and it is warped"
+                f"its grid is turned by {turned:.1f} degrees against north; give --crs or --gsd to warp it"
             )
         # North up and east right, whatever the file's order of rows is.
         left = affine.c + min(affine.a, 0) * width
@@ -203,12 +205,12 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
             crs, target, width, height, left=left, bottom=bottom, right=right, top=top, **resolution
         )
         assert columns and rows
-        if gsd and target == crs:  # GDAL counts a pixel of rounding as one more
+        if gsd and target == crs:  # rounding makes GDAL add a pixel
             columns, rows = (math.ceil(count - 0.01) for count in ((right - left) / gsd, (top - bottom) / gsd))
         grid = Grid(crs=target, transform=found, height=rows, width=columns)
         metres = grid.metres
     except (SceneError, RasterioError, CPLE_BaseError) as error:
-        raise SceneError(f"cannot be brought to {target} in such pixels ({error}); see --crs and --gsd") from error
+        raise SceneError(f"cannot be warped to {target} with such pixels ({error}); see --crs and --gsd") from error
     if not _PLAUSIBLE[0] <= metres <= _PLAUSIBLE[1]:
         raise SceneError(
             f"pixels would have {metres:.3g} m; give --gsd in units of the tiles' reference system ({target})"
@@ -217,10 +219,10 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
 
 
 def parsed_crs(text: str) -> CRS:
-    """Read the name of a reference system.
+    """Parse the name of a reference system.
 
     Raises:
-        SceneError: it is none.
+        SceneError: there is no such system, or it is neither projected nor geographic.
     """
     try:
         crs = CRS.from_user_input(text)
@@ -251,13 +253,13 @@ def tile_windows(grid: Grid, tile: int, *, edges: str) -> Iterator[Window]:
 
 
 def offset_between(source: Affine, size: tuple[int, int], grid: Grid, *, within: float = 0.1) -> tuple[int, int] | None:
-    """Return the (row, column) of a raster at which a grid begins, where pixels coincide; else None.
+    """Return the (row, column) of a raster at which a grid begins, or None where their pixels do not coincide.
 
     Args:
         source: transform of the raster.
         size: its height and width.
         grid: of the same reference system.
-        within: pixels that they may be apart; a tenth is less than what resampling would blur.
+        within: largest offset in pixels that counts as coinciding; a tenth is less than resampling would blur.
     """
     mapped = ~source @ grid.transform
     far = max(*size, grid.height, grid.width)

@@ -13,7 +13,7 @@ from jaxcd.simulator.objects import paint_building, paint_tent, paint_tree, pain
 from jaxcd.simulator.rubble import Heap, paint_heap, stone_yards
 from jaxcd.simulator.town import COLLAPSED, NEW, Building, Town, Tree
 
-MARGIN = 16  # pixels painted beyond the edge, for the misregistration to draw from
+MARGIN = 16  # pixels painted beyond the edge, which misregistration moves into the image
 _TALL = 11.0  # metres from which a building's shadow falls on its neighbours' roofs
 _LOW_ROOF = 5.0  # metres above ground of the roofs that it falls on
 _SHADE = np.array((0.36, 0.39, 0.45), np.float32)  # what the sky alone lights, bluish
@@ -30,7 +30,7 @@ def render(
         look: light, season and sensor.
         texture: noise of the ground, the same for both images.
         gsd: metres a pixel.
-        rng: chance of this image alone: vehicles, tents, the sensor's noise.
+        rng: draws what this image does not share with the other: vehicles, tents, the sensor's noise.
 
     Returns:
         The image, RGB.
@@ -142,7 +142,7 @@ def _paint_tents(canvas: Canvas, town: Town, look: Look, rng: np.random.Generato
 def _sense(
     pixels: UInt8[np.ndarray, "h w 3"], look: Look, texture: Texture, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """Texture, misregistration, blur, colour balance and noise, then the rim is cut off."""
+    """Apply texture, misregistration, blur, colour balance and noise, then cut off the rim."""
     side = pixels.shape[0]
     grain = 1 + np.float32(0.03) * texture.fine + np.float32(0.02) * texture.patches
     image: Float32[np.ndarray, "h w 3"] = pixels * grain[..., None]

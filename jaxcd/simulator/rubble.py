@@ -21,7 +21,7 @@ class Heap:
     Attributes:
         outline: in metres; of a collapsed building this is what the damage mask shows.
         building: what it was; None for stones and building material, which lie there before and after the event.
-        seed: of its stones.
+        seed: seed of its stones.
     """
 
     outline: shapely.Polygon
@@ -30,7 +30,7 @@ class Heap:
 
 
 def heap_of(building: Building) -> Heap:
-    """Let a building fall: its outline grown by a ragged rim, wider towards one side and for tall buildings."""
+    """Return the rubble of a collapsed building: its outline plus a ragged rim, wider to one side and if tall."""
     rng = np.random.default_rng(building.seed + 2)
     ground = shapely.union_all([shapely.Polygon(wing) for wing in building.wings])
     reach = 1.0 + 0.2 * building.height

@@ -1,7 +1,7 @@
 """A seeded pre/post pair of a damaged town, georeferenced, with its damage mask and footprints.
 
-The pair is made to be hard for a comparison of pixels: season, light, view, vehicles, camps and new roofs change far
-more of it than the event did. Rubble is known by its texture.
+The pair is hard for a plain comparison of pixels: season, light, view, vehicles, camps and new roofs change far more of
+them than the event does. Rubble differs from all else by its texture.
 """
 
 import shutil
@@ -54,7 +54,7 @@ def simulate(out: Path, *, seed: int, size: int = 2048, gsd: float = 0.5) -> Sce
     Args:
         out: folder for the files; made where missing.
         seed: the same seed gives the same pixels.
-        size: side in pixels. Below 256 metres a scene holds too few buildings to promise that any of them fell.
+        size: side in pixels. Below 256 metres a scene holds too few buildings to guarantee that one collapsed.
         gsd: metres a pixel.
 
     Returns:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-_MARGIN = 40.0  # metres beyond the scene's edge that are still built: shadows and crowns reach in
+_MARGIN = 40.0  # metres built up beyond the scene's edge, from where shadows and crowns reach into it
 _BLOCK = (62.0, 105.0)  # a block is divided no further below these sides, in metres
 _STREETS = (14.0, 10.0, 7.0, 5.5)  # width in metres by depth of the division, main streets first
 
@@ -37,7 +37,7 @@ class Building:
         kind: roof: flat, gabled, hipped or shed.
         height: eaves above ground in metres.
         fate: intact, collapsed, reroofed, or new (stands only after the event).
-        seed: of its own details, so that they are the same in both images.
+        seed: seed of its details, so that they are the same in both images.
     """
 
     wings: tuple[Float[np.ndarray, "4 2"], ...]
@@ -92,7 +92,7 @@ def lay_out(rng: np.random.Generator, extent: float) -> Town:
     """Lay out a town.
 
     Args:
-        rng: the source of all chance.
+        rng: draws everything that is random.
         extent: side of the square scene in metres.
 
     Returns:
@@ -124,7 +124,7 @@ def lay_out(rng: np.random.Generator, extent: float) -> Town:
 
 
 class _Plan:
-    """The even plane on which the town is divided, and its way into the scene."""
+    """The even plane on which the town is divided, and its mapping into the scene."""
 
     def __init__(self, rng: np.random.Generator, extent: float):
         self.rng = rng
@@ -194,7 +194,7 @@ class _Plan:
 
 
 class _Ground:
-    """Which half metres of the scene are taken already."""
+    """Land that is taken, on a grid of half metres."""
 
     def __init__(self, extent: float, streets: list[Street]):
         side = int(2 * (extent + 2 * _MARGIN))
@@ -297,7 +297,7 @@ def _decide_fates(rng: np.random.Generator, buildings: list[Building], extent: f
     inside = ((centres > 0) & (centres < extent)).all(1)
     hearts = rng.uniform(0, extent, (max(2, round((extent / 300) ** 2)), 2))
     nearest = np.linalg.norm(centres[:, None] - hearts, axis=2).min(1)
-    # Sheds of steel rarely fall, whole halls would also eat up the share of damaged pixels.
+    # Steel sheds rarely collapse, and a whole hall would use up the share of damaged pixels.
     liking = np.array([-9.0 if b.kind == "shed" else 0.0 for b in buildings]) - nearest / 120
     order = np.argsort(-(liking + rng.gumbel(0, 0.8, len(buildings))) + np.where(inside, 0, 99))
     collapsed = set(order[: max(3, round(rng.uniform(0.09, 0.11) * inside.sum()))].tolist())

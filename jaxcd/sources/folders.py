@@ -1,4 +1,4 @@
-"""Folders: images before, images after and masks, one name in all three."""
+"""Folders: images before, images after and masks, with the same names in all three."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ def find(source: Path) -> Discovery:
 
 
 def read_mask(post: SourcePost, size: tuple[int, int], damage_levels: tuple[str, ...]) -> "Label":
-    """Read a mask, which knows no levels of damage."""
+    """Read a mask; masks have no levels of damage."""
     from jaxcd.sources.labels import check_size, read_mask_codes
     from jaxcd.sources.reading import Label
 

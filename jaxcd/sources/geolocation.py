@@ -14,7 +14,7 @@ from jaxcd.base.types import METRES_PER_DEGREE, Bounds
 from jaxcd.scenes.raster import Raster
 from jaxcd.sources.labels import XbdLabel
 
-# A fit through a few vertices is believed only if it reproduces them and gives a plausible pixel.
+# A fit through a few vertices is believed only if it reproduces them (within pixels) and gives a plausible pixel size.
 _LARGEST_RESIDUAL = 2.0
 _PIXEL_METRES = (0.05, 30.0)
 
@@ -33,7 +33,7 @@ def bounds_of_raster(raster: Raster) -> Bounds | None:
 
 
 def bounds_of_label(label: XbdLabel, *, height: int, width: int) -> Bounds | None:
-    """Place a tile by its buildings, whose vertices xBD gives in pixels and in degrees.
+    """Locate a tile by its buildings, whose vertices xBD gives in pixels and in degrees.
 
     An affine map is fitted through all vertices by least squares.
 
@@ -43,7 +43,7 @@ def bounds_of_label(label: XbdLabel, *, height: int, width: int) -> Bounds | Non
         width: pixels.
 
     Returns:
-        West, south, east, north in degrees, or None where no building tells, or they contradict each other.
+        West, south, east, north in degrees, or None where no building has degrees or their vertices disagree.
     """
     pairs = [
         (shapely.get_coordinates(b.outline), shapely.get_coordinates(b.outline_degrees))
@@ -64,7 +64,7 @@ def bounds_of_label(label: XbdLabel, *, height: int, width: int) -> Bounds | Non
 
 
 def _fit(xy: Float[np.ndarray, "t 2"], degrees: Float[np.ndarray, "t 2"]) -> Float[np.ndarray, "3 2"] | None:
-    # Centred: degrees of one tile differ in the sixth digit only.
+    # Centred, because the degrees of one tile differ only in the sixth digit.
     origin = degrees.mean(axis=0)
     design = np.column_stack([xy, np.ones(len(xy))])
     affine, _, rank, _ = np.linalg.lstsq(design, degrees - origin, rcond=None)

@@ -60,8 +60,8 @@ def read_xbd(path: Path) -> XbdLabel:
     for i in range(len(_field(path, content, "features", "xy", kind=list))):
         level = _field(path, content, "features", "xy", i, "properties", "subtype", kind=str)
         if level not in (*XBD_LEVELS, _UNCLASSIFIED):
-            known = ", ".join((*XBD_LEVELS, _UNCLASSIFIED))
-            raise LabelError(f"{path}: features.xy[{i}].properties.subtype is {level!r}, expected one of {known}")
+            levels = ", ".join((*XBD_LEVELS, _UNCLASSIFIED))
+            raise LabelError(f"{path}: features.xy[{i}].properties.subtype is {level!r}, expected one of {levels}")
         uid = _field(path, content, "features", "xy", i, "properties", "uid", kind=str, default="")
         outline = _geometry(path, content, "features", "xy", i, "wkt")
         buildings.append(Building(outline=outline, level=level, outline_degrees=degrees.get(uid)))
@@ -120,7 +120,9 @@ def codes_of_mask(path: Path, mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarra
         hint = "; a mask must not be saved as JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else ""
         raise LabelError(f"{path}: holds the values {given}, expected 0 (intact) and 1 or 255 (damaged){hint}")
     if 1 in values and 255 in values:
-        raise LabelError(f"{path}: holds both 1 and 255, expected one value for damage; say which and make it so")
+        raise LabelError(
+            f"{path}: holds both 1 and 255, expected one value for damage; decide on one of them and export it anew"
+        )
     return np.where(mask > 0, DAMAGE, INTACT).astype(np.uint8)
 
 
@@ -149,7 +151,7 @@ def _geometry(path: Path, content: Any, *keys: str | int) -> shapely.Geometry:
 
 
 def _field(path: Path, content: Any, *keys: str | int, kind: type, default: Any = None) -> Any:
-    """Walk down to a field; without a default it has to be there."""
+    """Return the field that the keys lead to; without a default it must exist."""
     value = content
     for depth, key in enumerate(keys):
         there = isinstance(value, dict) and key in value or isinstance(value, list) and isinstance(key, int)

@@ -1,7 +1,7 @@
-"""The layouts in which tiles lie on disk, by name, and what a source folder holds in one of them.
+"""The layouts of tiles on disk, by name, and the places that a source folder holds in one of them.
 
-Only names are read here. Files that belong to no place are listed with the reason; a folder in which nothing is
-complete does not have the layout it was announced with.
+Only names are read here. Files that belong to no place are listed with the reason; a folder without a complete place
+is refused.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ _LAYER_SUFFIXES = (".geojson", ".gpkg", ".shp", ".dbf", ".shx", ".prj", ".json",
 
 
 def check(layout: str) -> None:
-    """See that there is such a layout.
+    """Check that a layout exists.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it does not.
     """
     if layout not in NAMES:
         raise ConfigError(f"config.data.layout: expected one of {', '.join(NAMES)}, got {layout!r}")
 
 
 def layout_of_tiles(layout: str) -> Layout:
-    """Return the layout in which the tiles of a source lie: a simulated town's are in folders."""
+    """Return the layout of a source's tiles: those of a simulated town are in layout folders."""
     return LAYOUTS["folders" if layout == SIMULATED else layout]
 
 
@@ -68,15 +68,15 @@ def discover(layout: str, source: Path) -> Discovery:
 
 
 def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
-    """List name, size and time of change of all images and labels that a layout takes from a source.
+    """List name, size and time of change of all images and labels that a layout reads from a source.
 
-    Two equal listings are the same source; the list is empty where the folders are not there (or not made yet).
+    Equal listings mean an unchanged source; the list is empty where the folders are missing (or not made yet).
     """
     if layout == SCENES:
         return _scene_files(source)
     if layout not in LAYOUTS:
         return []
-    # What viewers leave beside images (.aux.xml, Thumbs.db) makes no other source.
+    # Files that viewers leave beside images (.aux.xml, Thumbs.db) do not count as a change of the source.
     suffixes = tuple(filter(None, (*IMAGE_SUFFIXES, LAYOUTS[layout].label_suffix)))
     found = []
     for names in LAYOUTS[layout].folders:

@@ -38,7 +38,7 @@ def find(source: Path) -> Discovery:
             quadkey = place.partition("_")[0]
             places.append(SourcePlace(id=place, pre=pre, post=tuple(post), block=quadkey))
         else:
-            # The raw tiles of an event are many, the labelled ones few: only a label must not be lost in silence.
+            # An event has many raw tiles and few labelled ones: only a lost label counts as incomplete.
             left_out += [(str(image.file), "no labelled post image of this place") for image in pre]
             incomplete += [(str(image.file), "no pre image of this place") for image in post]
     incomplete += [(str(file), f"no post/{file.stem}") for file in masks.values()]

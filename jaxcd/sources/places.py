@@ -1,4 +1,4 @@
-"""What a layout is, and what it finds: places with the files that they are made of. Only names are read here."""
+"""Layouts, and what they find in a source: places with their files. Only names are read here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class SourcePlace:
         id: unique in its source.
         pre: images before the event.
         post: labelled images after the event.
-        block: spatial block that the names tell (the quadkey of the paper's tiles), or None.
+        block: spatial block given by the names (the quadkey of the paper's tiles), or None.
     """
 
     id: str
@@ -52,12 +52,12 @@ class SourcePlace:
 
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
-    """What lies in a source.
+    """What a layout finds in a source.
 
     Attributes:
         places: complete places, by id.
         left_out: files that are part of no place and need not be, each with the reason.
-        incomplete: files whose counterpart is missing, each with what that is.
+        incomplete: files whose counterpart is missing, each with the name of the counterpart.
     """
 
     places: tuple[SourcePlace, ...]
@@ -70,13 +70,13 @@ class Layout:
     """A way in which tiles and their labels lie in a folder.
 
     Attributes:
-        folders: the folders that it wants, each by the names that it may have.
+        folders: the required folders, each with the names that it may have.
         complete: what a complete place is made of, for messages.
         find: lists the places of a source folder that has all these folders.
         read_label: `(post, size, damage_levels) -> Label`; height and width are those of the image. It raises
             `LabelError` or `ImageError` where the label does not say what is damaged, or has another size.
-        label_suffix: end of the names of label files that are no images; empty where all are.
-        has_levels: whether labels tell levels of damage, of which some are to count as damage.
+        label_suffix: end of the names of label files that are not images; empty where labels are images.
+        has_levels: whether labels give levels of damage, some of which count as damage (`config.data.damage_levels`).
     """
 
     folders: tuple[tuple[str, ...], ...]
@@ -88,7 +88,7 @@ class Layout:
 
 
 def images_of(folder: Path, left_out: list[tuple[str, str]]) -> dict[str, Path]:
-    """List the images of a folder by stem; what is none is added to `left_out`, with the reason.
+    """List the images of a folder by stem; other files are added to `left_out`, with the reason.
 
     Raises:
         LayoutError: two images have one stem.
@@ -109,10 +109,10 @@ def images_of(folder: Path, left_out: list[tuple[str, str]]) -> dict[str, Path]:
 
 
 def folder_of(source: Path, names: tuple[str, ...]) -> Path | None:
-    """Return the folder of a source that has one of some names, or None.
+    """Return the folder of a source that has one of the names, or None.
 
     Raises:
-        LayoutError: two of them are there.
+        LayoutError: two such folders exist.
     """
     found = [source / name for name in names if (source / name).is_dir()]
     if len(found) > 1:

@@ -1,4 +1,4 @@
-"""Places read: images and labels of one size, each pixel with its class."""
+"""Reads places: images and labels of one size, each pixel with its class."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,9 @@ class Label(NamedTuple):
     """What a label file says of an image.
 
     Attributes:
-        codes: of each pixel, in the codes of `jaxcd.base.types`.
-        date: of the image: text that sorts by time, or "".
-        bounds: where the image lies, or None where the label does not tell.
+        codes: class of each pixel, in the codes of `jaxcd.base.types`.
+        date: the image's date: text that sorts by time, or "".
+        bounds: where the image lies, or None where the label does not say.
     """
 
     codes: UInt8[np.ndarray, "h w"]
@@ -55,15 +55,15 @@ class ReadPost(ReadImage):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPlace:
-    """A place with its images, all of one size, each date oldest first.
+    """A place with its images, all of one size, oldest first.
 
     Attributes:
         id: unique in its source.
-        block: spatial block that the source tells, or None.
+        block: spatial block given by the source, or None.
         bounds: where it lies, or None where unknown.
         pre: images before the event.
         post: labelled images after the event.
-        notes: what the reader of the images had to say.
+        notes: remarks on reading the images.
     """
 
     id: str
@@ -81,7 +81,7 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, damage_level
 
     Args:
         place: its files.
-        layout: says how labels are read.
+        layout: reads the labels.
         scaling: of 16-bit and float images (`config.data.scaling`).
         damage_levels: levels of the labels that count as damage.
 
@@ -125,6 +125,6 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, damage_level
 
 
 def _jpeg(file: Path, raster: Raster) -> Path | None:
-    """Return a JPEG of which nothing was scaled, dropped or missing, else None."""
+    """Return the file if it is a JPEG that was read whole, with no band dropped; else None."""
     whole = not raster.note and bool(raster.valid.all())
     return file if whole and file.suffix.lower() in (".jpg", ".jpeg") else None

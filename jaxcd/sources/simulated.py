@@ -12,7 +12,7 @@ _OWN = ("scene", "tiles.partial", ".lock")
 
 
 def simulate_once(source: Path) -> None:
-    """Make the town in a folder of its own, unless it is there.
+    """Make the town in a folder of its own, unless its tiles exist.
 
     Raises:
         LayoutError: the folder holds something else.
@@ -20,7 +20,7 @@ def simulate_once(source: Path) -> None:
     tiles = source / TILES
     if tiles.is_dir():
         return
-    from jaxcd import simulator  # brings scipy's filters along: only here
+    from jaxcd import simulator  # imported here because it loads GeoPandas
 
     foreign = [path.name for path in source.iterdir() if path.name not in _OWN] if source.is_dir() else []
     if foreign:

@@ -35,7 +35,7 @@ def find(source: Path) -> Discovery:
 
 def read_label(post: SourcePost, size: tuple[int, int], damage_levels: tuple[str, ...]) -> "Label":
     """Draw the polygons of a label; the label also tells date and place of its image."""
-    # Only builds read labels: whoever opens a finished dataset needs no geography.
+    # Imported here because only builds read labels: opening a finished dataset must not need geospatial packages.
     from jaxcd.sources.geolocation import bounds_of_label
     from jaxcd.sources.labels import check_size, rasterise_xbd, read_xbd
     from jaxcd.sources.reading import Label

@@ -1,7 +1,7 @@
-"""Builds on Apache Beam: the same jobs and the same records as a pool of processes gives, on many machines.
+"""Builds on Apache Beam: the same jobs and records as with a pool of processes, on many machines.
 
-All machines see the dataset's folder under one path: there tiles are staged, and records written through TFDS's own
-Beam path. The package is an extra, with an environment of its own.
+All machines see the dataset's folder under one path. Tiles are staged there, and TFDS's own Beam path writes the
+records there. The package is an extra that needs an environment of its own.
 """
 
 import shlex
@@ -37,7 +37,7 @@ def pipeline_arguments(runner: str, options: str) -> tuple[str, Any]:
 
 
 def runs_all(runner: str, options: str) -> Callable[..., None]:
-    """Return what runs jobs on Beam, called as `jaxcd.store.build.run_all`."""
+    """Return a function that runs jobs on Beam, called as `jaxcd.store.build.run_all` is."""
     name, how = pipeline_arguments(runner, options)
     import apache_beam as beam  # pyright: ignore[reportMissingImports]
 
@@ -74,7 +74,7 @@ def _run(job: tuple, *, failed: str) -> None:
     number, function, *arguments = job
     try:
         function(*arguments)
-    except errors.JaxcdError as error:  # what a user has to hear must not drown in Beam's traces
+    except errors.JaxcdError as error:  # the message to the user must not drown in Beam's traces
         write_whole(Path(failed) / f"{number:08}", f"{type(error).__name__}\n{error}")
 
 

@@ -1,7 +1,7 @@
-"""From a source folder to a tile dataset, in two phases that survive a kill at any moment.
+"""Builds a tile dataset from a source folder, in two phases that survive a kill at any moment.
 
-First every place is staged as one file, by a pool of processes; files that an earlier, killed build staged are taken
-as they are. Then the staged places are packed into ArrayRecord, in one go, and the marker is written.
+First a pool of processes stages every place as one file; files that an earlier, killed build staged are reused. Then
+the staged places are packed into ArrayRecord, in one go, and the marker is written.
 """
 
 import collections
@@ -27,7 +27,7 @@ from jaxcd.store.staging import StagedPlace, stage, staged_file
 
 REPORT = "report.json"
 _STAGING = "staging"
-_WINDOWS = "windows"  # of scenes behind URLs, in the folder of datasets that are built on first use
+_WINDOWS = "windows"  # windows of scenes behind URLs, in `data.cache`
 _LOCK = "build.lock"
 # Starting a worker takes about as long as staging places with 8 MiB of files.
 _BYTES_A_WORKER = 8 * 2**20
@@ -41,9 +41,9 @@ class BuildReport:
     Attributes:
         samples: the places.
         left_out: files that are part of no place, each with the reason.
-        notes: what the reader of the images had to say, with the number of images it holds for.
-        tiles: of scenes: how many tiles were kept, and dropped for which reason.
-        polygons: of scenes: how many label polygons lie where.
+        notes: remarks on reading the images, each with the number of images that it holds for.
+        tiles: of scenes: the number of tiles kept, and of those dropped for each reason.
+        polygons: of scenes: the number of label polygons in kept tiles, in dropped tiles only, and outside.
         built: False where a finished dataset was found and nothing had to be done.
     """
 
@@ -55,7 +55,7 @@ class BuildReport:
     built: bool = True
 
     def describe(self, report: Path) -> str:
-        """Say in some lines what was built, and the first files that were left out; `report` lists them all."""
+        """Describe in some lines what was built, and the first files that were left out; `report` lists them all."""
         lines = []
         for name, count in self.counts().items():
             value = f"{count:.3%}" if isinstance(count, float) else str(count)
@@ -87,7 +87,7 @@ class BuildReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Beam:
-    """Where Apache Beam runs a build: its runner, and its options as one text."""
+    """How Apache Beam runs a build: its runner, and its options as one text."""
 
     runner: str
     options: str = ""
@@ -98,15 +98,15 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
 
     Args:
         data: `root`, `layout`, `damage_levels`, `scaling`, `encoding`, `incomplete` and `scenes` count.
-        out: the dataset's folder; a finished dataset of the same settings is left as it is. On Beam all its machines
-            see it under this path, and the source too.
+        out: the dataset's folder; a finished dataset of the same settings is left as it is. On Beam, all machines
+            must see it under this path, and the source under its own.
         on: Apache Beam, or None for a pool of processes here.
 
     Returns:
         What was built.
 
     Raises:
-        LayoutError, SceneError: the source does not have the layout, or lacks a counterpart (`incomplete` = refuse).
+        LayoutError, SceneError: the source lacks the layout, or a file its counterpart (`incomplete` = refuse).
         ImageError, LabelError: the first file found outside the contract ends the build.
         DatasetError: `out` holds something else.
         DiskFullError: no space left; what is staged stays for the next attempt.
@@ -120,7 +120,7 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
         raise DatasetError(f"{out}: lies in the source, where its own files would count as scenes; give another folder")
     try:
         _check_folder(out)
-        # A source without the layout must leave no folder behind.
+        # Found before the folder is made: a source without the layout must leave none behind.
         work = None
         if not manifest.is_complete(out) or not settings.files:
             work = (_scenes if data.layout == "scenes" else _tiles)(data, settings)
@@ -134,7 +134,7 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
                 report, staged = work(out, run_all)
                 builder.pack(out, [place.record for place in staged])
             else:
-                from jaxcd.store import beam  # its package is an extra
+                from jaxcd.store import beam  # imported here because its package is an extra
 
                 report, staged = work(out, beam.runs_all(on.runner, on.options))
                 runner, options = beam.pipeline_arguments(on.runner, on.options)
@@ -152,7 +152,7 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
 RunAll = Callable[..., None]
 """Runs jobs somewhere: see `run_all`."""
 _Work = Callable[[Path, RunAll], tuple[BuildReport, list[StagedPlace]]]
-"""Stages everything in a dataset's folder; gives the report and the places to pack, in the order of its samples."""
+"""Stages everything in a dataset's folder; returns the report and the places to pack, in the order of its samples."""
 
 
 def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
@@ -180,7 +180,7 @@ def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
 
 def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
     """Plan the tiles of scenes."""
-    from jaxcd.store import scene_build  # brings vector layers along: only here
+    from jaxcd.store import scene_build  # imported here because it loads the vector packages
 
     planned = scene_build.plan(data)
 
@@ -228,7 +228,7 @@ def _finished(out: Path, settings: BuildSettings) -> BuildReport:
         )
     if difference:
         raise DatasetError(f"{out}: holds a dataset built with other settings ({difference}); give another folder")
-    shutil.rmtree(out / _STAGING, ignore_errors=True)  # there if the build was killed right after its last word
+    shutil.rmtree(out / _STAGING, ignore_errors=True)  # exists if the build was killed right after the marker
     report = manifest.read_json(out / REPORT)
     return BuildReport(
         samples=manifest.read_samples(out),
@@ -250,16 +250,16 @@ def run_all(
     folder: Path,
     workers: int,
 ) -> None:
-    """Run jobs, with a bar: in this process where one worker is enough, else in a pool of processes.
+    """Run jobs with a progress bar: in this process where one worker is enough, else in a pool of processes.
 
     Args:
-        jobs: function and arguments of each.
+        jobs: for each, its function and arguments.
         sizes: units of work of each.
-        total: units with those that were done before.
+        total: all units, including those that were done before.
         title: words before the bar.
         unit: what is counted.
-        folder: where they write, for the message.
-        workers: processes that are worth the time of their start.
+        folder: where the jobs write, for the message.
+        workers: how many processes are worth the time of their start.
 
     Raises:
         DatasetError: a process was killed.
@@ -283,7 +283,7 @@ def _run_in_pool(
         try:
             futures = [pool.submit(*job) for job in jobs]
             for future, size in zip(futures, sizes, strict=True):
-                # In order: of several bad files it is always the same one that is named.
+                # In order, so that of several bad files the same one is always named.
                 future.result()
                 done(size)
         except BrokenProcessPool as error:

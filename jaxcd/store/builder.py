@@ -1,8 +1,8 @@
-"""The TFDS builder: one ArrayRecord record a place, in order of id, images as encoded bytes.
+"""The TFDS builder: one ArrayRecord record per place, in order of id, images as encoded bytes.
 
 TensorFlow is not needed: the features are plain byte strings, because `features.Image` encodes arrays through
-TensorFlow only, and a uint8 tensor feature is stored as int64. Byte strings are also what lets the loader decode
-in its own threads, and only the one pair of a place that a crop is taken from.
+TensorFlow only, and a uint8 tensor feature is stored as int64. Byte strings also let the loader decode in its own
+threads, and decode only the pair of a place that a crop is taken from.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class JaxcdTiles(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # Nothing is downloaded, and looking for checksums imports a package that TFDS 4.9.10 does not ask for.
+    # Nothing is downloaded, and looking for checksums imports a package that TFDS 4.9.10 does not declare.
     url_infos = None
 
     def __init__(self, *, places: Sequence[Callable[[], dict]], on_beam: bool = False, **kwargs: Any):
@@ -52,7 +52,7 @@ class JaxcdTiles(tfds.core.GeneratorBasedBuilder):
         return {_SPLIT: self._generate_examples()}
 
     def _generate_examples(self) -> Any:
-        """Give rows and records one by one, or for Beam the transforms that give them."""
+        """Return an iterator over rows and records, or for Beam the transforms that give them."""
         if not self._on_beam:
             return ((row, load()) for row, load in enumerate(self._places))
         from jaxcd.store import beam
@@ -61,7 +61,7 @@ class JaxcdTiles(tfds.core.GeneratorBasedBuilder):
 
 
 class _Uncompressed(file_adapters.ArrayRecordFileAdapter):
-    """TFDS's writer, but for its compression: images are compressed already, or else are there to be read fast.
+    """TFDS's writer without its compression: images are compressed already, or raw in order to be read fast.
 
     A record of two raw images of 1024 x 1024 pixels is read in a quarter of the time (benchmarks/NOTES.md).
     """
@@ -99,7 +99,7 @@ def pack(folder: Path, places: Sequence[Callable[[], dict]], *, runner: Any = No
     """
     records = folder / _FOLDER
     shutil.rmtree(records, ignore_errors=True)
-    # Its bars count what ours counts, and its closing words go to stdout, which belongs to our report.
+    # TFDS's progress bars repeat ours, and it prints to stdout, which belongs to our report.
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()), _uncompressed():
@@ -108,11 +108,11 @@ def pack(folder: Path, places: Sequence[Callable[[], dict]], *, runner: Any = No
             made.download_and_prepare(download_config=how)
     except BaseException as error:
         shutil.rmtree(records, ignore_errors=True)
-        # ArrayRecord's writer tells of a full disk in words only.
+        # ArrayRecord's writer reports a full disk only in the text of its error.
         if isinstance(error, RuntimeError) and os.strerror(errno.ENOSPC) in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
-    shutil.rmtree(records / "downloads")  # TFDS makes it, and has nothing to put there
+    shutil.rmtree(records / "downloads")  # TFDS makes this folder, and leaves it empty
 
 
 def open_records(folder: Path) -> Sequence[dict]:

@@ -1,4 +1,4 @@
-"""A built tile dataset: places known at once, images read at random access."""
+"""A built tile dataset: its places in memory, its images read by random access."""
 
 import dataclasses
 import glob
@@ -64,12 +64,12 @@ class TileDataset:
 
     @property
     def positive_unlabelled(self) -> bool:
-        """Whether much damage in it has no label, so that precision means nothing."""
+        """Whether much of its damage is unlabelled, so that precision means nothing."""
         return bool(manifest.read_settings(self.path).scenes.get("positive_unlabelled"))
 
     @property
     def metres(self) -> float:
-        """Side of its pixels in metres: the median over its places; 0 where none says where it lies."""
+        """Side of its pixels in metres: the median over its places; 0 where no place has bounds."""
         found = [
             math.sqrt((east - west) * math.cos(math.radians(north)) * (north - south) / (sample.height * sample.width))
             for sample in self.samples
@@ -79,7 +79,7 @@ class TileDataset:
         return statistics.median(found) * METRES_PER_DEGREE if found else 0.0
 
     def digest(self) -> str:
-        """Tell this dataset's places and labels from others': eight hexadecimal digits."""
+        """Return a digest of the dataset's places and labels: eight hexadecimal digits."""
         return manifest.digest([dataclasses.asdict(sample) for sample in self.samples])
 
     def read(self, row: int) -> Record:
@@ -113,9 +113,9 @@ def open_or_build(data: DataConfig) -> TileDataset:
     if not settings.files and data.layout != layouts.SIMULATED:
         out = _last_built(Path(data.cache), stem) or out
     if not manifest.is_complete(out):
-        from jaxcd.store.build import REPORT, build  # loader processes import this file, and never build
+        from jaxcd.store.build import REPORT, build  # here: loader processes import this file, and never build
 
-        # Built under a name that does not change with the source: a corrected file must not cost the staged others.
+        # Built under a name that does not change with the source's files: after one is corrected, others stay staged.
         making = out.with_name(f"{stem}.building")
         making.parent.mkdir(parents=True, exist_ok=True)
         with locked(out.with_name(f".{stem}.lock"), waiting=f"{out}: another process is building it; waiting for it"):
@@ -130,7 +130,7 @@ def open_or_build(data: DataConfig) -> TileDataset:
 
 
 def _last_built(cache: Path, stem: str) -> Path | None:
-    """Find the dataset that was built of a source which is no longer there."""
+    """Find the dataset that was last built from a source which no longer exists."""
     built = [folder for folder in cache.glob(f"{glob.escape(stem)}-*") if manifest.is_complete(folder)]
     if not built:
         return None

@@ -1,6 +1,6 @@
-"""How images and labels lie in a record; their first bytes tell how to read them.
+"""Encodings of images and labels in a record; the first bytes say which one it is.
 
-OpenCV is imported where PNG, JPEG or WebP is met: a machine that trains on the default encoding does without it.
+OpenCV is imported only for PNG, JPEG and WebP: a machine that trains on the default encoding does without it.
 """
 
 import io
@@ -14,7 +14,7 @@ from jaxcd.base.errors import DatasetError
 
 JPEG_SIGNATURE = b"\xff\xd8"
 _NPY_SIGNATURE = b"\x93NUMPY"
-# Level 5: of real tiles an eighth smaller than level 3, written as fast as PNG; all levels are read equally fast.
+# Level 5: real tiles are an eighth smaller than at level 3, and written as fast as PNG; all levels read equally fast.
 _LEVEL = 5
 # OpenCV's settings, by its numbers for IMWRITE_JPEG_QUALITY and IMWRITE_WEBP_QUALITY (above 100: lossless).
 _JPEG, _WEBP = (1, 95), (64, 101)
@@ -31,7 +31,7 @@ def encode_rgb(pixels: UInt8[np.ndarray, "h w 3"], encoding: str) -> bytes:
 
 
 def encode_codes(codes: UInt8[np.ndarray, "h w"]) -> bytes:
-    """Encode a label: zstd, in a fiftieth of the time that its PNG takes to read and at a fifth of the size."""
+    """Encode a label as zstd: it is read in a fiftieth of the time of its PNG, and has a fifth of the size."""
     return _zstd(codes)
 
 
@@ -46,7 +46,7 @@ def decode(content: bytes) -> UInt8[np.ndarray, "h w *c"]:
     if content.startswith(zstandard.FRAME_HEADER):
         content = zstandard.ZstdDecompressor().decompress(content)
     if content.startswith(_NPY_SIGNATURE):
-        header = io.BytesIO(content[:128])  # what numpy writes for an array of bytes
+        header = io.BytesIO(content[:128])  # the header that numpy writes for an array of bytes
         np.lib.format.read_magic(header)
         shape, _, dtype = np.lib.format.read_array_header_1_0(header)
         return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape)

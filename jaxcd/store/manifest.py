@@ -1,4 +1,4 @@
-"""What is known of a built dataset without reading a record: its settings and its places.
+"""The settings and places of a built dataset, kept beside its records.
 
 `dataset.json` is written last: a folder that has it holds a whole dataset.
 """
@@ -23,7 +23,7 @@ _FORMAT = 3
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """All that decides what a build of a source gives.
+    """Everything that decides the result of a build.
 
     Attributes:
         layout: of the source.
@@ -49,9 +49,9 @@ class BuildSettings:
 
     @classmethod
     def of(cls, data: DataConfig) -> "BuildSettings":
-        """Take from a configuration what a build depends on."""
+        """Take the settings that a build depends on from a configuration."""
         layouts.check(data.layout)
-        # Where labels have no levels, a dataset must not be built anew for them.
+        # Where labels have no levels, a change of `damage_levels` must not build the dataset anew.
         has_levels = data.layout in layouts.LAYOUTS and layouts.LAYOUTS[data.layout].has_levels
         levels = tuple(sorted(data.damage_levels)) if has_levels else ()
         source = Path(data.root).resolve()
@@ -61,7 +61,7 @@ class BuildSettings:
             found += [entry for layer in layers if layer.is_file() for entry in layouts.listing("scenes", layer)]
         scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == "scenes" else {}
         if not scenes.get("label_unknown"):
-            scenes.pop("label_unknown", None)  # datasets from before there was such a setting are the same ones
+            scenes.pop("label_unknown", None)  # datasets built before this setting existed stay valid
         for name in ("labels", "labelled_area"):
             if scenes.get(name) not in (None, "", "none"):
                 scenes[name] = str(Path(scenes[name]).resolve())
@@ -85,11 +85,11 @@ class BuildSettings:
         return ScenesConfig(**values)
 
     def fingerprint(self) -> str:
-        """Return hexadecimal digits that tell settings apart, whatever the files are like."""
+        """Return a digest of the settings, whatever the state of the files: hexadecimal digits."""
         return digest(dataclasses.asdict(self) | {"files": ""})
 
     def difference(self, other: "BuildSettings") -> str | None:
-        """Name the first setting in which another differs, or None."""
+        """Describe the first setting in which another differs, or return None."""
         for name, value in dataclasses.asdict(self).items():
             theirs = getattr(other, name)
             if theirs != value and isinstance(value, dict):
@@ -157,7 +157,7 @@ class Sample:
 
 
 def digest(content: object) -> str:
-    """Return eight hexadecimal digits that tell JSON contents apart."""
+    """Return a digest of JSON content: eight hexadecimal digits."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
@@ -167,7 +167,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write(folder: Path, settings: BuildSettings, samples: tuple[Sample, ...]) -> None:
-    """Declare a dataset complete: its places, then its marker."""
+    """Declare a dataset complete: write its places, then its marker."""
     write_json(folder / _PLACES, [dataclasses.asdict(sample) for sample in samples])
     write_json(folder / MARKER, dataclasses.asdict(settings))
 

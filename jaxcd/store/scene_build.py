@@ -1,4 +1,4 @@
-"""From planned scenes to staged tiles: shifts first, then tiles, then what there is to look at."""
+"""Stages the tiles of planned scenes: first shifts, then tiles, then their index and contact sheet."""
 
 import dataclasses
 import json
@@ -45,16 +45,16 @@ def stage_scenes(
     """Stage all tiles; write index, polygons, shifts and contact sheet into the dataset's folder.
 
     Args:
-        planned: of `plan`.
-        settings: of the build.
+        planned: the result of `plan`.
+        settings: settings of the build.
         out: the dataset's folder.
         folder: for staged files.
         window_folder: for windows that came over the network.
         run_all: runs jobs in processes (`jaxcd.store.build.run_all`) or on Beam.
 
     Raises:
-        ImageError: a file that can't be read, where those are not left out.
-        LabelError: a label that does not say what is damaged.
+        ImageError: a file can't be read, and such files are not left out.
+        LabelError: a label does not say what is damaged.
         DatasetError: no tile is kept.
     """
     scenes = settings.scenes_config
@@ -93,10 +93,10 @@ def stage_scenes(
     scene_index.write_sheet(staged, scenes, out / scene_index.SHEET)
     dropped = scene_index.reasons(staged)
     if not kept:
-        told = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        summary = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise DatasetError(
-            f"{out}: none of {len(staged)} tiles is kept ({told}); look at {scene_index.SHEET} and {scene_index.TILES} "
-            "there, and set other thresholds"
+            f"{out}: none of {len(staged)} tiles is kept ({summary}); look at {scene_index.SHEET} and "
+            f"{scene_index.TILES} there, and set other thresholds"
         )
     ids = {each.sample.id for each in kept if each.sample}
     notes, polygons = scene_index.write_polygons(planned.places, scenes, ids, out / scene_index.POLYGONS)

@@ -1,4 +1,4 @@
-"""What a build of scenes found, to look at: index of tiles and of label polygons (GeoParquet), and a contact sheet."""
+"""Writes what a build of scenes found: indexes of tiles and of label polygons (GeoParquet), and a contact sheet."""
 
 import io
 from collections import Counter
@@ -26,16 +26,16 @@ POLYGONS = "polygons.parquet"
 SHEET = "contact_sheet.png"
 
 _LABELS = {INTACT: "intact", DAMAGE: "damage", INVALID: "unknown"}
-_GLANCE = 256  # pixels across, at which a mask is looked for on its scene
-_ACROSS = 6  # pairs
-_EACH = 18  # pairs of a section
+_GLANCE = 256  # longest side in pixels of the decimated scene on which a mask is looked for
+_ACROSS = 6  # pairs in a row of the sheet
+_EACH = 18  # pairs in a section of the sheet
 _GAP, _CAPTION, _HEAD = 6, 14, 26
 _KEPT, _DROPPED = (60, 160, 80), (200, 70, 60)
 _DECIDES = {"black": "black", "snow": "brightness", "variance": "variance", "overlap": "valid", "no data": "valid"}
 
 
 def write_tiles(staged: Sequence[StagedPlace], path: Path) -> gpd.GeoDataFrame:
-    """Write the index of tiles: one row an image of a tile, with its statistics, kept or why not.
+    """Write the index of tiles: one row per image of a tile, with its statistics, and whether it is kept or why not.
 
     Columns: tile, place, index, kept_tile; image, when, date, black, brightness, variance, valid (as docs/method.md
     defines them), shift_rows, shift_columns (pixels), kept, reason, decimated (judged by the overview alone); geometry:
@@ -55,12 +55,12 @@ def write_tiles(staged: Sequence[StagedPlace], path: Path) -> gpd.GeoDataFrame:
 
 
 def is_unreadable(reason: str) -> bool:
-    """Say whether a reason is none of the filters, but what stood in the way of reading."""
+    """Say whether a reason is an error of reading rather than a filter."""
     return bool(reason) and reason not in _DECIDES
 
 
 def reasons(staged: Sequence[StagedPlace]) -> dict[str, int]:
-    """Count the dropped tiles by what dropped them: the first reason of an image of the side that is missing."""
+    """Count the dropped tiles by reason: that of the first image of the side, pre or post, that has none left."""
     counts: Counter[str] = Counter()
     for each in staged:
         if not each.more["tile"]["kept"]:
@@ -71,14 +71,14 @@ def reasons(staged: Sequence[StagedPlace]) -> dict[str, int]:
 def write_polygons(
     planned: Sequence[PlannedPlace], scenes: ScenesConfig, kept: set[str], path: Path
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Write the label polygons of kept tiles, one row a polygon and tile, and count.
+    """Write the label polygons of kept tiles, one row per polygon and tile, and count all polygons.
 
     Columns: tile, place, file, row (of the polygon in its file), label (damage, intact or unknown); geometry: the whole
     polygon in degrees.
 
     Returns:
-        What the reader of the polygons had to say, and how many polygons lie in kept tiles, in dropped ones only, and
-        outside of all tiles.
+        Remarks on reading the polygons, and how many polygons lie in kept tiles, in dropped tiles only, and outside of
+        all tiles.
     """
     frames, notes = [], Counter()
     where: dict[tuple[str, object], str] = {}
@@ -115,7 +115,7 @@ def write_polygons(
 def write_sheet(staged: Sequence[StagedPlace], scenes: ScenesConfig, path: Path) -> None:
     """Draw kept and dropped tiles, pre beside post, those nearest to the deciding threshold first."""
     sections: dict[str, list[tuple[float, StagedPlace]]] = {"kept": []}
-    for each in sorted(staged, key=lambda one: one.more["tile"]["id"]):
+    for each in sorted(staged, key=lambda place: place.more["tile"]["id"]):
         reason = "kept" if each.more["tile"]["kept"] else _why(each)
         sections.setdefault(reason, []).append((_distance(each, reason, scenes), each))
     drawn = [(name, sorted(found, key=lambda item: item[0])) for name, found in sections.items() if found]
@@ -163,7 +163,7 @@ def _deciding(each: StagedPlace, reason: str) -> float:
 
 
 def _distance(each: StagedPlace, reason: str, scenes: ScenesConfig) -> float:
-    """Say how far from being decided otherwise a tile is."""
+    """Return how far a tile is from the threshold at which it would be decided otherwise."""
     images = each.more["images"]
     if reason == "kept":
         seen = [image for image in images if image["kept"]]

@@ -1,4 +1,4 @@
-"""One place at a time: encoded, and set aside in a file until all places are there."""
+"""Stages one place at a time: encodes it, and keeps it in a file until all places are there."""
 
 import dataclasses
 import hashlib
@@ -29,9 +29,9 @@ class StagedPlace:
 
     Attributes:
         file: the staged file.
-        sample: the place, or None where it is dropped (a tile of a scene that is not worth having).
-        notes: what the reader of the images had to say, one text an image.
-        more: what else there is to say of it.
+        sample: the place, or None where it is dropped (a tile of scenes that fails the filters or can't be read).
+        notes: remarks on reading the images, one text per image.
+        more: further facts about it.
     """
 
     file: Path
@@ -67,8 +67,8 @@ class StagedPlace:
 def staged_file(place: SourcePlace, settings: BuildSettings, folder: Path) -> Path:
     """Name the staged file of a place after everything that decides its content.
 
-    A file of this name is therefore finished work: after a kill it is taken as it is, while a source file that has
-    changed, or another setting, gives another name.
+    An existing file of this name is therefore finished work, and is reused after a kill; a changed source file or
+    setting gives another name.
     """
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in place.files]
     return named_staged_file(folder, settings, [place.id, place.block, stats])
@@ -76,7 +76,9 @@ def staged_file(place: SourcePlace, settings: BuildSettings, folder: Path) -> Pa
 
 def named_staged_file(folder: Path, settings: BuildSettings, content: list) -> Path:
     """Name a staged file after the settings of its build and what else decides its content."""
-    common = dataclasses.asdict(settings) | {"files": ""}  # its own files count, not those of other places
+    common = dataclasses.asdict(settings) | {
+        "files": ""
+    }  # `content` has the place's own files; those of other places do not count
     digits = hashlib.sha256(json.dumps([common, *content]).encode()).hexdigest()
     return folder / f"{digits[:24]}.zip"
 
@@ -107,7 +109,7 @@ def write_staged(
         place: what was read, or None where it is dropped.
         encoding: of its images (`config.data.encoding`).
         pictures: small images by name, which are kept as JPEG.
-        more: what else there is to say, as JSON can hold it.
+        more: further facts that JSON can hold.
     """
     sample = None if place is None else dataclasses.asdict(sample_of(place))
     notes = () if place is None else place.notes
@@ -146,7 +148,7 @@ def sample_of(place: ReadPlace) -> Sample:
 
 
 def _encoded(image: ReadImage, encoding: str) -> bytes:
-    """Encode an image; a JPEG keeps its bytes where that is asked for and the loader decodes them to what was read."""
+    """Encode an image; the bytes of a JPEG are kept where `encoding` allows it and the loader can decode them."""
     if encoding in ("auto", "jpeg") and image.jpeg is not None:
         content = image.jpeg.read_bytes()
         # GDAL and OpenCV interpolate colour differently (by 1 of 255 in real imagery): only shapes can be compared.

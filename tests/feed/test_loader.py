@@ -31,8 +31,8 @@ def first(dataset, rows, config, count, **where) -> list[Batch]:
     return taken
 
 
-def assert_same(one: Batch, other: Batch) -> None:
-    for name, a, b in zip(Batch._fields, one, other, strict=True):
+def assert_same(batch: Batch, expected: Batch) -> None:
+    for name, a, b in zip(Batch._fields, batch, expected, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
@@ -65,15 +65,15 @@ def test_a_slice_of_the_run_is_the_run_from_there(folders_dataset, config):
 def test_two_workers_give_the_same_bytes_as_none(folders_dataset, config):
     plain = first(folders_dataset, ALL, config, 5, start=2)
     config.data.workers = 2
-    for one, other in zip(plain, first(folders_dataset, ALL, config, 5, start=2), strict=True):
-        assert_same(one, other)
+    for expected, batch in zip(plain, first(folders_dataset, ALL, config, 5, start=2), strict=True):
+        assert_same(batch, expected)
 
 
 def test_another_seed_gives_other_batches(folders_dataset, config):
-    (one,) = first(folders_dataset, ALL, config, 1)
+    (batch,) = first(folders_dataset, ALL, config, 1)
     config.seed += 1
-    (other,) = first(folders_dataset, ALL, config, 1)
-    assert one.ids.tolist() != other.ids.tolist()
+    (reseeded,) = first(folders_dataset, ALL, config, 1)
+    assert batch.ids.tolist() != reseeded.ids.tolist()
 
 
 def test_every_epoch_takes_each_place_once_in_another_order(folders_dataset, config):

@@ -190,8 +190,8 @@ def test_pairs_of_one_place_tell_nothing_of_their_kinds(folders_dataset):
     config.data.crop = 32
     same: dict[bool, list[bool]] = {True: [], False: []}
     for batch in first(folders_dataset, config, 40, rows=(4, 9)):
-        for (one, other), (a, b) in zip(batch.ids.reshape(-1, 2), np.reshape(shown(batch), (-1, 2)), strict=True):
-            same[a == b].append(bool(one == other))
+        for (row, partner), (a, b) in zip(batch.ids.reshape(-1, 2), np.reshape(shown(batch), (-1, 2)), strict=True):
+            same[a == b].append(bool(row == partner))
     for agree in (True, False):
         assert len(same[agree]) == 160 and np.mean(same[agree]) == pytest.approx(0.5, abs=0.13)
 

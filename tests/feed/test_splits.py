@@ -136,7 +136,7 @@ def test_another_seed_gives_another_split():
 
 
 @pytest.mark.parametrize(
-    ("samples", "data", "told"),
+    ("samples", "data", "message"),
     [
         ([place("a"), place("b")], settings(), "the validation split is empty|the test split is empty"),
         ([place(f"{i}", damaged=0) for i in range(20)], settings(), "the train split has no damaged pixel; 20 places"),
@@ -149,8 +149,8 @@ def test_another_seed_gives_another_split():
         ([place(f"{i}") for i in range(9)], settings(split="block"), "the train split is empty; 0 places"),
     ],
 )
-def test_a_split_with_nothing_to_learn_from_is_an_error(samples, data, told):
-    with pytest.raises(SplitError, match=told):
+def test_a_split_with_nothing_to_learn_from_is_an_error(samples, data, message):
+    with pytest.raises(SplitError, match=message):
         split_with(samples, data, seed=0)
 
 

@@ -9,7 +9,7 @@ import pytest
 from jaxcd.base.errors import SceneError
 from jaxcd.scenes.catalogue import POST, PRE, find_scenes
 from jaxcd.scenes.listing import describe
-from jaxcd.scenes.pairing import only, pair
+from jaxcd.scenes.pairing import pair, restricted_to
 from tests.scenes.scene_files import at, write
 
 TINY = np.full((40, 60, 3), 90, np.uint8)
@@ -45,7 +45,7 @@ def test_the_index_of_the_event_pairs_101_quadkeys(shared_data):
     assert all(
         (s.clouds or 0) <= 10 and (s.off_nadir or 0) <= 25 for p in clear.places for i in p.post for s in i.scenes
     )
-    assert [place.id for place in only(pairing, ["0311312332"]).places] == [
+    assert [place.id for place in restricted_to(pairing, ["0311312332"]).places] == [
         place.id for place in pairing.places if place.id.startswith("0311312332")
     ]
 

@@ -59,11 +59,13 @@ def test_geoparquet_with_bounds_is_read_near_the_scenes_alone(tmp_path):
         read_frame(path)
 
 
-@pytest.mark.parametrize("told", [b'{"columns": null}', b'{"primary_column": "geometry", "columns": {"geometry": {}}}'])
-def test_metadata_as_no_standard_wants_them_end_in_an_error(tmp_path, told):
+@pytest.mark.parametrize(
+    "metadata", [b'{"columns": null}', b'{"primary_column": "geometry", "columns": {"geometry": {}}}']
+)
+def test_metadata_as_no_standard_wants_them_end_in_an_error(tmp_path, metadata):
     path = tmp_path / "a.parquet"
     boxes(4326).to_parquet(path)
-    table = pyarrow.parquet.read_table(path).replace_schema_metadata({b"geo": told})
+    table = pyarrow.parquet.read_table(path).replace_schema_metadata({b"geo": metadata})
     pyarrow.parquet.write_table(table, path)
     with pytest.raises(LabelError, match=r"a\.parquet: cannot be read as polygons"):
         read_frame(path, over=UTM)

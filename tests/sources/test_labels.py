@@ -77,7 +77,7 @@ def spoilt(change):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "not JSON"),
         ("[]", "lacks the field features; is it an xBD label?"),
@@ -96,11 +96,11 @@ def spoilt(change):
         (spoilt(lambda x: x["metadata"].update(width="wide")), "metadata.width is 'wide', expected int"),
     ],
 )
-def test_a_broken_label_is_named_with_its_field(tmp_path, content, told):
+def test_a_broken_label_is_named_with_its_field(tmp_path, content, message):
     path = written(tmp_path / "label.json", content)
     with pytest.raises(LabelError) as error:
         read_xbd(path)
-    assert str(error.value).startswith(f"{path}: ") and told in str(error.value)
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
 
 
 @pytest.mark.parametrize("positive", [1, 255])
@@ -112,18 +112,18 @@ def test_masks_of_0_1_and_of_0_255_mean_the_same(tmp_path, positive):
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ((0, 1, 255), "holds both 1 and 255"),
         ((0, 2, 7), "holds the values 2, 7, expected"),
         (range(90), "2, 3, 4, 5, 6, 7, ..."),
     ],
 )
-def test_other_mask_values_are_named(tmp_path, values, told):
+def test_other_mask_values_are_named(tmp_path, values, message):
     mask = np.resize(np.array(values, np.uint8), (16, 16))
     with pytest.raises(LabelError) as error:
         read_mask_codes(write_rgb(tmp_path / "mask.png", mask))
-    assert str(error.value).startswith(str(tmp_path / "mask.png")) and told in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "mask.png")) and message in str(error.value)
 
 
 def test_a_jpeg_mask_is_told_what_is_wrong_with_it(tmp_path):

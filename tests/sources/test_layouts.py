@@ -33,12 +33,12 @@ def test_xbd_pairs_by_name_and_reports_what_is_alone(tmp_path):
 
 def test_paper_groups_dates_of_a_place_and_drops_unlabelled_posts(tmp_path):
     found = discover("paper", write_paper(tmp_path))
-    one, other = found.places
-    assert (one.id, one.block, other.id, other.block) == ("03_7", "03", "12_0", "12")
-    assert [image.date for image in one.pre] == ["2021-05-01", "2022-05-01"]
-    assert [image.date for image in one.post] == ["2023-02-07", "2023-02-09"]
-    assert [post.label.name for post in one.post] == names(one.post)
-    assert names(other.post) == ["12_2023-02-07_AC-visual_0.png"]
+    first, second = found.places
+    assert (first.id, first.block, second.id, second.block) == ("03_7", "03", "12_0", "12")
+    assert [image.date for image in first.pre] == ["2021-05-01", "2022-05-01"]
+    assert [image.date for image in first.post] == ["2023-02-07", "2023-02-09"]
+    assert [post.label.name for post in first.post] == names(first.post)
+    assert names(second.post) == ["12_2023-02-07_AC-visual_0.png"]
     ((file, reason),) = found.left_out
     assert file.endswith("post/12_2023-02-09_AD-visual_0.png")
     assert reason == "unlabelled: no masks/12_2023-02-09_AD-visual_0"

@@ -203,7 +203,7 @@ def test_a_simulated_scene_is_made_on_first_use(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda out: (out / "dataset.json").unlink(), "not a finished dataset"),
         (lambda out: (out / "dataset.json").write_text("{}"), "not a dataset of this version"),
@@ -213,10 +213,10 @@ def test_a_simulated_scene_is_made_on_first_use(tmp_path, monkeypatch):
         (lambda out: (out / "places.json").write_text("[]"), "3 records for 0 places"),
     ],
 )
-def test_a_spoilt_dataset_is_an_error(tmp_path, spoil, told):
+def test_a_spoilt_dataset_is_an_error(tmp_path, spoil, message):
     made(write_folders(tmp_path / "source", 3), "folders", tmp_path / "out")
     spoil(tmp_path / "out")
-    with pytest.raises(DatasetError, match=told):
+    with pytest.raises(DatasetError, match=message):
         TileDataset.open(tmp_path / "out")
 
 

@@ -91,12 +91,12 @@ def test_what_came_over_the_network_is_kept(catalogue, tmp_path):
     assert prepare(index, tmp_path / "again", "--only", PLACES[0], "--variance", "101", "--encoding", "raw") == 0
     headers = sum(server.sent.values()) - sum(before.values())
     assert headers < sum(before.values()) / 10  # opened to plan (blocks of 16 KB), and not read
-    one, other = (TileDataset.open(tmp_path / name) for name in ("out", "again"))
+    first, second = (TileDataset.open(tmp_path / name) for name in ("out", "again"))
     for row in range(16):
-        pictures = [decode(image) for image in (*one.read(row).pre, *one.read(row).post)]
-        again = [decode(image) for image in (*other.read(row).pre, *other.read(row).post)]
+        pictures = [decode(image) for image in (*first.read(row).pre, *first.read(row).post)]
+        again = [decode(image) for image in (*second.read(row).pre, *second.read(row).post)]
         assert all((a == b).all() for a, b in zip(pictures, again, strict=True))
-    assert one.samples == other.samples
+    assert first.samples == second.samples
 
 
 def test_a_scene_that_cannot_be_reached_costs_its_place_and_no_other(catalogue, tmp_path, capsys):

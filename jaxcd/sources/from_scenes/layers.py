@@ -31,9 +31,9 @@ class Polygons:
 
     Attributes:
         outlines: valid polygons.
-        codes: what each means, in the codes of `jaxcd.base.types`; of unknown class where it has no value.
+        codes: class of each, in the codes of `jaxcd.base.types`; INVALID where the attribute has no value.
         rows: each polygon's number in its file, from 0.
-        notes: what had to be done to read them.
+        notes: remarks on what was repaired, left out or unknown.
     """
 
     outlines: np.ndarray
@@ -52,7 +52,7 @@ class Polygons:
 
 
 def label_files(own: str, scenes: ScenesConfig) -> tuple[str, ...]:
-    """Return the files that label a scene: the one given for all, or its own; empty where it is unlabelled on purpose.
+    """Return the files that label a scene: the one of --labels, or its own; none where it is unlabelled on purpose.
 
     Raises:
         LabelError: there is none.
@@ -69,7 +69,7 @@ def label_files(own: str, scenes: ScenesConfig) -> tuple[str, ...]:
 
 
 def check_layers(files: Sequence[str], grid: Grid, scenes: ScenesConfig) -> None:
-    """Open the layers that a place is labelled from, so that what is wrong with them is said before anything is built.
+    """Open the label layers of a place, so that their errors are reported before anything is built.
 
     Raises:
         LabelError: one can't be read, or does not say what is damaged.
@@ -85,11 +85,11 @@ def draw(files: Sequence[str], grid: Grid, scenes: ScenesConfig) -> Codes:
     """Draw the labels of a tile in the codes of `jaxcd.base.types`.
 
     A pixel belongs to a polygon that holds its centre; DAMAGE wins over INVALID (no value of the attribute), and
-    INVALID over INTACT. What lies outside of all polygons is what `scenes.outside` and `scenes.labelled_area` say;
-    where a mask has no data, nothing is known.
+    INVALID over INTACT. `scenes.outside` and `scenes.labelled_area` decide the class outside of all polygons; a mask
+    changes nothing where it has no data.
 
     Args:
-        files: polygons and mask rasters; none: nothing is known.
+        files: polygons and mask rasters; without any, all pixels are INVALID.
         grid: of the tile.
         scenes: label settings.
 
@@ -133,9 +133,9 @@ def read_polygons(
     Args:
         file: its path.
         crs: reference system to give the polygons in.
-        attribute: that tells damage; empty: every polygon is damage.
-        values: of the attribute, as text, that mean damage.
-        unknown: of the attribute, that mean neither damage nor none.
+        attribute: the one that says what is damaged; empty: every polygon is damage.
+        values: values of the attribute, as text, that mean damage.
+        unknown: values of the attribute that mean neither damage nor no damage.
 
     Raises:
         LabelError: unreadable, no polygons, without a reference system, or without the attribute.

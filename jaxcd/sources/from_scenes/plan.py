@@ -1,4 +1,4 @@
-"""What a build of scenes has to do: places with their grids, the shift of each tile, and the jobs of its processes."""
+"""Plans a build of scenes: places with their grids, the shift of each tile, and the rows of tiles."""
 
 import csv
 import glob
@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxcd.base.errors import ImageError, LabelError, SceneError
 from jaxcd.config import DataConfig, ScenesConfig, check_scaling
 from jaxcd.scenes.catalogue import find_scenes
-from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, only, pair
+from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, pair, restricted_to
 from jaxcd.scenes.raster import is_remote
 from jaxcd.scenes.reader import close_scenes, open_scene
 from jaxcd.scenes.registration import REGISTERED, Shift, believed, estimate, middle
@@ -20,14 +20,14 @@ from jaxcd.scenes.windows import Grid, Window, grid_of, tile_windows
 from jaxcd.sources.from_scenes.layers import check_layers, label_files, read_polygons
 from jaxcd.sources.from_scenes.tiles import Reading, Shifts, TileRow, tile_id
 
-# An estimate that lies further than this from the middle one of its acquisition follows something else.
+# An estimate that is further than this (in pixels) from the median of its acquisition is not believed.
 _LARGEST_DEVIATION = 8.0
 _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (jaxcd.prepare: --incomplete leave_out)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedPlace:
-    """A place, its grid, the files that label each of its post scenes (by location), and what tells their state."""
+    """A place, its grid, the label files of each post scene (by location), and a stamp of its files' state."""
 
     place: ScenePlace
     grid: Grid
@@ -36,7 +36,7 @@ class PlannedPlace:
 
     @property
     def label_files(self) -> tuple[str, ...]:
-        """All files with labels, once."""
+        """All label files, each once."""
         return tuple(dict.fromkeys(file for files in self.labels.values() for file in files))
 
 
@@ -61,7 +61,7 @@ class Estimate:
 
 
 def paired(data: DataConfig) -> tuple[Pairing, tuple[tuple[str, str], ...]]:
-    """Find the scenes of a source and pair them; give also the files and rows that are no scenes.
+    """Find the scenes of a source and pair them; also return the files and rows that are not scenes.
 
     Raises:
         SceneError: there are none.
@@ -76,8 +76,8 @@ def paired(data: DataConfig) -> tuple[Pairing, tuple[tuple[str, str], ...]]:
     )
     left_out = found.left_out
     if scenes.only:
-        pairing = only(pairing, scenes.only)
-        left_out = tuple(alone for alone in left_out if Path(alone[0]).parent.name.startswith(scenes.only))
+        pairing = restricted_to(pairing, scenes.only)
+        left_out = tuple(entry for entry in left_out if Path(entry[0]).parent.name.startswith(scenes.only))
         if not pairing.places:
             raise SceneError(f"{data.root}: no place whose name begins with {' or '.join(scenes.only)}; see --list")
     return pairing, left_out
@@ -88,9 +88,9 @@ def plan(data: DataConfig) -> ScenePlan:
 
     Raises:
         SceneError: no place has scenes of before and after, or one can't be used and `incomplete` is refuse.
-        LabelError: a place has no labels, likewise.
+        LabelError: a place has no labels and `incomplete` is refuse, or there is no file `labelled_area`.
     """
-    close_scenes()  # what an earlier build of this process has read may have changed
+    close_scenes()  # files that an earlier build of this process has read may have changed
     read_polygons.cache_clear()
     area = data.scenes.labelled_area
     if area and not Path(area).is_file():
@@ -120,7 +120,7 @@ def plan(data: DataConfig) -> ScenePlan:
 
 
 def tile_rows(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: ScenesConfig) -> list[TileRow]:
-    """Part a place into its rows of tiles; `shifts` are those of tiles, by id."""
+    """Divide a place into its rows of tiles; `shifts` are those of tiles, by id."""
     rows: dict[int, list[Window]] = {}
     for window in tile_windows(planned.grid, scenes.tile, edges=scenes.edges):
         rows.setdefault(window.row, []).append(window)
@@ -144,8 +144,8 @@ def others(place: ScenePlace) -> tuple[Acquisition, ...]:
 def registered(planned: PlannedPlace, image: Acquisition, reading: Reading) -> list[Estimate]:
     """Estimate the shift of an acquisition at every tile of its place.
 
-    An estimate is believed if its peak stands out of the noise, and it lies near the middle one of the acquisition;
-    other tiles are shifted by that middle one, or not at all where there is none.
+    An estimate is believed if its peak stands out of the noise and it lies near the acquisition's median shift; other
+    tiles are shifted by that median, or not at all where there is none.
     """
     scenes, place, grid = reading.scenes, planned.place, planned.grid
     scaling = check_scaling(reading.scaling, "config.data.scaling")
@@ -154,16 +154,16 @@ def registered(planned: PlannedPlace, image: Acquisition, reading: Reading) -> l
     for window in windows:
         part = grid.part(_widened(window, grid))
         try:
-            one, other = (
+            reference, target = (
                 read_window(each.locations, part, scaling=scaling, folder=reading.window_folder)
                 for each in (place.pre[-1], image)
             )
         except (ImageError, SceneError):
-            found.append(Shift(0.0, 0.0, 0.0))  # what can't be read is said when the tile is made
+            found.append(Shift(0.0, 0.0, 0.0))  # reading the tile will report what can't be read
             continue
-        both = one.valid & other.valid
+        both = reference.valid & target.valid
         found.append(
-            estimate(one.pixels, other.pixels, both) if both.mean() > scenes.valid / 2 else Shift(0.0, 0.0, 0.0)
+            estimate(reference.pixels, target.pixels, both) if both.mean() > scenes.valid / 2 else Shift(0.0, 0.0, 0.0)
         )
     usual = middle(found)
     result = []
@@ -190,14 +190,14 @@ def table(estimates: Iterable[tuple[str, Estimate]]) -> str:
     rows.writerow(
         ["place", "tile", "image", "rows", "columns", "confidence", "accepted", "applied_rows", "applied_columns"]
     )
-    for place, one in estimates:
-        shift = [f"{value:.2f}" for value in one.shift]
-        rows.writerow([place, one.tile, one.image, *shift, one.accepted, *(f"{value:.2f}" for value in one.applied)])
+    for place, entry in estimates:
+        shift, applied = ([f"{value:.2f}" for value in values] for values in (entry.shift, entry.applied))
+        rows.writerow([place, entry.tile, entry.image, *shift, entry.accepted, *applied])
     return text.getvalue()
 
 
 def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[tuple[str, str], ...]]:
-    """Open what a place is made of; give also its unlabelled scenes, where those are left out."""
+    """Open the files of a place; also return its unlabelled scenes, where those are left out."""
     scenes = data.scenes
     labels: dict[str, tuple[str, ...]] = {}
     unlabelled: tuple[tuple[str, str], ...] = ()
@@ -220,7 +220,7 @@ def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[t
     locations = [location for image in (*place.pre, *place.post) for location in image.locations]
     for location in locations:
         if not is_remote(location):
-            open_scene(location, scaling)  # what is wrong with its header is said now
+            open_scene(location, scaling)  # reports errors of its header now
     layers = sorted({file for files in labels.values() for file in files})
     check_layers(layers, grid, scenes)
     stats = [
@@ -234,13 +234,13 @@ def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[t
 
 
 def _parts(file: Path) -> list[Path]:
-    """List a file and what lies beside it and belongs to it: masks, world files, a Shapefile's tables."""
+    """List a file and the files beside it that belong to it: masks, world files, a Shapefile's tables."""
     beside = file.parent.glob(f"{glob.escape(file.stem)}.*")
     return sorted(part for part in beside if part.is_file() and not part.name.endswith(".aux.xml"))
 
 
 def _widened(window: Window, grid: Grid) -> Window:
-    """Return a tile's surroundings, if it is too small to be registered by itself."""
+    """Return a tile, widened by its surroundings if it is too small to be registered by itself."""
     height, width = (max(side, REGISTERED) for side in (window.rows, window.columns))
     row = max(0, min(window.row - (height - window.rows) // 2, grid.height - height))
     column = max(0, min(window.column - (width - window.columns) // 2, grid.width - width))

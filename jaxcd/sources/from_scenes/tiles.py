@@ -1,4 +1,4 @@
-"""One tile of a place at a time: read on the place's grid, judged and labelled."""
+"""Reads one tile of a place at a time: on the place's grid, judged by the filters, and labelled."""
 
 import dataclasses
 import math
@@ -24,14 +24,14 @@ from jaxcd.scenes.windows import Grid, Window
 from jaxcd.sources.from_scenes.layers import draw
 from jaxcd.sources.reading import ReadImage, ReadPlace, ReadPost
 
-# A decimated tile shows whether it is hopeless; read at a fraction of the cost where there are overviews.
+# Decimation at which a tile is judged first: from overviews it costs a fraction, and shows whether it is hopeless.
 _COARSE = 8
 THUMBNAIL = 96
 _OVERLAP, _NO_DATA = "overlap", "no data"
-_MOST_LOST = 0.9  # of the ground that is seen without an older image must be seen with it, too
+_LEAST_SHARED = 0.9  # of the ground that the later pre images show, an older one must show this share
 
 Shifts = Mapping[tuple[str, ...], tuple[float, float]]
-"""Of acquisitions, by their locations: rows and columns that a tile's content lies further down and right."""
+"""By an acquisition's locations: how many rows down and columns right a tile's content lies in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class Reading:
     Attributes:
         scenes: how they become tiles.
         scaling: of 16-bit and float images (`config.data.scaling`).
-        refuse: whether a local file that can't be read ends it; else its reason is kept with the tile.
-        window_folder: for windows that came over the network.
+        refuse: whether an unreadable local file ends the build; else the reason is kept with the tile.
+        window_folder: keeps the windows that came over the network.
     """
 
     scenes: ScenesConfig
@@ -53,14 +53,14 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class TileRow:
-    """Tiles of one place that share blocks of their files.
+    """A row of tiles of one place: they share blocks of their files.
 
     Attributes:
-        place: what was taken of the ground.
-        grid: of the place.
+        place: the place.
+        grid: its grid.
         labels: files that label each post scene, by its location.
         windows: the tiles.
-        shifts: of each tile.
+        shifts: the shifts of each tile.
     """
 
     place: ScenePlace
@@ -71,12 +71,12 @@ class TileRow:
 
 
 class SceneTile(NamedTuple):
-    """What was found of a tile.
+    """What was read of a tile.
 
     Attributes:
         place: its images and labels, or None where it is dropped.
         tile: id, place, index, kept, and bounds in degrees.
-        images: of each acquisition, its statistics, and whether it is kept or why not.
+        images: for each acquisition, its statistics, whether it is kept, and the reason if not.
         pictures: small images of before and after, by name.
     """
 
@@ -106,8 +106,8 @@ def read_tile(row: TileRow, window: Window, shifts: Shifts, reading: Reading) ->
     """Read, judge and label a tile.
 
     Raises:
-        ImageError: a file that can't be read, where those are refused.
-        LabelError: a label that does not say what is damaged.
+        ImageError: a file can't be read, and such files are refused.
+        LabelError: a label does not say what is damaged.
     """
     scenes = reading.scenes
     part = row.grid.part(window)
@@ -119,12 +119,12 @@ def read_tile(row: TileRow, window: Window, shifts: Shifts, reading: Reading) ->
         for when, images in (("pre", row.place.pre), ("post", row.place.post))
     }
     before, pre = on_grid.copy(), []
-    # The latest first: an older image that shows less of the ground must not cost what the latest shows.
+    # The latest first: an older image that shows less of the ground must not make it invalid where the latest shows it.
     for k, image in reversed(list(enumerate(seen["pre"]))):
         if image.reason or image.valid is None:
             continue
         share = (before & image.valid)[inside].mean()
-        if pre and share < max(scenes.valid, _MOST_LOST * before[inside].mean()):
+        if pre and share < max(scenes.valid, _LEAST_SHARED * before[inside].mean()):
             seen["pre"][k] = dataclasses.replace(image, reason=_OVERLAP, valid=None)
         else:
             before &= image.valid
@@ -157,7 +157,7 @@ def _look(
     shifts: Shifts,
     reading: Reading,
 ) -> _Seen:
-    """Read a tile of an acquisition, unless it is hopeless by its overview, and judge it."""
+    """Read a tile of an acquisition and judge it; where its overview shows it to be hopeless, only that is read."""
     scenes, window_folder = reading.scenes, reading.window_folder
     limits = Thresholds(black=scenes.black, snow=scenes.snow, variance=scenes.variance)
     scaling = check_scaling(reading.scaling, "config.data.scaling")
@@ -203,7 +203,7 @@ def _labelled(
     shifts: Shifts,
     reading: Reading,
 ) -> ReadPlace:
-    """Put a tile together of its kept images; `before` is where all of those before the event show ground."""
+    """Assemble a tile from its kept images; `before` marks where all its pre images show ground."""
     images, labelled = [], []
     for image in pre:
         assert image.pixels is not None
@@ -226,7 +226,7 @@ def _labelled(
 
 
 def _drawn(row: TileRow, image: Acquisition, part: Grid, shifts: Shifts, reading: Reading) -> UInt8[np.ndarray, "h w"]:
-    """Draw the labels of an acquisition: of scenes beside each other, each on the ground that it shows."""
+    """Draw the labels of an acquisition; in a mosaic, those of each scene on the ground that it covers."""
     scenes = reading.scenes
     own = [row.labels[location] for location in image.locations]
     if len(set(own)) == 1:
@@ -241,7 +241,7 @@ def _drawn(row: TileRow, image: Acquisition, part: Grid, shifts: Shifts, reading
 
 
 def _on_scene(part: Grid, window: Window) -> Grid:
-    """Return the part of a tile that is no padding."""
+    """Return the grid of a tile without its padding."""
     return dataclasses.replace(part, height=window.rows, width=window.columns)
 
 
@@ -261,11 +261,11 @@ def _row(image: _Seen, shifts: Shifts) -> dict:
 
 
 def _thumbnails(seen: Mapping[str, Sequence[_Seen]]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
-    """Give small pictures of the latest pre and the first post image, for the contact sheet."""
+    """Return small pictures of the latest pre and the first post image, for the contact sheet."""
     found = {}
     for when, image in (("pre", seen["pre"][-1]), ("post", seen["post"][0])):
         if image.pixels is not None:
-            # Every n-th pixel first: to average all of them takes as long as a third of their decoding.
+            # Every n-th pixel first: averaging all of them would take a third of the time of their decoding.
             step = max(1, image.pixels.shape[0] // (2 * THUMBNAIL))
             few = np.ascontiguousarray(image.pixels[::step, ::step])
             small = cv2.resize(few, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
