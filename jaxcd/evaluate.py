@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     foreign = options.data is not None
     if not foreign:
         run_folder.read_splits(options.run)
-    if foreign and config.data.layout == "simulated" and options.layout is None:
+    if foreign and config.data.layout == layouts.SIMULATED and options.layout is None:
         raise ConfigError(f"--layout: say how {options.data} is laid out; the run's own tiles are simulated")
     if foreign:
         config.data.root, config.data.layout = str(options.data), options.layout or config.data.layout

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(argv)
     scenes = settings_from(options, ScenesConfig)
-    if options.layout != "scenes" and (options.list or scenes != ScenesConfig()):
+    if options.layout != layouts.SCENES and (options.list or scenes != ScenesConfig()):
         given = [
             f.name for f in dataclasses.fields(scenes) if getattr(scenes, f.name) != getattr(ScenesConfig(), f.name)
         ]

@@ -19,7 +19,7 @@ from jaxcd.base.errors import DatasetError, LayoutError
 from jaxcd.base.files import FULL, full_disk, locked
 from jaxcd.base.processes import cores, start_worker
 from jaxcd.config import DataConfig
-from jaxcd.sources.layouts import discover
+from jaxcd.sources import layouts
 from jaxcd.sources.places import Discovery
 from jaxcd.store import builder, manifest
 from jaxcd.store.manifest import BuildSettings, Sample
@@ -116,14 +116,14 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
         paths = {"root": settings.source, "cache": str(Path(data.cache).resolve())}
         scenes = settings.scenes_config if settings.scenes else data.scenes
         data, out = dataclasses.replace(data, **paths, scenes=scenes), out.resolve()
-    if data.layout == "scenes" and Path(settings.source) in (out.resolve(), *out.resolve().parents):
+    if data.layout == layouts.SCENES and Path(settings.source) in (out.resolve(), *out.resolve().parents):
         raise DatasetError(f"{out}: lies in the source, where its own files would count as scenes; give another folder")
     try:
         _check_folder(out)
         # Found before the folder is made: a source without the layout must leave none behind.
         work = None
         if not manifest.is_complete(out) or not settings.files:
-            work = (_scenes if data.layout == "scenes" else _tiles)(data, settings)
+            work = (_scenes if data.layout == layouts.SCENES else _tiles)(data, settings)
         out.mkdir(parents=True, exist_ok=True)
         # The second of two processes waits, and then finds a finished dataset.
         with locked(out / _LOCK, waiting=f"{out}: another process is building here; waiting for it"):
@@ -157,7 +157,7 @@ _Work = Callable[[Path, RunAll], tuple[BuildReport, list[StagedPlace]]]
 
 def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
     """Find the places of a layout of tiles."""
-    discovery = discover(data.layout, Path(data.root))
+    discovery = layouts.discover(data.layout, Path(data.root))
     left_out = _left_out(discovery, data.incomplete)
 
     def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
@@ -180,9 +180,11 @@ def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
 
 def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
     """Plan the tiles of scenes."""
-    from jaxcd.store import scene_build  # imported here because it loads the vector packages
+    # Imported here because they load the vector packages.
+    from jaxcd.sources.from_scenes.plan import plan
+    from jaxcd.store import scene_build
 
-    planned = scene_build.plan(data)
+    planned = plan(data)
 
     def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
         found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, Path(data.cache) / _WINDOWS, run)

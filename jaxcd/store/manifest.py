@@ -56,10 +56,10 @@ class BuildSettings:
         levels = tuple(sorted(data.damage_levels)) if has_levels else ()
         source = Path(data.root).resolve()
         found = layouts.listing(data.layout, source)
-        if data.layout == "scenes":
+        if data.layout == layouts.SCENES:
             layers = [Path(name).resolve() for name in (data.scenes.labels, data.scenes.labelled_area) if name]
-            found += [entry for layer in layers if layer.is_file() for entry in layouts.listing("scenes", layer)]
-        scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == "scenes" else {}
+            found += [entry for layer in layers if layer.is_file() for entry in layouts.listing(layouts.SCENES, layer)]
+        scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == layouts.SCENES else {}
         if not scenes.get("label_unknown"):
             scenes.pop("label_unknown", None)  # datasets built before this setting existed stay valid
         for name in ("labels", "labelled_area"):

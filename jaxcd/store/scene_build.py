@@ -10,7 +10,7 @@ from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import write_whole
 from jaxcd.scenes.pairing import Acquisition
 from jaxcd.scenes.registration import Shift
-from jaxcd.sources.from_scenes.plan import Estimate, PlannedPlace, ScenePlan, others, plan, registered, table, tile_rows
+from jaxcd.sources.from_scenes.plan import Estimate, PlannedPlace, ScenePlan, others, registered, table, tile_rows
 from jaxcd.sources.from_scenes.tiles import Reading, TileRow, read_tile, tile_id
 from jaxcd.store import scene_index
 from jaxcd.store.manifest import BuildSettings, digest
@@ -19,8 +19,6 @@ from jaxcd.store.staging import StagedPlace, named_staged_file, write_staged
 REGISTRATION = "registration.csv"
 # Starting a worker takes about as long as staging this many tiles of 512 x 512 pixels.
 _TILES_A_WORKER = 8
-
-__all__ = ["StagedScenes", "plan", "stage_scenes"]
 
 
 @dataclass(frozen=True, kw_only=True)
