@@ -159,9 +159,11 @@ def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Con
     except (ValueError, AttributeError, ConfigError) as error:
         raise RunError(f"{path}: not a study's settings ({error}); give a new folder with --out") from error
     for name, config in here.items():
-        told = config_files.difference(there[name], config) if name in there else None
-        if told:
-            raise RunError(f"{out}: holds a study of other settings ({name}: {told}); give a new folder with --out")
+        difference = config_files.difference(there[name], config) if name in there else None
+        if difference:
+            raise RunError(
+                f"{out}: holds a study of other settings ({name}: {difference}); give a new folder with --out"
+            )
     both = there | here
     write_whole(path, json.dumps({name: config_files.to_dict(config) for name, config in both.items()}, indent=1))
     return [network for network in NETWORKS if f"train {network}" in both]

@@ -55,10 +55,10 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except OSError as error:
-            told = _told(error)
-            if told is None:
+            message = _message(error)
+            if message is None:
                 raise
-            return _fail(told)
+            return _fail(message)
         except Exception as error:
             # Orbax and TFDS wrap the system's error in ones of their own: the text is what remains.
             if _NO_SPACE in str(error):
@@ -161,10 +161,10 @@ def unused_accelerator() -> str | None:
     return None
 
 
-def _unraisable(told: Any) -> None:
+def _unraisable(unraisable: Any) -> None:
     """Of a read or write that fails Orbax ends the event loop, and every other one under way complains of that."""
-    if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
-        sys.__unraisablehook__(told)
+    if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(unraisable)
 
 
 def _fail(message: str) -> int:
@@ -172,7 +172,7 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _told(error: OSError) -> str | None:
+def _message(error: OSError) -> str | None:
     """Say what a user can do about a system's error; None where it names no file or nothing a user can put right."""
     if error.errno in FULL:
         return str(full_disk(f"could not write {error.filename}" if error.filename else _place(error)))

@@ -34,7 +34,7 @@ class Children:
 
     def __enter__(self) -> "Children":
         self._process: subprocess.Popen[bytes] | None = None
-        self._received, self._asked = 0, False
+        self._received, self._terminated = 0, False
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -56,7 +56,7 @@ class Children:
         Raises:
             Stopped: a signal came; the child was asked to end (SIGTERM) and did.
         """
-        self._asked = False
+        self._terminated = False
         with log.open("ab") as file:
             # A session of its own: Ctrl-C reaches it once, through us.
             # On Linux this module starts it, see below.
@@ -69,7 +69,7 @@ class Children:
             )
             try:
                 while self._process.poll() is None:
-                    if self._received and not self._asked:  # the signal came before there was a child
+                    if self._received and not self._terminated:  # the signal came before there was a child
                         self.stop()
                     meanwhile()
                     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -94,7 +94,7 @@ class Children:
     def stop(self) -> None:
         """Ask the child to save and end. Asked twice, it ends at once, and what it did not save is lost."""
         if self._process is not None and self._process.poll() is None:
-            self._asked = True
+            self._terminated = True
             self._process.terminate()
 
     def _note(self, number: int, _: FrameType | None) -> None:

@@ -38,7 +38,7 @@ def _contrastive(graph: nnx.GraphDef, config: Config) -> Objective:
         augmentation, dropout = jax.random.split(key)
         # A warp may turn the damage out of the picture: what a pair shows is told by the labels after it.
         pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
-        first, second = compared(pre, post, together)
+        first, second = embedding_stacks(pre, post, together)
         z, stats = models.apply(graph, params, stats, first, second, key=dropout)
         differ = kinds_differ(shows_damage(labels * valid, together))
         c = config.contrast
@@ -58,7 +58,7 @@ def pairs_an_element(config: Config) -> int:
     return models.describe(config.model).pairs_compared if config.task == "contrastive" else 1
 
 
-def compared(
+def embedding_stacks(
     pre: Float[Array, "p h w 3"], post: Float[Array, "p h w 3"], together: int
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
     """Arrange a batch's pairs as the two stacks whose embeddings are compared.

@@ -193,8 +193,8 @@ def train_step(
         updates, opt_state = tx.update(grads, state.opt_state, learning)
         learnt: Any = optax.apply_updates(learning, updates)
         params = {**learnt, **rest}
-        told = Progress(loss, optax.tree.norm(grads), optax.tree.norm((params, stats)))
-        return TrainState(state.step + 1, params, stats, opt_state), told
+        progress = Progress(loss, optax.tree.norm(grads), optax.tree.norm((params, stats)))
+        return TrainState(state.step + 1, params, stats, opt_state), progress
 
     return jax.jit(step, donate_argnums=0)
 

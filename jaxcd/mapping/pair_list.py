@@ -117,15 +117,15 @@ def _total(made: Iterable[dict[str, Any]]) -> dict[str, Any]:
     seen, damaged = (sum(each["area"][name] for each in made) for name in ("seen_km2", "damaged_m2"))
     tables = [each["agreement"]["confusion"] for each in made if each["agreement"]]
     table: dict[str, dict[str, int]] = {}
-    for one in tables:
-        for true, row in one.items():
+    for confusion in tables:
+        for true, row in confusion.items():
             sums = table.setdefault(true, dict.fromkeys(CLASSES, 0))
             table[true] = {name: sums[name] + row[name] for name in CLASSES}
     counted = [each["buildings"] for each in made if each["buildings"]]
     return {
         "area": {"seen_km2": seen, "damaged_m2": damaged, "damaged_share": damaged / max(seen * 1e6, 1e-9)},
         "polygons": sum(each["polygons"] for each in made),
-        "buildings": {name: sum(one[name] for one in counted) for name in CLASSES} if counted else {},
+        "buildings": {name: sum(classes[name] for classes in counted) for name in CLASSES} if counted else {},
         "agreement": buildings.scored(table) if table else {},
     }
 
@@ -134,17 +134,17 @@ def _table(made: dict[str, dict], total: dict[str, Any], failed: dict[str, str])
     head = ["map", "seen, km²", "damage, m²", "share", "polygons", *CLASSES]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     order = sorted(made, key=lambda name: -made[name]["area"]["damaged_m2"])
-    for title, one in [*((f"[{name}]({name}/summary.md)", made[name]) for name in order), ("all", total)]:
-        area, found = one["area"], one["buildings"]
+    for title, map_summary in [*((f"[{name}]({name}/summary.md)", made[name]) for name in order), ("all", total)]:
+        area, found = map_summary["area"], map_summary["buildings"]
         cells = [
             title,
             f"{area['seen_km2']:.3f}",
             f"{area['damaged_m2']:,.0f}",
             f"{area['damaged_share']:.2%}",
-            f"{one['polygons']:,}",
+            f"{map_summary['polygons']:,}",
             *(f"{found[label]:,}" if found else "–" for label in CLASSES),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    told = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
+    failure_lines = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
     found = summary.agreement(total["agreement"])
-    return "\n".join(["# Damage maps", "", *lines, *found, *([""] if told else []), *told]) + "\n"
+    return "\n".join(["# Damage maps", "", *lines, *found, *([""] if failure_lines else []), *failure_lines]) + "\n"

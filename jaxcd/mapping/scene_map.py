@@ -121,7 +121,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         predicted = _predict(mapper, pair, out, settings)
         styles.write(out, buildings=footprints is not None)
         found = layers.write(out, pair.grid, footprints, settings)
-        told = {
+        map_summary = {
             "name": out.resolve().name,
             **_found(predicted, found, pair.grid.metres**2),
             "pre": summary.sources(pair.pre),
@@ -137,10 +137,10 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             "jaxcd": __version__,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        web_page.write(out, pair, found, told)
-        told["seconds"] = time.monotonic() - began
-        summary.write(out, told)
-    return told
+        web_page.write(out, pair, found, map_summary)
+        map_summary["seconds"] = time.monotonic() - began
+        summary.write(out, map_summary)
+    return map_summary
 
 
 class _Predicted(NamedTuple):
@@ -248,15 +248,15 @@ def _resolution(mapper: Mapper, metres: float) -> tuple[str, ...]:
 
 def _disagreement(registered: Sequence[Registered]) -> tuple[str, ...]:
     notes = []
-    for one in registered:
-        if not one.believed:
+    for scene in registered:
+        if not scene.believed:
             notes.append(
-                f"{one.location}: no shift of up to {LARGEST} pixels could be estimated, it is read as it lies"
+                f"{scene.location}: no shift of up to {LARGEST} pixels could be estimated, it is read as it lies"
             )
-        elif one.spread > _SPREAD:
+        elif scene.spread > _SPREAD:
             notes.append(
-                f"{one.location}: estimates of its shift differ by {one.spread:.1f} pixels over the scene, one shift "
-                "does not fit all of it"
+                f"{scene.location}: estimates of its shift differ by {scene.spread:.1f} pixels over the scene, one "
+                "shift does not fit all of it"
             )
     return tuple(notes)
 

@@ -50,9 +50,9 @@ def check(run: Path, config: Config) -> None:
     if run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; give a folder")
     if (run / CONFIG).exists() and _begun(run):
-        told = config_files.difference(read_config(run), config)
-        if told:
-            raise RunError(f"{run}: holds a run of another configuration: {told}; give a new folder")
+        difference = config_files.difference(read_config(run), config)
+        if difference:
+            raise RunError(f"{run}: holds a run of another configuration: {difference}; give a new folder")
     elif run.is_dir() and not (run / CONFIG).exists() and any(path.name[0] != "." for path in run.iterdir()):
         raise RunError(f"{run}: holds files but no run; give a new folder")
 
@@ -145,15 +145,15 @@ def await_free(run: Path, *, meanwhile: Callable[[], None]) -> None:
         run: the folder; it need not be there.
         meanwhile: called now and then; what it raises ends the waiting.
     """
-    told = False
+    announced = False
     while (run / _LOCK).exists():
         try:
             with locked(run / _LOCK):
                 return
         except BlockingIOError:
-            if not told:
+            if not announced:
                 print(f"{run}: another process is training in it; waiting for its end", file=sys.stderr, flush=True)
-            told = True
+            announced = True
         meanwhile()
         time.sleep(_WAIT)
 

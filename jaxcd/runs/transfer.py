@@ -33,17 +33,17 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
     held = [place for part in ("validation", "test") for place in places[part] if place in learned]
     if not held:
         return learned
-    told = (
+    message = (
         f"config.init.encoder_from: {source} was trained on {len(held)} places that this run holds out, {held[0]} "
         "among them"
     )
     data = run_folder.read_config(source).data
     if theirs == labels or (data.root, data.layout) == (config.data.root, config.data.layout):
         raise RunError(
-            f"{told}; give both the same data and the same config.data.places, split, split_seed, split_shares and "
+            f"{message}; give both the same data and the same config.data.places, split, split_seed, split_shares and "
             "block_size"
         )
-    print(f"WARNING: {told}; see that these are not the same places", file=sys.stderr)
+    print(f"WARNING: {message}; see that these are not the same places", file=sys.stderr)
     return learned
 
 
@@ -65,13 +65,13 @@ def with_encoder(
         CheckpointError: its encoder has other shapes.
     """
     source = Path(config.init.encoder_from)
-    told = run_folder.read_config(source)
-    trained = inference.load(told, source)
+    source_config = run_folder.read_config(source)
+    trained, model = inference.load(source_config, source), source_config.model
     here, there = shapes(params[ENCODER]), shapes(trained.params[ENCODER])
     for path in sorted(set(here) | set(there)):
         if here.get(path) != there.get(path):
             raise CheckpointError(
-                f"config.init.encoder_from: the encoder of {source} ({told.model.name} {told.model.size}) does not fit "
+                f"config.init.encoder_from: the encoder of {source} ({model.name} {model.size}) does not fit "
                 f"{config.model.name} {config.model.size}: {path} is {there.get(path, 'absent')} there and "
                 f"{here.get(path, 'absent')} here"
             )

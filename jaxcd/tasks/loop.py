@@ -151,9 +151,9 @@ class _Trainer:
         for ids, batch in steps.on_device(batches, self.mesh, ahead=self.config.data.prefetch):
             if self.step and self.step == self.config.freeze.until:
                 self._thaw()
-            self.state, told = self.train_step(self.state, batch, self.key)
+            self.state, step_progress = self.train_step(self.state, batch, self.key)
             self.step += 1
-            self.pending.append((self.step, ids, told))
+            self.pending.append((self.step, ids, step_progress))
             self._settle(_IN_FLIGHT)
             pairs += config.batch
             self.bar.update(config.batch)
@@ -187,8 +187,8 @@ class _Trainer:
     def _settle(self, left: int) -> None:
         """Wait for all but the last `left` steps and check that their numbers are numbers."""
         while len(self.pending) > left:
-            step, ids, told = self.pending.popleft()
-            loss, gradient, state = (float(value) for value in told)
+            step, ids, step_progress = self.pending.popleft()
+            loss, gradient, state = (float(value) for value in step_progress)
             self.last = loss, gradient
             if not np.isfinite((loss, gradient, state)).all():
                 places = ", ".join(sorted({self.task.name(int(i)) for i in ids}))
@@ -205,7 +205,7 @@ class _Trainer:
         self._settle(0)
         try:
             with explained_memory(_validation_advice(self.config)):
-                told = self.validate(self.state, self.step, self._watch)
+                validated = self.validate(self.state, self.step, self._watch)
         except (_Stopped, DeviceMemoryError) as ended:
             # The steps up to here are not to be lost; whoever goes on begins with this validation.
             self.validation_due = True
@@ -215,16 +215,16 @@ class _Trainer:
                 self.checkpoints.wait()
                 raise
             return
-        if not math.isfinite(told.loss):
-            places = f", on tiles {', '.join(told.not_finite[:8])}" if told.not_finite else ""
-            raise self._diverged(self.step, f"validation loss {told.loss}{places}")
-        self.validation_due, self.threshold = False, told.threshold
-        self.log.write(self.step, "validation", told.values)
-        self.bar.write(f"step {self.step}: validation loss {told.loss:.4f}, {told.summary}")
-        if told.warning:
-            self.bar.write(f"WARNING: {told.warning}", file=sys.stderr)
+        if not math.isfinite(validated.loss):
+            places = f", on tiles {', '.join(validated.not_finite[:8])}" if validated.not_finite else ""
+            raise self._diverged(self.step, f"validation loss {validated.loss}{places}")
+        self.validation_due, self.threshold = False, validated.threshold
+        self.log.write(self.step, "validation", validated.values)
+        self.bar.write(f"step {self.step}: validation loss {validated.loss:.4f}, {validated.summary}")
+        if validated.warning:
+            self.bar.write(f"WARNING: {validated.warning}", file=sys.stderr)
         self._plot()
-        self._save(told.score)
+        self._save(validated.score)
 
     def _plot(self) -> None:
         """Draw the curves, unless they show this step already."""

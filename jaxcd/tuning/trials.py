@@ -154,7 +154,9 @@ class Tuning:
         if self.study.get_trials(states=(TrialState.COMPLETE,)):
             return self.study.tell(trial, state=TrialState.PRUNED)
         ended = self.study.tell(trial, state=TrialState.FAIL)
-        failed = [one for one in self.study.get_trials(states=(TrialState.FAIL,)) if _FAILURE in one.user_attrs]
+        failed = [
+            earlier for earlier in self.study.get_trials(states=(TrialState.FAIL,)) if _FAILURE in earlier.user_attrs
+        ]
         if len(failed) >= _MOST_FAILURES:
             raise RunError(f"{self.folder}: {len(failed)} trials failed and none has completed; the last: {reason}")
         return ended
@@ -185,14 +187,14 @@ class Tuning:
         try:
             there = json.loads(path.read_text())
             old = config_files.from_dict(there["config"])
-            told = config_files.difference(old, self.base)
+            difference = config_files.difference(old, self.base)
             narrowed = there["space"]
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise RunError(f"{path}: not a tuning's settings ({error}); give a new folder") from error
         if narrowed != space:
-            told = f"the space is {narrowed} there and {space} here"
-        if told:
-            raise RunError(f"{self.folder}: holds a tuning of other settings: {told}; give a new folder")
+            difference = f"the space is {narrowed} there and {space} here"
+        if difference:
+            raise RunError(f"{self.folder}: holds a tuning of other settings: {difference}; give a new folder")
 
 
 def _scores(run: Path, config: Config) -> Iterator[tuple[int, float]]:

@@ -79,8 +79,8 @@ def torch_batches(case: Case, *, augmented: bool) -> tuple[Callable[[int], float
             pre, post = (cv2.imread(str(folder / part / names[i]), cv2.IMREAD_COLOR_RGB) for part in ("pre", "post"))
             mask = cv2.imread(str(folder / "mask" / names[i]), cv2.IMREAD_GRAYSCALE)
             pre, post, mask = (image[: case.tile, : case.tile] for image in (pre, post, mask))
-            told = chain(image=pre, post=post, mask=mask)
-            return told["image"], told["post"], told["mask"]
+            transformed = chain(image=pre, post=post, mask=mask)
+            return transformed["image"], transformed["post"], transformed["mask"]
 
     tiles = Tiles()
     draws = RandomSampler(tiles, replacement=True, num_samples=_DRAWS)

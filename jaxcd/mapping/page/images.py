@@ -39,11 +39,11 @@ def of_part(out: Path, pair: ScenePair, window: Window, factor: int) -> dict[str
     return {
         "before": _jpeg(before),
         "after": _jpeg(after),
-        "likely": likely(out, pair.grid, window, factor),
+        "likely": probability_image(out, pair.grid, window, factor),
     }
 
 
-def likely(out: Path, grid: Grid, window: Window, factor: int, *, without: Sequence[Window] = ()) -> str:
+def probability_image(out: Path, grid: Grid, window: Window, factor: int, *, without: Sequence[Window] = ()) -> str:
     """Paint the probability of damage on a part of a map.
 
     Args:

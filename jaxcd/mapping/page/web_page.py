@@ -40,24 +40,24 @@ _LEAST = 0.1  # bytes that a pixel of a place takes where there is anything to s
 _NAMES = ("name", "id", "uid", "osm_id", "objectid")  # attributes that tell which building it is
 
 
-def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> None:
+def write(out: Path, pair: ScenePair, layers: Layers, summary: dict[str, Any]) -> None:
     """Write the page, whole or not at all.
 
     Args:
         out: folder of the map, with its rasters.
         pair: what was mapped.
-        layers: over it.
-        told: what the map's summary tells.
+        layers: the map's vector layers.
+        summary: contents of the map's summary.
     """
     grid = pair.grid
-    data = _texts(told) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours()}
+    data = _texts(summary) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours()}
     factor = max(1, math.ceil(math.sqrt(grid.height * grid.width / (MEGAPIXELS * 1e6))))
     whole = page_images.of_part(out, pair, _whole(grid), factor)
     everything = MEGABYTES * 1e6
     room = everything - _SPARE - _size(data) - _size(whole)
     kept = _DETAILS * everything if factor > 1 else 0
     outlined = {"polygons": _polygons(layers.polygons), "buildings": _buildings(layers.buildings)}
-    totals = {"polygons": told["polygons"], "buildings": sum(told["buildings"].values())}
+    totals = {"polygons": summary["polygons"], "buildings": sum(summary["buildings"].values())}
     notes = []
     for waiting, (name, frame) in zip((2, 1), outlined.items(), strict=True):
         data[name] = _outlined(grid, frame, min((room - kept) / waiting, _OUTLINES * everything))
@@ -68,7 +68,7 @@ def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> N
     data["worst"], details, windows = _worst(out, pair, layers.cells, factor, room)
     full = sum(place["full"] for place in data["worst"])
     if windows:  # what is painted twice would be twice as opaque
-        whole["likely"] = page_images.likely(out, grid, _whole(grid), factor, without=windows)
+        whole["likely"] = page_images.probability_image(out, grid, _whole(grid), factor, without=windows)
     if factor > 1:
         notes.insert(0, _resolution(factor * grid.metres, full, len(windows) - full, len(data["worst"])))
     data |= {"images": [{"box": _box(grid, _grown(grid, factor))} | whole, *details], "shown": notes}
@@ -96,36 +96,36 @@ def _size(value: Any) -> int:
     return len(_json(value))
 
 
-def _texts(told: dict[str, Any]) -> dict[str, Any]:
+def _texts(summary: dict[str, Any]) -> dict[str, Any]:
     """Return what the page says in words and numbers."""
-    area, network = told["area"], told["network"]
+    area, network = summary["area"], summary["network"]
     about = [["network", f"{network['name']} {network['size']}, step {network['step']} of {network['run']}"]]
     for when, name in (("pre", "before"), ("post", "after")):
-        about += [[name, f"{one['date'] or 'date not told'}: {one['location']}"] for one in told[when]]
+        about += [[name, f"{scene['date'] or 'date not told'}: {scene['location']}"] for scene in summary[when]]
     about += [
-        ["registered", f"{one['location']}: by {one['rows']:+.2f} rows, {one['columns']:+.2f} columns"]
-        for one in told["registration"]
+        ["registered", f"{scene['location']}: by {scene['rows']:+.2f} rows, {scene['columns']:+.2f} columns"]
+        for scene in summary["registration"]
     ]
     return {
-        "name": told["name"],
+        "name": summary["name"],
         "numbers": f"{area['damaged_m2']:,.0f} m² ({area['damaged_share']:.2%}) of what was seen before and after are "
-        f"called damage, in {told['polygons']:,} polygons.",
-        "dates": {"before": _dates(told["pre"]), "after": _dates(told["post"])},
+        f"called damage, in {summary['polygons']:,} polygons.",
+        "dates": {"before": _dates(summary["pre"]), "after": _dates(summary["post"])},
         "threshold": network["threshold"],
         "threshold_from": network["threshold_from"],
-        "counts": told["buildings"],
-        "agreement": told["agreement"],
-        "notes": told["notes"],
+        "counts": summary["buildings"],
+        "agreement": summary["agreement"],
+        "notes": summary["notes"],
         "about": about,
     }
 
 
 def _dates(scenes: Sequence[dict[str, Any]]) -> str:
-    dates = sorted({one["date"] for one in scenes if one["date"]})
+    dates = sorted({scene["date"] for scene in scenes if scene["date"]})
     if not dates:
         return "date not told"
     text = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return text if all(one["date"] for one in scenes) else f"{text}, some not told"
+    return text if all(scene["date"] for scene in scenes) else f"{text}, some not told"
 
 
 def _colours() -> dict[str, Any]:
@@ -224,15 +224,15 @@ def _buildings(frame: Any) -> Any:
     named = {CLASS: "class", "damaged_share": "share", "mean_probability": "mean", "seen_share": "seen"}
     named |= {"area_m2": "area", "geometry": "geometry"}
     ordered = frame.sort_values(["damaged_share", "mean_probability"], ascending=False, kind="stable").head(_FEATURES)
-    told = ordered[[*named]].rename(columns=named)
+    table = ordered[[*named]].rename(columns=named)
     columns = {str(name).lower(): name for name in ordered.columns}
-    told["called"], told["called_by"] = None, None
+    table["called"], table["called_by"] = None, None
     for name in reversed([columns[name] for name in _NAMES if name in columns]):
         text = ordered[name].astype(str).str.removesuffix(".0").str.strip()
         there = ordered[name].notna() & (text != "")
-        told.loc[there, "called"] = text[there]
-        told.loc[there, "called_by"] = str(name)
-    return told
+        table.loc[there, "called"] = text[there]
+        table.loc[there, "called_by"] = str(name)
+    return table
 
 
 def _outlined(grid: Grid, frame: Any, room: float) -> dict[str, Any]:

@@ -109,8 +109,8 @@ def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: st
         seen = pair.identity(_window(pair.grid, rows, columns, down, across))
         # Not where the map's grid has it: a grid that grows to more scenes moves windows, and leaves them as they are.
         own = [(span.first - span.start, span.last - span.start) for span in (rows, columns)]
-        asked = [_FORMAT, weights, average, own, seen]
-        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+        key_parts = [_FORMAT, weights, average, own, seen]
+        key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:32]
         found.append(Block(rows, columns, folder / f"{key}.tif"))
     return found
 
@@ -144,7 +144,7 @@ def compute(
         else:
             missing.append(block)
     total, left = (sum(_pixels(block) for block in some) for some in (blocks, missing))
-    asked = 0
+    computed = 0
     with (
         ThreadPoolExecutor(_READERS) as readers,
         ThreadPoolExecutor(1) as thread,
@@ -155,7 +155,7 @@ def compute(
             running: tuple[list[Piece], Any] | None = None
             readings = _ahead(readers, pair, missing, down, across, count=2 * network.batch + 1)
             for batch in _batches(readings, network.batch, empty=writing.add):
-                asked += len(batch)
+                computed += len(batch)
                 result = network(*(np.stack([ground[i] for _, ground in batch]) for i in (0, 1)))
                 # The device works on this batch while the one before is fetched and written.
                 if running is not None:
@@ -167,7 +167,7 @@ def compute(
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             raise
-    return asked
+    return computed
 
 
 class _Writing:

@@ -131,8 +131,8 @@ class ScenePair:
         """Read what was seen before and after on a part of the grid, in pixels of so many times the size."""
         found = []
         for sources in (self.pre, self.post):
-            one = self._read(sources, grid, coarse=coarse)
-            found.append(np.zeros((*grid.coarser(coarse).shape, 3), np.uint8) if one is None else one.pixels)
+            reading = self._read(sources, grid, coarse=coarse)
+            found.append(np.zeros((*grid.coarser(coarse).shape, 3), np.uint8) if reading is None else reading.pixels)
         return found[0], found[1]
 
     def wanted(self, grid: Grid) -> Bool[np.ndarray, "h w"] | None:
@@ -154,8 +154,8 @@ class ScenePair:
         found = None
         for source in _reaching(sources, grid):
             moved = grid.moved(*source.shift)
-            one = read_window((source.location,), moved, scaling=self.scaling, folder=self.windows, coarse=coarse)
-            found = one if found is None else completed(found, one)
+            reading = read_window((source.location,), moved, scaling=self.scaling, folder=self.windows, coarse=coarse)
+            found = reading if found is None else completed(found, reading)
             if found.valid.all():
                 break
         return found
@@ -205,7 +205,7 @@ def register(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
 
     One, not one a window: where shifts change between windows, the map would have seams.
     """
-    moved, told = [], []
+    moved, registered = [], []
     for source in pair.post:
         alone = replace(pair, post=(source,))
         shifts = [_shift(alone.read(part)) for part in _samples(source, pair.grid)]
@@ -213,9 +213,9 @@ def register(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
         good = np.array([shift[:2] for shift in shifts if believed(shift)]).reshape(-1, 2)
         apart = np.hypot(*(good - (rows, columns)).T)
         spread = float(np.percentile(apart, 90)) if len(good) else 0.0
-        told.append(Registered(source.location, rows, columns, len(good), len(shifts), spread))
+        registered.append(Registered(source.location, rows, columns, len(good), len(shifts), spread))
         moved.append(replace(source, shift=(rows, columns)))
-    return replace(pair, post=tuple(moved)), tuple(told)
+    return replace(pair, post=tuple(moved)), tuple(registered)
 
 
 def _shift(ground: Ground) -> Shift:

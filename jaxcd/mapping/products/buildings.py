@@ -10,7 +10,7 @@ import shapely
 
 from jaxcd.base.errors import LabelError
 from jaxcd.mapping.products.attributes import storable
-from jaxcd.mapping.products.outlines import areas, in_metres, under
+from jaxcd.mapping.products.outlines import areas, in_metres, statistics_under_polygons
 from jaxcd.mapping.products.rasters import DECISION, PROBABILITY
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.polygons import damage_of, read_frame, texts_of
@@ -70,8 +70,8 @@ def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSett
     frame: Any = footprints.to_crs(grid.crs.to_wkt())
     size = areas(frame)
     pixel = grid.metres**2
-    damage = under(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
-    found = under(out / PROBABILITY, frame, ["mean", "count"])
+    damage = statistics_under_polygons(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
+    found = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "count"])
     frame["damaged_share"] = np.clip(damage / size, 0, 1).round(4)
     frame["mean_probability"] = found["mean"].round(4)
     frame["seen_share"] = np.clip(found["count"] * pixel / size, 0, 1).round(4)
@@ -155,10 +155,10 @@ def _widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:
         return own
     wide: Any = in_metres(frame).buffer(buffer).to_crs(own.crs).to_numpy()
     outlines: Any = own.geometry.to_numpy()
-    one, other = shapely.STRtree(outlines).query(wide, predicate="intersects")
-    one, other = one[one != other], other[one != other]
+    widened, touched = shapely.STRtree(outlines).query(wide, predicate="intersects")
+    widened, touched = widened[widened != touched], touched[widened != touched]
     index: Any
-    for index, others in pd.Series(other).groupby(one):
+    for index, others in pd.Series(touched).groupby(widened):
         neighbours = shapely.difference(shapely.union_all(outlines[others]), outlines[index])
         wide[index] = shapely.difference(wide[index], neighbours)
     return own.set_geometry(wide)

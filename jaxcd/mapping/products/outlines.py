@@ -48,7 +48,7 @@ def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) 
     frame: Any = gpd.GeoDataFrame(geometry=found, crs=grid.crs.to_wkt())
     frame["area_m2"] = areas(frame).round(2)
     frame = frame[frame["area_m2"] >= min_area]
-    statistics = under(out / PROBABILITY, frame, ["mean", "max"])
+    statistics = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "max"])
     frame["mean_probability"], frame["max_probability"] = statistics["mean"].round(4), statistics["max"].round(4)
     within = simplify * min(abs(grid.transform.a), abs(grid.transform.e))
     # GEOS' other simplification that keeps outlines valid takes minutes where a polygon is like a sponge.
@@ -91,7 +91,7 @@ def _without_specks(damage: Bool[np.ndarray, "h w"], least: int, goes_on: tuple[
     return kept[labels]
 
 
-def under(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.DataFrame:
+def statistics_under_polygons(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.DataFrame:
     """Compute statistics of what a raster holds under polygons, pixels weighed by the share that a polygon covers.
 
     Args:
