@@ -179,10 +179,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_network(name: str, size: str | None) -> None:
-    """See that there is such a network, and that it has the size.
+    """Check that the network exists and has the size.
 
     Raises:
-        ConfigError: there is none, or it has not.
+        ConfigError: there is no such network, or it has no such size.
     """
     from jaxcd import models  # two seconds, which `--help` does without
 

@@ -1,4 +1,4 @@
-"""The networks and losses once more, in PyTorch: what jaxcd is compared with.
+"""The networks and losses in PyTorch, as the reference that jaxcd is compared with.
 
 Written from the description of the method alone, sharing no code with `jaxcd/`, so that an error in
 one of the two shows as a difference. Parameter names are those of the published checkpoints.

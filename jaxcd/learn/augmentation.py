@@ -38,7 +38,7 @@ def augment(
     """Augment and normalise a batch; pure, for use inside the training step.
 
     Args:
-        key: one key gives one result.
+        key: the same key gives the same result.
         batch: as the loader gives it.
         config: ranges; all zero gives exactly `normalise`.
         wanted: by the network.

@@ -53,7 +53,7 @@ def read(path: Path) -> tuple[Wanted, ...]:
         except ValueError as error:
             raise ConfigError(f"--pairs {path}: line {line}: {error}") from error
         if not pre or not post:
-            raise ConfigError(f"--pairs {path}: line {line}: names no scene of before or none of after")
+            raise ConfigError(f"--pairs {path}: line {line}: names no pre scene or no post scene")
         footprints = (row.get("footprints") or "").strip()
         found.append(Wanted(name, pre, post, Path(_resolved(footprints, path)) if footprints else None))
     names = [each.name for each in found]
@@ -71,7 +71,7 @@ def make(
     *,
     tell: Callable[[dict[str, Any], Path], None],
 ) -> int:
-    """Make the maps of a list, each in a folder of its own; one that can't be made leaves the others to be.
+    """Make the maps of a list, each in a folder of its own; one that can't be made does not stop the others.
 
     Args:
         mapper: the network.
@@ -84,7 +84,7 @@ def make(
         The exit code: 0, or 2 where a map could not be made.
 
     Raises:
-        DiskFullError: no space left: no other map would do better.
+        DiskFullError: no space left, for the other maps neither.
     """
     out.mkdir(parents=True, exist_ok=True)
     made, failed = {}, {}
@@ -112,7 +112,7 @@ def _resolved(location: str, path: Path) -> str:
 
 
 def _total(made: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Sum maps up; ground that several of them show counts in each."""
+    """Sum up maps; ground that several of them show counts several times."""
     made = list(made)
     seen, damaged = (sum(each["area"][name] for each in made) for name in ("seen_km2", "damaged_m2"))
     tables = [each["agreement"]["confusion"] for each in made if each["agreement"]]

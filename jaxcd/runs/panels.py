@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
 
 
 class Keeper:
-    """Keeps the `n` predictions of highest score out of any number that pass by."""
+    """Keeps the `n` predictions of highest score among those it is given."""
 
     def __init__(self, n: int, score: Callable[[Counts], float | None]):
         """Keep `n` by `score` of a tile's counts; a tile of score None is passed over."""
@@ -67,7 +67,7 @@ def save_panels(
         predictions: tiles of any size.
         path: the PNG; written whole or not at all.
         threshold: probability from which a pixel is called damage.
-        positive_unlabelled: much damage has no label: tell recall and flagged share, and no precision.
+        positive_unlabelled: much damage has no label: show recall and flagged share, but no precision.
     """
     from PIL import Image, ImageDraw
 

@@ -1,4 +1,4 @@
-"""The encoder of one run as the beginning of another."""
+"""Begin a run with the encoder of another run."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from jaxcd.runs.checkpoints import shapes
 
 
 def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> set[str]:
-    """See that the encoder to begin with has not learned from places that this run holds out.
+    """Check that the initial encoder has not learned from places that this run holds out.
 
     Args:
         config: of the new run.
@@ -20,11 +20,11 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
         labels: digest of its dataset.
 
     Returns:
-        Places that the encoder has learned from, in the run that it comes from or before that.
+        Places that the encoder has learned from, in its own run or in one that this run began with.
 
     Raises:
         RunError: it has, on this dataset or an earlier state of it. For other data, whose places may have the same
-            names by chance, a warning is printed.
+            names by chance, a warning is printed instead.
     """
     if not config.init.encoder_from:
         return set()
@@ -50,7 +50,7 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
 def with_encoder(
     config: Config, params: dict[str, Any], stats: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Put the encoder of the run `config.init.encoder_from` in place of that of a new network.
+    """Replace the encoder of a new network by that of the run `config.init.encoder_from`.
 
     Args:
         config: of the new run.

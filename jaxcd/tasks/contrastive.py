@@ -31,7 +31,7 @@ from jaxcd.tasks.embeddings import Embedded
 from jaxcd.tasks.task import Validate, Validated, Watch
 
 _COLLAPSED = 0.01
-_FEW = 5  # places of a kind, below which a validation of embeddings says little
+_FEW = 5  # with fewer places of a kind, a validation of embeddings says little
 _Embed = Callable[[Any, Any, Batch], tuple[Float[Array, "2 b c"], Int32[Array, "b k"]]]
 
 
@@ -55,13 +55,13 @@ class Pretraining:
 
     @classmethod
     def split(cls, dataset: TileDataset, config: Config) -> Splits:
-        """Split the places of a dataset; none that a damage network's split holds out is trained on."""
+        """Split the places of a dataset; places that a damage network's split holds out are never trained on."""
         together = models.describe(config.model).pairs_compared
         return pretraining_splits(dataset.samples, config, pairs_compared=together)
 
     @classmethod
     def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Pretraining":
-        """Take batches from a dataset, this process's part of each."""
+        """Take the batches from a dataset; each holds this process's part of the batch."""
         steps.training_mesh(config)
         network = models.describe(config.model)
         train, validation = (
@@ -98,7 +98,7 @@ class Pretraining:
         return f"begin a damage network with its encoder: --config.init.encoder_from={run}"
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
-        """Make the validation: the loss, and how well embeddings of validation places tell damage from none."""
+        """Make the validation: the loss, and how well embeddings of validation places tell damaged from intact."""
         embed = embedding_step(network, config)
         count = math.ceil(config.contrast.samples / (config.train.batch * pairs_an_element(config)))
 

@@ -1,4 +1,4 @@
-"""What embeddings are worth: how well they tell damaged pairs from intact ones, and whether they tell anything."""
+"""Scores of embeddings: how well they tell damaged pairs from intact ones, and whether they have collapsed."""
 
 from pathlib import Path
 from typing import NamedTuple

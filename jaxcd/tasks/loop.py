@@ -1,4 +1,4 @@
-"""The training loop: steps, logs, validations, checkpoints, and an end at any moment that can be gone on from."""
+"""The training loop: steps, logs, validations, checkpoints; it can be stopped at any moment and resumed."""
 
 import collections
 import contextlib
@@ -43,12 +43,12 @@ class Outcome:
 
 
 def total_steps(config: Config, places: int) -> int:
-    """Optimiser steps of the whole run; batches run on over the end of an epoch."""
+    """Optimiser steps of the whole run; a batch may span the end of an epoch."""
     return config.train.steps or math.ceil(config.train.epochs * places / config.train.batch)
 
 
 def train(config: Config, run: Path, task: Task) -> Outcome:
-    """Train until all steps are done or SIGTERM or Ctrl-C ends it; goes on where an earlier call ended.
+    """Train until all steps are done or SIGTERM or Ctrl-C ends it; continues where an earlier call ended.
 
     Args:
         config: validated configuration; the same one each time.
@@ -185,7 +185,7 @@ class _Trainer:
         self.bar.write(f"step {self.step}: the encoder learns from here on")
 
     def _settle(self, left: int) -> None:
-        """Wait for all but the last `left` steps and check that their numbers are numbers."""
+        """Wait for all but the last `left` steps and check that their loss and norms are finite."""
         while len(self.pending) > left:
             step, ids, step_progress = self.pending.popleft()
             loss, gradient, state = (float(value) for value in step_progress)
@@ -207,7 +207,7 @@ class _Trainer:
             with explained_memory(_validation_advice(self.config)):
                 validated = self.validate(self.state, self.step, self._watch)
         except (_Stopped, DeviceMemoryError) as ended:
-            # The steps up to here are not to be lost; whoever goes on begins with this validation.
+            # Save the steps up to here; the next start begins with this validation.
             self.validation_due = True
             if self.step != self.saved:
                 self._save(None)

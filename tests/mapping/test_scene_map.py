@@ -327,8 +327,8 @@ def test_what_there_is_to_say_of_scenes_is_said(tmp_path, mapper):
     knowing = mapper._replace(metres=2.5 * GSD)
     map_summary = scene_map.make(knowing, [str(pre)], list(map(str, (post, far, coarse))), tmp_path / "out", QUIET)
     notes = "\n".join(map_summary["notes"])
-    assert f"{far}: shows no ground that the scenes of before show, left out" in notes
-    assert re.search(r"coarse.tif: its pixels of 2(\.0\d)? m show less than the map's of 0.5\d* m can", notes)
+    assert f"{far}: overlaps no pre scene, left out" in notes
+    assert re.search(r"coarse.tif: its pixels of 2(\.0\d)? m are coarser than the map's of 0.5\d* m", notes)
     assert re.search(r"pixels of 0.5\d* m, and the network has learned from pixels of 1.25 m: buildings look 2", notes)
     assert [source["location"] for source in map_summary["post"]] == [str(post), str(coarse)]
     with pytest.raises(SceneError, match=r"far.tif: lies far from .*pre.tif; make a map of each"):

@@ -118,7 +118,7 @@ def training(case: Case, *, loads: bool) -> tuple[Callable[[int], float], dict[s
     def run(count: int) -> float:
         nonlocal state
         result = None
-        # What was read ahead while the other side was measured is no achievement of this loader.
+        # First use up the batches that were read ahead while the other side was measured.
         for _ in range(ahead if loads else 0):
             state, result = step(state, next(source)[1], key)
         jax.block_until_ready(result)

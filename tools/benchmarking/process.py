@@ -23,7 +23,7 @@ _SECONDS = 0.4  # that a round takes at least
 
 
 class Side:
-    """A process, told by lines what to do; `about` is what it tells of itself."""
+    """A process that takes commands by lines; `about` is its description of itself."""
 
     def __init__(self, case: Case, name: str, environment: Mapping[str, str]):
         self.name = name

@@ -1,4 +1,4 @@
-"""What a map says, in numbers: `summary.json` for programs, `summary.md` for people."""
+"""The summary of a map: `summary.json` for programs, `summary.md` for people."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _WORST = 10
 
 
 def sources(found: Iterable[Source]) -> list[dict]:
-    """Tell the files of a map: where they lay, what they hold, when they were taken."""
+    """Describe the scenes of a map: their files, digests, dates and pixels."""
     return [
         {
             "location": source.location,
@@ -27,7 +27,7 @@ def sources(found: Iterable[Source]) -> list[dict]:
 
 
 def registration(found: Iterable[Registered]) -> list[dict]:
-    """Tell how post scenes were registered."""
+    """Describe how post scenes were registered."""
     return [
         scene._asdict() | {name: round(getattr(scene, name), 2) for name in ("rows", "columns", "spread")}
         for scene in found
