@@ -28,7 +28,7 @@ _OUTPUTS = ("metrics.json", "tiles.csv", "precision_recall.png", "precision_reca
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code."""
     options = _checked(parser().parse_args(argv))
-    # jax comes late, after the arguments are known to be good.
+    # jax is imported late, once the arguments are known to be valid.
     from jaxcd.runs import run_folder
 
     config = run_folder.read_config(options.run)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warn_of_slow_type(config.model.dtype)
     split = options.split or ("all" if foreign else "test")
     made = [folder for folder in (options.out, *options.out.parents) if not folder.exists()]
-    options.out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
+    options.out.mkdir(parents=True, exist_ok=True)  # fails before hours of work, not after
     try:
         _evaluate(config, options.run, split, foreign, options.out, options.batch)
     finally:
@@ -110,7 +110,7 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     shown = with_bar(batches, tiles, split)
     result = inference.evaluate_trained(config, trained, shown, keepers=(best, worst), advice=advice)
 
-    for name in _OUTPUTS:  # of an evaluation before: what it says must not stand beside the new figures
+    for name in _OUTPUTS:  # no file of an earlier evaluation may stay beside the new ones
         (out / name).unlink(missing_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
         if keeper.kept():
@@ -146,22 +146,22 @@ def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, fo
 
 
 def _scores(counts: "Counts", threshold: float, partial: bool) -> dict[str, float]:
-    """Give what the labels can tell: where much damage has none, recall and the share of the area called damage."""
+    """Return the scores that the labels allow: where much damage has none, recall and the flagged share of the area."""
     if partial:
         return {"recall": counts.at(threshold).recall, "flagged": counts.flagged(threshold)}
     return counts.at(threshold)._asdict()
 
 
 def _merit(counts: "Counts", threshold: float, partial: bool) -> float:
-    """Say what makes a tile with damage one of the best."""
+    """Score a tile with damage, for the choice of the best tiles."""
     scores = counts.at(threshold)
     return scores.recall if partial else scores.f1
 
 
 def _errors(counts: "Counts", threshold: float, partial: bool) -> float:
-    """Wrongly called pixels: what makes a tile one of the worst, whether it holds damage or not."""
+    """Count wrongly called pixels, for the choice of the worst tiles, which may hold no damage."""
     _, fp, fn, _ = counts.confusion(threshold)
-    return float(fn if partial else fp + fn)  # damage without a label is no mistake to find it
+    return float(fn if partial else fp + fn)  # finding damage that has no label is no mistake
 
 
 def _write_tiles(result: "Evaluation", path: Path, threshold: float, partial: bool) -> None:

@@ -61,7 +61,7 @@ def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
     try:
         name, size = models.infer_architecture(state_dict)
         network, *shapes = models.build(lambda rngs: models.create(name, size=size, rngs=rngs), seed=0, weights=False)
-        # Zeros, for weights to come: to draw some would take seconds of compiling.
+        # Zeros, which the weights replace: drawing random ones would take seconds of compiling.
         model = models.merge(network.eval, *jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
         models.load_torch_state_dict(model, state_dict)
     except CheckpointError as error:

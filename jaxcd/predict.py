@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if bool(options.pairs) == bool(options.pre or options.post) or bool(options.pre) != bool(options.post):
         raise ConfigError("give --pre and --post, or --pairs LIST")
     signal.signal(signal.SIGTERM, _ended)
-    # jax comes late, after the arguments are known to be good.
+    # jax is imported late, once the arguments are known to be valid.
     from jaxcd.mapping import pair_list, scene_map
 
     wanted = pair_list.read(options.pairs) if options.pairs else ()

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(config: Config, run: Path) -> int:
-    # jax comes late: loader processes import this module again and have no use for it.
+    # jax is imported late: loader processes import this module again, and do not need it.
     from jaxcd.feed.splits import NAMES, describe
     from jaxcd.learn import steps
     from jaxcd.runs import run_folder, transfer

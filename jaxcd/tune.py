@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _chosen(flag: str, text: str | None, options: tuple[str, ...]) -> tuple[str, ...]:
-    """Narrow a choice to what was given, in its own order."""
+    """Return the options that were given, in the order of `options`."""
     given = options if text is None else tuple(text.split(","))
     for value in given:
         if value not in options:

@@ -135,7 +135,7 @@ def test_loader_and_training_are_measured_on_tiles_from_disk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--suite", "speed"], "expected some of step,infer,augment,loader,train,prepare,predict, got 'speed'"),
         (["--batch", "0"], "expected a number above 0, got '0'"),
@@ -143,12 +143,12 @@ def test_loader_and_training_are_measured_on_tiles_from_disk(tmp_path):
         (["--data", "/no/tiles"], "--data: /no/tiles: no such folder"),
     ],
 )
-def test_bad_arguments_are_named(arguments, told, capsys):
+def test_bad_arguments_are_named(arguments, message, capsys):
     try:
         code = benchmark.main(arguments)
     except SystemExit as ended:  # argparse's own
         code = ended.code
-    assert code == 2 and told in capsys.readouterr().err
+    assert code == 2 and message in capsys.readouterr().err
 
 
 def test_a_side_that_ends_in_the_middle_is_a_failed_row():
@@ -179,10 +179,12 @@ def test_a_tile_the_network_cannot_take_is_a_failed_row():
 def test_preparing_stages_tiles_of_a_large_pair(tmp_path):
     """The same windows as rasterio alone reads, and a staged file for each tile."""
     pre, post = large_scenes.large_pair(tmp_path / "scenes", side=3000)
-    with rasterio.open(pre) as one, rasterio.open(post) as other:
-        assert one.shape == (3000, 3000) and one.transform == other.transform and one.overviews(1)
-        assert one.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
-        assert (one.read(1, window=((0, 400), (0, 400))) != other.read(1, window=((0, 400), (0, 400)))).any()
+    with rasterio.open(pre) as pre_scene, rasterio.open(post) as post_scene:
+        assert (
+            pre_scene.shape == (3000, 3000) and pre_scene.transform == post_scene.transform and pre_scene.overviews(1)
+        )
+        assert pre_scene.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert (pre_scene.read(1, window=((0, 400), (0, 400))) != post_scene.read(1, window=((0, 400), (0, 400)))).any()
     for variant in GRIDS:
         case = Case(suite="prepare", variant=variant, batch=1, tile=512, cache=str(tmp_path))
         assert case.sides == (BARE, JUDGED, STAGED + "zstd", STAGED + "jpeg", STAGED + "raw")

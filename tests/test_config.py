@@ -266,8 +266,8 @@ def test_difference_names_the_first_field_that_defines_another_run():
     assert configs.difference(valid(), valid()) is None
     for name, value in [("data.workers", 4), ("data.prefetch", 8), ("train.log_every", 1)]:
         assert configs.difference(valid(), put(valid(), name, value)) is None, name
-    told = configs.difference(valid(), put(valid(), "model.size", "small"))
-    assert told == "config.model.size is 'large' there and 'small' here"
+    difference = configs.difference(valid(), put(valid(), "model.size", "small"))
+    assert difference == "config.model.size is 'large' there and 'small' here"
     assert "config.seed is 42 there and 1 here" == configs.difference(valid(), put(valid(), "seed", 1))
 
 

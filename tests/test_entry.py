@@ -27,12 +27,12 @@ def test_errors_of_users_end_in_one_line_and_code_2(capsys):
     wrapped = ValueError(f'page one\nwriting "/d/f" failed: {os.strerror(errno.ENOSPC)} [x]\npage three')
     assert raises(wrapped)() == 2
     assert "the disk is full: could not write /d/f; free some space" in capsys.readouterr().err
-    for number, told in (
+    for number, message in (
         (errno.EACCES, "permission denied; check who"),
         (errno.EROFS, "read-only file system; name a"),
     ):
         assert raises(OSError(number, os.strerror(number), "runs/x"))() == 2
-        assert capsys.readouterr().err.startswith(f"error: runs/x: {told}")
+        assert capsys.readouterr().err.startswith(f"error: runs/x: {message}")
     with pytest.raises(OSError):  # no file is named: not a user's to put right
         raises(OSError(errno.EBADF, os.strerror(errno.EBADF)))()
     assert raises(KeyboardInterrupt())() == 130
@@ -48,9 +48,9 @@ def test_device_is_said_and_an_unused_accelerator_warned_of(capsys, monkeypatch,
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     entry.announce_device()
-    told = capsys.readouterr()
-    assert told.out.startswith("device: 2 x cpu (cpu), jax ")
-    assert "this machine has an NVIDIA GPU, but JAX runs on the CPU" in told.err and "jaxcd[cuda13]" in told.err
+    printed = capsys.readouterr()
+    assert printed.out.startswith("device: 2 x cpu (cpu), jax ")
+    assert "this machine has an NVIDIA GPU, but JAX runs on the CPU" in printed.err and "jaxcd[cuda13]" in printed.err
     assert before is None
 
 

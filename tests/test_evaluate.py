@@ -47,12 +47,12 @@ def test_metrics_tiles_curve_and_pictures_agree(trained, tmp_path, capsys):
     rows = _rows(tmp_path / "tiles.csv", csv.DictReader)
     places = json.loads((trained / "run" / "splits.json").read_text())["test"]
     best = report["best"].pop("threshold")
-    for threshold, told in ((0.5, report["0.5"]), (best, report["best"])):
+    for threshold, scores in ((0.5, report["0.5"]), (best, report["best"])):
         own = [row for row in rows if float(row["threshold"]) == threshold]
         assert sorted(row["place"] for row in own) == places
         counts = [sum(int(row[name]) for row in own) for name in ("tp", "fp", "fn", "tn")]
         assert sum(counts) == len(places) * 128 * 128
-        assert told == pytest.approx(_scores(*counts))
+        assert scores == pytest.approx(_scores(*counts))
     assert best != 0.5 and len(rows) == 2 * len(places)
     curve = [[float(x) for x in row] for row in _rows(tmp_path / "precision_recall.csv")[1:]]
     at_half = next(point for point in curve if point[0] == 0.5)
@@ -116,7 +116,7 @@ def test_several_tiles_at_a_time_count_the_same_and_stale_pictures_go(trained, t
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--layout", "xbd"], "--layout: goes with --data"),
         (["--scaling", "range:0,9"], "--scaling: goes with --data"),
@@ -124,8 +124,8 @@ def test_several_tiles_at_a_time_count_the_same_and_stale_pictures_go(trained, t
         (["--batch", "0"], "--batch: expected at least 1, got 0"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named(trained, tmp_path, capsys, arguments, told):
-    assert told in _error(capsys, "--run", trained / "run", *arguments, "--out", tmp_path / "out")
+def test_arguments_that_do_not_fit_are_named(trained, tmp_path, capsys, arguments, message):
+    assert message in _error(capsys, "--run", trained / "run", *arguments, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

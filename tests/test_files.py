@@ -47,5 +47,5 @@ def test_a_disk_without_locks_is_worked_on_with_a_word(tmp_path, monkeypatch, ca
 
 
 def test_what_a_library_failed_to_write_is_no_full_disk_where_there_is_room(tmp_path):
-    told = files.not_written(tmp_path / "a.tif", OSError("read-only\n file system"))
-    assert isinstance(told, WriteError) and "could not write" in str(told) and "(read-only file system)" in str(told)
+    error = files.not_written(tmp_path / "a.tif", OSError("read-only\n file system"))
+    assert isinstance(error, WriteError) and "could not write" in str(error) and "(read-only file system)" in str(error)

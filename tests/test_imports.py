@@ -35,7 +35,7 @@ def test_each_room_and_each_arrow_is_drawn():
 
 
 @pytest.mark.parametrize(
-    ("file", "source", "told"),
+    ("file", "source", "message"),
     [
         ("scenes/raster.py", "import jax.numpy as jnp", "scenes must not import jax"),
         ("scenes/pairs.py", "from jaxcd.feed import loader", "scenes must not import feed"),
@@ -56,7 +56,7 @@ def test_each_room_and_each_arrow_is_drawn():
         ("garage/car.py", "import os", "has no room"),
     ],
 )
-def test_a_planted_violation_is_found(tmp_path, file, source, told):
+def test_a_planted_violation_is_found(tmp_path, file, source, message):
     for name in ("__init__", "train", "evaluate", "feed/__init__", "feed/loader", "learn/__init__"):
         (tmp_path / "jaxcd" / name).with_suffix(".py").parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "jaxcd" / name).with_suffix(".py").touch()
@@ -64,8 +64,8 @@ def test_a_planted_violation_is_found(tmp_path, file, source, told):
     planted = tmp_path / "jaxcd" / file
     planted.parent.mkdir(parents=True, exist_ok=True)
     planted.write_text(source + "\n")
-    (only,) = imports.read(tmp_path).violations
-    assert only.startswith(f"jaxcd/{file}") and told in only
+    (violation,) = imports.read(tmp_path).violations
+    assert violation.startswith(f"jaxcd/{file}") and message in violation
 
 
 def test_a_crowded_folder_and_a_tower_are_told(tmp_path):

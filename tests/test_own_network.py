@@ -76,8 +76,8 @@ def test_it_is_trained_resumed_evaluated_mapped_tuned_and_measured(project, netw
     scenes = "--pre", pre, "--post", post, "--window", 64
     code, output = run("jaxcd.predict", "--run", tmp_path / "run", *scenes, "--out", tmp_path / "map")
     assert code == 0, output
-    told = json.loads((tmp_path / "map" / "summary.json").read_text())
-    assert told["network"]["name"] == network and told["network"]["halo"] == 2
+    map_summary = json.loads((tmp_path / "map" / "summary.json").read_text())
+    assert map_summary["network"]["name"] == network and map_summary["network"]["halo"] == 2
 
     trials = "--batches=4", "--trials=1", "--workdir", tmp_path / "tuned"
     code, output = run("jaxcd.tune", "--config", project, *wanted, *trials)

@@ -83,8 +83,8 @@ def test_an_interrupted_pretraining_ends_bit_for_bit_as_one_never_interrupted(pr
     assert code == 0 and "going on from step" in output, output
     for a, b in zip(weights(folder, 6), weights(pretrained[0], 6), strict=True):
         np.testing.assert_array_equal(a, b)
-    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, pretrained[0])]
-    assert told[0] == told[1]
+    entries = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, pretrained[0])]
+    assert entries[0] == entries[1]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_run_is_gone_on_with_before_and_after_its_thaw(project, pretrained, th
 
 def test_what_does_not_fit_is_refused_and_leaves_nothing(project, pretrained, tmp_path, capsys):
     source = f"--config.init.encoder_from={pretrained[0]}"
-    for flags, told in (
+    for flags, message in (
         ((source, "--config.data.split_seed=7"), "that this run holds out, r0"),
         (
             (source, "--config.model.name=fc_ef"),
@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(project, pretrained, tm
         ((*PRETRAINING, "--config.train.batch=3"), "config.train.batch: expected a multiple of 2"),
     ):
         error = _fails(capsys, train, "--config", project, *flags, "--workdir", tmp_path / "r")
-        assert told in error, error
+        assert message in error, error
         assert not (tmp_path / "r" / "checkpoints").exists() or not os.listdir(tmp_path / "r" / "checkpoints")
     error = _fails(capsys, evaluate, "--run", pretrained[0], "--out", tmp_path / "o")
     assert "pretrained an encoder, and makes no maps" in error and not (tmp_path / "o").exists()

@@ -41,12 +41,12 @@ def test_an_interval_is_that_of_the_mean_over_tiles():
     found = rng.integers(20, 80, 400)
     more = np.clip(found + rng.integers(-10, 21, 400), 0, 100)
     ours, base = (result([(n, 0, 100 - n) for n in hits]) for hits in (more, found))
-    told = paired_difference([ours], [base], study_report.recall)
+    difference = paired_difference([ours], [base], study_report.recall)
     each = (more - found) / 100
-    assert told is not None and told.value == pytest.approx(each.mean())
+    assert difference is not None and difference.value == pytest.approx(each.mean())
     error = each.std() / 20
-    assert told.low == pytest.approx(each.mean() - 1.96 * error, abs=0.15 * error)
-    assert told.high == pytest.approx(each.mean() + 1.96 * error, abs=0.15 * error)
+    assert difference.low == pytest.approx(each.mean() - 1.96 * error, abs=0.15 * error)
+    assert difference.high == pytest.approx(each.mean() + 1.96 * error, abs=0.15 * error)
     # Paired: the tiles' own differences do not count.
     assert error < 0.6 * np.hypot(found.std(), more.std()) / 100 / 20
     assert paired_difference([base], [base], study_report.recall) == (1, 0, 0, 0)
@@ -156,6 +156,6 @@ def test_a_study_is_gone_on_with_and_survives_a_failed_run(project, tmp_path):
     process = study(*arguments, "--pretrain_epochs", 3)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 2 and "config.train.epochs is 1 there and 3 here" in output, output
-    process = study(*arguments[:4], "--out", tmp_path, "--config", config)
+    process = study(*arguments[:4], "--out", tmp_path, "--config", project)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 2 and "holds files but no study" in output, output

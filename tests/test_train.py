@@ -67,13 +67,13 @@ def test_killed_and_stopped_run_ends_bit_for_bit_as_one_never_interrupted(projec
     for a, b in zip(ours, never, strict=True):
         np.testing.assert_array_equal(a, b)
     # The logs tell one story: each step once, in order, with the same losses.
-    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished.folder)]
-    assert told[0] == told[1]
-    assert [step for step, kind, _ in told[0] if kind == "train"] == list(range(1, 13))
+    entries = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished.folder)]
+    assert entries[0] == entries[1]
+    assert [step for step, kind, _ in entries[0] if kind == "train"] == list(range(1, 13))
     # So does TensorBoard, of what four starts wrote.
     shown = [(e.step, e.value) for e in _events(folder).Scalars("train/loss")]
     assert [step for step, _ in shown] == list(range(1, 13))
-    assert [value for _, value in shown] == pytest.approx([loss for _, kind, loss in told[0] if kind == "train"])
+    assert [value for _, value in shown] == pytest.approx([loss for _, kind, loss in entries[0] if kind == "train"])
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_two_processes_never_train_in_one_folder(project, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("--config.train.bacth=4", "config.train.bacth: no such field; config.train has batch, accumulation"),
         ("--config.train.batch=four", "config.train.batch: expected int, got 'four'"),
@@ -188,8 +188,8 @@ def test_two_processes_never_train_in_one_folder(project, tmp_path):
         ("--nonsense=1", "nonsense"),
     ],
 )
-def test_bad_settings_end_in_one_line_and_leave_nothing(project, finished, tmp_path, capsys, override, told):
-    assert told in _main(capsys, "--config", project, override, "--workdir", tmp_path / "r")
+def test_bad_settings_end_in_one_line_and_leave_nothing(project, finished, tmp_path, capsys, override, message):
+    assert message in _main(capsys, "--config", project, override, "--workdir", tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
@@ -250,8 +250,8 @@ def test_signal_before_a_validation_ends_it_and_the_next_start_makes_up_for_it(p
     assert os.listdir(folder / "checkpoints") == ["6"]
     code, output = run("jaxcd.train", "--config", project, "--workdir", folder)
     assert code == 0 and "going on from step 6" in output, output
-    told = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished.folder)]
-    assert told[0] == told[1]
+    entries = [[(e["step"], e["kind"], e["loss"]) for e in read_log(f)] for f in (folder, finished.folder)]
+    assert entries[0] == entries[1]
     assert sorted(os.listdir(folder / "checkpoints")) == sorted(os.listdir(finished.folder / "checkpoints"))
     for a, b in zip(weights(folder, 12), weights(finished.folder, 12), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -104,10 +104,11 @@ def test_killed_and_gone_on_with_by_two_processes_it_makes_the_trials_asked_for(
     assert [row["folder"] for row in rows(folder)].count("0000") == 2
     best = max(float(row["score"]) for row in done if row["state"] == "complete")
     # Whoever ends last tells the best of all; the other one may end while that one's last trial is under way.
-    told = [f"best of 4 trials: iou {best:.4f}; its config is" in output for output in outputs]
-    assert any(told)
+    announced = [f"best of 4 trials: iou {best:.4f}; its config is" in output for output in outputs]
+    assert any(announced)
     assert all(
-        whole or "1 more under way in other processes" in output for whole, output in zip(told, outputs, strict=True)
+        whole or "1 more under way in other processes" in output
+        for whole, output in zip(announced, outputs, strict=True)
     )
     for picture in ("history.png", "importance.png"):
         assert np.asarray(Image.open(folder / picture)).std() > 10
@@ -115,8 +116,8 @@ def test_killed_and_gone_on_with_by_two_processes_it_makes_the_trials_asked_for(
 
     code, output = run("jaxcd.train", "--config", folder / "best.py", "--workdir", tmp_path / "again")
     assert code == 0, output
-    told = [json.loads(line) for line in (tmp_path / "again" / "log.jsonl").read_text().splitlines()]
-    again = max(entry["iou"] for entry in told if entry["kind"] == "validation")
+    entries = [json.loads(line) for line in (tmp_path / "again" / "log.jsonl").read_text().splitlines()]
+    again = max(entry["iou"] for entry in entries if entry["kind"] == "validation")
     assert again == pytest.approx(best, rel=1e-5)
 
     code, output = run("jaxcd.tune", *arguments)
@@ -210,7 +211,7 @@ def test_trials_that_cannot_be_compared_are_refused():
 
 
 def test_bad_arguments_and_folders_are_named(project, tmp_path, capsys):
-    for flags, told in (
+    for flags, message in (
         (["--trials=0"], "--trials: expected at least 1, got 0"),
         (["--trials=many"], "error: argument --trials: invalid int value: 'many'"),
         (["--sizes="], "--sizes: expected some of small, medium, large, got ''"),
@@ -219,7 +220,7 @@ def test_bad_arguments_and_folders_are_named(project, tmp_path, capsys):
         (["--batches=5"], "--batches: expected some of 4, 8, 16, 32, got '5'"),
     ):
         assert tune.main(["--config", str(project), *flags, "--workdir", str(tmp_path / "t")]) == 2
-        assert told in capsys.readouterr().err.strip().splitlines()[-1]
+        assert message in capsys.readouterr().err.strip().splitlines()[-1]
         assert not (tmp_path / "t").exists()
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(RunError, match="holds files but no tuning"):

@@ -37,7 +37,7 @@ from benchmarking.case import (  # noqa: E402
     cases,
 )
 from benchmarking.machine import machine  # noqa: E402
-from benchmarking.process import measured, told  # noqa: E402
+from benchmarking.process import about_side, measured  # noqa: E402
 
 from jaxcd.base.entry import guarded  # noqa: E402
 from jaxcd.base.errors import ConfigError  # noqa: E402
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "TORCHINDUCTOR_CACHE_DIR": str(Path(folder) / "inductor"),
         }
-        about = told(Case(suite="nothing"), JAXCD, environment)
+        about = about_side(Case(suite="nothing"), JAXCD, environment)
         if "failed" in about:
             raise ConfigError(f"jaxcd's side does not start: {about['failed']}")
         here = machine(about)
@@ -121,7 +121,7 @@ def _rows(case: Case, ceiling: Mapping[str, float], environment: Mapping[str, st
                 if alone in medians and side.name == JAXCD:
                     row[name] = medians[alone] / seconds
             if "flops" in side.about:
-                again = told(case, side.name, environment)
+                again = about_side(case, side.name, environment)
                 if "compile_seconds" in again:
                     row["compile_cached_seconds"] = again["compile_seconds"]
                 for unit, of in (("flops", "matmul"), ("bytes", "copy")):
@@ -179,10 +179,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_network(name: str, size: str | None) -> None:
-    """See that there is such a network, and that it has the size.
+    """Check that the network exists and has the size.
 
     Raises:
-        ConfigError: there is none, or it has not.
+        ConfigError: there is no such network, or it has no such size.
     """
     from jaxcd import models  # two seconds, which `--help` does without
 

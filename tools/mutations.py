@@ -27,7 +27,7 @@ class Fault(NamedTuple):
     Attributes:
         name: what is wrong.
         file: of jaxcd.
-        line: a part of the right line, which the file holds once.
+        line: a part of the right line, of which the file has exactly one.
         wrong: what takes its place.
         tests: files or tests of which one has to fail.
     """
@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def copied(copy: Path) -> Path:
-    """Copy what the tests need of the checkout; what it compiled is shared."""
+    """Copy what the tests need of the checkout; the folder of compiled code is shared."""
     for name in ("jaxcd", "tests", "tools", "configs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
@@ -262,7 +262,7 @@ def found_by(fault: Fault, copy: Path) -> str | None:
         The first test that fails, or None.
 
     Raises:
-        ValueError: the right line is not there once, a test can't be run, or it fails without the fault, too.
+        ValueError: the file does not hold the right line once, a test can't be run, or it fails without the fault, too.
     """
     file = copy / "jaxcd" / fault.file
     source = file.read_text()

@@ -4,8 +4,8 @@
 
 Three networks, each from scratch, with a pretrained encoder, with a pretrained and frozen one, and (what the paper
 only proposes) with a pretrained one that learns at a tenth of the rate; each with several seeds on one split. All goes
-through `jaxcd.train` and `jaxcd.evaluate`; whatever was interrupted or failed is gone on with by the same command, and
-more seeds are added by a larger --seeds. Writes `study.md`, `study.csv` and `claims.png`.
+through `jaxcd.train` and `jaxcd.evaluate`. The same command continues what was interrupted or has failed, and a larger
+--seeds adds seeds. Writes `study.md`, `study.csv` and `claims.png`.
 """
 
 import argparse
@@ -140,13 +140,13 @@ def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Co
 
 
 def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config]) -> list[str]:
-    """Write the settings down, or see that they are those the study began with; networks may be added.
+    """Record the settings, or check that they are those that the study began with; networks may be added.
 
     Returns:
         All networks of the study, also those of an earlier call.
 
     Raises:
-        RunError: they are others, or the folder is not a study's.
+        RunError: the settings are others, or the folder is not a study's.
     """
     path = out / _SETTINGS
     here = {f"train {name}": config for name, config in supervised.items()}
@@ -159,16 +159,18 @@ def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Con
     except (ValueError, AttributeError, ConfigError) as error:
         raise RunError(f"{path}: not a study's settings ({error}); give a new folder with --out") from error
     for name, config in here.items():
-        told = config_files.difference(there[name], config) if name in there else None
-        if told:
-            raise RunError(f"{out}: holds a study of other settings ({name}: {told}); give a new folder with --out")
+        difference = config_files.difference(there[name], config) if name in there else None
+        if difference:
+            raise RunError(
+                f"{out}: holds a study of other settings ({name}: {difference}); give a new folder with --out"
+            )
     both = there | here
     write_whole(path, json.dumps({name: config_files.to_dict(config) for name, config in both.items()}, indent=1))
     return [network for network in NETWORKS if f"train {network}" in both]
 
 
 def _jobs(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config], seeds: int) -> Iterator[Job]:
-    """Give all runs, seed by seed, so that an early end leaves whole tables of fewer seeds."""
+    """Yield all runs, seed by seed, so that a study that ends early has complete tables of fewer seeds."""
     for seed in range(seeds):
         for encoder, base in pretraining.items():
             config = copy.deepcopy(base)

@@ -212,9 +212,9 @@ def _gains(gains: Gains) -> list[str]:
             "–" if d is None else f"{100 * d.value:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" for d in both
         ]
         published = _published_gain(network, start)
-        told = f"{published[0]:+.1f}, {published[1]:+.1f}" if published else "not in the paper"
+        published_cell = f"{published[0]:+.1f}, {published[1]:+.1f}" if published else "not in the paper"
         seeds = both[0].seeds if both[0] else 0
-        lines.append(f"| {_TITLES[network]} | {STARTS[start]} | {seeds} | {cells[0]} | {cells[1]} | {told} |")
+        lines.append(f"| {_TITLES[network]} | {STARTS[start]} | {seeds} | {cells[0]} | {cells[1]} | {published_cell} |")
     return lines
 
 

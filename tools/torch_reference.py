@@ -1,4 +1,4 @@
-"""The networks and losses once more, in PyTorch: what jaxcd is compared with.
+"""The networks and losses in PyTorch, as the reference that jaxcd is compared with.
 
 Written from the description of the method alone, sharing no code with `jaxcd/`, so that an error in
 one of the two shows as a difference. Parameter names are those of the published checkpoints.
@@ -140,14 +140,14 @@ def randomise(model: ChangeNetwork, seed: int) -> ChangeNetwork:
 
 def bce(logits: Tensor, labels: Tensor, valid: Tensor, positive_weight: float = 1.0) -> Tensor:
     """Binary cross-entropy, mean over the valid pixels."""
-    known = valid.bool()
+    mask = valid.bool()
     weight = torch.tensor(positive_weight, dtype=logits.dtype)
-    return functional.binary_cross_entropy_with_logits(logits[known], labels[known].to(logits), pos_weight=weight)
+    return functional.binary_cross_entropy_with_logits(logits[mask], labels[mask].to(logits), pos_weight=weight)
 
 
 def _overlap(logits: Tensor, labels: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    known = valid.bool()
-    probability, truth = torch.sigmoid(logits[known]), labels[known].to(logits)
+    mask = valid.bool()
+    probability, truth = torch.sigmoid(logits[mask]), labels[mask].to(logits)
     return (probability * truth).sum(), probability.sum() + truth.sum()
 
 

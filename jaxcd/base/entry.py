@@ -1,4 +1,4 @@
-"""What every entry does the same way: errors in one line, the device said aloud.
+"""What all entries share: errors in one line, the device announced.
 
 Loader processes import the entry's module again, so nothing here imports jax at the top.
 """
@@ -23,7 +23,7 @@ from jaxcd.base.files import FULL, full_disk
 from jaxcd.base.processes import keep_freed_memory
 
 _NO_SPACE = os.strerror(errno.ENOSPC)
-# What a user can put right about a file, by the system's error number.
+# What a user can do about an error of a file, by the system's error number.
 _REMEDIES = {
     errno.EACCES: "check who may read and write there",
     errno.EPERM: "check who may read and write there",
@@ -51,16 +51,16 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             print("interrupted", file=sys.stderr)
             return 130
         except BrokenPipeError:
-            # Whoever read our output (head, say) has seen enough; Python must not fail again when it ends.
+            # The reader of our output (`head`, say) has closed it; Python would fail again when it flushes it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except OSError as error:
-            told = _told(error)
-            if told is None:
+            message = _message(error)
+            if message is None:
                 raise
-            return _fail(told)
+            return _fail(message)
         except Exception as error:
-            # Orbax and TFDS wrap the system's error in ones of their own: the text is what remains.
+            # Orbax and TFDS raise errors of their own, which keep only the text of the system's error.
             if _NO_SPACE in str(error):
                 return _fail(str(full_disk(_place(error))))
             raise
@@ -72,7 +72,7 @@ def announce_device() -> None:
     """Prepare this process for jax and print the device; warn where the machine has a GPU that jax doesn't use.
 
     Raises:
-        DeviceError: jax finds none of the kind that it is told to use.
+        DeviceError: jax finds no device of the kind that JAX_PLATFORMS names.
     """
     quiet_libraries()
     keep_freed_memory()
@@ -102,7 +102,7 @@ def announce_device() -> None:
 
 
 def warn_of_slow_type(dtype: str) -> None:
-    """Warn where a network of this compute type meets a CPU that is slower with it than with float32."""
+    """Warn where the network runs on a CPU, which is slower with its compute type than with float32."""
     import jax
 
     if dtype == "bfloat16" and jax.default_backend() == "cpu":
@@ -115,14 +115,14 @@ def warn_of_slow_type(dtype: str) -> None:
 
 
 def _keep_compiled(backend: str) -> None:
-    """Let processes share what XLA compiled, runs of a study, say; JAX_COMPILATION_CACHE_DIR names another place."""
+    """Let processes (runs of a study, say) share what XLA compiled; JAX_COMPILATION_CACHE_DIR names another folder."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "jaxcd" / "compiled"
     if backend == "cpu":
-        # JAX's key leaves out what the CPU can do: in a home that machines share, code would meet the wrong one.
+        # JAX's cache key leaves out the CPU's features: machines that share a home would load each other's code.
         folder /= cpu_digest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def cpu_digest() -> str:
 
 
 def quiet_libraries() -> None:
-    """Silence what libraries log: warnings that are not for users, and what they raise as well (Orbax: tracebacks)."""
+    """Silence the logs of libraries: warnings that are not for users, and errors that are raised as well (Orbax)."""
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.FATAL)
@@ -161,10 +161,10 @@ def unused_accelerator() -> str | None:
     return None
 
 
-def _unraisable(told: Any) -> None:
-    """Of a read or write that fails Orbax ends the event loop, and every other one under way complains of that."""
-    if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
-        sys.__unraisablehook__(told)
+def _unraisable(unraisable: Any) -> None:
+    """Drop "Event loop is closed": where a read or write fails, Orbax closes the loop that all others still use."""
+    if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(unraisable)
 
 
 def _fail(message: str) -> int:
@@ -172,8 +172,8 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _told(error: OSError) -> str | None:
-    """Say what a user can do about a system's error; None where it names no file or nothing a user can put right."""
+def _message(error: OSError) -> str | None:
+    """Say what a user can do about a system's error; None where it names no file, or a user can do nothing."""
     if error.errno in FULL:
         return str(full_disk(f"could not write {error.filename}" if error.filename else _place(error)))
     if error.filename is None or error.errno not in _REMEDIES:

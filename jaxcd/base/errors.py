@@ -22,7 +22,7 @@ class LabelError(JaxcdError):
 
 
 class LayoutError(JaxcdError):
-    """A source folder that does not have the layout it was announced with."""
+    """A source folder that does not have the given layout."""
 
 
 class DatasetError(JaxcdError):

@@ -12,16 +12,16 @@ from jaxcd.base.errors import DiskFullError, WriteError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a disk (or a user's share of it) without room."""
-_LITTLE = 64 * 2**20  # bytes: what a library gave back when it failed may be free again
+_LITTLE = 64 * 2**20  # bytes; a library that failed on a full disk may have freed some space since
 
 
 def full_disk(what: str) -> DiskFullError:
-    """Make the error of a full disk: what could not be done there, and what to do."""
+    """Make the error of a full disk; `what` says what could not be done there."""
     return DiskFullError(f"the disk is full: {what}; free some space and run the same command again")
 
 
 def not_written(path: Path, error: Exception) -> DiskFullError | WriteError:
-    """Make the error of a file that a library failed to write: of a full disk, whatever it said, where room is scarce.
+    """Make the error of a file that a library failed to write: on an almost full disk, that of a full disk.
 
     Args:
         path: the file.
@@ -36,10 +36,10 @@ def not_written(path: Path, error: Exception) -> DiskFullError | WriteError:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a hidden name beside `path` to write to; it takes the place of `path` when the block ends well.
+    """Give a hidden path beside `path` to write to; it replaces `path` when the block ends without an error.
 
     Args:
-        path: the file; the hidden name has the same suffix, by which some writers choose the format.
+        path: the file; the hidden path has the same suffix, by which some writers choose the format.
 
     Raises:
         DiskFullError: no space left; nothing is left behind.
@@ -70,11 +70,11 @@ def write_whole(path: Path, content: bytes | memoryview | str) -> None:
 
 @contextmanager
 def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
-    """Hold a lock file while the context lasts; the lock ends with the process, however that ends.
+    """Hold a lock file while the context lasts; if the process is killed, the system releases the lock.
 
     Args:
         path: the lock file; made where missing.
-        waiting: said before waiting for another process to let go.
+        waiting: printed before waiting for another process to release the lock; None: do not wait.
 
     Raises:
         BlockingIOError: another process holds it, and `waiting` is None.

@@ -1,4 +1,4 @@
-"""Processes beside the first: entries run by tools that run many, and the workers of a pool."""
+"""Child processes: entries that other entries and tools run, and the workers of a pool."""
 
 import contextlib
 import ctypes
@@ -30,11 +30,11 @@ class Stopped(Exception):
 
 
 class Children:
-    """Runs entries one after the other; a signal that asks this process to end is passed on, and waited for."""
+    """Runs entries one after the other; on SIGTERM or Ctrl-C it asks the running one to end, and waits for it."""
 
     def __enter__(self) -> "Children":
         self._process: subprocess.Popen[bytes] | None = None
-        self._received, self._asked = 0, False
+        self._received, self._terminated = 0, False
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -48,7 +48,7 @@ class Children:
         Args:
             arguments: the module and its arguments.
             log: file that its output is appended to.
-            meanwhile: called about once a second, and once after its end.
+            meanwhile: called about once a second, and once after the child's end.
 
         Returns:
             Its exit code, negative for the signal that killed it.
@@ -56,10 +56,10 @@ class Children:
         Raises:
             Stopped: a signal came; the child was asked to end (SIGTERM) and did.
         """
-        self._asked = False
+        self._terminated = False
         with log.open("ab") as file:
-            # A session of its own: Ctrl-C reaches it once, through us.
-            # On Linux this module starts it, see below.
+            # The child has a session of its own, so that Ctrl-C reaches it once, through this process.
+            # On Linux this module starts the entry: see `_end_with`.
             bound = ["jaxcd.base.processes", str(os.getpid())] if sys.platform == "linux" else []
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *bound, *arguments],
@@ -69,7 +69,7 @@ class Children:
             )
             try:
                 while self._process.poll() is None:
-                    if self._received and not self._asked:  # the signal came before there was a child
+                    if self._received and not self._terminated:  # the signal came before there was a child
                         self.stop()
                     meanwhile()
                     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -83,18 +83,18 @@ class Children:
         return self._process.returncode
 
     def check(self) -> None:
-        """Say whether a signal came.
+        """Raise an error if a signal has come.
 
         Raises:
-            Stopped: one did.
+            Stopped: a signal came.
         """
         if self._received:
             raise Stopped(self._received)
 
     def stop(self) -> None:
-        """Ask the child to save and end. Asked twice, it ends at once, and what it did not save is lost."""
+        """Ask the child to save and end. A second request ends it at once, and what it has not saved is lost."""
         if self._process is not None and self._process.poll() is None:
-            self._asked = True
+            self._terminated = True
             self._process.terminate()
 
     def _note(self, number: int, _: FrameType | None) -> None:
@@ -105,7 +105,7 @@ class Children:
 
 
 def _end_with(parent: int) -> None:
-    """Ask Linux for a SIGTERM when the parent ends, even by a kill: nobody else would stop this process."""
+    """Ask Linux for a SIGTERM when the parent ends, even by a kill: nothing else would stop this process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGTERM)
@@ -128,9 +128,8 @@ def cores() -> int:
 def keep_freed_memory() -> None:
     """Let this process keep memory that it has freed (glibc).
 
-    Batches are tens of megabytes that come and go. Left to itself glibc
-    gives them back to the system each time, and getting them anew costs a fault a page: as much as reading a batch
-    (benchmarks/NOTES.md).
+    A batch takes tens of megabytes. By default glibc returns them to the system after each batch, and the next batch
+    then costs a fault for each page: together as much time as reading it takes (benchmarks/NOTES.md).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -141,7 +140,7 @@ def keep_freed_memory() -> None:
 
 
 def start_worker() -> None:
-    """Prepare a pool's worker: Ctrl-C is its parent's to handle, and the parent's end, even by a kill, is its own."""
+    """Prepare a pool's worker: it leaves Ctrl-C to its parent, and ends when the parent ends, even by a kill."""
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -155,6 +154,6 @@ def start_worker() -> None:
 
 
 if __name__ == "__main__":
-    # Not in Popen's preexec_fn: code between fork and exec may hang where the parent has threads, as JAX does.
+    # Not in Popen's preexec_fn: code between fork and exec may hang where the parent has threads, and JAX has some.
     _end_with(int(sys.argv[1]))
     os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])

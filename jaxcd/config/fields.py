@@ -1,4 +1,4 @@
-"""Settings are said once: a field holds its default, its help and its bounds; flags and checks are made from it."""
+"""Settings are declared once: a field holds its default, its help and its bounds; flags and checks are made from it."""
 
 import dataclasses
 import math
@@ -13,19 +13,19 @@ _HELP, _BOUND = "help", "bound"
 
 
 class Bound(NamedTuple):
-    """What a value has to be; `expected` says it in words."""
+    """A condition on a value; `expected` says it in words."""
 
     holds: Callable[[Any], bool]
     expected: str
 
 
 class Setting(NamedTuple):
-    """A field of a configuration, seen from outside.
+    """A field of a configuration, as its flag and its help need it.
 
     Attributes:
         path: as a user writes it, such as config.data.crop.
         type: of its values.
-        default: its value where nobody sets it.
+        default: its value unless it is set.
         about: its help.
         expected: its bounds in words, or empty.
     """
@@ -41,35 +41,35 @@ def setting(default: Any, about: str, bound: Bound | None = None) -> Any:
     """Declare a field of a configuration.
 
     Args:
-        default: its value where nobody sets it.
-        about: what the help says of it; it does not repeat default and bounds.
-        bound: what a value has to be beyond its type.
+        default: its value unless it is set.
+        about: its help, without default and bounds, which the help adds.
+        bound: condition on its value, beyond its type.
     """
     return dataclasses.field(default=default, metadata={_HELP: about, _BOUND: bound})
 
 
 def one_of(*options: Any) -> Bound:
-    """Take one of some values."""
+    """Accept the given values."""
     return Bound(lambda value: value in options, f"one of {', '.join(map(str, options))}")
 
 
 def at_least(low: float, unit: str = "") -> Bound:
-    """Take values from `low` on."""
+    """Accept values from `low` on."""
     return Bound(lambda value: value >= low, f"at least {low}{unit and f' {unit}'}")
 
 
 def above_zero(what: str) -> Bound:
-    """Take positive values; `what` names one, such as "a rate"."""
+    """Accept positive values; `what` names one, such as "a rate"."""
     return Bound(lambda value: value > 0, f"{what} above 0")
 
 
 def below_one(what: str = "") -> Bound:
-    """Take values of at least 0 and below 1."""
+    """Accept values of at least 0 and below 1."""
     return Bound(lambda value: 0 <= value < 1, f"{what and f'{what} of '}at least 0 and below 1")
 
 
 def seed() -> Bound:
-    """Take what seeds a random generator."""
+    """Accept seeds of a random generator."""
     return Bound(lambda value: 0 <= value < 2**63, "at least 0 and below 2**63")
 
 
@@ -100,7 +100,7 @@ def check(node: Any, path: str) -> None:
         path: what its fields' names begin with in messages, such as config.data.
 
     Raises:
-        ConfigError: at the first field that does not hold; the message names it.
+        ConfigError: at the first invalid field; the message names it.
     """
     check_types(node, path)
     check_bounds(node, path)
@@ -110,7 +110,7 @@ def check_bounds(node: Any, path: str) -> None:
     """Check the values of a configuration and of the groups in it.
 
     Raises:
-        ConfigError: at the first field that does not hold.
+        ConfigError: at the first invalid field.
     """
     for field in dataclasses.fields(node):
         value, where = getattr(node, field.name), f"{path}{field.name}"

@@ -1,4 +1,4 @@
-"""A configuration on disk: the JSON of a run folder, and what makes two runs the same one."""
+"""A configuration on disk: the JSON of a run folder, and which fields tell two runs apart."""
 
 import dataclasses
 import json
@@ -9,8 +9,8 @@ from jaxcd.base.errors import ConfigError
 from jaxcd.base.files import write_whole
 from jaxcd.config import Config
 
-# Where copies lie and how many things work at a time does not change what comes out (devices: but for rounding):
-# a run may be resumed with others.
+# Fields that say where copies lie and how work is shared out do not change the result (`devices` changes its rounding):
+# a run may be resumed with other values of these.
 _RUNTIME_FIELDS = (
     "data.cache",
     "data.incomplete",
@@ -28,7 +28,7 @@ def to_dict(config: Config) -> dict:
 
 
 def from_dict(values: dict) -> Config:
-    """Rebuild and validate what `to_dict` gave.
+    """Rebuild a configuration from the dictionaries of `to_dict`, and validate it.
 
     Raises:
         ConfigError: an unknown field, a wrong type or an impossible value.
@@ -51,7 +51,7 @@ def difference(old: Config, new: Config) -> str | None:
 
 
 def read(path: Path) -> Config:
-    """Read a configuration that `write` left in a run folder.
+    """Read the configuration that `write` wrote into a run folder.
 
     Raises:
         ConfigError: not JSON, or not a configuration.

@@ -21,7 +21,7 @@ _PREFIX = "config"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors end in the one line that all errors of jaxcd are."""
+    """A parser that raises its errors as `ConfigError`, so that they end in one line like all others."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs.setdefault("allow_abbrev", False)
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """Raise what the caller's `guarded` turns into a line and exit code 2."""
+        """Raise a `ConfigError`, which `guarded` turns into one line and exit code 2."""
         raise ConfigError(f"{message}; {self.prog} --help lists the flags")
 
 
@@ -41,10 +41,9 @@ def add_settings(
     Args:
         group: a parser or a group of its flags.
         settings: of `settings_of`.
-        names: those that are wanted, in this order; none: all.
-        defaults: whether a flag that is not given has the setting's default; else it has none, and is left out of the
-            parsed options.
-        flag: form of the flags' names.
+        names: paths of the settings to add, in this order; empty: all.
+        defaults: whether a flag that is not given takes the setting's default; else the parsed options do not hold it.
+        flag: template of the flags' names.
     """
     found = {setting.path: setting for setting in settings}
     for path in names or found:
@@ -63,7 +62,7 @@ def add_settings(
         elif defaults:
             group.add_argument(name, metavar="VALUE", type=kind, **how)
         else:
-            # Whatever is written arrives as text: `_value` says in our words what is wrong with it.
+            # The value stays text: `_value` converts it later, and names the field in its error.
             how |= {"nargs": "?", "const": "true"} if kind is bool else {}
             group.add_argument(name, metavar="VALUE", **how)
 
@@ -112,7 +111,7 @@ def read_run(parser: Parser, argv: Sequence[str] | None) -> tuple[Config, Path, 
                 node = getattr(node, group)
             setattr(node, name, _value(setting, getattr(options, setting.path)))
     config.validate()
-    # The run is the same one from whatever folder it is gone on with or evaluated.
+    # Absolute paths, so that the run can be resumed and evaluated from any folder.
     config.data.root, config.data.cache = (str(Path(p).resolve()) for p in (config.data.root, config.data.cache))
     if config.init.encoder_from:
         config.init.encoder_from = str(Path(config.init.encoder_from).resolve())
@@ -120,7 +119,7 @@ def read_run(parser: Parser, argv: Sequence[str] | None) -> tuple[Config, Path, 
 
 
 def read_python(file: Path) -> Config:
-    """Return what a config file gives.
+    """Return the configuration that a config file gives.
 
     Raises:
         ConfigError: there is no such file, it is not Python, it fails, or it gives something else.
@@ -142,13 +141,13 @@ def read_python(file: Path) -> Config:
 
 
 def settings_from(options: argparse.Namespace, kind: Any) -> Any:
-    """Make a group of settings of the flags that `add_settings` added for it."""
+    """Make a group of settings from the flags that `add_settings` added for it."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(kind)}
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _plain(kind: Any) -> Any:
-    """Return the type of values that are there, of one that may be missing."""
+    """Return a type without its None: `Path` for `Path | None`."""
     if isinstance(kind, types.UnionType):
         (kind,) = (each for each in kind.__args__ if each is not types.NoneType)
     return kind
@@ -157,7 +156,7 @@ def _plain(kind: Any) -> Any:
 def _help(setting: Setting) -> str:
     default = setting.default
     notes = [] if default in ("", (), None, False) else [f"default {_shown(default)}"]
-    # What the help lists already is not said again.
+    # Options that the help already lists are not repeated.
     options = setting.expected.removeprefix("one of ").split(", ")
     bounded = setting.expected and (setting.type is not str or setting.expected.startswith("one of "))
     if bounded and not all(option in setting.about for option in options):
@@ -171,10 +170,10 @@ def _shown(value: Any) -> str:
 
 
 def _value(setting: Setting, text: str) -> Any:
-    """Read a value as a setting's type wants it.
+    """Convert a flag's text to the type of its setting.
 
     Raises:
-        ConfigError: it can't be.
+        ConfigError: the text does not fit the type.
     """
     kind = setting.type
     if isinstance(kind, types.GenericAlias):

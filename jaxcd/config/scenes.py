@@ -60,10 +60,10 @@ class ScenesConfig:
     )
 
     def check_together(self, path: str) -> None:
-        """Check what no field can be checked for alone; `path` begins the names in messages.
+        """Check the values that depend on each other; in messages, `path` goes before the field's name.
 
         Raises:
-            ConfigError: values without their attribute, or the other way round.
+            ConfigError: label values without label_attribute, or label_attribute without values.
         """
         attribute = bool(self.label_attribute)
         for name, holds, expected in (

@@ -34,7 +34,7 @@ _LEVELS = Bound(
 
 
 def scaling_named(where: str) -> Bound:
-    """Take what `check_scaling` takes, which itself says what is wrong with other values."""
+    """Accept what `check_scaling` accepts; for other values, `check_scaling` itself raises the error."""
 
     def holds(scaling: str) -> bool:
         check_scaling(scaling, where)
@@ -47,7 +47,7 @@ def check_scaling(scaling: str, where: str) -> tuple[str, float, float] | None:
     """Parse "range:LOW,HIGH" or "percentiles:LOW,HIGH"; the empty text gives None.
 
     Raises:
-        ConfigError: anything else; the message names `where`.
+        ConfigError: any other text; the message names `where`.
     """
     if scaling == "":
         return None
@@ -161,7 +161,7 @@ class ContrastConfig:
 
 @dataclass(kw_only=True, slots=True)
 class InitConfig:
-    """What a run begins with."""
+    """The weights that a run begins with."""
 
     encoder_from: str = setting(
         "", "run whose encoder, at its best checkpoint, this one begins with; empty: random weights"
@@ -170,7 +170,7 @@ class InitConfig:
 
 @dataclass(kw_only=True, slots=True)
 class FreezeConfig:
-    """What does not learn."""
+    """The part of the network that does not learn."""
 
     encoder: bool = setting(
         False,
@@ -305,10 +305,10 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def validate(self) -> None:
-        """Check types first, then values by themselves, then those that depend on each other.
+        """Check the types of all fields, then each value, then the values that depend on each other.
 
         Raises:
-            ConfigError: at the first field that does not hold; the message names it.
+            ConfigError: at the first invalid field; the message names it.
         """
         check(self, "config.")
         self.data.scenes.check_together("config.data.scenes.")
@@ -333,7 +333,7 @@ def field_type(path: str) -> typing.Any:
 
 
 def _check_together(config: Config) -> None:
-    """Check what no field can be checked for alone."""
+    """Check the values that depend on each other."""
     losses, freeze, train = config.loss, config.freeze, config.train
 
     def wants(holds: bool, name: str, value: object, expected: str) -> None:

@@ -38,7 +38,7 @@ def augment(
     """Augment and normalise a batch; pure, for use inside the training step.
 
     Args:
-        key: one key gives one result.
+        key: the same key gives the same result.
         batch: as the loader gives it.
         config: ranges; all zero gives exactly `normalise`.
         wanted: by the network.
@@ -49,7 +49,7 @@ def augment(
     """
     keys = jax.random.split(key, batch.pre.shape[0])
 
-    def one(key: Key[Array, ""], pre: Array, post: Array, labels: Array, valid: Array) -> tuple[Array, ...]:
+    def augment_pair(key: Key[Array, ""], pre: Array, post: Array, labels: Array, valid: Array) -> tuple[Array, ...]:
         tone, filters, noise, geometry = jax.random.split(key, 4)
         images = jnp.stack([pre, post]).astype(jnp.float32) / 255
         images = _one_of(tone, images, _tone_operations(config))
@@ -61,7 +61,7 @@ def augment(
         images = _standardise(images, wanted)
         return images[0], images[1], masks[0] * masks[1], masks[1]
 
-    return jax.vmap(one)(keys, batch.pre, batch.post, batch.labels, batch.valid)  # type: ignore[return-value]
+    return jax.vmap(augment_pair)(keys, batch.pre, batch.post, batch.labels, batch.valid)  # type: ignore[return-value]
 
 
 def _standardise(images: Float[Array, "*n 3"], wanted: Normalisation) -> Float[Array, "*n 3"]:

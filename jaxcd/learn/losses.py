@@ -57,7 +57,7 @@ def sums(
 
 
 def of_sums(total: Sums, weights: LossConfig) -> Any:
-    """Weigh and add the losses that sums give; a loss of weight 0 is left out."""
+    """Add the weighted losses that the sums give; a loss of weight 0 is left out."""
     losses = ((weights.bce, _bce), (weights.dice, _dice), (weights.iou, _iou))
     return sum(weight * loss(total) for weight, loss in losses if weight)
 

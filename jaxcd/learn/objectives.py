@@ -36,9 +36,9 @@ def _contrastive(graph: nnx.GraphDef, config: Config) -> Objective:
 
     def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
         augmentation, dropout = jax.random.split(key)
-        # A warp may turn the damage out of the picture: what a pair shows is told by the labels after it.
+        # The warp may move damage out of the crop, so a pair's kind comes from the labels after it.
         pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
-        first, second = compared(pre, post, together)
+        first, second = embedding_stacks(pre, post, together)
         z, stats = models.apply(graph, params, stats, first, second, key=dropout)
         differ = kinds_differ(shows_damage(labels * valid, together))
         c = config.contrast
@@ -58,7 +58,7 @@ def pairs_an_element(config: Config) -> int:
     return models.describe(config.model).pairs_compared if config.task == "contrastive" else 1
 
 
-def compared(
+def embedding_stacks(
     pre: Float[Array, "p h w 3"], post: Float[Array, "p h w 3"], together: int
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
     """Arrange a batch's pairs as the two stacks whose embeddings are compared.
@@ -68,8 +68,8 @@ def compared(
     Args:
         pre: images before the event.
         post: images after it.
-        together: pairs an element. Of 1 (FC-Siam) the stacks are `pre` and `post`; of 2 (FC-EF) they are the even and
-            the odd pairs, pre and post on their six channels, and b = p / 2.
+        together: pairs an element. With 1 (FC-Siam) the stacks are `pre` and `post`. With 2 (FC-EF) they are the even
+            and the odd pairs, each with six channels of pre and post, and b = p / 2.
     """
     if together == 1:
         return pre, post
@@ -84,9 +84,9 @@ def shows_damage(labels: Num[Array, "p h w"], together: int) -> Int32[Array, "b 
 
 
 def kinds_differ(damaged: Int32[Array, "b k"]) -> Int32[Array, "b"]:
-    """Say which elements compare what is of different kinds.
+    """Say which elements compare two different kinds.
 
-    Of FC-Siam (k = 1), before and after differ where there is damage; of FC-EF (k = 2), two pairs differ where one of
+    With k = 1 (FC-Siam), pre and post differ where there is damage; with k = 2 (FC-EF), two pairs differ where one of
     them shows damage and the other does not.
     """
     return damaged.sum(axis=1) % 2

@@ -1,4 +1,4 @@
-"""The optimiser: AdamW under a schedule, after clipping; the encoder may have a rate and a beginning of its own."""
+"""The optimiser: AdamW under a schedule, after clipping; the encoder may have its own rate and first step."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def create(
     Args:
         config: rate, decay, schedule, clipping. Decay acts on all parameters, as torch's AdamW does.
         steps: optimiser steps of the whole run; the cosine schedule ends there at zero.
-        grouped: keep the states of encoder and rest apart, so that either may be missing or come later.
+        grouped: keep the state of the encoder apart from the rest, so that it may be missing or added later.
         thawed_at: step from which the encoder learns; its schedule is that of the whole run.
     """
     if not grouped and config.encoder_lr_scale == 1:

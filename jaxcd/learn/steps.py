@@ -23,7 +23,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def check_network(config: Config) -> None:
-    """See that there is such a network, and that it can take the training crops and batches.
+    """Check that the network exists, and that it can take the training crops and batches.
 
     Raises:
         ConfigError: the network or its size is unknown, the crop is no multiple of its stride, or a batch of
@@ -46,7 +46,7 @@ def check_network(config: Config) -> None:
 
 
 class TrainState(NamedTuple):
-    """What a training step turns over; donated to it.
+    """What a training step replaces; the step reuses its memory (donation).
 
     Attributes:
         step: optimiser steps done.
@@ -79,12 +79,12 @@ class Evaluated(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a training step tells.
+    """What a training step reports.
 
     Attributes:
         loss: before the update.
         gradient_norm: of the gradient before clipping.
-        state_norm: of parameters and statistics after the update; not finite where they are not to be saved.
+        state_norm: of parameters and statistics after the update; where it is not finite, they must not be saved.
     """
 
     loss: Float[Array, ""]
@@ -116,7 +116,7 @@ def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Ne
     Args:
         config: the run's configuration.
         steps: optimiser steps of the whole run, for the schedule.
-        at: step of the checkpoint that will take the state's place: the optimiser's state has the form it has there.
+        at: step of the checkpoint that will be read into the state; it decides the form of the optimiser's state.
     """
     network, params, stats = build_network(config)
     held = frozen(config, at)
@@ -126,12 +126,12 @@ def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Ne
 
 
 def frozen(config: Config, step: int) -> bool:
-    """Say whether a checkpoint of this step was left by steps with a frozen encoder."""
+    """Say whether the encoder was frozen in the steps that led to the checkpoint of this step."""
     return config.freeze.encoder and (config.freeze.until == 0 or step <= config.freeze.until)
 
 
 def thawed(network: models.Network, state: TrainState, config: Config, *, steps: int) -> tuple[TrainState, TrainStep]:
-    """Go on from a frozen encoder with one that learns: its optimiser starts anew, the decoder's goes on."""
+    """Let a frozen encoder learn: its optimiser state starts anew, the decoder's is kept."""
     tx = _optimizer(config, steps)
     state = state._replace(opt_state=optimizer.thaw(tx, state.params, state.opt_state))
     return state, train_step(network, tx, config)
@@ -143,7 +143,7 @@ def _optimizer(config: Config, steps: int) -> optax.GradientTransformation:
 
 
 def _learning(params: dict, held: bool) -> tuple[dict, dict]:
-    """Part the parameters into those that learn and those that are held."""
+    """Split the parameters into those that learn and those that are held."""
     names = {models.ENCODER} if held else set()
     learning = {name: tree for name, tree in params.items() if name not in names}
     return learning, {name: params[name] for name in names}
@@ -154,8 +154,8 @@ def train_step(
 ) -> TrainStep:
     """Make the training step of the configured task: augmentation, forward, loss, AdamW in one donated jit.
 
-    With `held` the encoder is no part of what is differentiated and has no optimiser state, and its BatchNorm runs on
-    the statistics it has (docs/method.md, Supervised training: frozen means parameters and statistics).
+    With `held` the encoder has no gradient and no optimiser state, and its BatchNorm uses the statistics that it has
+    and leaves them as they are (docs/method.md, Supervised training: frozen means parameters and statistics).
 
     The batch is computed in `config.train.accumulation` micro-batches; its loss is the mean of theirs, and
     BatchNorm sees one of them at a time (docs/method.md, Supervised training). With a batch that is sharded over a
@@ -193,8 +193,8 @@ def train_step(
         updates, opt_state = tx.update(grads, state.opt_state, learning)
         learnt: Any = optax.apply_updates(learning, updates)
         params = {**learnt, **rest}
-        told = Progress(loss, optax.tree.norm(grads), optax.tree.norm((params, stats)))
-        return TrainState(state.step + 1, params, stats, opt_state), told
+        progress = Progress(loss, optax.tree.norm(grads), optax.tree.norm((params, stats)))
+        return TrainState(state.step + 1, params, stats, opt_state), progress
 
     return jax.jit(step, donate_argnums=0)
 
@@ -222,7 +222,7 @@ def training_mesh(config: Config) -> Mesh:
     """Return the one-axis mesh that training batches are sharded over.
 
     Raises:
-        ConfigError: more devices asked for than there are, or a batch that they can't share evenly.
+        ConfigError: the machine has fewer devices, or a batch that they can't share evenly.
     """
     there = jax.devices()
     n, micro = config.train.devices or len(there), config.train.batch // config.train.accumulation
@@ -249,7 +249,7 @@ def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def on_device(batches: Iterator[Batch], mesh: Mesh, *, ahead: int) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Give batches with the ids of their places, on the devices some batches before they are asked for."""
+    """Yield batches with the ids of their places; each is moved to the devices some batches before it is needed."""
     ready: collections.deque[tuple[np.ndarray, Batch]] = collections.deque()
     for batch in batches:
         ready.append((np.asarray(batch.ids), shard_batch(batch, mesh)))

@@ -53,7 +53,7 @@ def read(path: Path) -> tuple[Wanted, ...]:
         except ValueError as error:
             raise ConfigError(f"--pairs {path}: line {line}: {error}") from error
         if not pre or not post:
-            raise ConfigError(f"--pairs {path}: line {line}: names no scene of before or none of after")
+            raise ConfigError(f"--pairs {path}: line {line}: names no pre scene or no post scene")
         footprints = (row.get("footprints") or "").strip()
         found.append(Wanted(name, pre, post, Path(_resolved(footprints, path)) if footprints else None))
     names = [each.name for each in found]
@@ -71,7 +71,7 @@ def make(
     *,
     tell: Callable[[dict[str, Any], Path], None],
 ) -> int:
-    """Make the maps of a list, each in a folder of its own; one that can't be made leaves the others to be.
+    """Make the maps of a list, each in a folder of its own; one that can't be made does not stop the others.
 
     Args:
         mapper: the network.
@@ -84,7 +84,7 @@ def make(
         The exit code: 0, or 2 where a map could not be made.
 
     Raises:
-        DiskFullError: no space left: no other map would do better.
+        DiskFullError: no space left, for the other maps neither.
     """
     out.mkdir(parents=True, exist_ok=True)
     made, failed = {}, {}
@@ -112,20 +112,20 @@ def _resolved(location: str, path: Path) -> str:
 
 
 def _total(made: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Sum maps up; ground that several of them show counts in each."""
+    """Sum up maps; ground that several of them show counts several times."""
     made = list(made)
     seen, damaged = (sum(each["area"][name] for each in made) for name in ("seen_km2", "damaged_m2"))
     tables = [each["agreement"]["confusion"] for each in made if each["agreement"]]
     table: dict[str, dict[str, int]] = {}
-    for one in tables:
-        for true, row in one.items():
+    for confusion in tables:
+        for true, row in confusion.items():
             sums = table.setdefault(true, dict.fromkeys(CLASSES, 0))
             table[true] = {name: sums[name] + row[name] for name in CLASSES}
     counted = [each["buildings"] for each in made if each["buildings"]]
     return {
         "area": {"seen_km2": seen, "damaged_m2": damaged, "damaged_share": damaged / max(seen * 1e6, 1e-9)},
         "polygons": sum(each["polygons"] for each in made),
-        "buildings": {name: sum(one[name] for one in counted) for name in CLASSES} if counted else {},
+        "buildings": {name: sum(classes[name] for classes in counted) for name in CLASSES} if counted else {},
         "agreement": buildings.scored(table) if table else {},
     }
 
@@ -134,17 +134,17 @@ def _table(made: dict[str, dict], total: dict[str, Any], failed: dict[str, str])
     head = ["map", "seen, km²", "damage, m²", "share", "polygons", *CLASSES]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     order = sorted(made, key=lambda name: -made[name]["area"]["damaged_m2"])
-    for title, one in [*((f"[{name}]({name}/summary.md)", made[name]) for name in order), ("all", total)]:
-        area, found = one["area"], one["buildings"]
+    for title, map_summary in [*((f"[{name}]({name}/summary.md)", made[name]) for name in order), ("all", total)]:
+        area, found = map_summary["area"], map_summary["buildings"]
         cells = [
             title,
             f"{area['seen_km2']:.3f}",
             f"{area['damaged_m2']:,.0f}",
             f"{area['damaged_share']:.2%}",
-            f"{one['polygons']:,}",
+            f"{map_summary['polygons']:,}",
             *(f"{found[label]:,}" if found else "–" for label in CLASSES),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    told = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
+    failure_lines = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
     found = summary.agreement(total["agreement"])
-    return "\n".join(["# Damage maps", "", *lines, *found, *([""] if told else []), *told]) + "\n"
+    return "\n".join(["# Damage maps", "", *lines, *found, *([""] if failure_lines else []), *failure_lines]) + "\n"

@@ -35,13 +35,13 @@ FILES = (
     summary.JSON,
     summary.MARKDOWN,
 )
-"""What a map's folder holds; `buildings` where there are footprints."""
+"""The files of a map's folder; those of buildings only where there are footprints."""
 
-# What SQLite keeps of an open GeoPackage would spoil another of its name; statistics would be those of another raster.
+# Files beside those of an older map: SQLite's would spoil a new GeoPackage, QGIS's hold the old raster's statistics.
 _BESIDE = ("-wal", "-shm", "-journal", ".aux.xml")
 _BLOCKS, _LOCK = ".blocks", ".lock"
-_SIMILAR = 1.5  # objects so many times larger or smaller are not what the network has learned to see
-_SPREAD = 4.0  # pixels of disagreement from which one shift does not fit a scene
+_SIMILAR = 1.5  # a note is made where pixels are larger or smaller than in training by this factor
+_SPREAD = 4.0  # pixels; where estimates differ by more, one shift does not fit the whole scene
 
 
 class Mapper(NamedTuple):
@@ -52,8 +52,8 @@ class Mapper(NamedTuple):
         config: of the run.
         trained: its network.
         network: on the devices.
-        weights: what tells it from others.
-        metres: side of the pixels that it has learned from; 0 where the run doesn't tell.
+        weights: digest of its weights.
+        metres: side of the pixels that it was trained on; 0 if the run doesn't record it.
     """
 
     run: Path
@@ -68,8 +68,8 @@ def load(run: Path, settings: MapSettings) -> Mapper:
     """Load the network of a run.
 
     Raises:
-        RunError: no run, one without a checkpoint, or one that learned no maps of damage.
-        ConfigError: windows that the network can't work on.
+        RunError: no run, a run without a checkpoint, or one that pretrained an encoder.
+        ConfigError: windows too small for the network.
     """
     config = run_folder.read_config(run)
     if config.task != "segmentation":
@@ -89,20 +89,20 @@ def load(run: Path, settings: MapSettings) -> Mapper:
 
 
 def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, settings: MapSettings) -> dict[str, Any]:
-    """Map scenes; goes on where an earlier call for this folder ended.
+    """Map scenes; a call with the folder of an earlier one continues where that one ended.
 
     Args:
         mapper: the network.
-        pre: scenes before the event; the first one's grid, grown to all, is the map's.
-        post: scenes after the event, on any grid; where several have data, the first counts.
+        pre: scenes before the event; the map's grid is the first one's, extended to cover all of them.
+        post: scenes after the event, on any grid; where several have data, the first one counts.
         out: folder of the map; see `FILES`.
         settings: of the map.
 
     Returns:
-        What `summary.json` holds.
+        The contents of `summary.json`.
 
     Raises:
-        RunError: the folder is in use, or holds something else.
+        RunError: the folder is in use, or holds other files.
         JaxcdError: the scenes or vector files can't be used, or there is no room; see `open_pair` and `compute`.
     """
     began = time.monotonic()
@@ -111,7 +111,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
     cells.shape_of(pair.grid, settings.cell)
     registered: tuple[Registered, ...] = ()
     footprints = None
-    if settings.footprints is not None:  # now: what is wrong with them must not be said after hours of prediction
+    if settings.footprints is not None:  # read now: an error in them must not come after hours of prediction
         footprints = buildings.read(pair.grid, settings)
         notes += footprints.notes
     with _claimed(out):
@@ -121,7 +121,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         predicted = _predict(mapper, pair, out, settings)
         styles.write(out, buildings=footprints is not None)
         found = layers.write(out, pair.grid, footprints, settings)
-        told = {
+        map_summary = {
             "name": out.resolve().name,
             **_found(predicted, found, pair.grid.metres**2),
             "pre": summary.sources(pair.pre),
@@ -137,14 +137,14 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             "jaxcd": __version__,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        web_page.write(out, pair, found, told)
-        told["seconds"] = time.monotonic() - began
-        summary.write(out, told)
-    return told
+        web_page.write(out, pair, found, map_summary)
+        map_summary["seconds"] = time.monotonic() - began
+        summary.write(out, map_summary)
+    return map_summary
 
 
 class _Predicted(NamedTuple):
-    """What is in the rasters, how it was decided, and how many blocks of all were computed for it."""
+    """Pixel counts of the rasters, how damage was decided, and how many of the blocks this call computed."""
 
     seen: int
     damaged: int
@@ -166,7 +166,7 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     with rasters.growing(planned, written, pair.grid, out, threshold=threshold) as growth:
         computed = blocks.compute(pair, planned, down, across, mapper.network, written)
         growth.result()
-    _remove(out)  # of a map before: none of it may stand beside the new files
+    _remove(out)  # no file of an earlier map may stay beside the new ones
     grown = rasters.finish(out, growth)
     if not grown.seen:
         _remove(out)
@@ -180,7 +180,7 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
 
 
 def _found(predicted: _Predicted, found: layers.Layers, pixel: float) -> dict[str, Any]:
-    """Tell what is in the rasters and layers; `pixel` is the square metres of one."""
+    """Summarise the rasters and layers; `pixel` is the area of a pixel in square metres."""
     return {
         "area": {
             "seen_km2": predicted.seen * pixel / 1e6,
@@ -208,7 +208,7 @@ def _network(mapper: Mapper, settings: MapSettings) -> dict[str, Any]:
 
 
 def _vectors(settings: MapSettings) -> dict[str, Any]:
-    """Tell the files of polygons, and what they held."""
+    """Describe the files of polygons that were given, each with the digest of its content."""
     given = {"footprints": settings.footprints, "aoi": settings.aoi}
     return {
         name: {"location": str(path), "sha256": file_digest(path) if path.is_file() else None}
@@ -236,7 +236,7 @@ def _threshold(mapper: Mapper, settings: MapSettings) -> tuple[float, str]:
 
 
 def _resolution(mapper: Mapper, metres: float) -> tuple[str, ...]:
-    """Warn where objects have another size in pixels than in training."""
+    """Note where objects have another size in pixels than in training."""
     there = mapper.metres
     if not there or 1 / _SIMILAR <= metres / there <= _SIMILAR:
         return ()
@@ -248,15 +248,15 @@ def _resolution(mapper: Mapper, metres: float) -> tuple[str, ...]:
 
 def _disagreement(registered: Sequence[Registered]) -> tuple[str, ...]:
     notes = []
-    for one in registered:
-        if not one.believed:
+    for scene in registered:
+        if not scene.believed:
             notes.append(
-                f"{one.location}: no shift of up to {LARGEST} pixels could be estimated, it is read as it lies"
+                f"{scene.location}: no shift of up to {LARGEST} pixels could be estimated; it is read unshifted"
             )
-        elif one.spread > _SPREAD:
+        elif scene.spread > _SPREAD:
             notes.append(
-                f"{one.location}: estimates of its shift differ by {one.spread:.1f} pixels over the scene, one shift "
-                "does not fit all of it"
+                f"{scene.location}: estimates of its shift differ by {scene.spread:.1f} pixels over the scene, one "
+                "shift does not fit all of it"
             )
     return tuple(notes)
 
@@ -269,7 +269,7 @@ def _plain(settings: MapSettings) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _claimed(out: Path) -> Iterator[None]:
-    """Make the folder this map's, and keep other processes out while the context lasts."""
+    """Claim the folder for this map, and keep other processes out while the context lasts."""
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: is a file; give a folder with --out")
     if out.is_dir() and not (out / _BLOCKS).is_dir() and any(path.name[0] != "." for path in out.iterdir()):
@@ -281,12 +281,12 @@ def _claimed(out: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise RunError(f"{out}: another process is mapping into it; wait for it, or give another folder") from error
         for partial in (*out.glob(".partial-*"), *(out / _BLOCKS).glob(".partial-*")):
-            partial.unlink()  # of a process that was killed
+            partial.unlink()  # left by a killed process
         yield
 
 
 def _remove(out: Path) -> None:
-    """Take away the files of a map, and what QGIS laid beside them; its blocks stay."""
+    """Delete the files of a map, and what QGIS wrote beside them; its blocks stay."""
     for name in FILES:
         for ending in ("", *_BESIDE):
             (out / f"{name}{ending}").unlink(missing_ok=True)

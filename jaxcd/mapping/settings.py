@@ -1,4 +1,4 @@
-"""What a user decides about a damage map."""
+"""The settings of a damage map."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ def _ordered(shares: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class MapSettings:
-    """All but the scenes and the network."""
+    """All settings of a map but its scenes and network."""
 
     aoi: Path | None = setting(None, "polygons outside of which nothing is mapped")
     register: bool = setting(False, "estimate by how much each post scene is shifted, and read it there")
@@ -63,7 +63,7 @@ class MapSettings:
         """Check all values that need no file.
 
         Raises:
-            ConfigError: at the first that does not hold; the message names its flag.
+            ConfigError: at the first invalid value; the message names its flag.
         """
         check_bounds(self, "--")
         if bool(self.label_attribute) != bool(self.label_values):

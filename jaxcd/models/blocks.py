@@ -28,7 +28,7 @@ class BatchNorm(nnx.Module):
     """BatchNorm with torch's defaults and torch's running variance.
 
     Not `nnx.BatchNorm`: that one keeps the biased variance, torch the unbiased one (n / (n - 1)), and a
-    network imported from torch has to go on as it was.
+    network imported from torch has to behave as it did there.
     """
 
     def __init__(self, features: int):
@@ -108,9 +108,9 @@ def _max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
 class UpConv(nnx.Module):
     """2x2 transposed convolution of stride 2.
 
-    Its windows do not overlap: it is one matrix product, whose 4 outputs a pixel are laid beside each other. Not
+    Its windows do not overlap, so it is one matrix product, whose 4 outputs a pixel are placed side by side. Not
     `nnx.ConvTranspose`, whose convolution over an image spread with zeros is a seventh of a training step on a CPU
-    (benchmarks/NOTES.md); the parameters are those of that one, in name, form and orientation.
+    (benchmarks/NOTES.md); names, shapes and orientation of the parameters are as there.
     """
 
     def __init__(self, channels: int, *, dtype: Any, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""What a network says of itself, so that nothing outside of this room has to know one by name."""
+"""How a network describes itself, so that code outside of `jaxcd.models` needs no network's name."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -22,7 +22,7 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a network of one size says of itself.
+    """The description of a network of one size.
 
     Attributes:
         stride: pixels that height and width of its images must be multiples of.

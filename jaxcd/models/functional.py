@@ -17,8 +17,8 @@ from jaxcd.models.description import ENCODER
 
 BATCHNORM_MOMENTUM = 0.1  # in torch's sense: the share of the new batch
 
-# On a CPU a program that runs once costs what compiling it costs: 4 CPU-seconds in place of 20 for a small network, 14
-# in place of 44 for a large one, for the same bits (benchmarks/NOTES.md).
+# On a CPU, a program that runs once costs little but its compilation. At this level that takes 4 CPU-seconds instead of
+# 20 for a small network, 14 instead of 44 for a large one, and gives the same bits (benchmarks/NOTES.md).
 _RUNS_ONCE = {"xla_backend_optimization_level": 1}
 
 PyTree = Any
@@ -60,8 +60,8 @@ def split(model: nnx.Module) -> tuple[Network, PyTree, PyTree]:
 def build(make: Callable[[nnx.Rngs], nnx.Module], *, seed: int, weights: bool = True) -> tuple[Network, PyTree, PyTree]:
     """Create a network and split it: as `split(make(nnx.Rngs(seed)))`, compiled in one piece.
 
-    JAX keeps that piece for the next process. Drawn one by one, initial weights would be compiled one by one, and anew
-    each time: ten seconds of a small network's start on a CPU.
+    JAX caches that piece for the next process. Initial weights drawn one by one would be compiled one by one in every
+    process: ten seconds of a small network's start on a CPU.
 
     Args:
         make: creates the network.

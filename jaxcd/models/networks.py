@@ -11,7 +11,7 @@ from jaxcd.config import ModelConfig
 from jaxcd.models.description import DamageNetwork, Description
 from jaxcd.models.unet import FCEF, FCSiamConc, FCSiamDiff
 
-# A new network is a file beside this one and a line here. One that lies elsewhere is named as module:Class.
+# A new network is a file beside this one and a line here; a network elsewhere is named as module:Class.
 NETWORKS: dict[str, type[DamageNetwork]] = {"fc_ef": FCEF, "fc_siam_conc": FCSiamConc, "fc_siam_diff": FCSiamDiff}
 
 
@@ -44,10 +44,10 @@ def find(name: str) -> type[DamageNetwork]:
 
 
 def check(config: ModelConfig) -> None:
-    """See that there is such a network, and that it has the size.
+    """Check that the network exists and has the size.
 
     Raises:
-        ConfigError: there is none, or it has not.
+        ConfigError: there is no such network, or it has no such size.
     """
     sizes = find(config.name).sizes
     if config.size not in sizes:
@@ -55,7 +55,7 @@ def check(config: ModelConfig) -> None:
 
 
 def describe(config: ModelConfig) -> Description:
-    """Return what the configured network says of itself.
+    """Return the description of the configured network.
 
     Raises:
         ConfigError: there is no such network, or it has no such size.

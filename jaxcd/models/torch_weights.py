@@ -38,8 +38,8 @@ def load_torch_state_dict(model: UNet, state_dict: Mapping[str, Any]) -> None:
             misshapen.append(f"{name} {value.shape}, expected {expected}")
     problems = [("missing", missing), ("not of this network", extra), ("of another shape", misshapen)]
     if any(names for _, names in problems):
-        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems if names)
-        raise CheckpointError(f"the state dict does not fit {type(model).__name__}: {told}")
+        listing = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems if names)
+        raise CheckpointError(f"the state dict does not fit {type(model).__name__}: {listing}")
     for name, array in arrays.items():
         # A transposed convolution runs the kernel backwards in torch: flip it spatially.
         array = array[::-1, ::-1] if ".conv_t" in name and array.ndim == 4 else array

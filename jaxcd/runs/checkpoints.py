@@ -20,12 +20,12 @@ from jaxcd.base.files import full_disk
 from jaxcd.learn.steps import TrainState
 
 FOLDER = "checkpoints"
-# Beside the arrays a checkpoint has metadata, and the file system its own: room asked for beyond their bytes.
+# Space required beyond the arrays' bytes: for the checkpoint's metadata, and the file system's.
 _SLACK = 1.1
 _METADATA = 256 * 1024
 
 
-# A checkpoint set aside while one of the same step takes its place.
+# Prefix of a checkpoint that is set aside while one of the same step is written.
 _ASIDE = ".before-"
 
 
@@ -58,13 +58,13 @@ class Checkpoints:
         """Open `run/checkpoints`; with `create` it is made where absent.
 
         Raises:
-            RunError: not there, and not to be made.
+            RunError: the folder is missing, and `create` is False.
         """
         self.folder = (run / FOLDER).absolute()
         if not create and not self.folder.is_dir():
             raise RunError(f"{run}: not a run (it has no folder {FOLDER}); train one with python -m jaxcd.train")
         for aside in self.folder.glob(f"{_ASIDE}*") if create else ():
-            # The process ended before the other one was whole.
+            # A process ended before the new checkpoint of this step was whole.
             shutil.rmtree(self.folder / aside.name.removeprefix(_ASIDE), ignore_errors=True)
             aside.rename(self.folder / aside.name.removeprefix(_ASIDE))
         keep = policies.AnyPreservationPolicy(
@@ -115,7 +115,7 @@ class Checkpoints:
                 f"{free / 2**20:.1f} MiB left"
             )
         items: dict[str, Any] = {"meta": ocp.args.JsonSave({**meta, "step": step})}
-        # Imported weights have no optimiser's state, networks without BatchNorm no statistics; Orbax takes neither.
+        # Orbax takes no empty tree: imported weights have no optimiser state, networks without BatchNorm no statistics.
         trees = {"params": state.params, "stats": state.stats, "opt_state": state.opt_state}
         items |= {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)}
         if self.latest() == step:  # saved without scores when a signal cut its validation short
@@ -124,7 +124,7 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=_metrics(score), force=True)
 
     def _replace(self, step: int, items: dict[str, Any], score: float | None) -> None:
-        """Orbax writes no step twice: keep a copy until the new one is whole."""
+        """Replace a step's checkpoint, which Orbax does not overwrite: a copy is kept until the new one is whole."""
         aside, copying = self.folder / f"{_ASIDE}{step}", self.folder / f".copying-{step}"
         shutil.rmtree(copying, ignore_errors=True)
         shutil.copytree(self.folder / str(step), copying)
@@ -135,7 +135,7 @@ class Checkpoints:
         shutil.rmtree(aside)
 
     def wait(self) -> None:
-        """Wait until all that was begun is on disk."""
+        """Wait until all checkpoints that were begun are on disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ class Checkpoints:
         return wanted | {name: items[name] for name in saved}, dict(items["meta"])
 
     def _check(self, step: int, name: str, tree: Any) -> None:
-        """Compare shapes first: what Orbax says of a misfit is a page long."""
+        """Compare shapes first: Orbax's own error about a mismatch is a page long."""
         folder = self.folder / str(step) / name
         try:
             saved = ocp.StandardCheckpointHandler().metadata(epath.Path(folder))
@@ -215,7 +215,7 @@ def _metrics(score: float | None) -> dict[str, float] | None:
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:
-    # Shapes alone say nothing of a place: it is the first device.
+    # A tree of shapes alone has no placement: read it to the first device.
     place = array.sharding or SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
 

@@ -22,7 +22,7 @@ _IN_FLIGHT = 2  # batches handed to the device before the first one's counts are
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was counted.
+    """The counts of an evaluation.
 
     Attributes:
         loss: over all tiles as one batch.

@@ -1,4 +1,4 @@
-"""A finished run put to use: its best checkpoint, evaluated on any tiles."""
+"""The network of a finished run: its best checkpoint is read, and evaluated on any tiles."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -29,7 +29,7 @@ class Histogram(NamedTuple):
 
 
 class RunLog:
-    """The logs of one run, cut back to the step from which it goes on."""
+    """The logs of one run, cut back to the step from which it is resumed."""
 
     def __init__(self, run: Path, *, step: int):
         """Open the logs in `run`, dropping what was written for steps after `step`."""
@@ -53,7 +53,7 @@ class RunLog:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
-        except OSError as error:  # a write to an open file does not say to which
+        except OSError as error:  # an error of an open file does not name it
             raise OSError(error.errno, error.strerror, str(self._path)) from error
         summary = Summary(value=[_summary(f"{kind}/{name}", value) for name, value in values.items()])
         self._events.add_event(Event(wall_time=time.time(), step=step, summary=summary))

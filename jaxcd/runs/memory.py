@@ -1,4 +1,4 @@
-"""What to lower when memory does not suffice."""
+"""Errors of exhausted memory that say what to lower."""
 
 import contextlib
 from collections.abc import Iterator

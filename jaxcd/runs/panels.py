@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
 
 
 class Keeper:
-    """Keeps the `n` predictions of highest score out of any number that pass by."""
+    """Keeps the `n` predictions of highest score among those it is given."""
 
     def __init__(self, n: int, score: Callable[[Counts], float | None]):
         """Keep `n` by `score` of a tile's counts; a tile of score None is passed over."""
@@ -67,7 +67,7 @@ def save_panels(
         predictions: tiles of any size.
         path: the PNG; written whole or not at all.
         threshold: probability from which a pixel is called damage.
-        positive_unlabelled: much damage has no label: tell recall and flagged share, and no precision.
+        positive_unlabelled: much damage has no label: show recall and flagged share, but no precision.
     """
     from PIL import Image, ImageDraw
 
@@ -80,10 +80,10 @@ def save_panels(
     top = 0
     for prediction, row, height in zip(predictions, rows, heights, strict=True):
         scores = prediction.counts.at(threshold)
-        told = f"precision {scores.precision:.2f}  recall {scores.recall:.2f}  F1 {scores.f1:.2f}"
+        scores_text = f"precision {scores.precision:.2f}  recall {scores.recall:.2f}  F1 {scores.f1:.2f}"
         if positive_unlabelled:
-            told = f"recall {scores.recall:.2f}  flagged {prediction.counts.flagged(threshold):.2f}"
-        heading = f"{prediction.tile.place}  {prediction.tile.post}   {told}   threshold {threshold:.2f}"
+            scores_text = f"recall {scores.recall:.2f}  flagged {prediction.counts.flagged(threshold):.2f}"
+        heading = f"{prediction.tile.place}  {prediction.tile.post}   {scores_text}   threshold {threshold:.2f}"
         draw.text((2, top + 3), heading, fill="black")
         for i, (caption, image) in enumerate(zip(columns, row, strict=True)):
             left = i * (_SIDE + _GAP)
@@ -97,13 +97,13 @@ def save_panels(
 def _columns(prediction: Prediction, threshold: float) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
     from matplotlib import colormaps
 
-    damaged, known = prediction.labels > 0, prediction.valid > 0
+    damaged, valid = prediction.labels > 0, prediction.valid > 0
     called = prediction.probability >= threshold
-    truth = np.where(known, np.where(damaged, 255, 0), 110).astype(np.uint8)[..., None].repeat(3, axis=2)
+    truth = np.where(valid, np.where(damaged, 255, 0), 110).astype(np.uint8)[..., None].repeat(3, axis=2)
     probability = (colormaps["magma"](prediction.probability)[..., :3] * 255).astype(np.uint8)
     outcome = prediction.post // 3 + 40
     for colour, where in ((_GREEN, called & damaged), (_RED, ~called & damaged), (_BLUE, called & ~damaged)):
-        outcome[where & known] = colour
+        outcome[where & valid] = colour
     return prediction.pre, prediction.post, truth, probability, outcome
 
 

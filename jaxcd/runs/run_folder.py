@@ -40,9 +40,9 @@ def read_config(run: Path) -> Config:
 
 
 def check(run: Path, config: Config) -> None:
-    """See that the folder is free for this configuration's run, or holds it already; writes nothing.
+    """Check that the folder is free, or holds a run of this configuration already; writes nothing.
 
-    A run that ended before its first checkpoint (too little memory, a mistyped field) makes room for another one.
+    A run that ended before its first checkpoint (too little memory, a mistyped field) may be replaced by another one.
 
     Raises:
         RunError: the folder holds another configuration or other files.
@@ -50,9 +50,9 @@ def check(run: Path, config: Config) -> None:
     if run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; give a folder")
     if (run / CONFIG).exists() and _begun(run):
-        told = config_files.difference(read_config(run), config)
-        if told:
-            raise RunError(f"{run}: holds a run of another configuration: {told}; give a new folder")
+        difference = config_files.difference(read_config(run), config)
+        if difference:
+            raise RunError(f"{run}: holds a run of another configuration: {difference}; give a new folder")
     elif run.is_dir() and not (run / CONFIG).exists() and any(path.name[0] != "." for path in run.iterdir()):
         raise RunError(f"{run}: holds files but no run; give a new folder")
 
@@ -68,13 +68,13 @@ def _begun(run: Path) -> bool:
 
 
 def record_splits(run: Path, places: dict[str, list[str]], *, labels: str, before: Iterable[str] = ()) -> None:
-    """Write down which places a run is trained, validated and tested on, the first time.
+    """Record which places a run is trained, validated and tested on; later calls check that they are the same.
 
     Args:
         run: the run's folder.
         places: ids by split.
         labels: digest of the dataset's places and labels.
-        before: places that the encoder which the run begins with has learned from.
+        before: places that the run's initial encoder has learned from.
 
     Raises:
         RunError: the run was begun with other places or labels.
@@ -89,12 +89,12 @@ def record_splits(run: Path, places: dict[str, list[str]], *, labels: str, befor
 
 
 def record_metres(run: Path, metres: float) -> None:
-    """Write down the side of the pixels that a run learns from; 0 where its data don't tell."""
+    """Record the side of the pixels that a run learns from; 0 if its data don't tell."""
     write_whole(run / _IMAGERY, json.dumps({"metres_per_pixel": metres}) + "\n")
 
 
 def read_metres(run: Path) -> float:
-    """Return the side of the pixels that a run has learned from, in metres; 0 where it doesn't tell.
+    """Return the side of the pixels that a run has learned from, in metres; 0 if it is not recorded.
 
     Raises:
         RunError: the file is damaged.
@@ -139,28 +139,28 @@ def _read_splits(path: Path) -> dict:
 
 
 def await_free(run: Path, *, meanwhile: Callable[[], None]) -> None:
-    """Wait until no process trains in a folder: one whose parent was killed saves its state first.
+    """Wait until no process trains in a folder: a process whose parent was killed still saves its state.
 
     Args:
         run: the folder; it need not be there.
         meanwhile: called now and then; what it raises ends the waiting.
     """
-    told = False
+    announced = False
     while (run / _LOCK).exists():
         try:
             with locked(run / _LOCK):
                 return
         except BlockingIOError:
-            if not told:
+            if not announced:
                 print(f"{run}: another process is training in it; waiting for its end", file=sys.stderr, flush=True)
-            told = True
+            announced = True
         meanwhile()
         time.sleep(_WAIT)
 
 
 @contextlib.contextmanager
 def claim(run: Path, config: Config) -> Iterator[None]:
-    """Make the folder this configuration's run, and keep other processes out while the context lasts.
+    """Claim the folder for a run of this configuration, and keep other processes out while the context lasts.
 
     Raises:
         RunError: as `check`, or another process trains in the folder.
@@ -173,7 +173,7 @@ def claim(run: Path, config: Config) -> Iterator[None]:
         except BlockingIOError as error:
             raise RunError(f"{run}: another process is training in it") from error
         if not (run / CONFIG).exists() or not _begun(run):
-            # What a run that never came to a checkpoint left would be taken for this one's.
+            # Files of a run that never reached a checkpoint would be taken for this run's.
             for path in (run / name for name in _TRACES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             config_files.write(config, run / CONFIG)

@@ -1,4 +1,4 @@
-"""The encoder of one run as the beginning of another."""
+"""Begin a run with the encoder of another run."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from jaxcd.runs.checkpoints import shapes
 
 
 def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> set[str]:
-    """See that the encoder to begin with has not learned from places that this run holds out.
+    """Check that the initial encoder has not learned from places that this run holds out.
 
     Args:
         config: of the new run.
@@ -20,11 +20,11 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
         labels: digest of its dataset.
 
     Returns:
-        Places that the encoder has learned from, in the run that it comes from or before that.
+        Places that the encoder has learned from, in its own run or in one that this run began with.
 
     Raises:
         RunError: it has, on this dataset or an earlier state of it. For other data, whose places may have the same
-            names by chance, a warning is printed.
+            names by chance, a warning is printed instead.
     """
     if not config.init.encoder_from:
         return set()
@@ -33,24 +33,24 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
     held = [place for part in ("validation", "test") for place in places[part] if place in learned]
     if not held:
         return learned
-    told = (
+    message = (
         f"config.init.encoder_from: {source} was trained on {len(held)} places that this run holds out, {held[0]} "
         "among them"
     )
     data = run_folder.read_config(source).data
     if theirs == labels or (data.root, data.layout) == (config.data.root, config.data.layout):
         raise RunError(
-            f"{told}; give both the same data and the same config.data.places, split, split_seed, split_shares and "
+            f"{message}; give both the same data and the same config.data.places, split, split_seed, split_shares and "
             "block_size"
         )
-    print(f"WARNING: {told}; see that these are not the same places", file=sys.stderr)
+    print(f"WARNING: {message}; see that these are not the same places", file=sys.stderr)
     return learned
 
 
 def with_encoder(
     config: Config, params: dict[str, Any], stats: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Put the encoder of the run `config.init.encoder_from` in place of that of a new network.
+    """Replace the encoder of a new network by that of the run `config.init.encoder_from`.
 
     Args:
         config: of the new run.
@@ -65,13 +65,13 @@ def with_encoder(
         CheckpointError: its encoder has other shapes.
     """
     source = Path(config.init.encoder_from)
-    told = run_folder.read_config(source)
-    trained = inference.load(told, source)
+    source_config = run_folder.read_config(source)
+    trained, model = inference.load(source_config, source), source_config.model
     here, there = shapes(params[ENCODER]), shapes(trained.params[ENCODER])
     for path in sorted(set(here) | set(there)):
         if here.get(path) != there.get(path):
             raise CheckpointError(
-                f"config.init.encoder_from: the encoder of {source} ({told.model.name} {told.model.size}) does not fit "
+                f"config.init.encoder_from: the encoder of {source} ({model.name} {model.size}) does not fit "
                 f"{config.model.name} {config.model.size}: {path} is {there.get(path, 'absent')} there and "
                 f"{here.get(path, 'absent')} here"
             )

@@ -23,7 +23,7 @@ from jaxcd.feed.splits import Splits
 from jaxcd.learn import steps
 from jaxcd.learn.augmentation import normalise
 from jaxcd.learn.contrastive import contrastive
-from jaxcd.learn.objectives import compared, pairs_an_element, shows_damage
+from jaxcd.learn.objectives import embedding_stacks, pairs_an_element, shows_damage
 from jaxcd.learn.steps import TrainState
 from jaxcd.store.dataset import TileDataset
 from jaxcd.tasks import embeddings
@@ -31,7 +31,7 @@ from jaxcd.tasks.embeddings import Embedded
 from jaxcd.tasks.task import Validate, Validated, Watch
 
 _COLLAPSED = 0.01
-_FEW = 5  # places of a kind, below which a validation of embeddings says little
+_FEW = 5  # with fewer places of a kind, a validation of embeddings says little
 _Embed = Callable[[Any, Any, Batch], tuple[Float[Array, "2 b c"], Int32[Array, "b k"]]]
 
 
@@ -43,25 +43,25 @@ class Pretraining:
         places: elements of an epoch: damaged places, and as many pairs without damage.
         batches: balanced training batches from a position on.
         name: name of a place.
-        known: balanced batches of training places, always the same ones, without end.
-        asked: the same of validation places.
+        training_batches: balanced batches of training places for validations: always the same ones, without end.
+        validation_batches: likewise of validation places.
     """
 
     places: int
     batches: Callable[[int], Iterator[Batch]]
     name: Callable[[int], str]
-    known: Callable[[], Iterator[Batch]]
-    asked: Callable[[], Iterator[Batch]]
+    training_batches: Callable[[], Iterator[Batch]]
+    validation_batches: Callable[[], Iterator[Batch]]
 
     @classmethod
     def split(cls, dataset: TileDataset, config: Config) -> Splits:
-        """Split the places of a dataset; none that a damage network's split holds out is trained on."""
+        """Split the places of a dataset; places that a damage network's split holds out are never trained on."""
         together = models.describe(config.model).pairs_compared
         return pretraining_splits(dataset.samples, config, pairs_compared=together)
 
     @classmethod
     def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Pretraining":
-        """Take batches from a dataset, this process's part of each."""
+        """Take the batches from a dataset; each holds this process's part of the batch."""
         steps.training_mesh(config)
         network = models.describe(config.model)
         train, validation = (
@@ -88,8 +88,8 @@ class Pretraining:
             batches=lambda start: batches(found=train, seed=config.seed, start=start),
             name=lambda row: dataset.samples[row].id,
             # The same pairs whatever the run's seed, so that runs can be compared.
-            known=lambda: batches(found=train, seed=0),
-            asked=lambda: batches(found=validation, seed=0),
+            training_batches=lambda: batches(found=train, seed=0),
+            validation_batches=lambda: batches(found=validation, seed=0),
         )
 
     @staticmethod
@@ -98,7 +98,7 @@ class Pretraining:
         return f"begin a damage network with its encoder: --config.init.encoder_from={run}"
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
-        """Make the validation: the loss, and how well embeddings of validation places tell damage from none."""
+        """Make the validation: the loss, and how well embeddings of validation places tell damaged from intact."""
         embed = embedding_step(network, config)
         count = math.ceil(config.contrast.samples / (config.train.batch * pairs_an_element(config)))
 
@@ -112,9 +112,9 @@ class Pretraining:
             return Embedded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
         def validate(state: TrainState, step: int, watch: Watch) -> Validated:
-            known = embedded(state, watch(self.known()), "embedding training places")
-            asked = embedded(state, watch(self.asked()), "embedding validation places")
-            return _measured(known, asked, config, run, step)
+            training = embedded(state, watch(self.training_batches()), "embedding training places")
+            validation = embedded(state, watch(self.validation_batches()), "embedding validation places")
+            return _measured(training, validation, config, run, step)
 
         return validate
 
@@ -125,26 +125,26 @@ def embedding_step(network: models.Network, config: Config) -> _Embed:
     wanted, together = models.describe(config.model).normalisation, pairs_an_element(config)
 
     def step(params: Any, stats: Any, batch: Batch) -> tuple[Float[Array, "2 b c"], Int32[Array, "b k"]]:
-        first, second = compared(normalise(batch.pre, wanted), normalise(batch.post, wanted), together)
+        first, second = embedding_stacks(normalise(batch.pre, wanted), normalise(batch.post, wanted), together)
         z, _ = models.apply(network.eval, params, stats, first, second)
         return z, shows_damage(batch.labels * batch.valid, together)
 
     return jax.jit(step)
 
 
-def _measured(known: Embedded, asked: Embedded, config: Config, run: Path, step: int) -> Validated:
+def _measured(training: Embedded, validation: Embedded, config: Config, run: Path, step: int) -> Validated:
     c = config.contrast
-    sides = (jnp.asarray(part) for part in (asked.first, asked.second, asked.differ))
+    sides = (jnp.asarray(part) for part in (validation.first, validation.second, validation.differ))
     loss = float(contrastive(*sides, margin=c.margin, normalise=c.normalise))
-    if not all(np.isfinite(z).all() for part in (known, asked) for z in part):
+    if not all(np.isfinite(z).all() for part in (training, validation) for z in part):
         return Validated(math.nan, (), -math.inf, None, {"loss": math.nan}, "embeddings are not numbers")
-    pairs = embeddings.of_pairs(known, c), embeddings.of_pairs(asked, c)
+    pairs = embeddings.of_pairs(training, c), embeddings.of_pairs(validation, c)
     nearest, probe = embeddings.nearest_neighbour(*pairs), embeddings.linear_probe(*pairs)
-    values, differ = embeddings.distances(asked, c), asked.differ == 1
-    spread = embeddings.spread(asked, c)
+    values, differ = embeddings.distances(validation, c), validation.differ == 1
+    spread = embeddings.spread(validation, c)
     folder = run / "embeddings"
     folder.mkdir(exist_ok=True)
-    embeddings.draw(*pairs, asked, c, folder / f"step_{step:07d}.png")
+    embeddings.draw(*pairs, validation, c, folder / f"step_{step:07d}.png")
     same, other = float(values[~differ].mean()), float(values[differ].mean())
     collapsed = (
         f"embeddings of all images are nearly one point (mean squared distance {spread:.4f} margins): the encoder has "

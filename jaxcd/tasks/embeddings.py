@@ -1,4 +1,4 @@
-"""What embeddings are worth: how well they tell damaged pairs from intact ones, and whether they tell anything."""
+"""Scores of embeddings: how well they tell damaged pairs from intact ones, and whether they have collapsed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -63,18 +63,20 @@ def distance_histogram(values: Float[np.ndarray, "b"], config: ContrastConfig) -
     return Histogram(0.0, high, tuple(counts.tolist()))
 
 
-def nearest_neighbour(known: Classified, asked: Classified) -> float:
-    """Accuracy of giving each vector the kind of the nearest known one."""
-    apart = np.square(asked.vectors).sum(1)[:, None] - 2 * asked.vectors @ known.vectors.T
-    return float(np.mean(known.damaged[np.argmin(apart + np.square(known.vectors).sum(1), axis=1)] == asked.damaged))
+def nearest_neighbour(training: Classified, validation: Classified) -> float:
+    """Accuracy on the validation vectors, when each takes the kind of the nearest training vector."""
+    apart = np.square(validation.vectors).sum(1)[:, None] - 2 * validation.vectors @ training.vectors.T
+    return float(
+        np.mean(training.damaged[np.argmin(apart + np.square(training.vectors).sum(1), axis=1)] == validation.damaged)
+    )
 
 
-def linear_probe(known: Classified, asked: Classified) -> float:
-    """Accuracy of a linear map to -1 and 1, fitted to the known vectors by ridge regression."""
-    mean, scale = known.vectors.mean(axis=0), known.vectors.std(axis=0) + 1e-6
-    x, y = (known.vectors - mean) / scale, 2.0 * known.damaged - 1
+def linear_probe(training: Classified, validation: Classified) -> float:
+    """Accuracy on the validation vectors of a linear map to -1 and 1, fitted to the training vectors (ridge)."""
+    mean, scale = training.vectors.mean(axis=0), training.vectors.std(axis=0) + 1e-6
+    x, y = (training.vectors - mean) / scale, 2.0 * training.damaged - 1
     weights = np.linalg.solve(x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1]), x.T @ (y - y.mean()))
-    return float(np.mean(((asked.vectors - mean) / scale @ weights + y.mean() > 0) == (asked.damaged == 1)))
+    return float(np.mean(((validation.vectors - mean) / scale @ weights + y.mean() > 0) == (validation.damaged == 1)))
 
 
 def spread(embedded: Embedded, config: ContrastConfig) -> float:
@@ -83,13 +85,13 @@ def spread(embedded: Embedded, config: ContrastConfig) -> float:
     return float(2 * np.square(z - z.mean(axis=0)).sum(axis=1).mean() / config.margin)
 
 
-def draw(known: Classified, asked: Classified, embedded: Embedded, config: ContrastConfig, path: Path) -> None:
+def draw(training: Classified, validation: Classified, embedded: Embedded, config: ContrastConfig, path: Path) -> None:
     """Draw the distances of both kinds, and the pairs' vectors in the plane of their largest variance.
 
     Args:
-        known: of training places.
-        asked: of validation places.
-        embedded: what `asked` was made of.
+        training: vectors of training places.
+        validation: vectors of validation places.
+        embedded: the embeddings that `validation` was made from.
         config: margin and metric.
         path: the PNG.
     """
@@ -103,10 +105,10 @@ def draw(known: Classified, asked: Classified, embedded: Embedded, config: Contr
         left.hist(values[embedded.differ == kind], bins=edges, color=colour, alpha=0.5, label=label)  # type: ignore[arg-type]
     left.axvline(config.margin, color="black", lw=1, ls="--", label="margin")
     left.set(xlabel="squared distance of validation embeddings", ylabel="elements")
-    both = np.concatenate([known.vectors, asked.vectors])
+    both = np.concatenate([training.vectors, validation.vectors])
     centre = both.mean(axis=0)
     _, sizes, axes = np.linalg.svd(both - centre, full_matrices=False)
-    for pairs, filled, split in ((known, False, "training"), (asked, True, "validation")):
+    for pairs, filled, split in ((training, False, "training"), (validation, True, "validation")):
         flat = (pairs.vectors - centre) @ axes[:2].T
         for kind, colour, label in ((0, "tab:blue", "intact"), (1, "tab:red", "damaged")):
             at = flat[pairs.damaged == kind]

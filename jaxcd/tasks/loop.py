@@ -1,4 +1,4 @@
-"""The training loop: steps, logs, validations, checkpoints, and an end at any moment that can be gone on from."""
+"""The training loop: steps, logs, validations, checkpoints; it can be stopped at any moment and resumed."""
 
 import collections
 import contextlib
@@ -43,12 +43,12 @@ class Outcome:
 
 
 def total_steps(config: Config, places: int) -> int:
-    """Optimiser steps of the whole run; batches run on over the end of an epoch."""
+    """Optimiser steps of the whole run; a batch may span the end of an epoch."""
     return config.train.steps or math.ceil(config.train.epochs * places / config.train.batch)
 
 
 def train(config: Config, run: Path, task: Task) -> Outcome:
-    """Train until all steps are done or SIGTERM or Ctrl-C ends it; goes on where an earlier call ended.
+    """Train until all steps are done or SIGTERM or Ctrl-C ends it; continues where an earlier call ended.
 
     Args:
         config: validated configuration; the same one each time.
@@ -151,9 +151,9 @@ class _Trainer:
         for ids, batch in steps.on_device(batches, self.mesh, ahead=self.config.data.prefetch):
             if self.step and self.step == self.config.freeze.until:
                 self._thaw()
-            self.state, told = self.train_step(self.state, batch, self.key)
+            self.state, step_progress = self.train_step(self.state, batch, self.key)
             self.step += 1
-            self.pending.append((self.step, ids, told))
+            self.pending.append((self.step, ids, step_progress))
             self._settle(_IN_FLIGHT)
             pairs += config.batch
             self.bar.update(config.batch)
@@ -185,10 +185,10 @@ class _Trainer:
         self.bar.write(f"step {self.step}: the encoder learns from here on")
 
     def _settle(self, left: int) -> None:
-        """Wait for all but the last `left` steps and check that their numbers are numbers."""
+        """Wait for all but the last `left` steps and check that their loss and norms are finite."""
         while len(self.pending) > left:
-            step, ids, told = self.pending.popleft()
-            loss, gradient, state = (float(value) for value in told)
+            step, ids, step_progress = self.pending.popleft()
+            loss, gradient, state = (float(value) for value in step_progress)
             self.last = loss, gradient
             if not np.isfinite((loss, gradient, state)).all():
                 places = ", ".join(sorted({self.task.name(int(i)) for i in ids}))
@@ -205,9 +205,9 @@ class _Trainer:
         self._settle(0)
         try:
             with explained_memory(_validation_advice(self.config)):
-                told = self.validate(self.state, self.step, self._watch)
+                validated = self.validate(self.state, self.step, self._watch)
         except (_Stopped, DeviceMemoryError) as ended:
-            # The steps up to here are not to be lost; whoever goes on begins with this validation.
+            # Save the steps up to here; the next start begins with this validation.
             self.validation_due = True
             if self.step != self.saved:
                 self._save(None)
@@ -215,16 +215,16 @@ class _Trainer:
                 self.checkpoints.wait()
                 raise
             return
-        if not math.isfinite(told.loss):
-            places = f", on tiles {', '.join(told.not_finite[:8])}" if told.not_finite else ""
-            raise self._diverged(self.step, f"validation loss {told.loss}{places}")
-        self.validation_due, self.threshold = False, told.threshold
-        self.log.write(self.step, "validation", told.values)
-        self.bar.write(f"step {self.step}: validation loss {told.loss:.4f}, {told.summary}")
-        if told.warning:
-            self.bar.write(f"WARNING: {told.warning}", file=sys.stderr)
+        if not math.isfinite(validated.loss):
+            places = f", on tiles {', '.join(validated.not_finite[:8])}" if validated.not_finite else ""
+            raise self._diverged(self.step, f"validation loss {validated.loss}{places}")
+        self.validation_due, self.threshold = False, validated.threshold
+        self.log.write(self.step, "validation", validated.values)
+        self.bar.write(f"step {self.step}: validation loss {validated.loss:.4f}, {validated.summary}")
+        if validated.warning:
+            self.bar.write(f"WARNING: {validated.warning}", file=sys.stderr)
         self._plot()
-        self._save(told.score)
+        self._save(validated.score)
 
     def _plot(self) -> None:
         """Draw the curves, unless they show this step already."""

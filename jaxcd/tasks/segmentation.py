@@ -49,7 +49,7 @@ class Segmentation:
 
     @classmethod
     def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Segmentation":
-        """Take batches from a dataset, this process's part of each."""
+        """Take the batches from a dataset; each holds this process's part of the batch."""
         stride, devices = models.describe(config.model).stride, steps.training_mesh(config).size
         return cls(
             places=len(splits.train),

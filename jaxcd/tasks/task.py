@@ -19,8 +19,8 @@ class Validated(NamedTuple):
     """What a validation gave.
 
     Attributes:
-        loss: where it is not a number, training has diverged.
-        not_finite: places at which it is none.
+        loss: not a finite number where training has diverged.
+        not_finite: places at which the loss is not finite.
         score: of the checkpoint, the higher the better.
         threshold: probability from which a pixel is best called damage; None where nothing is decided.
         values: for the logs.
@@ -50,7 +50,7 @@ Validate = Callable[[TrainState, int, Watch], Validated]
 
 @runtime_checkable
 class Task(Protocol):
-    """What the loop needs to know of a task.
+    """What the training loop needs of a task.
 
     Attributes:
         places: elements of an epoch.

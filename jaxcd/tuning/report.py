@@ -42,7 +42,9 @@ def write(folder: Path, base: Config, study: "optuna.Study") -> "optuna.trial.Fr
         "    python -m jaxcd.train --config best.py --workdir RUN",
     )
     _plot_history(folder / "history.png", study, base)
-    if len(complete) >= _FEWEST and len({trial.value for trial in complete}) > 1:  # else nothing has a share in it
+    if (
+        len(complete) >= _FEWEST and len({trial.value for trial in complete}) > 1
+    ):  # else there is no variance to share out
         _plot_importance(folder / "importance.png", study)
     return best
 

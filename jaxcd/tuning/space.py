@@ -1,4 +1,4 @@
-"""What is searched: the paper's space (docs/method.md, Supervised training)."""
+"""The space that is searched: the paper's (docs/method.md, Supervised training)."""
 
 import copy
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ class Space:
     batches: tuple[int, ...] = BATCHES
 
     def check(self, base: Config) -> None:
-        """See that every size and batch makes a run that can be started, and that trials can be compared.
+        """Check that a run of every size and batch can be started, and that trials can be compared.
 
         Raises:
-            ConfigError: one does not, or they cannot; or the configuration does not train damage networks.
+            ConfigError: they can't, or the configuration does not train damage networks.
         """
         if base.task != "segmentation":
             raise ConfigError(f"config.task: segmentation is what can be tuned, got {base.task}")

@@ -1,11 +1,11 @@
 """Trials in a folder that several processes may share: Optuna's SQLite storage, a run folder and a lock for each.
 
     tuning.db            Optuna's
-    settings.json        what is tuned; another configuration or space is refused
+    settings.json        configuration and space; others are refused
     trials/0007/         config.py, run/ (of jaxcd.train), output.log
 
-A process holds the lock of the trial that it runs. One whose lock is free while Optuna takes it for running was left by
-a process that was killed or stopped: its point is tried again, going on in its folder.
+A process holds the lock of the trial that it runs. Where Optuna lists a trial as running and its lock is free, its
+process was killed or stopped: the trial's point is tried again, in the same folder.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ SAMPLERS = ("tpe", "random")
 _SETTINGS = "settings.json"
 _FOLDER = "folder"  # user attribute: where a trial is, if not under its own number
 _FAILURE = "failure"
-_MOST_FAILURES = 3  # before any has completed: then it is not the point that is wrong
+_MOST_FAILURES = 3  # before any trial has completed: then its point is not the cause
 # A trial is compared with the median of the others from its third validation on, once five have completed.
 _STARTUP_TRIALS, _STARTUP_VALIDATIONS = 5, 2
 
@@ -63,13 +63,13 @@ class Tuning:
             )
 
     def done(self) -> "list[optuna.trial.FrozenTrial]":
-        """Trials that have ended, by themselves or pruned; those that were left and taken up again don't count."""
+        """Trials that have ended, by themselves or pruned; those that were left and tried again don't count."""
         from optuna.trial import TrialState
 
         return self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     def run_next(self, most: int, children: Children) -> "optuna.trial.FrozenTrial | None":
-        """Run one more trial, or None where there are `most` with those that other processes run.
+        """Run one more trial; returns None if `most` are done or running, in other processes too.
 
         Raises:
             RunError: several failed and none has completed.
@@ -122,12 +122,12 @@ class Tuning:
             ended = self.study.tell(trial, state=TrialState.PRUNED)
         else:
             ended = self.study.tell(trial, max(reported.values()))
-        # What a trial learned is of no use any more: the best one is trained anew from its config.
+        # The weights of a trial are not needed any more: the best one is trained anew from its config.
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         return ended
 
     def _take_up(self) -> None:
-        """Try the points of trials again whose process is gone."""
+        """Queue the points of trials whose process is gone, to be tried again."""
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
@@ -144,9 +144,9 @@ class Tuning:
                 self.study.enqueue_trial(trial.params, user_attrs={_FOLDER: name} if name else None)
 
     def _failed(self, trial: "optuna.Trial", reason: str) -> "optuna.trial.FrozenTrial":
-        """End a trial that failed, by too little memory, say: as one that the sampler learns to keep away from.
+        """End a trial that failed (by too little memory, say) as pruned, so that the sampler avoids its point.
 
-        As long as none has completed it is not counted: the fault may lie in what all of them share.
+        Before any trial has completed, it is not counted: the cause may be something that all trials share.
         """
         from optuna.trial import TrialState
 
@@ -154,7 +154,9 @@ class Tuning:
         if self.study.get_trials(states=(TrialState.COMPLETE,)):
             return self.study.tell(trial, state=TrialState.PRUNED)
         ended = self.study.tell(trial, state=TrialState.FAIL)
-        failed = [one for one in self.study.get_trials(states=(TrialState.FAIL,)) if _FAILURE in one.user_attrs]
+        failed = [
+            earlier for earlier in self.study.get_trials(states=(TrialState.FAIL,)) if _FAILURE in earlier.user_attrs
+        ]
         if len(failed) >= _MOST_FAILURES:
             raise RunError(f"{self.folder}: {len(failed)} trials failed and none has completed; the last: {reason}")
         return ended
@@ -162,7 +164,7 @@ class Tuning:
     def _sampler(self, count: int) -> Any:
         import optuna
 
-        # Seeded by what is there: a tuning that goes on does not draw its first points again.
+        # The seed depends on the number of trials: a resumed tuning does not draw its first points again.
         seed = (self.base.seed + count) % 2**32
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
@@ -170,7 +172,7 @@ class Tuning:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes out of what all of them read and write."""
+        """Keep other processes out of the files that all of them read and write."""
         with locked(self.folder / ".lock", waiting=f"{self.folder}: waiting for another process"):
             yield
 
@@ -185,14 +187,14 @@ class Tuning:
         try:
             there = json.loads(path.read_text())
             old = config_files.from_dict(there["config"])
-            told = config_files.difference(old, self.base)
+            difference = config_files.difference(old, self.base)
             narrowed = there["space"]
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise RunError(f"{path}: not a tuning's settings ({error}); give a new folder") from error
         if narrowed != space:
-            told = f"the space is {narrowed} there and {space} here"
-        if told:
-            raise RunError(f"{self.folder}: holds a tuning of other settings: {told}; give a new folder")
+            difference = f"the space is {narrowed} there and {space} here"
+        if difference:
+            raise RunError(f"{self.folder}: holds a tuning of other settings: {difference}; give a new folder")
 
 
 def _scores(run: Path, config: Config) -> Iterator[tuple[int, float]]:

@@ -26,10 +26,10 @@ GRADIENTS = {name: jax.jit(jax.value_and_grad(loss)) for name, (loss, _) in ALL.
 EACH = pytest.mark.parametrize("name", ALL)
 
 
-def sample(seed: int, share: float = 0.3, known: float = 0.8, scale: float = 3.0) -> tuple[np.ndarray, ...]:
+def sample(seed: int, share: float = 0.3, valid_share: float = 0.8, scale: float = 3.0) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     logits = (scale * rng.standard_normal((3, 16, 12))).astype(np.float32)
-    return logits, *(rng.random((2, 3, 16, 12)) < [[[[share]]], [[[known]]]]).astype(np.uint8)
+    return logits, *(rng.random((2, 3, 16, 12)) < [[[[share]]], [[[valid_share]]]]).astype(np.uint8)
 
 
 def with_gradient(name: str, logits, labels, valid) -> tuple[float, np.ndarray]:
@@ -40,9 +40,9 @@ def with_gradient(name: str, logits, labels, valid) -> tuple[float, np.ndarray]:
 
 @EACH
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
-@pytest.mark.parametrize("known", [0.1, 1.0])
-def test_value_and_gradient_are_torchs(name, share, known):
-    logits, labels, valid = sample(0, share, known)
+@pytest.mark.parametrize("valid_share", [0.1, 1.0])
+def test_value_and_gradient_are_torchs(name, share, valid_share):
+    logits, labels, valid = sample(0, share, valid_share)
     theirs = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
     expected = ALL[name][1](theirs, torch.from_numpy(labels), torch.from_numpy(valid))
     expected.backward()
@@ -91,9 +91,9 @@ def test_a_perfect_map_of_nothing_or_everything_costs_nothing(name, label):
     assert np.abs(gradient).max() < 1e-6
 
 
-@given(seed=st.integers(0, 2**31), known=st.floats(0, 1))
-def test_invalid_pixels_change_nothing(seed, known):
-    logits, labels, valid = sample(seed, known=known)
+@given(seed=st.integers(0, 2**31), valid_share=st.floats(0, 1))
+def test_invalid_pixels_change_nothing(seed, valid_share):
+    logits, labels, valid = sample(seed, valid_share=valid_share)
     other, flipped = logits.copy(), labels.copy()
     other[valid == 0] = np.random.default_rng(seed + 1).normal(0, 50, (valid == 0).sum())
     flipped[valid == 0] ^= 1
@@ -109,9 +109,9 @@ def test_invalid_pixels_change_nothing(seed, known):
 def test_gradients_are_those_of_finite_differences(name):
     logits, labels, valid = sample(2, scale=1.0)
     small = slice(None, 1), slice(None, 4), slice(None, 4)
-    loss, target, known = ALL[name][0], jnp.asarray(labels[small]), jnp.asarray(valid[small])
+    loss, target, mask = ALL[name][0], jnp.asarray(labels[small]), jnp.asarray(valid[small])
     check_grads(
-        lambda x: loss(jnp.asarray(x), target, valid=known),
+        lambda x: loss(jnp.asarray(x), target, valid=mask),
         (jnp.asarray(logits[small]),),
         order=1,
         rtol=1e-2,
@@ -137,5 +137,5 @@ def test_the_weighted_sum():
     bce = losses.bce(logits, labels, valid=valid, positive_weight=4.0)
     dice, iou = losses.dice(logits, labels, valid=valid), losses.iou(logits, labels, valid=valid)
     assert float(total) == pytest.approx(0.5 * float(bce) + 2 * float(dice) + 3 * float(iou), rel=1e-6)
-    only = losses.weighted(logits, labels, valid=valid, weights=LossConfig(dice=0, iou=1))
-    assert float(only) == pytest.approx(float(iou), rel=1e-6)
+    iou_alone = losses.weighted(logits, labels, valid=valid, weights=LossConfig(dice=0, iou=1))
+    assert float(iou_alone) == pytest.approx(float(iou), rel=1e-6)

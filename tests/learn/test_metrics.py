@@ -11,11 +11,11 @@ from sklearn import metrics as sklearn
 from jaxcd.learn.metrics import BINS, Counts, histogram
 
 
-def sample(seed: int, b: int = 3, share: float = 0.2, known: float = 0.9) -> tuple[np.ndarray, ...]:
+def sample(seed: int, b: int = 3, share: float = 0.2, valid_share: float = 0.9) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     labels = (rng.random((b, 20, 24)) < share).astype(np.uint8)
     logits = (2 * rng.standard_normal(labels.shape) + 2 * labels - 1).astype(np.float32)
-    return logits, labels, (rng.random(labels.shape) < known).astype(np.uint8)
+    return logits, labels, (rng.random(labels.shape) < valid_share).astype(np.uint8)
 
 
 def counts(logits, labels, valid) -> Counts:
@@ -32,8 +32,8 @@ def probabilities(logits) -> np.ndarray:
 @pytest.mark.parametrize("share", [0.2, 0.0, 1.0])
 def test_scores_are_those_of_sklearn(threshold, share):
     logits, labels, valid = sample(0, share=share)
-    known = valid > 0
-    truth, called = labels[known], probabilities(logits)[known] >= threshold
+    mask = valid > 0
+    truth, called = labels[mask], probabilities(logits)[mask] >= threshold
     scores = counts(logits, labels, valid).at(threshold)
     none = {"zero_division": 0.0}
     assert scores.accuracy == pytest.approx(sklearn.accuracy_score(truth, called), abs=1e-12)
@@ -94,9 +94,9 @@ def test_merged_counts_are_those_of_everything_together(seed, cut):
 
 
 def test_sums_beyond_32_bits():
-    one = np.zeros((2, BINS), np.int64)
-    one[0, 10], one[1, 900], one[1, 100] = 2**31 - 1, 2**30, 2**30
-    total = Counts(bins=one)
+    bins = np.zeros((2, BINS), np.int64)
+    bins[0, 10], bins[1, 900], bins[1, 100] = 2**31 - 1, 2**30, 2**30
+    total = Counts(bins=bins)
     for _ in range(5):
         total = total + total
     assert total.bins.sum() == 32 * (2**32 - 1) and total.bins.dtype == np.int64
@@ -125,10 +125,10 @@ def test_the_best_threshold_separates_what_can_be_separated():
 @pytest.mark.parametrize("seed", [4, 5])
 def test_curve_and_average_precision_are_those_of_sklearn(seed):
     logits, labels, valid = sample(seed)
-    known = valid > 0
-    truth = labels[known]
+    mask = valid > 0
+    truth = labels[mask]
     # The counts know a probability to 1/1024: sklearn is given the same.
-    binned = np.floor(probabilities(logits)[known] * BINS) / BINS
+    binned = np.floor(probabilities(logits)[mask] * BINS) / BINS
     total = counts(logits, labels, valid)
     assert total.average_precision() == pytest.approx(sklearn.average_precision_score(truth, binned), abs=1e-9)
     thresholds, precision, recall = total.curve()
@@ -137,7 +137,7 @@ def test_curve_and_average_precision_are_those_of_sklearn(seed):
     np.testing.assert_allclose(precision[rows], expected_precision[:-1], atol=1e-12)
     np.testing.assert_allclose(recall[rows], expected_recall[:-1], atol=1e-12)
     assert (np.diff(recall) <= 0).all() and recall[0] == 1.0
-    exact = sklearn.average_precision_score(truth, probabilities(logits)[known])
+    exact = sklearn.average_precision_score(truth, probabilities(logits)[mask])
     assert total.average_precision() == pytest.approx(exact, abs=2e-3)
 
 

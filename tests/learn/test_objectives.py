@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxcd.learn import steps
-from jaxcd.learn.objectives import OBJECTIVES, compared, kinds_differ, pairs_an_element, shows_damage
+from jaxcd.learn.objectives import OBJECTIVES, embedding_stacks, kinds_differ, pairs_an_element, shows_damage
 from tests.learn.batches import random_batch, small_config
 
 
@@ -40,12 +40,12 @@ def test_a_pair_of_pairs_differs_where_one_of_them_shows_damage():
 
 def test_neighbouring_pairs_are_compared_in_early_fusion():
     pre, post = np.arange(2 * 4 * 3.0).reshape(2, 4, 1, 1, 3)
-    first, second = compared(jnp.asarray(pre), jnp.asarray(post), 2)
+    first, second = embedding_stacks(jnp.asarray(pre), jnp.asarray(post), 2)
     np.testing.assert_array_equal(first[:, 0, 0], np.concatenate([pre[[0, 2], 0, 0], post[[0, 2], 0, 0]], axis=1))
     np.testing.assert_array_equal(second[:, 0, 0], np.concatenate([pre[[1, 3], 0, 0], post[[1, 3], 0, 0]], axis=1))
-    one, other = compared(jnp.asarray(pre), jnp.asarray(post), 1)
-    np.testing.assert_array_equal(one, pre)
-    np.testing.assert_array_equal(other, post)
+    first, second = embedding_stacks(jnp.asarray(pre), jnp.asarray(post), 1)
+    np.testing.assert_array_equal(first, pre)
+    np.testing.assert_array_equal(second, post)
 
 
 @pytest.mark.parametrize(("name", "pattern"), [("fc_siam_diff", (1, 0)), ("fc_ef", (1, 0, 0, 0, 0, 1, 1, 1))])
@@ -55,10 +55,10 @@ def test_pretraining_learns_to_tell_the_kinds_apart(name, pattern):
     _, state, step = steps.initial_state(config, steps=40)
     losses = []
     for _ in range(40):
-        state, told = step(
+        state, progress = step(
             state, balanced(8 * pairs_an_element(config), pattern=pattern), jax.random.key(0, impl="rbg")
         )
-        losses.append(float(told.loss))
+        losses.append(float(progress.loss))
     assert losses[-1] < 0.3 * losses[0] and losses[-1] < 0.1
 
 
@@ -74,14 +74,14 @@ def test_micro_batches_keep_pairs_of_pairs_together():
         rows = [pair for element in range(part, 8, 2) for pair in (2 * element, 2 * element + 1)]
         loss, stats = objective(state.params, stats, jax.tree.map(lambda x: x[rows], batch), keys[part])  # noqa: B023
         expected.append(float(loss))
-    _, told = step(state, batch, key)
+    _, progress = step(state, batch, key)
     assert abs(expected[0] - expected[1]) > 1e-4
-    assert float(told.loss) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(progress.loss) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_two_devices_compare_the_same_pairs_as_one(accumulation):
-    told = []
+    results = []
     for devices in (1, 2):
         config = contrastive_config("fc_ef", batch=8, accumulation=accumulation)
         config.train.devices = devices
@@ -90,5 +90,5 @@ def test_two_devices_compare_the_same_pairs_as_one(accumulation):
         batch = steps.shard_batch(balanced(16, pattern=(1, 0, 0, 0, 0, 1, 1, 1)), mesh)
         key = steps.replicate(jax.random.key(5, impl="rbg"), mesh)
         _, progress = step(steps.replicate(state, mesh), batch, key)
-        told.append((float(progress.loss), float(progress.gradient_norm)))
-    assert told[0] == pytest.approx(told[1], rel=1e-4)
+        results.append((float(progress.loss), float(progress.gradient_norm)))
+    assert results[0] == pytest.approx(results[1], rel=1e-4)

@@ -25,19 +25,19 @@ def _run(config, n, *, devices=1, tx=None, seed=0):
         state = state._replace(opt_state=tx.init(state.params))
         step = steps.train_step(network, tx, config)
     state, key = steps.replicate(state, mesh), steps.replicate(jax.random.key(7, impl="rbg"), mesh)
-    told = []
+    step_losses = []
     for i in range(n):
         batch = steps.shard_batch(random_batch(config.train.batch, seed=seed + i), mesh)
         state, progress = step(state, batch, key)
-        told.append(float(progress.loss))
-    return jax.device_get(state), told, step
+        step_losses.append(float(progress.loss))
+    return jax.device_get(state), step_losses, step
 
 
 def test_accumulated_step_applies_the_mean_gradient_of_its_micro_batches_in_turn():
     config = small_config(batch=4, accumulation=2)
     network, before, _ = steps.initial_state(config, steps=1)
     params, stats = jax.tree.map(jnp.copy, (before.params, before.stats))
-    after, told, _ = _run(config, 1, tx=optax.sgd(1.0))
+    after, step_losses, _ = _run(config, 1, tx=optax.sgd(1.0))
 
     def loss(params, stats, batch):
         logits, stats = models.apply(network.train, params, stats, normalise(batch.pre), normalise(batch.post))
@@ -55,7 +55,7 @@ def test_accumulated_step_applies_the_mean_gradient_of_its_micro_batches_in_turn
     expected = jax.tree.map(lambda p, a, b: p - (a + b) / 2, params, *grads)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), after.params, expected)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after.stats, stats)
-    assert told[0] == pytest.approx(np.mean(values), abs=1e-5)
+    assert step_losses[0] == pytest.approx(np.mean(values), abs=1e-5)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -66,11 +66,11 @@ def test_two_devices_give_the_result_of_one(accumulation):
         return config
 
     # One step of SGD: Adam would blow rounding noise of tiny gradients up to whole steps.
-    one, loss_one, _ = _run(configured(), 1, devices=1, tx=optax.sgd(0.1))
+    single, loss_one, _ = _run(configured(), 1, devices=1, tx=optax.sgd(0.1))
     two, loss_two, _ = _run(configured(), 1, devices=2, tx=optax.sgd(0.1))
     np.testing.assert_allclose(loss_two, loss_one, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), two.params, one.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), two.stats, one.stats)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), two.params, single.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), two.stats, single.stats)
 
 
 def test_one_compile_on_two_devices():
@@ -82,15 +82,15 @@ def test_one_compile_on_two_devices():
 def test_evaluation_counts_the_same_on_two_devices():
     config = small_config()
     network, state, _ = steps.initial_state(config, steps=1)
-    evaluation, told = steps.evaluation_step(network, config), []
+    evaluation, results = steps.evaluation_step(network, config), []
     for devices in (1, 2):
         config.train.devices = devices
         mesh = steps.evaluation_mesh(config)
         params, stats = steps.replicate((state.params, state.stats), mesh)
-        told.append(evaluation(params, stats, steps.shard_batch(random_batch(4), mesh)))
-    np.testing.assert_array_equal(told[0].bins, told[1].bins)
-    np.testing.assert_allclose(told[0].sums, told[1].sums, rtol=1e-5)
-    assert told[1].probability.sharding.num_devices == 2
+        results.append(evaluation(params, stats, steps.shard_batch(random_batch(4), mesh)))
+    np.testing.assert_array_equal(results[0].bins, results[1].bins)
+    np.testing.assert_allclose(results[0].sums, results[1].sums, rtol=1e-5)
+    assert results[1].probability.sharding.num_devices == 2
 
 
 @pytest.mark.parametrize("at_a_time", [1, 2, 6])
@@ -158,8 +158,8 @@ def test_an_update_that_overflows_is_told_before_it_is_saved():
     network, _, _ = steps.build_network(config)
     tx = optax.chain(optax.sgd(1e30), optax.scale(1e30))
     step = steps.train_step(network, tx, config)
-    _, told = step(state._replace(opt_state=tx.init(state.params)), random_batch(4), jax.random.key(0, impl="rbg"))
-    assert np.isfinite(told.loss) and np.isfinite(told.gradient_norm) and not np.isfinite(told.state_norm)
+    _, progress = step(state._replace(opt_state=tx.init(state.params)), random_batch(4), jax.random.key(0, impl="rbg"))
+    assert np.isfinite(progress.loss) and np.isfinite(progress.gradient_norm) and not np.isfinite(progress.state_norm)
 
 
 def test_batch_is_spread_over_the_devices():
@@ -172,10 +172,10 @@ def test_batch_is_spread_over_the_devices():
 def test_one_compile_over_many_steps_and_the_network_learns():
     config = small_config(batch=4, steps=60)
     config.optim.learning_rate = 5e-3
-    state, told, step = _run(config, 60)
+    state, step_losses, step = _run(config, 60)
     assert step._cache_size() == 1
     assert int(state.step) == 60
-    assert np.mean(told[-5:]) < 0.5 * told[0]
+    assert np.mean(step_losses[-5:]) < 0.5 * step_losses[0]
 
 
 def test_one_compile_of_the_evaluation_step_over_equal_shapes():
@@ -195,24 +195,24 @@ def test_same_key_same_step_and_dropout_moves_with_the_step():
     # The same weights and the same batch: only the dropout mask can make the second loss differ.
     mesh, key = steps.training_mesh(config), jax.random.key(7, impl="rbg")
     batch, key = steps.shard_batch(random_batch(4), mesh), steps.replicate(key, mesh)
-    told = []
+    step_losses = []
     for number in (0, 0, 1):
         _, state, _ = steps.initial_state(config, steps=10)
         state = steps.replicate(state._replace(step=jnp.full((), number, jnp.int32)), mesh)
-        told.append(float(step(state, batch, key)[1].loss))
-    assert told[0] == told[1] == first[0] and told[0] != told[2]
+        step_losses.append(float(step(state, batch, key)[1].loss))
+    assert step_losses[0] == step_losses[1] == first[0] and step_losses[0] != step_losses[2]
 
 
 def test_what_is_not_valid_changes_nothing():
     config = small_config(batch=2)
     batch = random_batch(2)
-    told = []
+    results = []
     for wrong in (0, 1):
         labels = np.where(batch.valid > 0, batch.labels, wrong).astype(np.uint8)
         _, state, step = steps.initial_state(config, steps=1)
         state, progress = step(state, batch._replace(labels=labels), jax.random.key(0, impl="rbg"))
-        told.append((float(progress.loss), float(progress.gradient_norm)))
-    assert told[0] == told[1]
+        results.append((float(progress.loss), float(progress.gradient_norm)))
+    assert results[0] == results[1]
 
 
 def test_bfloat16_computes_in_half_and_keeps_state_and_loss_in_float32():
@@ -246,18 +246,18 @@ def test_schedules_and_clipping():
 
     def rates(n):
         tx = optimizer.create(config, steps=10)
-        state, told = tx.init(params), []
+        state, rates_seen = tx.init(params), []
         for _ in range(n):
             update, state = tx.update(gradient, state, params)
-            told.append(-float(update["w"][0]))  # Adam's step under a constant gradient is the rate
-        return told
+            rates_seen.append(-float(update["w"][0]))  # Adam's step under a constant gradient is the rate
+        return rates_seen
 
     assert rates(3) == pytest.approx([0.1, 0.1, 0.1], rel=1e-4)
     config.schedule, config.warmup_steps = "cosine", 2
-    told = rates(11)
-    assert told[:3] == pytest.approx([0.0, 0.05, 0.1], abs=1e-5)
-    assert told[6] == pytest.approx(0.05, abs=1e-5)
-    assert told[10] == pytest.approx(0.0, abs=1e-6)
+    rates_seen = rates(11)
+    assert rates_seen[:3] == pytest.approx([0.0, 0.05, 0.1], abs=1e-5)
+    assert rates_seen[6] == pytest.approx(0.05, abs=1e-5)
+    assert rates_seen[10] == pytest.approx(0.0, abs=1e-6)
 
     # Adam hides a gradient's size; the moments it keeps do not.
     config.clip_norm = 1.0

@@ -102,16 +102,16 @@ def test_agreement_with_true_classes(out, attribute):
     grades = ["D5", "D1", "D5", "D1", "D5", None]
     path = houses(out[0] / "h.gpkg", **{attribute: grades})
     truth: Any = {"label_attribute": attribute, "label_values": ("D5", "D4")}
-    told = agreed(out, path, **truth)
-    assert told["confusion"]["damaged"] == {
+    scores = agreed(out, path, **truth)
+    assert scores["confusion"]["damaged"] == {
         "intact": 1, "possibly": 0, "damaged": 1, "not seen": 1, "too small to judge": 0
     }  # fmt: skip
-    assert told["confusion"]["intact"] == {
+    assert scores["confusion"]["intact"] == {
         "intact": 1, "possibly": 0, "damaged": 1, "not seen": 0, "too small to judge": 0
     }  # fmt: skip
-    assert told["damaged"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
+    assert scores["damaged"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
     unknown = agreed(out, path, label_unknown=("D1",), **truth)
-    assert unknown["confusion"]["damaged"] == told["confusion"]["damaged"]
+    assert unknown["confusion"]["damaged"] == scores["confusion"]["damaged"]
     assert sum(unknown["confusion"]["intact"].values()) == 0
     with pytest.raises(LabelError, match="no attribute 'level'; it has name"):
         judged(out, path, label_attribute="level", label_values=("x",))
@@ -121,14 +121,14 @@ def test_agreement_with_true_classes(out, attribute):
 
 def test_truth_of_one_of_two_attributes_that_differ_by_case(out):
     path = houses(out[0] / "h.parquet", Damage=[0] * 6, damage=[1, 0, 1, 0, 1, 0])
-    told = agreed(out, path, label_attribute="damage", label_values=("1",))
-    assert sum(told["confusion"]["damaged"].values()) == 3
+    scores = agreed(out, path, label_attribute="damage", label_values=("1",))
+    assert sum(scores["confusion"]["damaged"].values()) == 3
 
 
 def test_scores_that_nothing_tells_are_not_told(out):
     path = houses(out[0] / "h.gpkg", grade=[None, None, None, "D1", "D5", None])
-    told = agreed(out, path, label_attribute="grade", label_values=("D5",))
-    assert told["damaged"] == {"precision": None, "recall": None, "f1": None}
+    scores = agreed(out, path, label_attribute="grade", label_values=("D5",))
+    assert scores["damaged"] == {"precision": None, "recall": None, "f1": None}
 
 
 def test_damage_in_a_neighbours_footprint_is_the_neighbours(out):
@@ -247,7 +247,7 @@ def test_pixels_without_data_take_no_part_under_any_of_many_polygons(tmp_path):
         for top, left in zip(tops, lefts, strict=True)
     ]
     frame = gpd.GeoDataFrame(geometry=boxes, crs=UTM)
-    found = outlines.under(tmp_path / rasters.PROBABILITY, frame, ["mean", "max", "count"])
+    found = outlines.statistics_under_polygons(tmp_path / rasters.PROBABILITY, frame, ["mean", "max", "count"])
     pieces = values.reshape(60, 10, 60, 10).transpose(0, 2, 1, 3).reshape(3600, 100)
     masked = np.ma.masked_equal(pieces, rasters.EMPTY) / rasters.TOP
     np.testing.assert_allclose(found["count"], masked.count(axis=1), atol=1e-6)

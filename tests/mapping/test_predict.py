@@ -34,8 +34,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
     assert not (tmp_path / "killed" / rasters.DECISION).exists()
     code, output = run_entry("jaxcd.predict", *arguments, tmp_path / "killed")
     assert code == 0, output
-    told = json.loads((tmp_path / "killed" / "summary.json").read_text())
-    assert 3 <= done < told["blocks"] and told["blocks_computed"] == told["blocks"] - done
+    map_summary = json.loads((tmp_path / "killed" / "summary.json").read_text())
+    assert 3 <= done < map_summary["blocks"] and map_summary["blocks_computed"] == map_summary["blocks"] - done
     for name in (rasters.PROBABILITY, rasters.DECISION, "damage.geojson"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     assert not list((tmp_path / "killed").glob(".partial*"))
@@ -63,8 +63,8 @@ def test_sigterm_leaves_a_state_that_goes_on(tmp_path, monkeypatch):
     assert done >= 3
     code, output = run_entry("jaxcd.predict", *arguments)
     assert code == 0, output
-    told = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert told["blocks_computed"] == told["blocks"] - done > 0
+    map_summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert map_summary["blocks_computed"] == map_summary["blocks"] - done > 0
 
 
 def test_a_list_makes_many_maps_and_goes_past_a_bad_one(tmp_path):
@@ -78,8 +78,8 @@ def test_a_list_makes_many_maps_and_goes_past_a_bad_one(tmp_path):
         "jaxcd.predict", "--run", run, "--pairs", tmp_path / "list.csv", "--min_area", 60, "--out", tmp_path / "maps"
     )
     assert code == 2 and "error: bad: " in output and "2 of 3 maps made" in output
-    told = json.loads((tmp_path / "maps" / "summary.json").read_text())
-    assert list(told["maps"]) == ["first", "second"] and "no such file" in told["failed"]["bad"]
+    map_summary = json.loads((tmp_path / "maps" / "summary.json").read_text())
+    assert list(map_summary["maps"]) == ["first", "second"] and "no such file" in map_summary["failed"]["bad"]
     assert (tmp_path / "maps" / "second" / "map.html").is_file()
     for text, said in (
         ("name,pre\nx,y\n", "expected the columns"),

@@ -35,8 +35,8 @@ def whole(network, params, stats, pre, post, stride):
     """The network's answer for the whole image at once, padded with black at the bottom and right."""
     height, width = pre.shape[:2]
     padding = ((0, -height % stride), (0, -width % stride), (0, 0))
-    one, other = (normalise(jnp.asarray(np.pad(image, padding)[None])) for image in (pre, post))
-    logits, _ = models.apply(network.eval, params, stats, one, other)
+    pre_input, post_input = (normalise(jnp.asarray(np.pad(image, padding)[None])) for image in (pre, post))
+    logits, _ = models.apply(network.eval, params, stats, pre_input, post_input)
     return np.asarray(sigmoid(logits))[0, :height, :width]
 
 
@@ -68,8 +68,8 @@ def test_pieces_equal_the_whole(tmp_path, name, size, height, width, window):
     pre, post = write_scenes(tmp_path, height, width)
     pair = scene_pair.open_pair([str(pre)], [str(post)], MapSettings())
     found, count = pieces(pair, wanted, Trained(network, params, stats, 1, None), tmp_path / "b", window=window)
-    with rasterio.open(pre) as one, rasterio.open(post) as other:
-        images = [source.read().transpose(1, 2, 0) for source in (one, other)]
+    with rasterio.open(pre) as pre_scene, rasterio.open(post) as post_scene:
+        images = [source.read().transpose(1, 2, 0) for source in (pre_scene, post_scene)]
     expected = whole(network, params, stats, *images, models.describe(wanted.model).stride)
     assert count > 1 or width < 10
     assert np.ptp(expected) > 0.2  # else anything would be equal
@@ -95,8 +95,8 @@ def test_average_over_views_equals_that_of_the_whole(tmp_path):
     pre, post = write_scenes(tmp_path, 200, 304)
     pair = scene_pair.open_pair([str(pre)], [str(post)], MapSettings())
     found, _ = pieces(pair, wanted, Trained(network, params, stats, 1, None), tmp_path / "b", window=96, average=True)
-    with rasterio.open(pre) as one, rasterio.open(post) as other:
-        images = [source.read().transpose(1, 2, 0) for source in (one, other)]
+    with rasterio.open(pre) as pre_scene, rasterio.open(post) as post_scene:
+        images = [source.read().transpose(1, 2, 0) for source in (pre_scene, post_scene)]
     views = []
     for turns in range(4):
         for flip in (False, True):
@@ -122,7 +122,7 @@ def read(path):
 def test_rasters_are_cogs_on_the_grid_of_pre(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 301, 533)
     every = dataclasses.replace(QUIET, min_area=0.0)
-    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", every)
+    map_summary = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", every)
     for name in (rasters.PROBABILITY, rasters.DECISION):
         valid, errors, warnings = cog_validate(tmp_path / "out" / name)
         assert valid and not errors and not warnings
@@ -134,15 +134,15 @@ def test_rasters_are_cogs_on_the_grid_of_pre(tmp_path, mapper):
     assert (probability[decision == 1] >= 127).all() and (probability[decision == 0] <= 127).all()
     assert 0 < decision.mean() < 1
     share = decision.mean()
-    assert told["area"]["damaged_share"] == pytest.approx(share)
+    assert map_summary["area"]["damaged_share"] == pytest.approx(share)
     # UTM's scale is 0.9996 at its middle meridian and a little more beside it.
-    assert told["area"]["damaged_m2"] == pytest.approx(share * 301 * 533 * GSD**2, rel=2e-3)
+    assert map_summary["area"]["damaged_m2"] == pytest.approx(share * 301 * 533 * GSD**2, rel=2e-3)
     polygons = gpd.read_file(tmp_path / "out" / "damage.gpkg", layer="damage")
-    assert polygons.area_m2.sum() == pytest.approx(told["area"]["damaged_m2"], rel=0.01)
-    assert len(polygons) == told["polygons"] > 0 and polygons.is_valid.all()
+    assert polygons.area_m2.sum() == pytest.approx(map_summary["area"]["damaged_m2"], rel=0.01)
+    assert len(polygons) == map_summary["polygons"] > 0 and polygons.is_valid.all()
     cells = gpd.read_file(tmp_path / "out" / "damage.gpkg", layer="cells")
-    assert cells.damaged_m2.sum() == pytest.approx(told["area"]["damaged_m2"], rel=1e-3)
-    assert cells.seen_m2.sum() == pytest.approx(told["area"]["seen_km2"] * 1e6, rel=1e-3)
+    assert cells.damaged_m2.sum() == pytest.approx(map_summary["area"]["damaged_m2"], rel=1e-3)
+    assert cells.seen_m2.sum() == pytest.approx(map_summary["area"]["seen_km2"] * 1e6, rel=1e-3)
 
 
 def test_what_one_image_lacks_is_no_data_and_black_in_both(tmp_path, mapper):
@@ -172,13 +172,13 @@ def test_area_of_interest(tmp_path, mapper):
     box = shapely.box(west + 25, north - 150, west + 75, north - 100)  # rows 200..299, columns 50..149
     gpd.GeoSeries([box], crs="EPSG:32637").to_crs(4326).to_file(tmp_path / "aoi.geojson")
     settings = dataclasses.replace(QUIET, aoi=tmp_path / "aoi.geojson")
-    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
+    map_summary = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
     scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "all", QUIET)
     inside, everything = (read(tmp_path / name / rasters.PROBABILITY) for name in ("out", "all"))
     rows, columns = np.nonzero(inside != 255)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (200, 299, 50, 149)
     np.testing.assert_array_equal(inside[200:300, 50:150], everything[200:300, 50:150])
-    assert told["blocks_computed"] < told["blocks"]
+    assert map_summary["blocks_computed"] < map_summary["blocks"]
 
 
 def test_other_grids_and_shifts_are_brought_to_that_of_pre(tmp_path, mapper):
@@ -188,8 +188,8 @@ def test_other_grids_and_shifts_are_brought_to_that_of_pre(tmp_path, mapper):
     # The same ground, but the file says that it lies 6 rows further up and 4 columns further left.
     moved = write(tmp_path / "moved.tif", image, at(-6, -4))
     settings = dataclasses.replace(QUIET, register=True)
-    told = scene_map.make(mapper, [str(pre)], [str(moved)], tmp_path / "registered", settings)
-    (shift,) = told["registration"]
+    map_summary = scene_map.make(mapper, [str(pre)], [str(moved)], tmp_path / "registered", settings)
+    (shift,) = map_summary["registration"]
     assert (shift["rows"], shift["columns"]) == (pytest.approx(-6, abs=0.3), pytest.approx(-4, abs=0.3))
     scene_map.make(mapper, [str(pre)], [str(same)], tmp_path / "same", QUIET)
     expected = read(tmp_path / "same" / rasters.PROBABILITY).astype(int)
@@ -208,8 +208,8 @@ def test_other_grids_and_shifts_are_brought_to_that_of_pre(tmp_path, mapper):
 
 def test_several_scenes_are_one_map_and_one_more_computes_what_is_new(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 400, 600)
-    with rasterio.open(pre) as one, rasterio.open(post) as other:
-        images = [source.read().transpose(1, 2, 0) for source in (one, other)]
+    with rasterio.open(pre) as pre_scene, rasterio.open(post) as post_scene:
+        images = [source.read().transpose(1, 2, 0) for source in (pre_scene, post_scene)]
     parts = {
         (when, side): write(tmp_path / f"{when}_{side}.tif", image[:, columns], at(0, columns.start))
         for when, image in zip(("pre", "post"), images, strict=True)
@@ -234,8 +234,8 @@ def test_another_threshold_costs_no_network(tmp_path, mapper):
     scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
     before = read(tmp_path / "out" / rasters.DECISION).sum()
     settings = dataclasses.replace(QUIET, threshold=0.6)
-    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
-    assert told["blocks_computed"] == 0 and read(tmp_path / "out" / rasters.DECISION).sum() < before
+    map_summary = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
+    assert map_summary["blocks_computed"] == 0 and read(tmp_path / "out" / rasters.DECISION).sum() < before
 
 
 def test_what_lies_beside_a_scene_belongs_to_it(tmp_path, mapper):
@@ -246,8 +246,8 @@ def test_what_lies_beside_a_scene_belongs_to_it(tmp_path, mapper):
     first = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
     again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
     assert first["blocks_computed"] > 0 == again["blocks_computed"]
-    told = tmp_path / "beside.tif.aux.xml"  # where QGIS leaves statistics
-    told.write_text(told.read_text().replace("</PAM", "<Metadata><MDI key='mean'>1</MDI></Metadata></PAM"))
+    statistics = tmp_path / "beside.tif.aux.xml"  # where QGIS leaves statistics
+    statistics.write_text(statistics.read_text().replace("</PAM", "<Metadata><MDI key='mean'>1</MDI></Metadata></PAM"))
     again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
     assert again["blocks_computed"] == 0
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(post, "r+") as source:
@@ -277,16 +277,16 @@ def test_another_file_of_the_same_name_and_another_network_make_another_map(tmp_
         scene_map.load(run, dataclasses.replace(QUIET, average=True)), [str(pre)], [str(post)], tmp_path / "out",
         dataclasses.replace(QUIET, average=True),
     )  # fmt: skip
-    for told in (first, other, third, fourth):
-        assert told["blocks_computed"] == told["blocks"] > 0
+    for map_summary in (first, other, third, fourth):
+        assert map_summary["blocks_computed"] == map_summary["blocks"] > 0
 
 
 def test_a_block_cut_short_by_a_power_cut_is_computed_again(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 300, 300)
-    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
+    map_summary = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
     before = (tmp_path / "out" / rasters.PROBABILITY).read_bytes()
     files = sorted((tmp_path / "out" / ".blocks").glob("*.tif"))
-    assert len(files) == told["blocks"]
+    assert len(files) == map_summary["blocks"]
     files[0].write_bytes(b"")
     files[1].write_bytes(files[1].read_bytes()[:-100])
     again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
@@ -300,8 +300,8 @@ def test_a_map_made_anew_leaves_nothing_of_the_one_before(tmp_path, mapper):
     house = gpd.GeoSeries([shapely.box(west + 20, north - 40, west + 40, north - 20)], crs="EPSG:32637")
     house.to_file(tmp_path / "houses.gpkg")
     out, settings = tmp_path / "out", dataclasses.replace(QUIET, footprints=tmp_path / "houses.gpkg")
-    told = scene_map.make(mapper, [str(pre)], [str(post)], out, settings)
-    assert sum(told["buildings"].values()) == 1 and told["vectors"]["footprints"]["sha256"]
+    map_summary = scene_map.make(mapper, [str(pre)], [str(post)], out, settings)
+    assert sum(map_summary["buildings"].values()) == 1 and map_summary["vectors"]["footprints"]["sha256"]
     assert {path.name for path in out.iterdir()} == {*scene_map.FILES, ".blocks", ".lock"}
     # What QGIS finds its styles in; that it takes them was tried by hand.
     looks = pyogrio.read_dataframe(out / "damage.gpkg", layer="layer_styles")
@@ -311,7 +311,7 @@ def test_a_map_made_anew_leaves_nothing_of_the_one_before(tmp_path, mapper):
     drawn |= {path.stem: ElementTree.parse(path).getroot() for path in out.glob("*.qml") if path.stem != "damage"}
     assert drawn["damage"].find(".//Option[@name='outline_style']").get("value") == "dash"
     categories = [each.get("value") for each in drawn["buildings"].iterfind(".//category")]
-    assert sorted(categories) == sorted(told["buildings"]) and drawn["buildings"].find("renderer-v2").get("attr")
+    assert sorted(categories) == sorted(map_summary["buildings"]) and drawn["buildings"].find("renderer-v2").get("attr")
     assert len(drawn["damage_probability"].findall(".//item")) == 5
     for name in ("damage.gpkg-wal", "damage.gpkg-shm", "damage.tif.aux.xml"):
         (out / name).write_bytes(b"of another program")
@@ -325,12 +325,12 @@ def test_what_there_is_to_say_of_scenes_is_said(tmp_path, mapper):
     far = write(tmp_path / "far.tif", ground(1, 64, 64), at(100_000, 100_000))
     coarse = write(tmp_path / "coarse.tif", ground(1, 50, 50), at(gsd=4 * GSD))
     knowing = mapper._replace(metres=2.5 * GSD)
-    told = scene_map.make(knowing, [str(pre)], list(map(str, (post, far, coarse))), tmp_path / "out", QUIET)
-    notes = "\n".join(told["notes"])
-    assert f"{far}: shows no ground that the scenes of before show, left out" in notes
-    assert re.search(r"coarse.tif: its pixels of 2(\.0\d)? m show less than the map's of 0.5\d* m can", notes)
+    map_summary = scene_map.make(knowing, [str(pre)], list(map(str, (post, far, coarse))), tmp_path / "out", QUIET)
+    notes = "\n".join(map_summary["notes"])
+    assert f"{far}: overlaps no pre scene, left out" in notes
+    assert re.search(r"coarse.tif: its pixels of 2(\.0\d)? m are coarser than the map's of 0.5\d* m", notes)
     assert re.search(r"pixels of 0.5\d* m, and the network has learned from pixels of 1.25 m: buildings look 2", notes)
-    assert [source["location"] for source in told["post"]] == [str(post), str(coarse)]
+    assert [source["location"] for source in map_summary["post"]] == [str(post), str(coarse)]
     with pytest.raises(SceneError, match=r"far.tif: lies far from .*pre.tif; make a map of each"):
         scene_map.make(mapper, [str(pre), str(far)], [str(post)], tmp_path / "far", QUIET)
     settings = dataclasses.replace(QUIET, gsd=1e9)
@@ -342,8 +342,8 @@ def test_an_area_of_interest_may_be_the_world(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 200, 200)
     gpd.GeoSeries([shapely.box(-180, -90, 180, 90)], crs=4326).to_file(tmp_path / "world.geojson")
     settings = dataclasses.replace(QUIET, aoi=tmp_path / "world.geojson")
-    told = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
-    assert told["area"]["seen_km2"] == pytest.approx(0.01, rel=1e-2)
+    map_summary = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
+    assert map_summary["area"]["seen_km2"] == pytest.approx(0.01, rel=1e-2)
     gpd.GeoSeries([shapely.box(-120, -45, -110, 45)], crs=4326).to_file(tmp_path / "america.geojson")
     settings = dataclasses.replace(QUIET, aoi=tmp_path / "america.geojson")
     with pytest.raises(SceneError, match="america.geojson: does not touch the scenes"):
@@ -356,7 +356,7 @@ def bare(folder):
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "told"),
+    ("make", "error", "message"),
     [
         (lambda f: write(f / "far.tif", ground(1, 64, 64), at(5000, 5000)), SceneError, "no ground is seen in both"),
         (
@@ -369,9 +369,9 @@ def bare(folder):
         (lambda f: f / "nowhere.tif", ImageError, "no such file"),
     ],
 )
-def test_unusable_scenes_are_refused_and_leave_no_map(tmp_path, mapper, make, error, told):
+def test_unusable_scenes_are_refused_and_leave_no_map(tmp_path, mapper, make, error, message):
     pre, _ = write_scenes(tmp_path, 300, 300)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         scene_map.make(mapper, [str(pre)], [str(make(tmp_path))], tmp_path / "out", QUIET)
     assert not (tmp_path / "out").exists() or not [p for p in (tmp_path / "out").iterdir() if p.name[0] != "."]
 

@@ -64,8 +64,10 @@ def folder(tmp_path_factory, mapper) -> Path:
         window=304, threshold=0.4, min_area=60, footprints=folder / "houses.gpkg", cell=100,
         building_shares=(0.37, 0.5), buffer=0, label_attribute="truth", label_values=("yes",),
     )  # fmt: skip
-    told = scene_map.make(mapper, [str(pre)], [str(post)], folder / "town", settings)
-    assert all(told["buildings"].values()) and sum(told["buildings"].values()) == len(frame) - 1, told["buildings"]
+    map_summary = scene_map.make(mapper, [str(pre)], [str(post)], folder / "town", settings)
+    assert all(map_summary["buildings"].values()) and sum(map_summary["buildings"].values()) == len(frame) - 1, (
+        map_summary["buildings"]
+    )
     return folder / "town"
 
 
@@ -74,16 +76,16 @@ def opened(browser, path: Path, **context) -> Iterator[Page]:
     """Open a page; it may say nothing and ask for nothing."""
     page: Page = browser.new_page(**({"viewport": {"width": 1100, "height": 700}} | context))
     said: list[str] = []
-    asked: list[str] = []
+    requested: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(path.as_uri())
     page.wait_for_function("document.querySelectorAll('img.before').length > 0")
     page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     yield page
     assert said == []
-    assert [url for url in asked if not url.startswith(("data:", path.as_uri()))] == []
+    assert [url for url in requested if not url.startswith(("data:", path.as_uri()))] == []
     page.close()
 
 
@@ -124,14 +126,14 @@ def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses:
     bright = [int((image[y : y + 100, x : x + 100, 0] > 200).sum()) for y, x in zip(rows, columns, strict=True)]
     cells["damaged_m2"], cells["damaged_share"] = np.array(bright) / 4, np.array(bright) / 1e4
     polygons = gpd.GeoDataFrame(
-        {"id": range(len(cells))}, geometry=[one.buffer(-one.length / 20) for one in squares], crs=crs
+        {"id": range(len(cells))}, geometry=[square.buffer(-square.length / 20) for square in squares], crs=crs
     )
     polygons["area_m2"], polygons["mean_probability"], polygons["max_probability"] = 9.0, 0.8, 0.9
     judged = gpd.GeoDataFrame(geometry=list(houses), crs=crs)
     judged["damaged_share"], judged["mean_probability"], judged["seen_share"] = 1.0, 0.8, 1.0
     judged["area_m2"], judged[buildings.CLASS] = 9.0, "damaged"
     found = layers.Layers(polygons, cells, judged if houses else None, {})
-    told = {
+    map_summary = {
         "name": "noise",
         "area": {"damaged_m2": 1.0, "damaged_share": 0.1},
         "polygons": len(polygons),
@@ -143,7 +145,7 @@ def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses:
         "network": {"name": "none", "size": "small", "step": 0, "run": "", "threshold": 0.5, "threshold_from": ""},
         "notes": [],
     }
-    web_page.write(folder, pair, found, told)
+    web_page.write(folder, pair, found, map_summary)
     return data_of(folder / web_page.PAGE)
 
 
@@ -217,15 +219,15 @@ def test_layers_and_opacity(page):
 
 
 def test_it_tells_dates_notes_threshold_and_agreement(page, folder):
-    told = json.loads((folder / "summary.json").read_text())
+    map_summary = json.loads((folder / "summary.json").read_text())
     assert page.inner_text("#dates").split("\n") == ["before", "2022-11-03", "after", "date not told"]
     chips = [page.inner_text(f"#chip-{when}") for when in ("before", "after")]
     assert chips == ["before · 2022-11-03", "after · date not told"]
-    assert [note.inner_text() for note in page.locator("#notes li").all()] == told["notes"] != []
+    assert [note.inner_text() for note in page.locator("#notes li").all()] == map_summary["notes"] != []
     assert page.inner_text("#threshold") == "from probability 0.40 (--threshold)"
     counts = dict(label.inner_text().split("\n") for label in page.locator("#classes label").all())
-    assert counts == {name: str(count) for name, count in told["buildings"].items()}
-    scores = told["agreement"]["damaged"]
+    assert counts == {name: str(count) for name, count in map_summary["buildings"].items()}
+    scores = map_summary["agreement"]["damaged"]
     wanted = "\t".join(["damaged", *(f"{scores[name]:.3f}" for name in ("precision", "recall", "f1"))])
     assert wanted in page.inner_text("#agreement").split("\n")
     assert f"{folder.parent / '2022-11-03_pre.tif'}" in page.locator("#about").text_content()
@@ -268,7 +270,7 @@ def test_the_list_of_buildings_flies_and_tells(page, folder):
     listed = houses[houses.damage_class.isin(["damaged", "possibly"])]
     buttons = page.locator("#houses button")
     assert buttons.count() == len(listed) > 3
-    shares = [float(one.inner_text().split("\n")[1].removesuffix(" % damaged")) for one in buttons.all()]
+    shares = [float(button.inner_text().split("\n")[1].removesuffix(" % damaged")) for button in buttons.all()]
     assert shares == pytest.approx(100 * listed.damaged_share, abs=0.06) and shares == sorted(shares, reverse=True)
     (place,) = np.flatnonzero(listed.name.isna())
     page.click("[id='class-damaged']"), page.click("[id='class-possibly']")

@@ -40,12 +40,12 @@ def test_radius_is_that_of_gradients(size):
 
 
 def test_an_unknown_network_or_size_is_named():
-    for name, size, told in (
+    for name, size, message in (
         ("unet", "large", "config.model.name: expected one of fc_ef, fc_siam_conc, fc_siam_diff, or module:Class"),
         ("fc_ef", "huge", "config.model.size: expected one of small, medium, large, got 'huge'"),
         ("no_such_module:Net", "large", "config.model.name: no_such_module:Net cannot be imported"),
         ("jaxcd.models.unet:Nothing", "large", "cannot be imported .*; its folder has to be on PYTHONPATH"),
         ("pathlib:Path", "large", "pathlib:Path is no subclass of jaxcd.models.DamageNetwork"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             models.check(ModelConfig(name=name, size=size))

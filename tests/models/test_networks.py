@@ -109,10 +109,12 @@ def test_dropout_acts_in_train_mode_alone(name):
     images, keys = pairs(), jax.random.split(jax.random.key(0))
     evaluated = run(dropping[0].eval, *dropping[1:], *images, key=keys[0])
     assert_equal(evaluated, run(plain[0].eval, *plain[1:], *images))
-    one, again, other = (run(dropping[0].train, *dropping[1:], *images, key=k)[0] for k in (keys[0], keys[0], keys[1]))
-    np.testing.assert_array_equal(one, again)
-    assert not is_equal(one, other)
-    assert not is_equal(one, run(plain[0].train, *plain[1:], *images)[0])
+    first, again, other = (
+        run(dropping[0].train, *dropping[1:], *images, key=k)[0] for k in (keys[0], keys[0], keys[1])
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not is_equal(first, other)
+    assert not is_equal(first, run(plain[0].train, *plain[1:], *images)[0])
 
 
 def test_dropout_without_a_key_is_refused():

@@ -188,8 +188,8 @@ def away_from_kinks(theirs: torch.nn.Module, carrier: nnx.Module, no_gradient: l
         batch = labelled(seed, side=32)
         noise = [5e-6 * image for image in pairs(seed + 1000, h=32, w=32)]
         moved = batch._replace(pre=batch.pre + noise[0], post=batch.post + noise[1])
-        one, other = (their_step(copy.deepcopy(theirs).double(), carrier, b) for b in (batch, moved))
-        changes = map(relative, jax.tree.leaves(other.grads), jax.tree.leaves(one.grads))
+        plain, moved_step = (their_step(copy.deepcopy(theirs).double(), carrier, b) for b in (batch, moved))
+        changes = map(relative, jax.tree.leaves(moved_step.grads), jax.tree.leaves(plain.grads))
         if all(skip or change < 2e-4 for skip, change in zip(no_gradient, changes, strict=True)):
             return batch
     raise AssertionError("every batch has a value at a kink")

@@ -20,11 +20,11 @@ def configured(**changes):
 
 
 def advanced(config, state, step, n, *, first=0):
-    told = []
+    losses = []
     for i in range(first, first + n):
         state, progress = step(state, random_batch(4, seed=i), jax.random.key(1, impl="rbg"))
-        told.append(float(progress.loss))
-    return state, told
+        losses.append(float(progress.loss))
+    return state, losses
 
 
 def equal(a, b) -> bool:
@@ -159,14 +159,14 @@ def test_what_an_encoder_saw_before_is_not_forgotten(tmp_path):
 
 def test_an_encoder_that_does_not_fit_is_named(tmp_path):
     _run(tmp_path / "source", configured(), step=False)
-    for changes, told in (
+    for changes, message in (
         ({"model__size": "medium"}, "fc_siam_diff medium"),
         ({"model__name": "fc_ef"}, "fc_ef small"),
     ):
         config = configured(init__encoder_from=str(tmp_path / "source"), **changes)
         _, state, _ = steps.initial_state(config, steps=20)
         with pytest.raises(
-            CheckpointError, match=rf"config.init.encoder_from: .*does not fit {told}: blocks/0/.* there"
+            CheckpointError, match=rf"config.init.encoder_from: .*does not fit {message}: blocks/0/.* there"
         ):
             transfer.with_encoder(config, state.params, state.stats)
     config = configured(init__encoder_from=str(tmp_path / "nothing"))

@@ -24,8 +24,11 @@ def test_pairs_are_told_apart_by_what_the_loss_measures():
     pairs = embeddings.of_pairs(siamese(), PLAIN)
     assert pairs.vectors[pairs.damaged == 1, 0].mean() == pytest.approx(1, abs=0.05)
     assert np.abs(pairs.vectors[pairs.damaged == 0]).max() < 0.3
-    known, asked = (embeddings.of_pairs(siamese(seed=seed), PLAIN) for seed in (1, 2))
-    assert embeddings.nearest_neighbour(known, asked) == 1.0 and embeddings.linear_probe(known, asked) == 1.0
+    training, validation = (embeddings.of_pairs(siamese(seed=seed), PLAIN) for seed in (1, 2))
+    assert (
+        embeddings.nearest_neighbour(training, validation) == 1.0
+        and embeddings.linear_probe(training, validation) == 1.0
+    )
     nothing = [embeddings.of_pairs(siamese(400, apart=0.0, seed=seed), PLAIN) for seed in (1, 2)]
     assert embeddings.nearest_neighbour(*nothing) == pytest.approx(0.5, abs=0.1)
     assert embeddings.linear_probe(*nothing) == pytest.approx(0.5, abs=0.1)
@@ -48,20 +51,20 @@ def test_a_probe_is_linear_and_a_neighbour_is_not():
         angle, radius = rng.uniform(0, 2 * np.pi, n), 1.0 + 2.0 * damaged
         return Classified(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1), damaged)
 
-    known, asked = ring(200), ring(200)
-    assert embeddings.nearest_neighbour(known, asked) == 1.0
-    assert embeddings.linear_probe(known, asked) < 0.65
+    training, validation = ring(200), ring(200)
+    assert embeddings.nearest_neighbour(training, validation) == 1.0
+    assert embeddings.linear_probe(training, validation) < 0.65
 
 
 def test_the_probe_is_ridge_regression():
     from sklearn.linear_model import RidgeClassifier
     from sklearn.preprocessing import StandardScaler
 
-    known, asked = (embeddings.of_pairs(siamese(80, apart=0.1, seed=seed), PLAIN) for seed in (3, 4))
-    scaler = StandardScaler().fit(known.vectors)
-    ridge = RidgeClassifier(alpha=0.01 * 80).fit(scaler.transform(known.vectors), known.damaged)
-    expected = ridge.score(scaler.transform(asked.vectors), asked.damaged)
-    assert 0.6 < expected < 1.0 and embeddings.linear_probe(known, asked) == pytest.approx(expected)
+    training, validation = (embeddings.of_pairs(siamese(80, apart=0.1, seed=seed), PLAIN) for seed in (3, 4))
+    scaler = StandardScaler().fit(training.vectors)
+    ridge = RidgeClassifier(alpha=0.01 * 80).fit(scaler.transform(training.vectors), training.damaged)
+    expected = ridge.score(scaler.transform(validation.vectors), validation.damaged)
+    assert 0.6 < expected < 1.0 and embeddings.linear_probe(training, validation) == pytest.approx(expected)
 
 
 def test_spread_tells_a_collapse():
@@ -70,8 +73,8 @@ def test_spread_tells_a_collapse():
     wide = ContrastConfig(normalise=False, margin=4.0)
     assert embeddings.spread(points._replace(second=points.first), wide) == pytest.approx(2 * 8 / 4, rel=0.05)
     assert embeddings.spread(points, NORMED) == pytest.approx(2, rel=0.05)  # of random directions
-    one = np.ones((50, 8)) * np.linspace(1, 2, 50)[:, None]  # of other lengths, but one direction
-    assert embeddings.spread(Embedded(one, one, np.zeros((50, 1), int)), NORMED) < 1e-6
+    point = np.ones((50, 8)) * np.linspace(1, 2, 50)[:, None]  # of other lengths, but one direction
+    assert embeddings.spread(Embedded(point, point, np.zeros((50, 1), int)), NORMED) < 1e-6
 
 
 def test_histograms_count_every_distance():
@@ -81,9 +84,9 @@ def test_histograms_count_every_distance():
 
 
 def test_the_picture_shows_both_kinds(tmp_path):
-    known, asked = siamese(seed=1), siamese(seed=2)
-    pairs = [embeddings.of_pairs(part, NORMED) for part in (known, asked)]
-    embeddings.draw(*pairs, asked, NORMED, tmp_path / "e.png")
+    training, validation = siamese(seed=1), siamese(seed=2)
+    pairs = [embeddings.of_pairs(part, NORMED) for part in (training, validation)]
+    embeddings.draw(*pairs, validation, NORMED, tmp_path / "e.png")
     pixels = np.asarray(Image.open(tmp_path / "e.png").convert("RGB")).astype(int).reshape(-1, 3)
     for colour in ((214, 39, 40), (31, 119, 180)):  # tab:red and tab:blue, as points of the right half
         assert (np.abs(pixels - colour).max(axis=1) < 3).sum() > 100
@@ -105,10 +108,12 @@ def test_a_collapse_is_warned_of_and_a_spread_is_not(tmp_path):
             batch = random_batch(8, seed=seed)
             yield batch._replace(labels=batch.labels * (np.arange(8) % 2).astype(np.uint8)[:, None, None])
 
-    task = Pretraining(places=1, batches=lambda _: batches(), name=str, known=batches, asked=batches)
+    task = Pretraining(
+        places=1, batches=lambda _: batches(), name=str, training_batches=batches, validation_batches=batches
+    )
     validate = task.validator(config, network, steps.training_mesh(config), tmp_path)
-    told = validate(state, 5, lambda given: given)
-    assert told.score == -told.loss and told.threshold is None and "chance 0.5" in told.summary
+    validated = validate(state, 5, lambda given: given)
+    assert validated.score == -validated.loss and validated.threshold is None and "chance 0.5" in validated.summary
     layer = state.params["embedding"]
     flat = {"kernel": 0 * layer["kernel"], "bias": layer["bias"] + 1}
     collapsed = validate(state._replace(params=state.params | {"embedding": flat}), 6, lambda given: given)

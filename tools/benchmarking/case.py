@@ -55,7 +55,7 @@ class Case:
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """Who takes part. What the reference does on the host, image by image, has nothing to be compared with."""
+        """Who takes part. Augmentation has no rival: the reference does it on the host, image by image."""
         if self.suite == "loader":
             return (*(f"{JAXCD} {encoding}" for encoding in ENCODINGS), PAPER, PLAIN)
         if self.suite == "train":

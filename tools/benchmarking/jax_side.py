@@ -100,10 +100,10 @@ def _ceiling(case: Case) -> tuple[Callable[[int], float], dict[str, Any]]:
     dtype = jnp.dtype(case.dtype)
     if case.suite == "matmul":
         n = _MATMUL.get(jax.default_backend(), _LARGE_MATMUL)
-        shape, told = (n, n), {"flops": 2.0 * n**3}
+        shape, work = (n, n), {"flops": 2.0 * n**3}
         function = jax.jit(lambda a: a @ a)
     else:
-        shape, told = (_COPIED // dtype.itemsize,), {"bytes": 2.0 * _COPIED}
+        shape, work = (_COPIED // dtype.itemsize,), {"bytes": 2.0 * _COPIED}
         function = jax.jit(lambda a: a + 1)
     inputs = [jax.random.normal(jax.random.key(k), shape, dtype) for k in range(SETS)]
 
@@ -115,4 +115,4 @@ def _ceiling(case: Case) -> tuple[Callable[[int], float], dict[str, Any]]:
         jax.block_until_ready(result)
         return time.perf_counter() - start
 
-    return run, told
+    return run, work

@@ -79,8 +79,8 @@ def torch_batches(case: Case, *, augmented: bool) -> tuple[Callable[[int], float
             pre, post = (cv2.imread(str(folder / part / names[i]), cv2.IMREAD_COLOR_RGB) for part in ("pre", "post"))
             mask = cv2.imread(str(folder / "mask" / names[i]), cv2.IMREAD_GRAYSCALE)
             pre, post, mask = (image[: case.tile, : case.tile] for image in (pre, post, mask))
-            told = chain(image=pre, post=post, mask=mask)
-            return told["image"], told["post"], told["mask"]
+            transformed = chain(image=pre, post=post, mask=mask)
+            return transformed["image"], transformed["post"], transformed["mask"]
 
     tiles = Tiles()
     draws = RandomSampler(tiles, replacement=True, num_samples=_DRAWS)
@@ -118,7 +118,7 @@ def training(case: Case, *, loads: bool) -> tuple[Callable[[int], float], dict[s
     def run(count: int) -> float:
         nonlocal state
         result = None
-        # What was read ahead while the other side was measured is no achievement of this loader.
+        # First use up the batches that were read ahead while the other side was measured.
         for _ in range(ahead if loads else 0):
             state, result = step(state, next(source)[1], key)
         jax.block_until_ready(result)

@@ -16,7 +16,7 @@ def png_files(dataset: TileDataset, folder: Path) -> Path:
         if (folder / "mask" / f"{sample.id}.png").exists():
             continue
         record = dataset.read(row)
-        # Of a PNG dataset the bytes are files already.
+        # A PNG dataset holds the bytes of PNG files.
         (folder / "pre" / f"{sample.id}.png").write_bytes(record.pre[0])
         (folder / "post" / f"{sample.id}.png").write_bytes(record.post[0])
         cv2.imwrite(str(folder / "mask" / f"{sample.id}.png"), decode(record.label[0]))

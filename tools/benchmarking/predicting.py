@@ -16,7 +16,7 @@ from benchmarking.case import Case
 from benchmarking.jax_side import configuration
 from benchmarking.large_scenes import large_pair
 
-_TILE = 1024  # of the sides without overlap; the rest of a scene is left to them, too
+_TILE = 1024  # of the sides that work without overlap; they leave out the rest of a scene
 _BANDS = (1, 2, 3)
 _DAMAGED = 0.02  # share of the ground that is called damage
 

@@ -23,7 +23,7 @@ _SECONDS = 0.4  # that a round takes at least
 
 
 class Side:
-    """A process, told by lines what to do; `about` is what it tells of itself."""
+    """A process that takes commands by lines; `about` is its description of itself."""
 
     def __init__(self, case: Case, name: str, environment: Mapping[str, str]):
         self.name = name
@@ -78,10 +78,10 @@ class Side:
 
     def _run(self) -> float:
         """Return the seconds of a step, or 0 where the side has failed."""
-        told = {} if self.failed else self._ask(str(self._steps))
-        if "failed" in told:
-            self.about |= told
-        return told.get("seconds", 0.0) / self._steps
+        answer = {} if self.failed else self._ask(str(self._steps))
+        if "failed" in answer:
+            self.about |= answer
+        return answer.get("seconds", 0.0) / self._steps
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -127,8 +127,8 @@ def measured(case: Case, environment: Mapping[str, str]) -> list[Side]:
     return sides
 
 
-def told(case: Case, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Start a side and end it again: what it tells of itself."""
+def about_side(case: Case, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Start a side, end it again, and return its description of itself."""
     with _started(case, [name], environment) as (side,):
         if not side.failed:
             side.end()

@@ -34,9 +34,9 @@ def prepare(case: Case, *, compiled: bool) -> tuple[Callable[[int], float], dict
             return model((pre.float() / 255 - mean) / deviation, (post.float() / 255 - mean) / deviation).float()
 
     def loss(pre: Tensor, post: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        # Soft Dice as that of `torch_reference`, whose choice of pixels by a mask has no fixed shape to compile.
-        probability, truth, known = torch.sigmoid(forward(pre, post)), labels.float(), valid.float()
-        both, total = (probability * truth * known).sum(), ((probability + truth) * known).sum()
+        # Soft Dice as in `torch_reference`, but by products with the mask: chosen pixels would have no fixed shape.
+        probability, truth, mask = torch.sigmoid(forward(pre, post)), labels.float(), valid.float()
+        both, total = (probability * truth * mask).sum(), ((probability + truth) * mask).sum()
         return 1 - (2 * both + 1) / (total + 1)
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=2e-3, fused=True)

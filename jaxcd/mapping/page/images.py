@@ -19,7 +19,7 @@ from jaxcd.mapping.products.styles import RAMP, rgba
 from jaxcd.scenes.windows import Grid, Window
 
 _QUALITY = 82
-_LEVELS = 32  # of the probability: no eye tells more apart, and noise then takes 5 bits a pixel
+_LEVELS = 32  # of the probability: the eye tells no more apart, and noise takes 5 bits a pixel
 _NOTHING = _LEVELS  # entry of the palette that paints nothing
 
 
@@ -33,17 +33,17 @@ def of_part(out: Path, pair: ScenePair, window: Window, factor: int) -> dict[str
         factor: side of the images' pixels, in pixels of the map; the last row and column may reach beyond the part.
 
     Returns:
-        Data URIs of images of one size, as before, after, and likely, which is transparent where damage is not.
+        Data URIs of three images of one size: before, after, and likely (the probability, transparent where it is low).
     """
     before, after = pair.images(pair.grid.part(window), coarse=factor)
     return {
         "before": _jpeg(before),
         "after": _jpeg(after),
-        "likely": likely(out, pair.grid, window, factor),
+        "likely": probability_image(out, pair.grid, window, factor),
     }
 
 
-def likely(out: Path, grid: Grid, window: Window, factor: int, *, without: Sequence[Window] = ()) -> str:
+def probability_image(out: Path, grid: Grid, window: Window, factor: int, *, without: Sequence[Window] = ()) -> str:
     """Paint the probability of damage on a part of a map.
 
     Args:
@@ -51,7 +51,7 @@ def likely(out: Path, grid: Grid, window: Window, factor: int, *, without: Seque
         grid: of the map.
         window: the part.
         factor: side of the image's pixels, in pixels of the map.
-        without: parts that are left unpainted, whose edges lie on those of the image's pixels.
+        without: parts that are left unpainted; their edges lie on edges of the image's pixels.
 
     Returns:
         A data URI.
@@ -77,7 +77,7 @@ def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> str:
 
 
 def _png(values: UInt8[np.ndarray, "h w"]) -> str:
-    """Colour probabilities; where there is no data nothing is painted."""
+    """Colour probabilities; pixels without data stay transparent."""
     levels = np.rint(np.arange(256) * ((_LEVELS - 1) / TOP)).astype(np.uint8)
     levels[EMPTY] = _NOTHING
     at = np.linspace(0, 1, _LEVELS)

@@ -23,10 +23,10 @@ from jaxcd.scenes.windows import Grid, Window
 
 PAGE = "map.html"
 MEGAPIXELS = 4
-"""Of the image of the whole map; larger maps are shown in coarser pixels, their worst places beside that in full.
-Images of this size take 13 of the page's megabytes where they are nothing but noise, 5 where they show a town."""
+"""Size of the image of the whole map; a larger map is shown in coarser pixels, and its worst places also in full.
+The images of a map of this size take 13 MB of the page if they are pure noise, and 5 MB if they show a town."""
 MEGABYTES = 24
-"""Of the page without its own parts: outlines and images of worst places are added as long as there is room."""
+"""Largest size of the data in the page: outlines and images of worst places are added while there is room."""
 PLACE = 1200
 """Largest side of a worst place's image, in pixels."""
 
@@ -34,30 +34,30 @@ _PLACES = 12
 _DETAILS = 0.25  # share of the page's bytes that is kept for the worst places
 _OUTLINES = 0.25  # share that polygons, and buildings, may take
 _FEATURES = 50_000  # polygons, and buildings, that a browser still moves without a wait
-_SPARE = 4000  # bytes of what is known last: boxes, places, notes
-_COVERED = 0.9  # share of a place's sides from which its image counts as one of all of it
-_LEAST = 0.1  # bytes that a pixel of a place takes where there is anything to see
+_SPARE = 4000  # bytes kept for the data that is known last: boxes, places, notes
+_COVERED = 0.9  # an image that covers this share of a place's sides counts as showing all of it
+_LEAST = 0.1  # least bytes a pixel of an image that shows anything
 _NAMES = ("name", "id", "uid", "osm_id", "objectid")  # attributes that tell which building it is
 
 
-def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> None:
+def write(out: Path, pair: ScenePair, layers: Layers, summary: dict[str, Any]) -> None:
     """Write the page, whole or not at all.
 
     Args:
         out: folder of the map, with its rasters.
-        pair: what was mapped.
-        layers: over it.
-        told: what the map's summary tells.
+        pair: the scenes that were mapped.
+        layers: the map's vector layers.
+        summary: contents of the map's summary.
     """
     grid = pair.grid
-    data = _texts(told) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours()}
+    data = _texts(summary) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours()}
     factor = max(1, math.ceil(math.sqrt(grid.height * grid.width / (MEGAPIXELS * 1e6))))
     whole = page_images.of_part(out, pair, _whole(grid), factor)
     everything = MEGABYTES * 1e6
     room = everything - _SPARE - _size(data) - _size(whole)
     kept = _DETAILS * everything if factor > 1 else 0
     outlined = {"polygons": _polygons(layers.polygons), "buildings": _buildings(layers.buildings)}
-    totals = {"polygons": told["polygons"], "buildings": sum(told["buildings"].values())}
+    totals = {"polygons": summary["polygons"], "buildings": sum(summary["buildings"].values())}
     notes = []
     for waiting, (name, frame) in zip((2, 1), outlined.items(), strict=True):
         data[name] = _outlined(grid, frame, min((room - kept) / waiting, _OUTLINES * everything))
@@ -67,8 +67,8 @@ def write(out: Path, pair: ScenePair, layers: Layers, told: dict[str, Any]) -> N
             notes.append(f"Of {totals[name]:,} {name} {shown:,} are shown, the worst for which there is room.")
     data["worst"], details, windows = _worst(out, pair, layers.cells, factor, room)
     full = sum(place["full"] for place in data["worst"])
-    if windows:  # what is painted twice would be twice as opaque
-        whole["likely"] = page_images.likely(out, grid, _whole(grid), factor, without=windows)
+    if windows:  # painted twice, these parts would be twice as opaque
+        whole["likely"] = page_images.probability_image(out, grid, _whole(grid), factor, without=windows)
     if factor > 1:
         notes.insert(0, _resolution(factor * grid.metres, full, len(windows) - full, len(data["worst"])))
     data |= {"images": [{"box": _box(grid, _grown(grid, factor))} | whole, *details], "shown": notes}
@@ -81,9 +81,9 @@ def _fill(path: Path, data: dict[str, Any]) -> None:
     names = {"leaflet_css": "vendor/leaflet/leaflet.css", "leaflet_js": "vendor/leaflet/leaflet.js"}
     names |= {"map_css": "map.css", "map_js": "map.js"}
     text = {name: (files / file).read_text(encoding="utf-8") for name, file in names.items()}
-    # Of a map of files the browser would ask for: there are none, and nobody is there to ask.
+    # Cut off the link to a source map: the page has none, and the browser would ask for it.
     text["leaflet_js"] = text["leaflet_js"].split("//# sourceMappingURL")[0]
-    # Of text in the data none may end the element that holds it, nor begin a comment there.
+    # No text in the data may close the element that holds the data, or begin a comment in it.
     text["data"] = _json(data).replace("<", "\\u003c")
     write_whole(path, Template((files / "map.html").read_text(encoding="utf-8")).substitute(text))
 
@@ -96,36 +96,36 @@ def _size(value: Any) -> int:
     return len(_json(value))
 
 
-def _texts(told: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page says in words and numbers."""
-    area, network = told["area"], told["network"]
+def _texts(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the words and numbers of the page."""
+    area, network = summary["area"], summary["network"]
     about = [["network", f"{network['name']} {network['size']}, step {network['step']} of {network['run']}"]]
     for when, name in (("pre", "before"), ("post", "after")):
-        about += [[name, f"{one['date'] or 'date not told'}: {one['location']}"] for one in told[when]]
+        about += [[name, f"{scene['date'] or 'date not told'}: {scene['location']}"] for scene in summary[when]]
     about += [
-        ["registered", f"{one['location']}: by {one['rows']:+.2f} rows, {one['columns']:+.2f} columns"]
-        for one in told["registration"]
+        ["registered", f"{scene['location']}: by {scene['rows']:+.2f} rows, {scene['columns']:+.2f} columns"]
+        for scene in summary["registration"]
     ]
     return {
-        "name": told["name"],
+        "name": summary["name"],
         "numbers": f"{area['damaged_m2']:,.0f} m² ({area['damaged_share']:.2%}) of what was seen before and after are "
-        f"called damage, in {told['polygons']:,} polygons.",
-        "dates": {"before": _dates(told["pre"]), "after": _dates(told["post"])},
+        f"called damage, in {summary['polygons']:,} polygons.",
+        "dates": {"before": _dates(summary["pre"]), "after": _dates(summary["post"])},
         "threshold": network["threshold"],
         "threshold_from": network["threshold_from"],
-        "counts": told["buildings"],
-        "agreement": told["agreement"],
-        "notes": told["notes"],
+        "counts": summary["buildings"],
+        "agreement": summary["agreement"],
+        "notes": summary["notes"],
         "about": about,
     }
 
 
 def _dates(scenes: Sequence[dict[str, Any]]) -> str:
-    dates = sorted({one["date"] for one in scenes if one["date"]})
+    dates = sorted({scene["date"] for scene in scenes if scene["date"]})
     if not dates:
         return "date not told"
     text = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return text if all(one["date"] for one in scenes) else f"{text}, some not told"
+    return text if all(scene["date"] for scene in scenes) else f"{text}, some not told"
 
 
 def _colours() -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _colours() -> dict[str, Any]:
 
 
 def _resolution(metres: float, full: int, middles: int, places: int) -> str:
-    """Say how the whole is shown, and of how many of the worst places all, or the middle, is there in full detail."""
+    """Say how the whole map is shown, and how many of the worst places are shown in full detail, whole or in part."""
     text = f"The whole is shown in pixels of {metres:.2g} m"
     parts = [
         f"{what}all {places} worst places" if count == places else f"{what}{count} of the {places} worst places"
@@ -147,14 +147,14 @@ def _resolution(metres: float, full: int, middles: int, places: int) -> str:
 def _worst(
     out: Path, pair: ScenePair, cells: gpd.GeoDataFrame, factor: int, room: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Window]]:
-    """Return the places with most damage, images in full detail of those for which there is room, and where these are.
+    """Return the places with most damage, detailed images of those for which there is room, and their windows.
 
     Args:
         out: folder of the map, with its rasters.
-        pair: what was mapped.
+        pair: the scenes that were mapped.
         cells: of the map.
-        factor: side of the pixels that the whole is shown in; where it is 1 there are no details to add.
-        room: bytes.
+        factor: side of the pixels that the whole map is shown in, in its own pixels; 1 shows all details already.
+        room: bytes left for the images.
     """
     damaged: Any = cells[cells["damaged_m2"] > 0]
     places, details, windows = [], [], []
@@ -175,7 +175,7 @@ def _worst(
 
 
 def _middle(grid: Grid, window: Window, factor: int) -> Window:
-    """Return the middle of a part of the map, `PLACE` pixels a side at most, its edges on those of coarse pixels."""
+    """Return the middle of a window, at most `PLACE` pixels a side, with its edges on edges of coarse pixels."""
     sides = []
     for first, length, last in ((window.row, window.height, grid.height), (window.column, window.width, grid.width)):
         side = min(length, PLACE)
@@ -192,7 +192,7 @@ def _whole(grid: Grid) -> Window:
 
 
 def _grown(grid: Grid, factor: int) -> Window:
-    """Return the whole of a map, to the ends of its last coarse pixels."""
+    """Return the window of the whole map, extended to the ends of its last coarse pixels."""
     height, width = (factor * side for side in grid.coarser(factor).shape)
     return Window(0, 0, 0, height, width, height, width)
 
@@ -212,33 +212,33 @@ def _box(grid: Grid, window: Window) -> list[float]:
 
 
 def _polygons(frame: Any) -> Any:
-    """Return what is told of each polygon of damage, the largest first."""
+    """Return what the page shows of each damage polygon, the largest first."""
     named = {"id": "id", "area_m2": "area", "mean_probability": "mean", "max_probability": "max"}
     return frame[[*named, "geometry"]].rename(columns=named)
 
 
 def _buildings(frame: Any) -> Any:
-    """Return what is told of each building, the most damaged first."""
+    """Return what the page shows of each building, the most damaged first."""
     if frame is None:
         return pd.DataFrame({"geometry": []})
     named = {CLASS: "class", "damaged_share": "share", "mean_probability": "mean", "seen_share": "seen"}
     named |= {"area_m2": "area", "geometry": "geometry"}
     ordered = frame.sort_values(["damaged_share", "mean_probability"], ascending=False, kind="stable").head(_FEATURES)
-    told = ordered[[*named]].rename(columns=named)
+    table = ordered[[*named]].rename(columns=named)
     columns = {str(name).lower(): name for name in ordered.columns}
-    told["called"], told["called_by"] = None, None
+    table["called"], table["called_by"] = None, None
     for name in reversed([columns[name] for name in _NAMES if name in columns]):
         text = ordered[name].astype(str).str.removesuffix(".0").str.strip()
         there = ordered[name].notna() & (text != "")
-        told.loc[there, "called"] = text[there]
-        told.loc[there, "called_by"] = str(name)
-    return told
+        table.loc[there, "called"] = text[there]
+        table.loc[there, "called_by"] = str(name)
+    return table
 
 
 def _outlined(grid: Grid, frame: Any, room: float) -> dict[str, Any]:
-    """Return what the page shows of polygons: as many rows as take no more than so many bytes, the first ones first.
+    """Return the rows of polygons that the page shows, in order; a row that does not fit into `room` bytes is left out.
 
-    Of outlines the points are up and right, in metres from the map's top left corner, as Leaflet takes them.
+    Points of an outline are (up, right), in metres from the map's top left corner, as Leaflet takes them.
     """
     frame = frame.head(_FEATURES)
     names = [name for name in frame.columns if name != "geometry"]

@@ -1,7 +1,8 @@
-"""Blocks of a map: each window's own pixels in a file of its own, named after all that decides them.
+"""Blocks of a map: one file for the pixels that a window answers for, named by a digest of all that affects them.
 
-A block that is there is never computed again: a run that was killed goes on at its block, a map of more scenes computes
-what is new, another threshold or other polygons cost no network. Reading, the device and writing overlap.
+A block on disk is never computed again: a map that was killed continues at its last block, a map of more scenes
+computes new blocks only, and another threshold or other polygons need no network. Reading, computing and writing
+overlap.
 """
 
 import collections
@@ -31,7 +32,7 @@ NO_DATA = LEVELS + 1
 """Value of a block's pixels outside of the common valid area."""
 
 _FORMAT = 1
-_READERS = 2  # more would decode what the device has no time for; each keeps its files open
+_READERS = 2  # more would read faster than the device computes; each keeps its files open
 
 
 class Block(NamedTuple):
@@ -47,23 +48,23 @@ Piece = tuple[Block, Ground]
 
 
 class Ended(Exception):
-    """The map will not come to its end: one of those who work on it has failed, and says why."""
+    """The map will not be completed: another thread has failed, and its own error says why."""
 
 
 class Written:
-    """The blocks of a map that are on the disk; another thread can wait for rows of them to be whole."""
+    """The blocks of a map that are on disk; another thread can wait until rows of them are complete."""
 
     def __init__(self, blocks: Sequence[Block]):
-        """Begin with none of them there."""
+        """Begin with no block on disk."""
         self._missing = collections.Counter(block.rows.first for block in blocks)
         self._changed = threading.Condition()
         self._given_up = False
 
     def add(self, block: Block) -> None:
-        """Tell that a block is there.
+        """Note that a block is on disk.
 
         Raises:
-            Ended: whoever waited for it has given up.
+            Ended: the thread that waits for blocks has given up.
         """
         with self._changed:
             if self._given_up:
@@ -72,16 +73,16 @@ class Written:
             self._changed.notify_all()
 
     def give_up(self) -> None:
-        """Tell both sides that the map will not come to its end."""
+        """Tell both threads that the map will not be completed."""
         with self._changed:
             self._given_up = True
             self._changed.notify_all()
 
     def wait(self, bottom: int) -> None:
-        """Wait until all rows above `bottom` are there.
+        """Wait until all rows above `bottom` are on disk.
 
         Raises:
-            Ended: they will not be.
+            Ended: they will never be.
         """
 
         def whole() -> bool:
@@ -102,15 +103,15 @@ def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: st
         across: how its columns are covered.
         folder: for the blocks' files.
         weights: digest of the network.
-        average: whether its answers over flips and turns are averaged.
+        average: whether its probabilities are averaged over flips and turns.
     """
     found = []
     for rows, columns in itertools.product(down.spans, across.spans):
         seen = pair.identity(_window(pair.grid, rows, columns, down, across))
-        # Not where the map's grid has it: a grid that grows to more scenes moves windows, and leaves them as they are.
+        # Relative to the window: a grid that grows for more scenes moves windows, and leaves their content as it is.
         own = [(span.first - span.start, span.last - span.start) for span in (rows, columns)]
-        asked = [_FORMAT, weights, average, own, seen]
-        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+        key_parts = [_FORMAT, weights, average, own, seen]
+        key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:32]
         found.append(Block(rows, columns, folder / f"{key}.tif"))
     return found
 
@@ -118,24 +119,24 @@ def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: st
 def compute(
     pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, network: WindowNetwork, written: Written
 ) -> int:
-    """Compute the blocks that are not there yet; the progress is shown.
+    """Compute the blocks that are not on disk yet, and show the progress.
 
     Args:
         pair: what is mapped.
         blocks: of `plan`.
         down: how the map's rows are covered.
         across: how its columns are covered.
-        network: that predicts them.
-        written: is told of each block as soon as it is there.
+        network: predicts the blocks.
+        written: is told of each block as soon as it is on disk.
 
     Returns:
-        The number of blocks that the network was asked for.
+        The number of blocks that the network computed.
 
     Raises:
         ImageError: a scene is damaged.
         DiskFullError: no space left.
         DeviceMemoryError: a window is too large for the device.
-        Ended: nobody waits for blocks any more.
+        Ended: the thread that waits for blocks has given up.
     """
     missing = []
     for block in blocks:
@@ -144,7 +145,7 @@ def compute(
         else:
             missing.append(block)
     total, left = (sum(_pixels(block) for block in some) for some in (blocks, missing))
-    asked = 0
+    computed = 0
     with (
         ThreadPoolExecutor(_READERS) as readers,
         ThreadPoolExecutor(1) as thread,
@@ -155,7 +156,7 @@ def compute(
             running: tuple[list[Piece], Any] | None = None
             readings = _ahead(readers, pair, missing, down, across, count=2 * network.batch + 1)
             for batch in _batches(readings, network.batch, empty=writing.add):
-                asked += len(batch)
+                computed += len(batch)
                 result = network(*(np.stack([ground[i] for _, ground in batch]) for i in (0, 1)))
                 # The device works on this batch while the one before is fetched and written.
                 if running is not None:
@@ -167,7 +168,7 @@ def compute(
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             raise
-    return asked
+    return computed
 
 
 class _Writing:
@@ -178,26 +179,26 @@ class _Writing:
         self._under_way: collections.deque[Future] = collections.deque()
 
     def add(self, block: Block, ground: Ground, probability: np.ndarray | None = None) -> None:
-        """Write a block, empty where there is no probability; waits for earlier ones where there are many."""
-        valid = ground.valid  # not the images: they would wait in memory with it
+        """Write a block, an empty one if `probability` is None; waits for earlier blocks if many are unwritten."""
+        valid = ground.valid  # without the images, which would stay in memory until then
         self._under_way.append(self._thread.submit(_write, self._pair, block, valid, probability, self._written))
         while len(self._under_way) > self._most:
             self._under_way.popleft().result()
         self._shown.update(_pixels(block))
 
     def add_all(self, pieces: list[Piece], probabilities: UInt16[np.ndarray, "b h w"]) -> None:
-        """Write the blocks of a batch, which may be shorter than what the network gave."""
+        """Write the blocks of a batch; the network's result may be longer, as it is padded."""
         for (block, ground), probability in zip(pieces, probabilities, strict=False):
             self.add(block, ground, probability)
 
     def finish(self) -> None:
-        """Wait until all are there."""
+        """Wait until all blocks are on disk."""
         for each in self._under_way:
             each.result()
 
 
 def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, Ground], None]) -> Iterator[list[Piece]]:
-    """Gather blocks for the network; those that show nothing before or nothing after go to `empty`."""
+    """Gather blocks for the network; those without a valid pixel go to `empty`."""
     batch: list[Piece] = []
     for block, ground in readings:
         if not ground.valid.any():
@@ -212,7 +213,7 @@ def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, Gr
 
 
 def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UInt16[np.ndarray, "h w"]:
-    """Put rows of a map together from the blocks' files."""
+    """Assemble rows of a map from the blocks' files."""
     found = np.full((last - first, width), NO_DATA, np.uint16)
     for block in blocks:
         top, bottom = max(first, block.rows.first), min(last, block.rows.last)
@@ -237,7 +238,7 @@ def drop_others(folder: Path, blocks: Sequence[Block]) -> None:
 def _ahead(
     readers: ThreadPoolExecutor, pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, *, count: int
 ) -> Iterator[Piece]:
-    """Read blocks in order, some ahead of the one that is asked for: memory holds no more than these."""
+    """Read blocks in order, at most `count` ahead of their use: memory holds no more than these."""
     ready: collections.deque[tuple[Block, Future[Ground]]] = collections.deque()
     left = iter(blocks)
     while True:
@@ -297,7 +298,7 @@ def _core(grid: Grid, rows: Span, columns: Span) -> Grid:
 
 
 def _own(block: Block, values: np.ndarray) -> np.ndarray:
-    """Cut what a window answers for."""
+    """Cut the pixels that the block answers for from those of its window."""
     rows, columns = block.rows, block.columns
     return values[
         rows.first - rows.start : rows.last - rows.start, columns.first - columns.start : columns.last - columns.start

@@ -16,7 +16,7 @@ from jaxcd.runs.inference import Trained
 from jaxcd.runs.memory import explained_memory
 
 LEVELS = 65534
-"""A probability p is kept as the integer nearest to LEVELS * p: 1.5e-5 apart, finer than any threshold is chosen."""
+"""A probability p is stored as the integer nearest to LEVELS * p: in steps of 1.5e-5, finer than thresholds are."""
 _SMALLER = "give smaller windows (--window)"
 _VIEWS = 8  # four quarter turns, each also mirrored
 
@@ -74,7 +74,7 @@ class WindowNetwork:
         """Bring a result of a call to the host.
 
         Raises:
-            DeviceMemoryError: the windows were too large for the device, which tells so only now.
+            DeviceMemoryError: the windows were too large for the device, which reports it only now.
         """
         with explained_memory(_SMALLER):
             return np.asarray(result)

@@ -1,4 +1,4 @@
-"""A pair of scenes on the grid of its map: where the files lie, what lies behind a window of the grid."""
+"""A pair of scenes on the grid of its map: their files, and what they show in a window of the grid."""
 
 import hashlib
 import json
@@ -28,8 +28,8 @@ from jaxcd.scenes.windows import Grid, Window, grid_of, pixel_metres
 _SAMPLES = 5  # windows across and down that a scene's shift is estimated from
 _SAMPLE = 1024  # side of such a window in pixels
 _SEEN = 0.25  # least share of it that must be seen before and after
-_COARSE = 1.5  # pixels of a scene over pixels of the map, from which that is said
-_SCATTERED = 20  # a map over the ground of its scenes, from which one of them lies elsewhere
+_COARSE = 1.5  # a note is made of scenes whose pixels are larger than the map's by this factor
+_SCATTERED = 20  # a map so many times larger than the ground of its scenes has one that lies elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class Source:
     Attributes:
         location: path or URL.
         digest: SHA-256 of the file; empty for a URL.
-        state: SHA-256 of all that decides what is read from it: the file's, its mask's, where it lies, what is empty.
+        state: SHA-256 of all that affects what is read: the file, its mask, its position, which pixels are empty.
         date: YYYY-MM-DD, or "" where neither the file nor its name tells.
         metres: side of its pixels.
         outline: on the ground, in the reference system of the map.
-        shift: rows and columns of the map by which its content lies further down and right.
+        shift: rows and columns of the map by which its content lies too far down and right.
     """
 
     location: str
@@ -56,7 +56,7 @@ class Source:
 
     @property
     def identity(self) -> list:
-        """All that decides what is read from it."""
+        """All that affects what is read from it."""
         return [self.state, *self.shift]
 
 
@@ -65,10 +65,10 @@ class Registered(NamedTuple):
 
     Attributes:
         location: of the scene.
-        rows: pixels that are applied; 0 where no estimate was believed.
+        rows: shift in pixels that is applied; 0 if no estimate was believed.
         columns: likewise.
         believed: estimates whose peak stands out of the noise.
-        estimated: windows that were looked at.
+        estimated: windows in which the shift was estimated.
         spread: pixels within which 90 % of the believed estimates lie from their middle.
     """
 
@@ -81,7 +81,7 @@ class Registered(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """A window of the pair: both images, black wherever one of them has no data, and where both have."""
+    """A window of the pair: both images, black where either has no data, and `valid` where both have data."""
 
     pre: UInt8[np.ndarray, "h w 3"]
     post: UInt8[np.ndarray, "h w 3"]
@@ -93,13 +93,13 @@ class ScenePair:
     """What is mapped.
 
     Attributes:
-        grid: of the map: the first pre scene's, grown to all of them.
+        grid: of the map: the first pre scene's, extended to cover all pre scenes.
         pre: scenes before the event; where several have data, the first counts.
         post: likewise after the event.
         scaling: of 16-bit and float scenes.
         aoi: what is to be mapped, in the grid's reference system; None: everything.
         windows: folder for windows that came over the network.
-        notes: what there is to say of the scenes.
+        notes: for the user, about the scenes.
     """
 
     grid: Grid
@@ -128,11 +128,11 @@ class ScenePair:
         return Ground(first.pixels, other.pixels, valid)
 
     def images(self, grid: Grid, *, coarse: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
-        """Read what was seen before and after on a part of the grid, in pixels of so many times the size."""
+        """Read what was seen before and after on a part of the grid, in pixels `coarse` times as large."""
         found = []
         for sources in (self.pre, self.post):
-            one = self._read(sources, grid, coarse=coarse)
-            found.append(np.zeros((*grid.coarser(coarse).shape, 3), np.uint8) if one is None else one.pixels)
+            reading = self._read(sources, grid, coarse=coarse)
+            found.append(np.zeros((*grid.coarser(coarse).shape, 3), np.uint8) if reading is None else reading.pixels)
         return found[0], found[1]
 
     def wanted(self, grid: Grid) -> Bool[np.ndarray, "h w"] | None:
@@ -144,7 +144,7 @@ class ScenePair:
         return drawn([self.aoi], grid.shape, grid.transform)
 
     def identity(self, grid: Grid) -> list:
-        """Return all that decides what `read` and `wanted` give for a part of the grid."""
+        """Return all that affects what `read` and `wanted` give for a part of the grid."""
         box = shapely.box(*grid.bounds)
         aoi = "" if self.aoi is None else shapely.to_wkb(shapely.normalize(self.aoi & box), hex=True)
         sources = [[s.identity for s in _reaching(group, grid)] for group in (self.pre, self.post)]
@@ -154,8 +154,8 @@ class ScenePair:
         found = None
         for source in _reaching(sources, grid):
             moved = grid.moved(*source.shift)
-            one = read_window((source.location,), moved, scaling=self.scaling, folder=self.windows, coarse=coarse)
-            found = one if found is None else completed(found, one)
+            reading = read_window((source.location,), moved, scaling=self.scaling, folder=self.windows, coarse=coarse)
+            found = reading if found is None else completed(found, reading)
             if found.valid.all():
                 break
         return found
@@ -165,7 +165,7 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
     """Open the scenes of a map and give them one grid.
 
     Args:
-        pre: paths or URLs of scenes before the event; the first one's grid, grown to all, is the map's.
+        pre: paths or URLs of scenes before the event; the map's grid is the first one's, extended to all.
         post: likewise after the event, on any grid.
         settings: of the map.
 
@@ -187,11 +187,11 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
             "give scenes of one place, or correct their reference systems"
         )
     after = tuple(source for source in after if source not in apart)
-    notes = [f"{source.location}: shows no ground that the scenes of before show, left out" for source in apart]
+    notes = [f"{source.location}: overlaps no pre scene, left out" for source in apart]
     for source in (*before, *after):
         if source.metres > _COARSE * grid.metres:
-            notes.append(f"{source.location}: its pixels of {source.metres:.3g} m show less than the map's of "
-                         f"{grid.metres:.3g} m can")  # fmt: skip
+            notes.append(f"{source.location}: its pixels of {source.metres:.3g} m are coarser than the map's of "
+                         f"{grid.metres:.3g} m")  # fmt: skip
     aoi = None
     if settings.aoi is not None:
         aoi, more = _area_of_interest(settings.aoi, grid)
@@ -201,11 +201,11 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
 
 
 def register(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
-    """Estimate by how much each post scene is shifted against what was seen before: one shift a scene.
+    """Estimate by how much each post scene is shifted against the pre scenes: one shift a scene.
 
-    One, not one a window: where shifts change between windows, the map would have seams.
+    Not one a window: the map would have seams where the shift changes.
     """
-    moved, told = [], []
+    moved, registered = [], []
     for source in pair.post:
         alone = replace(pair, post=(source,))
         shifts = [_shift(alone.read(part)) for part in _samples(source, pair.grid)]
@@ -213,9 +213,9 @@ def register(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
         good = np.array([shift[:2] for shift in shifts if believed(shift)]).reshape(-1, 2)
         apart = np.hypot(*(good - (rows, columns)).T)
         spread = float(np.percentile(apart, 90)) if len(good) else 0.0
-        told.append(Registered(source.location, rows, columns, len(good), len(shifts), spread))
+        registered.append(Registered(source.location, rows, columns, len(good), len(shifts), spread))
         moved.append(replace(source, shift=(rows, columns)))
-    return replace(pair, post=tuple(moved)), tuple(told)
+    return replace(pair, post=tuple(moved)), tuple(registered)
 
 
 def _shift(ground: Ground) -> Shift:
@@ -244,7 +244,7 @@ def _samples(source: Source, grid: Grid) -> list[Grid]:
 
 
 def _reaching(sources: Sequence[Source], grid: Grid) -> list[Source]:
-    """Return the scenes that lie on a part of the grid, or within their shift of it."""
+    """Return the scenes that lie on a part of the grid, or no farther from it than their shift."""
     box = shapely.box(*grid.bounds)
     side = max(abs(grid.transform.a), abs(grid.transform.e))
     return [
@@ -253,7 +253,7 @@ def _reaching(sources: Sequence[Source], grid: Grid) -> list[Source]:
 
 
 def _common_grid(locations: Sequence[str], scaling: tuple[str, float, float] | None, settings: MapSettings) -> Grid:
-    """Return the first scene's grid, or what is asked for in its place, grown by whole pixels to all of them."""
+    """Return the first scene's grid, or the one of the settings, extended by whole pixels to cover all scenes."""
     scene = open_scene(locations[0], scaling)
     try:
         grid = grid_of(scene.crs, scene.transform, scene.height, scene.width, to=settings.crs, gsd=settings.gsd)
@@ -283,7 +283,7 @@ def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None)
     except (SceneError, RasterioError, CPLE_BaseError) as error:
         raise SceneError(f"{location}: cannot be brought to the map's {grid.crs} ({error})") from error
     digest = "" if is_remote(location) else file_digest(Path(location))
-    # Statistics and overviews beside the file change nothing of what is read; what else they may tell is in `placed`.
+    # Statistics and overviews beside the file do not change what is read; all else that they may hold is in `placed`.
     beside = [file for file in scene.files[1:] if digest and not file.endswith((".aux.xml", ".ovr"))]
     state = [digest or location, scene.placed, *(file_digest(Path(file)) for file in beside)]
     return Source(
@@ -303,7 +303,7 @@ def file_digest(path: Path) -> str:
 
 
 def _area_of_interest(path: Path, grid: Grid) -> tuple[shapely.geometry.base.BaseGeometry, tuple[str, ...]]:
-    """Read it, and cut it to the ground of the map: its reference system has no place for the rest of the world."""
+    """Read the area of interest around the map: the map's reference system may not reach the rest of it."""
     try:
         frame, notes = read_frame(path)
     except LabelError as error:

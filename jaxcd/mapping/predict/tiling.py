@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from jaxcd.models import Description
 
-# Work over the work without halos that an inner window may cost: the issue of a window's size.
+# Most work of an inner window, over the work of its own pixels alone: it decides a window's default size.
 _MOST_WORK = 1.5
-# Smaller windows only add work: of a small network's 10 % at 1024 pixels 5 % are left, and on a CPU a pixel of such a
-# window takes an eighth less time. Larger ones take memory (2 GB for these).
+# Smaller windows only add work: a small network's halos cost 10 % at 1024 pixels and 5 % here, and on a CPU a pixel
+# takes an eighth less time here. Larger windows take more memory (these take 2 GB).
 _LEAST_WINDOW = 2048
 
 

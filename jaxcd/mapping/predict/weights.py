@@ -1,4 +1,4 @@
-"""What tells one trained network from another."""
+"""The digest by which a trained network is recognised."""
 
 import hashlib
 from typing import Any

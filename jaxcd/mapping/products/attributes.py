@@ -10,15 +10,15 @@ import pandas as pd
 from pandas.api import types
 
 RESERVED = ("fid", "geometry", "geom", "damaged_share", "mean_probability", "seen_share", "area_m2", "damage_class")
-"""Names that a map's buildings have for what is found, or GDAL for its own: attributes of these names get others."""
+"""Names of the columns that a map adds to its buildings, and of GDAL's own: such attributes are renamed."""
 
 _EXACT = 2**53  # integers up to here are exact in 64 bits of floating point; larger ones, ids, become text
 
 
 def storable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """Name and form attributes as a GeoPackage can hold them.
+    """Give attributes names and types that a GeoPackage can hold.
 
-    Names differ by more than case, and none is one of `RESERVED`: such an attribute becomes `source_...`. Lists and
+    A name that is one of `RESERVED`, or differs from another in case only, becomes `source_...`. Lists and
     the like become JSON, all other values that are neither numbers nor times nor text become text.
     """
     if frame.geometry.name != "geometry":

@@ -1,4 +1,4 @@
-"""Which buildings: footprints laid over the map, a class for each, and how that agrees with what is known."""
+"""Buildings of a map: a class for each footprint, and how the classes agree with true ones."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import shapely
 
 from jaxcd.base.errors import LabelError
 from jaxcd.mapping.products.attributes import storable
-from jaxcd.mapping.products.outlines import areas, in_metres, under
+from jaxcd.mapping.products.outlines import areas, in_metres, statistics_under_polygons
 from jaxcd.mapping.products.rasters import DECISION, PROBABILITY
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.polygons import damage_of, read_frame, texts_of
@@ -27,8 +27,8 @@ class Footprints(NamedTuple):
     """Outlines of buildings on the ground of a map.
 
     Attributes:
-        frame: them, with attributes that a GeoPackage can hold.
-        truth: whether each is damaged, of those of which that is known, by the frame's index; None where nothing tells.
+        frame: the outlines, with attributes that a GeoPackage can hold.
+        truth: whether a building is damaged, where that is known, by the frame's index; None without true classes.
         notes: what had to be done to read them.
     """
 
@@ -41,8 +41,8 @@ def read(grid: Grid, settings: MapSettings) -> Footprints:
     """Read the footprints on the ground of a map.
 
     Raises:
-        LabelError: the file can't be read, lacks the attribute of true classes, or has none of the values that mean
-            damage, wherever it tells of any building.
+        LabelError: the file can't be read, lacks the attribute of true classes, or has true classes of which none
+            means damage.
     """
     assert settings.footprints is not None
     frame, notes = read_frame(settings.footprints, over=grid)
@@ -54,8 +54,8 @@ def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSett
     """Give every building its numbers and its class.
 
     The damaged share is the damaged ground within the footprint and within `buffer` around it, over the footprint's
-    own area, 1 at most: seen from aside a roof lies next to its footprint, and its damage counts all the same. What
-    lies in the footprint of a neighbour is the neighbour's.
+    own area, 1 at most: in an oblique scene a roof lies next to its footprint, and its damage has to count. Ground in
+    a neighbour's footprint counts for the neighbour.
 
     Args:
         footprints: of `read`.
@@ -70,8 +70,8 @@ def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSett
     frame: Any = footprints.to_crs(grid.crs.to_wkt())
     size = areas(frame)
     pixel = grid.metres**2
-    damage = under(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
-    found = under(out / PROBABILITY, frame, ["mean", "count"])
+    damage = statistics_under_polygons(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
+    found = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "count"])
     frame["damaged_share"] = np.clip(damage / size, 0, 1).round(4)
     frame["mean_probability"] = found["mean"].round(4)
     frame["seen_share"] = np.clip(found["count"] * pixel / size, 0, 1).round(4)
@@ -97,7 +97,7 @@ def counts(frame: gpd.GeoDataFrame) -> dict[str, int]:
 
 
 def agreement(frame: gpd.GeoDataFrame, truth: pd.Series) -> dict:
-    """Compare the classes with the true ones; buildings of which these aren't known take no part.
+    """Compare the classes with the true ones; buildings without a true class take no part.
 
     Args:
         frame: of `judge`.
@@ -118,11 +118,11 @@ def scored(table: dict[str, dict[str, int]]) -> dict:
     """Score classes.
 
     Args:
-        table: of truly damaged and truly intact buildings the number in each class.
+        table: the number of buildings in each class, of those truly damaged and of those truly intact.
 
     Returns:
-        It, as `confusion`; precision, recall and F1 of those that could be judged, by calling `damaged` damage, and by
-        calling `possibly` damage, too. None where there is nothing to divide by.
+        The table, as `confusion`; precision, recall and F1 of the buildings that could be judged, once with `damaged`
+        as damage, once with `possibly`, too. None where the denominator is 0.
     """
     return {
         "confusion": table,
@@ -155,10 +155,10 @@ def _widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:
         return own
     wide: Any = in_metres(frame).buffer(buffer).to_crs(own.crs).to_numpy()
     outlines: Any = own.geometry.to_numpy()
-    one, other = shapely.STRtree(outlines).query(wide, predicate="intersects")
-    one, other = one[one != other], other[one != other]
+    widened, touched = shapely.STRtree(outlines).query(wide, predicate="intersects")
+    widened, touched = widened[widened != touched], touched[widened != touched]
     index: Any
-    for index, others in pd.Series(other).groupby(one):
+    for index, others in pd.Series(touched).groupby(widened):
         neighbours = shapely.difference(shapely.union_all(outlines[others]), outlines[index])
         wide[index] = shapely.difference(wide[index], neighbours)
     return own.set_geometry(wide)

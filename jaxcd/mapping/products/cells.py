@@ -15,7 +15,7 @@ from jaxcd.mapping.products.buildings import CLASS, CLASSES
 from jaxcd.mapping.products.rasters import DECISION, EMPTY
 from jaxcd.scenes.windows import Grid
 
-_MOST = 200_000  # cells: more are no summary, and more than a layer is looked at with
+_MOST = 200_000  # cells: more are no summary, and too many to look at in a layer
 
 
 def shape_of(grid: Grid, side: float) -> tuple[int, int]:
@@ -26,7 +26,7 @@ def shape_of(grid: Grid, side: float) -> tuple[int, int]:
         side: of a cell in metres.
 
     Raises:
-        ConfigError: so small that the map has more cells than anyone looks at.
+        ConfigError: cells so small that the map has too many of them.
     """
     across, down = grid.sides
     rows, columns = max(1, round(side / down)), max(1, round(side / across))
@@ -37,12 +37,12 @@ def shape_of(grid: Grid, side: float) -> tuple[int, int]:
 
 
 def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: float) -> gpd.GeoDataFrame:
-    """Count ground and buildings in cells from the map's top left corner on; where there is neither, there is no cell.
+    """Count ground and buildings in cells, the first at the map's top left corner; empty cells are left out.
 
     Args:
         out: folder with the rasters.
         grid: of the map.
-        buildings: with their classes; None: none are known. One counts where its middle lies.
+        buildings: with their classes, or None; a building counts in the cell of its middle.
         side: of a cell in metres, rounded to whole pixels.
 
     Returns:
@@ -80,7 +80,7 @@ def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: fl
 
 
 def _buildings(grid: Grid, frame: gpd.GeoDataFrame | None, step: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
-    """Count the buildings of each class by rows and columns of cells; one with its middle off the map, at its edge."""
+    """Count the buildings of each class in each cell; one whose middle is off the map counts in the nearest cell."""
     found = np.zeros((len(CLASSES), *shape), np.int64)
     if frame is not None and len(frame):
         middles = frame.geometry.representative_point()

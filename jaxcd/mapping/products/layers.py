@@ -63,7 +63,7 @@ def write_layers(path: Path, layers: dict[str, gpd.GeoDataFrame], looks: dict[st
     Args:
         path: of the file.
         layers: by name.
-        looks: their styles for QGIS, where a file beside would be taken for that of a raster.
+        looks: styles of the layers for QGIS, kept inside the file: a .qml of its name would be a raster's.
 
     Raises:
         DiskFullError, WriteError: no space left, or another failure of the disk.
@@ -85,6 +85,6 @@ def write_geojson(path: Path, frame: gpd.GeoDataFrame) -> None:
     Raises:
         DiskFullError: no space left.
     """
-    content = io.BytesIO()  # written by Python, which tells a full disk where GDAL may not
+    content = io.BytesIO()  # written by Python, which reports a full disk; GDAL may not
     frame.to_crs(4326).to_file(content, layer="damage", driver="GeoJSON", RFC7946="YES", geometry_type="Unknown")
     write_whole(path, content.getvalue())

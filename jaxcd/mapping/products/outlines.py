@@ -1,4 +1,4 @@
-"""Damage as polygons, and what rasters hold under polygons."""
+"""Damage as polygons, and statistics of rasters under polygons."""
 
 import math
 from collections.abc import Iterator
@@ -28,30 +28,30 @@ _STRIP = 1024  # rows of a raster in memory
 def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
     """Outline the damage of a map's rasters.
 
-    Memory holds strips of the raster and what is large enough to be kept: of millions of specks none becomes a polygon.
-    GDAL walks the rest row by row, so that no outline is cut anywhere. Pixels that touch at a corner only are polygons
-    of their own.
+    Memory holds strips of the raster and the patches that are large enough: small ones, perhaps millions, never become
+    polygons. GDAL outlines the kept patches over the whole raster, so that no strip cuts them. Pixels that touch at a
+    corner only belong to different polygons.
 
     Args:
         out: folder with the rasters.
         grid: of the map.
         min_area: square metres below which a polygon is left out.
-        simplify: how far an outline may leave the pixels' edges, in pixels: corners are cut whose triangle has less
-            than the square of it as its area.
+        simplify: how far an outline may leave the pixels' edges, in pixels: a corner is cut where its triangle has a
+            smaller area than the square of this.
 
     Returns:
-        Polygons in the map's reference system, the largest first: id, area_m2, mean_probability, max_probability, all
-        three of the pixels, not of the simpler outline.
+        Polygons in the map's reference system, the largest first: id, area_m2, mean_probability, max_probability; the
+        last three are of the pixels, not of the simplified outline.
     """
-    least = max(1, math.floor(0.99 * min_area / grid.metres**2))  # pixels are not everywhere of one size
+    least = max(1, math.floor(0.99 * min_area / grid.metres**2))  # the ground size of a pixel varies over the map
     found = np.array(list(_outlined(out / DECISION, least)), dtype=object)
     frame: Any = gpd.GeoDataFrame(geometry=found, crs=grid.crs.to_wkt())
     frame["area_m2"] = areas(frame).round(2)
     frame = frame[frame["area_m2"] >= min_area]
-    statistics = under(out / PROBABILITY, frame, ["mean", "max"])
+    statistics = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "max"])
     frame["mean_probability"], frame["max_probability"] = statistics["mean"].round(4), statistics["max"].round(4)
     within = simplify * min(abs(grid.transform.a), abs(grid.transform.e))
-    # GEOS' other simplification that keeps outlines valid takes minutes where a polygon is like a sponge.
+    # GEOS' other simplification that keeps outlines valid takes minutes for a polygon with very many holes.
     frame = frame.set_geometry(shapely.coverage_simplify(np.asarray(frame.geometry), within))
     frame = frame.sort_values("area_m2", ascending=False, kind="stable").reset_index(drop=True)
     frame.insert(0, "id", np.arange(1, len(frame) + 1))
@@ -59,7 +59,7 @@ def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) 
 
 
 def _outlined(decision: Path, least: int) -> Iterator[shapely.geometry.base.BaseGeometry]:
-    """Outline patches of at least so many pixels."""
+    """Outline patches of at least `least` pixels."""
     with MemoryFile() as file, rasterio.open(decision) as source:
         profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": source.height, "width": source.width}
         profile |= {"transform": source.transform, "compress": "zstd", "zstd_level": 1, "tiled": True}
@@ -75,12 +75,12 @@ def _outlined(decision: Path, least: int) -> Iterator[shapely.geometry.base.Base
             band: Any = rasterio.band(kept, 1)
             for shape, _ in shapes(band, mask=band, connectivity=4, transform=kept.transform):
                 outline = shapely.geometry.shape(shape)
-                if outline.area >= (least - 0.5) * side:  # strips keep what ends beyond them, too
+                if outline.area >= (least - 0.5) * side:  # strips kept small patches at their edges, too
                     yield outline
 
 
 def _without_specks(damage: Bool[np.ndarray, "h w"], least: int, goes_on: tuple[bool, bool]) -> Bool[np.ndarray, "h w"]:
-    """Take away patches of fewer pixels; not those that may go on above or below."""
+    """Remove patches of fewer than `least` pixels, except those that may continue above or below."""
     labels: Any
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(damage.view(np.uint8), connectivity=4)
     kept = statistics[:, cv2.CC_STAT_AREA] >= least
@@ -91,7 +91,7 @@ def _without_specks(damage: Bool[np.ndarray, "h w"], least: int, goes_on: tuple[
     return kept[labels]
 
 
-def under(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.DataFrame:
+def statistics_under_polygons(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.DataFrame:
     """Compute statistics of what a raster holds under polygons, pixels weighed by the share that a polygon covers.
 
     Args:
@@ -100,7 +100,7 @@ def under(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.Da
         operations: of exactextract: mean, max, sum (of pixels times shares), count (of shares of pixels with data).
 
     Returns:
-        A column each, indexed as the polygons; NaN (of sum and count 0) where there is no data.
+        A column for each operation, indexed as the polygons; without data NaN, for sum and count 0.
     """
     if not len(frame):
         return pd.DataFrame({name: np.zeros(0) for name in operations}, index=frame.index)
@@ -119,7 +119,7 @@ def under(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.Da
 
 
 class _Unmasked(RasterioRasterSource):
-    """A raster whose pixels without data are NaN: of masked arrays exactextract 0.3 loses the mask now and then."""
+    """A raster whose pixels without data are NaN: exactextract 0.3 sometimes loses the mask of a masked array."""
 
     def nodata_value(self) -> None:
         return None

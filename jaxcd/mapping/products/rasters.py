@@ -1,4 +1,4 @@
-"""The rasters of a map, probability and decision: Cloud-Optimised GeoTIFFs, put together row by row as blocks come."""
+"""The rasters of a map, probability and decision: Cloud-Optimised GeoTIFFs, assembled row by row as blocks come."""
 
 import contextlib
 import zlib
@@ -25,16 +25,16 @@ TOP = 254
 EMPTY = 255
 """Value of pixels that were not seen both before and after."""
 
-# What rasterio raises where GDAL fails to write a file, the last of them where GDAL doesn't say why.
+# What rasterio raises if GDAL fails to write a file; SystemError if GDAL gives no reason.
 _GDAL = (RasterioError, CPLE_BaseError, SystemError)
 _SIDE = 512  # of a COG's blocks
 _SCALES = {PROBABILITY: 1 / TOP, DECISION: 1.0}
-# Of a decision an overview shows every n-th pixel: the same share of damage, where what most pixels are is none.
+# An overview of the decision shows every n-th pixel, which keeps the share of damage; a majority would show none.
 _OVERVIEWS = {PROBABILITY: "AVERAGE", DECISION: "NEAREST"}
 
 
 class Grown(NamedTuple):
-    """What the rasters hold: pixels seen before and after, of these damage, and checksums of both, strip by strip."""
+    """Numbers of pixels seen both before and after, and of damaged ones; checksums of each raster's strips."""
 
     seen: int
     damaged: int
@@ -45,20 +45,20 @@ class Grown(NamedTuple):
 def growing(
     blocks: Sequence[Block], written: Written, grid: Grid, out: Path, *, threshold: float
 ) -> Iterator[Future[Grown]]:
-    """Put the rows of both rasters together, in a thread of their own, while blocks are written.
+    """Assemble the rows of both rasters, in a thread of their own, while blocks are written.
 
     Args:
         blocks: of the whole map.
-        written: those of them that are there.
+        written: those of them that are on disk.
         grid: of the map.
         out: folder.
         threshold: probability from which a pixel is damage.
 
     Yields:
-        What `finish` wants.
+        The future that `finish` takes.
 
     Raises:
-        DiskFullError, WriteError: the rows can't be written; told as soon as a further block is.
+        DiskFullError, WriteError: the rows can't be written; raised as soon as a further block is written.
     """
     with ThreadPoolExecutor(1) as thread:
         growth: Future[Grown] | None = None
@@ -75,7 +75,7 @@ def growing(
 
 
 def finish(out: Path, growth: Future[Grown]) -> Grown:
-    """Give both rasters their names, when all rows are there: each whole or not at all.
+    """Wait for all rows, and give both rasters their names, each whole or not at all.
 
     Args:
         out: folder.
@@ -92,7 +92,7 @@ def finish(out: Path, growth: Future[Grown]) -> Grown:
 
 
 def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, threshold: float) -> Grown:
-    """Write plain files, for a COG can't be written in pieces: the whole of it is never in memory."""
+    """Write plain files strip by strip, so that memory never holds a whole raster: a COG can't be written in pieces."""
     least = int(np.ceil(threshold * LEVELS))
     seen = damaged = 0
     whole = False
@@ -117,7 +117,7 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, thre
                 damaged += int(np.count_nonzero(found[DECISION] == 1))
         whole = True
     except _GDAL as error:
-        # While the files are there: of a full disk the room that is left tells.
+        # Before the files are deleted: `not_written` recognises a full disk by its free space.
         raise not_written(out / PROBABILITY, error) from error
     finally:
         if not whole:
@@ -140,7 +140,7 @@ def _plain(path: Path, grid: Grid) -> Iterator[Any]:
 
 
 def _cog(path: Path, sums: Sequence[int]) -> None:
-    """Order a plain file as a COG, and read it back: of a full disk GDAL may say nothing."""
+    """Copy a plain file to a COG, and read it back: GDAL may not report a full disk."""
     plain = _plain_name(path)
     try:
         with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), replacing(path) as partial:
@@ -152,7 +152,7 @@ def _cog(path: Path, sums: Sequence[int]) -> None:
                 with rasterio.open(partial) as cog:
                     for window, expected in zip(_strips(cog.height, cog.width), sums, strict=True):
                         if zlib.crc32(cog.read(1, window=window).data) != expected:
-                            raise RasterioError("what was written reads otherwise")
+                            raise RasterioError("the file reads back with other values")
             except _GDAL as error:
                 raise not_written(path, error) from error
     finally:

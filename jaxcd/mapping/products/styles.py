@@ -1,7 +1,7 @@
-"""How a map looks: its colours, on the page as in QGIS, and the styles that QGIS takes up by itself.
+"""How a map looks: its colours, on the page as in QGIS, and the styles that QGIS loads by itself.
 
-Rasters and buildings have theirs beside them, in files of their name that end in .qml. Those of the layers of
-damage.gpkg lie within it, in a table of QGIS's own: damage.qml is the raster's.
+The styles of rasters and buildings lie beside them, in .qml files of the same name. The styles of damage.gpkg's layers
+lie within it, in a table that QGIS knows, because damage.qml is that of the raster damage.tif.
 """
 
 from datetime import UTC, datetime
@@ -20,11 +20,11 @@ RAMP = (
     (0.75, "#f03b20", 230),
     (1.0, "#bd0026", 255),
 )
-"""Probability, colour, opacity (0..255): what is unlikely lets the image below show through."""
+"""Probability, colour, opacity (0..255): where damage is unlikely, the image below shows through."""
 CLASSES = {DAMAGED: "#d55e00", POSSIBLY: "#f0e442", INTACT: "#56b4e9", NOT_SEEN: "#bbbbbb", TOO_SMALL: "#cc79a7"}
 """Colours of buildings by class, told apart by eyes that see no red or no green, too (Okabe and Ito's palette)."""
 OUTLINE = "#ff2d78"
-"""Of damage polygons."""
+"""Colour of damage polygons."""
 STYLES = "layer_styles"
 """The table of a GeoPackage in which QGIS looks for styles."""
 

@@ -1,4 +1,4 @@
-"""What a map says, in numbers: `summary.json` for programs, `summary.md` for people."""
+"""The summary of a map: `summary.json` for programs, `summary.md` for people."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _WORST = 10
 
 
 def sources(found: Iterable[Source]) -> list[dict]:
-    """Tell the files of a map: where they lay, what they hold, when they were taken."""
+    """Describe the scenes of a map: their files, digests, dates and pixels."""
     return [
         {
             "location": source.location,
@@ -27,9 +27,10 @@ def sources(found: Iterable[Source]) -> list[dict]:
 
 
 def registration(found: Iterable[Registered]) -> list[dict]:
-    """Tell how post scenes were registered."""
+    """Describe how post scenes were registered."""
     return [
-        one._asdict() | {name: round(getattr(one, name), 2) for name in ("rows", "columns", "spread")} for one in found
+        scene._asdict() | {name: round(getattr(scene, name), 2) for name in ("rows", "columns", "spread")}
+        for scene in found
     ]
 
 
@@ -44,13 +45,13 @@ def write_json(out: Path, summary: dict[str, Any]) -> None:
     write_whole(out / JSON, json.dumps(summary, indent=2) + "\n")
 
 
-def _markdown(told: dict[str, Any]) -> str:
-    network, area = told["network"], told["area"]
+def _markdown(summary: dict[str, Any]) -> str:
+    network, area = summary["network"], summary["area"]
     lines = [
-        f"# Damage map: {told['name']}",
+        f"# Damage map: {summary['name']}",
         "",
         f"Of {area['seen_km2']:.3f} km² seen before and after, {area['damaged_m2']:,.0f} m² "
-        f"({area['damaged_share']:.2%}) are called damage, in {told['polygons']:,} polygons.",
+        f"({area['damaged_share']:.2%}) are called damage, in {summary['polygons']:,} polygons.",
         "",
         f"Network: {network['name']} {network['size']}, step {network['step']} of `{network['run']}`; threshold "
         f"{network['threshold']:.3f} ({network['threshold_from']}).",
@@ -60,30 +61,33 @@ def _markdown(told: dict[str, Any]) -> str:
     ]
     for when in ("pre", "post"):
         lines += [
-            f"| {when}: `{one['location']}` | {one['date'] or 'not told'} | {one['metres_per_pixel']:.3g} | "
-            f"{(one['sha256'] or 'behind a URL')[:12]} |"
-            for one in told[when]
+            f"| {when}: `{scene['location']}` | {scene['date'] or 'not told'} | {scene['metres_per_pixel']:.3g} | "
+            f"{(scene['sha256'] or 'behind a URL')[:12]} |"
+            for scene in summary[when]
         ]
-    if told["registration"]:
+    if summary["registration"]:
         lines += ["", "| registered | rows | columns | estimates believed | spread, pixels |", "|---|---|---|---|---|"]
         lines += [
-            f"| `{one['location']}` | {one['rows']:+.2f} | {one['columns']:+.2f} | {one['believed']} of "
-            f"{one['estimated']} | {one['spread']:.1f} |"
-            for one in told["registration"]
+            f"| `{scene['location']}` | {scene['rows']:+.2f} | {scene['columns']:+.2f} | {scene['believed']} of "
+            f"{scene['estimated']} | {scene['spread']:.1f} |"
+            for scene in summary["registration"]
         ]
-    if told["buildings"]:
+    if summary["buildings"]:
         lines += ["", f"| {' | '.join(CLASSES)} |", "|" + "---|" * len(CLASSES)]
-        lines += ["| " + " | ".join(f"{told['buildings'][name]:,}" for name in CLASSES) + " |"]
-    lines += agreement(told["agreement"])
-    if told["worst_cells"]:
+        lines += ["| " + " | ".join(f"{summary['buildings'][name]:,}" for name in CLASSES) + " |"]
+    lines += agreement(summary["agreement"])
+    if summary["worst_cells"]:
         lines += ["", "| worst cells: latitude, longitude | damaged m² | of the seen |", "|---|---|---|"]
         lines += [
-            f"| {one['latitude']:.5f}, {one['longitude']:.5f} | {one['damaged_m2']:,.0f} | {one['share']:.1%} |"
-            for one in told["worst_cells"]
+            f"| {cell['latitude']:.5f}, {cell['longitude']:.5f} | {cell['damaged_m2']:,.0f} | {cell['share']:.1%} |"
+            for cell in summary["worst_cells"]
         ]
-    notes = [f"- {note}" for note in told["notes"]]
+    notes = [f"- {note}" for note in summary["notes"]]
     lines += ["", "Notes:", "", *notes] if notes else []
-    lines += ["", f"Computed in {told['seconds']:.1f} s ({told['blocks_computed']} of {told['blocks']} blocks)."]
+    lines += [
+        "",
+        f"Computed in {summary['seconds']:.1f} s ({summary['blocks_computed']} of {summary['blocks']} blocks).",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -103,8 +107,8 @@ def agreement(found: dict[str, Any]) -> list[str]:
         "| called damage | precision | recall | F1 |",
         "|---|---|---|---|",
         *(
-            f"| {name} | " + " | ".join("–" if score is None else f"{score:.3f}" for score in one.values()) + " |"
-            for name, one in found.items()
+            f"| {name} | " + " | ".join("–" if score is None else f"{score:.3f}" for score in scores.values()) + " |"
+            for name, scores in found.items()
             if name != "confusion"
         ),
     ]
