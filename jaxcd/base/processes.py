@@ -76,7 +76,8 @@ class Children:
                         self._process.wait(_POLL)
                 meanwhile()
             except BaseException:
-                self.stop()
+                if not self._terminated:
+                    self.stop()
                 self._process.wait()
                 raise
         self.check()
