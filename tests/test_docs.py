@@ -11,7 +11,7 @@ from jaxcd import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SOURCES = [*sorted((ROOT / "jaxcd").rglob("*.py")), *sorted((ROOT / "tools").rglob("*.py")), *(ROOT / "configs").iterdir()]
+SOURCES = [file for room in ("jaxcd", "tools", "configs") for file in sorted((ROOT / room).rglob("*.py"))]
 FILE = re.compile(r"`((?:jaxcd|tests|tools|configs|docs|benchmarks)/[\w./-]*|[A-Z]+\.md|pyproject\.toml)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -44,7 +44,7 @@ def test_files_and_links_that_a_document_cites_are_there(document):
 
 
 def test_sections_that_the_code_cites_are_headings_of_the_method():
-    text = "\n".join(re.sub(r"\s*\n\s*#?\s*", " ", path.read_text()) for path in SOURCES if path.suffix == ".py")
+    text = "\n".join(re.sub(r"\s*\n\s*#?\s*", " ", path.read_text()) for path in SOURCES)
     cited = re.findall(r"docs/method\.md, ([A-Z][a-z]+(?:,? [a-z]+){0,3})", text)
     headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "method.md").read_text(), re.MULTILINE)
     assert len(cited) > 10
