@@ -89,7 +89,7 @@ def load(run: Path, settings: MapSettings) -> Mapper:
     )
 
 
-def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, settings: MapSettings) -> dict[str, Any]:
+def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, settings: MapSettings) -> MapSummary:
     """Map scenes; a call with the folder of an earlier one continues where that one ended.
 
     Args:
