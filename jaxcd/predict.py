@@ -4,13 +4,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
 from jaxcd.base.errors import ConfigError
 from jaxcd.config.fields import settings_of
 from jaxcd.config.flags import Parser, add_settings, settings_from
 from jaxcd.mapping.settings import MapSettings
+
+if TYPE_CHECKING:
+    from jaxcd.mapping.products.summary import MapSummary
 
 _BUILDINGS = (
     "footprints", "buffer", "building_shares", "min_building", "label_attribute", "label_values", "label_unknown",
@@ -58,18 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return pair_list.make(mapper, wanted, options.out, settings, tell=_tell)
 
 
-def _tell(found: dict[str, Any], out: Path) -> None:
-    for note in found["notes"]:
+def _tell(summary: "MapSummary", out: Path) -> None:
+    for note in summary.notes:
         print(f"NOTE: {note}", file=sys.stderr)
-    area = found["area"]
+    area = summary.area
     print(
-        f"{out}: {area['damaged_m2']:,.0f} m² of {area['seen_km2']:.3f} km² called damage "
-        f"({area['damaged_share']:.2%}), {found['polygons']:,} polygons"
+        f"{out}: {area.damaged_m2:,.0f} m² of {area.seen_km2:.3f} km² called damage "
+        f"({area.damaged_share:.2%}), {summary.polygons:,} polygons"
     )
-    if found["buildings"]:
-        print("buildings: " + ", ".join(f"{count:,} {name}" for name, count in found["buildings"].items()))
-    seconds = found["seconds"]
-    print(f"{found['blocks_computed']} of {found['blocks']} blocks computed, {seconds:.1f} s; look at {out}/map.html")
+    if summary.buildings:
+        print("buildings: " + ", ".join(f"{count:,} {name}" for name, count in summary.buildings.items()))
+    blocks = f"{summary.blocks_computed} of {summary.blocks} blocks computed"
+    print(f"{blocks}, {summary.seconds:.1f} s; look at {out}/map.html")
 
 
 def _ended(number: int, _: object) -> None:

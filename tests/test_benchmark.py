@@ -44,6 +44,24 @@ def without(package: str, folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
+def test_pytorch_takes_part_where_there_is_a_reference():
+    for suite in ("infer", "predict"):
+        assert "PyTorch" in Case(suite=suite, model="fc_ef").sides
+        assert "PyTorch" not in Case(suite=suite, model="own_module:Network").sides
+
+
+def test_a_network_or_a_size_that_is_not_there_is_named(capsys):
+    for flags, message in (
+        (
+            ["--model", "unet"],
+            "error: config.model.name: expected one of fc_ef, fc_siam_conc, fc_siam_diff, or module:",
+        ),
+        (["--model", "fc_ef", "--size", "huge"], "error: --size: fc_ef has small, medium, large, got 'huge'"),
+    ):
+        assert benchmark.main(flags) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_cases_are_those_of_the_suites():
     template = Case(suite="", size="small", batch=2, tile=64)
     given = list(cases(["step", "infer", "augment", "loader"], ["fc_ef", "fc_siam_conc"], ["float32"], template))

@@ -61,7 +61,7 @@ def network(tmp_path, monkeypatch) -> str:
     return "toy_network:Toy"
 
 
-def test_it_is_trained_resumed_evaluated_mapped_tuned_and_measured(project, network, tmp_path):
+def test_it_is_trained_resumed_evaluated_mapped_and_tuned(project, network, tmp_path):
     wanted = f"--config.model.name={network}", "--config.model.size=thin"
     training = "--config", project, *wanted, "--workdir", tmp_path / "run"
     code, output = run("jaxcd.train", *training)
@@ -84,6 +84,9 @@ def test_it_is_trained_resumed_evaluated_mapped_tuned_and_measured(project, netw
     assert code == 0, output
     assert json.loads((tmp_path / "tuned" / "settings.json").read_text())["space"]["sizes"] == ["thin", "wide"]
 
+
+@pytest.mark.slow
+def test_its_speed_is_measured(network, tmp_path):
     figures = tmp_path / "figures.json"
     measuring = [ROOT / "tools" / "benchmark.py", "--suite", "infer", "--model", network, "--size", "thin"]
     command = [sys.executable, *map(str, measuring), "--tile", "64", "--out", str(figures)]

@@ -6,13 +6,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxcd.base.errors import ConfigError, DiskFullError, JaxcdError
 from jaxcd.base.files import write_whole
 from jaxcd.mapping import scene_map
 from jaxcd.mapping.products import buildings, summary
 from jaxcd.mapping.products.buildings import CLASSES
+from jaxcd.mapping.products.summary import Area, MapSummary, Totals
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import is_remote
 
@@ -69,7 +70,7 @@ def make(
     out: Path,
     settings: MapSettings,
     *,
-    tell: Callable[[dict[str, Any], Path], None],
+    tell: Callable[[MapSummary, Path], None],
 ) -> int:
     """Make the maps of a list, each in a folder of its own; one that can't be made does not stop the others.
 
@@ -87,7 +88,8 @@ def make(
         DiskFullError: no space left, for the other maps neither.
     """
     out.mkdir(parents=True, exist_ok=True)
-    made, failed = {}, {}
+    made: dict[str, MapSummary] = {}
+    failed: dict[str, str] = {}
     for number, each in enumerate(wanted, start=1):
         print(f"{each.name} ({number} of {len(wanted)})", flush=True)
         own = settings if each.footprints is None else dataclasses.replace(settings, footprints=each.footprints)
@@ -101,7 +103,8 @@ def make(
             continue
         tell(made[each.name], out / each.name)
     total = _total(made.values())
-    summary.write_json(out, {"total": total, "maps": made, "failed": failed})
+    maps = {name: dataclasses.asdict(each) for name, each in made.items()}
+    summary.write_json(out, {"total": dataclasses.asdict(total), "maps": maps, "failed": failed})
     write_whole(out / summary.MARKDOWN, _table(made, total, failed))
     print(f"{len(made)} of {len(wanted)} maps made; look at {out / summary.MARKDOWN}")
     return 2 if failed else 0
@@ -111,40 +114,40 @@ def _resolved(location: str, path: Path) -> str:
     return location if is_remote(location) else str(path.parent / location)
 
 
-def _total(made: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _total(made: Iterable[MapSummary]) -> Totals:
     """Sum up maps; ground that several of them show counts several times."""
     made = list(made)
-    seen, damaged = (sum(each["area"][name] for each in made) for name in ("seen_km2", "damaged_m2"))
-    tables = [each["agreement"]["confusion"] for each in made if each["agreement"]]
+    seen, damaged = sum(each.area.seen_km2 for each in made), sum(each.area.damaged_m2 for each in made)
     table: dict[str, dict[str, int]] = {}
-    for confusion in tables:
-        for true, row in confusion.items():
+    for each in made:
+        for true, row in each.agreement["confusion"].items() if each.agreement else ():
             sums = table.setdefault(true, dict.fromkeys(CLASSES, 0))
             table[true] = {name: sums[name] + row[name] for name in CLASSES}
-    counted = [each["buildings"] for each in made if each["buildings"]]
-    return {
-        "area": {"seen_km2": seen, "damaged_m2": damaged, "damaged_share": damaged / max(seen * 1e6, 1e-9)},
-        "polygons": sum(each["polygons"] for each in made),
-        "buildings": {name: sum(classes[name] for classes in counted) for name in CLASSES} if counted else {},
-        "agreement": buildings.scored(table) if table else {},
-    }
+    counted = [each.buildings for each in made if each.buildings]
+    return Totals(
+        area=Area(seen_km2=seen, damaged_m2=damaged, damaged_share=damaged / max(seen * 1e6, 1e-9)),
+        polygons=sum(each.polygons for each in made),
+        buildings={name: sum(classes[name] for classes in counted) for name in CLASSES} if counted else {},
+        agreement=buildings.scored(table) if table else {},
+    )
 
 
-def _table(made: dict[str, dict], total: dict[str, Any], failed: dict[str, str]) -> str:
+def _table(made: dict[str, MapSummary], total: Totals, failed: dict[str, str]) -> str:
     head = ["map", "seen, km²", "damage, m²", "share", "polygons", *CLASSES]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    order = sorted(made, key=lambda name: -made[name]["area"]["damaged_m2"])
-    for title, map_summary in [*((f"[{name}]({name}/summary.md)", made[name]) for name in order), ("all", total)]:
-        area, found = map_summary["area"], map_summary["buildings"]
+    order = sorted(made, key=lambda name: -made[name].area.damaged_m2)
+    rows: list[tuple[str, Totals]] = [(f"[{name}]({name}/summary.md)", made[name]) for name in order]
+    for title, totals in [*rows, ("all", total)]:
+        area, counts = totals.area, totals.buildings
         cells = [
             title,
-            f"{area['seen_km2']:.3f}",
-            f"{area['damaged_m2']:,.0f}",
-            f"{area['damaged_share']:.2%}",
-            f"{map_summary['polygons']:,}",
-            *(f"{found[label]:,}" if found else "–" for label in CLASSES),
+            f"{area.seen_km2:.3f}",
+            f"{area.damaged_m2:,.0f}",
+            f"{area.damaged_share:.2%}",
+            f"{totals.polygons:,}",
+            *(f"{counts[label]:,}" if counts else "–" for label in CLASSES),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     failure_lines = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
-    found = summary.agreement(total["agreement"])
+    found = summary.agreement(total.agreement)
     return "\n".join(["# Damage maps", "", *lines, *found, *([""] if failure_lines else []), *failure_lines]) + "\n"

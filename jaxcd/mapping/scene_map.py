@@ -17,6 +17,7 @@ from jaxcd.mapping.predict import blocks, tiling, weights
 from jaxcd.mapping.predict.network import WindowNetwork
 from jaxcd.mapping.predict.scene_pair import Registered, ScenePair, file_digest, open_pair, register
 from jaxcd.mapping.products import buildings, cells, layers, rasters, styles, summary
+from jaxcd.mapping.products.summary import Area, MapGrid, MapSummary, NetworkUsed, SceneFile, VectorFile
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.runs import inference, run_folder
 from jaxcd.scenes.registration import LARGEST
@@ -88,7 +89,7 @@ def load(run: Path, settings: MapSettings) -> Mapper:
     )
 
 
-def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, settings: MapSettings) -> dict[str, Any]:
+def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, settings: MapSettings) -> MapSummary:
     """Map scenes; a call with the folder of an earlier one continues where that one ended.
 
     Args:
@@ -99,7 +100,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         settings: of the map.
 
     Returns:
-        The contents of `summary.json`.
+        What is told of the map.
 
     Raises:
         RunError: the folder is in use, or holds other files.
@@ -121,34 +122,44 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         predicted = _predict(mapper, pair, out, settings)
         styles.write(out, buildings=footprints is not None)
         found = layers.write(out, pair.grid, footprints, settings)
-        map_summary = {
-            "name": out.resolve().name,
-            **_found(predicted, found, pair.grid.metres**2),
-            "pre": summary.sources(pair.pre),
-            "post": summary.sources(pair.post),
-            "registration": summary.registration(registered),
-            "vectors": _vectors(settings),
-            "network": _network(mapper, settings) | predicted.how,
-            "grid": _grid(pair.grid),
-            "settings": _plain(settings),
-            "notes": list(notes),
-            "blocks": predicted.blocks,
-            "blocks_computed": predicted.computed,
-            "jaxcd": __version__,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        pixel = pair.grid.metres**2
+        map_summary = MapSummary(
+            name=out.resolve().name,
+            area=Area(
+                seen_km2=predicted.seen * pixel / 1e6,
+                damaged_m2=predicted.damaged * pixel,
+                damaged_share=predicted.damaged / predicted.seen,
+            ),
+            polygons=len(found.polygons),
+            buildings={} if found.buildings is None else buildings.counts(found.buildings),
+            agreement=found.agreement,
+            worst_cells=summary.worst_cells(found.cells),
+            pre=tuple(map(SceneFile.of, pair.pre)),
+            post=tuple(map(SceneFile.of, pair.post)),
+            registration=summary.registration(registered),
+            vectors=_vectors(settings),
+            network=predicted.network,
+            grid=_grid(pair.grid),
+            settings=_plain(settings),
+            notes=notes,
+            blocks=predicted.blocks,
+            blocks_computed=predicted.computed,
+            jaxcd=__version__,
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=time.monotonic() - began,
+        )
         web_page.write(out, pair, found, map_summary)
-        map_summary["seconds"] = time.monotonic() - began
+        map_summary = dataclasses.replace(map_summary, seconds=time.monotonic() - began)
         summary.write(out, map_summary)
     return map_summary
 
 
 class _Predicted(NamedTuple):
-    """Pixel counts of the rasters, how damage was decided, and how many of the blocks this call computed."""
+    """Pixel counts of the rasters, the network as it was used, and how many of the blocks this call computed."""
 
     seen: int
     damaged: int
-    how: dict[str, Any]
+    network: NetworkUsed
     blocks: int
     computed: int
 
@@ -175,56 +186,40 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
             f"{' in the area of interest' if pair.aoi is not None else ''}: one of them is empty where they overlap"
         )
     blocks.drop_others(folder, planned)
-    how = {"threshold": threshold, "threshold_from": source, "window": [down.window, across.window]}
-    return _Predicted(grown.seen, grown.damaged, how, len(planned), computed)
-
-
-def _found(predicted: _Predicted, found: layers.Layers, pixel: float) -> dict[str, Any]:
-    """Summarise the rasters and layers; `pixel` is the area of a pixel in square metres."""
-    return {
-        "area": {
-            "seen_km2": predicted.seen * pixel / 1e6,
-            "damaged_m2": predicted.damaged * pixel,
-            "damaged_share": predicted.damaged / predicted.seen,
-        },
-        "polygons": len(found.polygons),
-        "buildings": {} if found.buildings is None else buildings.counts(found.buildings),
-        "agreement": found.agreement,
-        "worst_cells": summary.worst_cells(found.cells),
-    }
-
-
-def _network(mapper: Mapper, settings: MapSettings) -> dict[str, Any]:
     model = mapper.config.model
-    return {
-        "run": str(mapper.run),
-        "name": model.name,
-        "size": model.size,
-        "step": mapper.trained.step,
-        "weights_sha256": mapper.weights,
-        "average": settings.average,
-        "halo": tiling.halo(models.describe(model)),
-    }
+    used = NetworkUsed(
+        run=str(mapper.run),
+        name=model.name,
+        size=model.size,
+        step=mapper.trained.step,
+        weights_sha256=mapper.weights,
+        average=settings.average,
+        halo=tiling.halo(network),
+        threshold=threshold,
+        threshold_from=source,
+        window=(down.window, across.window),
+    )
+    return _Predicted(grown.seen, grown.damaged, used, len(planned), computed)
 
 
-def _vectors(settings: MapSettings) -> dict[str, Any]:
+def _vectors(settings: MapSettings) -> dict[str, VectorFile]:
     """Describe the files of polygons that were given, each with the digest of its content."""
     given = {"footprints": settings.footprints, "aoi": settings.aoi}
     return {
-        name: {"location": str(path), "sha256": file_digest(path) if path.is_file() else None}
+        name: VectorFile(location=str(path), sha256=file_digest(path) if path.is_file() else None)
         for name, path in given.items()
         if path is not None
     }
 
 
-def _grid(grid: Grid) -> dict[str, Any]:
-    return {
-        "crs": grid.crs.to_string(),
-        "transform": list(grid.transform)[:6],
-        "height": grid.height,
-        "width": grid.width,
-        "metres_per_pixel": grid.metres,
-    }
+def _grid(grid: Grid) -> MapGrid:
+    return MapGrid(
+        crs=grid.crs.to_string(),
+        transform=tuple(grid.transform)[:6],
+        height=grid.height,
+        width=grid.width,
+        metres_per_pixel=grid.metres,
+    )
 
 
 def _threshold(mapper: Mapper, settings: MapSettings) -> tuple[float, str]:

@@ -30,7 +30,7 @@ def test_scenes_of_two_reference_systems_are_one_map_with_its_buildings(shared_d
     pre, post = (sorted((folder / when).glob("*.tif")) for when in ("pre", "post"))
     pre.pop()  # nothing shows what was there before: a corner of the map without data, with most of the buildings
     map_summary = mapped(tmp_path, pre, post, footprints=folder / "footprints.gpkg")
-    assert (len(map_summary["pre"]), len(map_summary["post"])) == (3, 6)
+    assert (len(map_summary.pre), len(map_summary.post)) == (3, 6)
     with rasterio.open(tmp_path / "map" / rasters.PROBABILITY) as made:
         assert made.crs.to_epsg() == 26915
         seen, transform = made.read(1) != rasters.EMPTY, made.transform
@@ -38,8 +38,8 @@ def test_scenes_of_two_reference_systems_are_one_map_with_its_buildings(shared_d
         assert shapely.box(*made.bounds).contains(shapely.union_all(boxes).buffer(-made.res[0]))
     assert 0.1 < seen.mean() < 0.9
     houses = gpd.read_file(tmp_path / "map" / "buildings.gpkg")
-    assert sum(map_summary["buildings"].values()) == len(houses) > 50
-    assert {"intact", "not seen"} <= {name for name, count in map_summary["buildings"].items() if count}
+    assert sum(map_summary.buildings.values()) == len(houses) > 50
+    assert {"intact", "not seen"} <= {name for name, count in map_summary.buildings.items() if count}
     for house in houses.itertuples():
         inside = ~geometry_mask([house.geometry], seen.shape, transform)
         share = np.mean(seen[inside]) if inside.any() else 0.0
@@ -66,7 +66,7 @@ def test_true_classes_of_a_labelled_tile_are_all_counted(shared_data, tmp_path):
         label_values=("destroyed", "major-damage"),
         label_unknown=("un-classified",),
     )
-    rows = map_summary["agreement"]["confusion"]
+    rows = map_summary.agreement["confusion"]
     damaged = truth["destroyed"] + truth["major-damage"]
     assert sum(rows["damaged"].values()) == damaged > 100
     assert sum(rows["intact"].values()) == len(found) - damaged - truth["un-classified"]

@@ -134,15 +134,15 @@ def test_rasters_are_cogs_on_the_grid_of_pre(tmp_path, mapper):
     assert (probability[decision == 1] >= 127).all() and (probability[decision == 0] <= 127).all()
     assert 0 < decision.mean() < 1
     share = decision.mean()
-    assert map_summary["area"]["damaged_share"] == pytest.approx(share)
+    assert map_summary.area.damaged_share == pytest.approx(share)
     # UTM's scale is 0.9996 at its middle meridian and a little more beside it.
-    assert map_summary["area"]["damaged_m2"] == pytest.approx(share * 301 * 533 * GSD**2, rel=2e-3)
+    assert map_summary.area.damaged_m2 == pytest.approx(share * 301 * 533 * GSD**2, rel=2e-3)
     polygons = gpd.read_file(tmp_path / "out" / "damage.gpkg", layer="damage")
-    assert polygons.area_m2.sum() == pytest.approx(map_summary["area"]["damaged_m2"], rel=0.01)
-    assert len(polygons) == map_summary["polygons"] > 0 and polygons.is_valid.all()
+    assert polygons.area_m2.sum() == pytest.approx(map_summary.area.damaged_m2, rel=0.01)
+    assert len(polygons) == map_summary.polygons > 0 and polygons.is_valid.all()
     cells = gpd.read_file(tmp_path / "out" / "damage.gpkg", layer="cells")
-    assert cells.damaged_m2.sum() == pytest.approx(map_summary["area"]["damaged_m2"], rel=1e-3)
-    assert cells.seen_m2.sum() == pytest.approx(map_summary["area"]["seen_km2"] * 1e6, rel=1e-3)
+    assert cells.damaged_m2.sum() == pytest.approx(map_summary.area.damaged_m2, rel=1e-3)
+    assert cells.seen_m2.sum() == pytest.approx(map_summary.area.seen_km2 * 1e6, rel=1e-3)
 
 
 def test_what_one_image_lacks_is_no_data_and_black_in_both(tmp_path, mapper):
@@ -178,7 +178,7 @@ def test_area_of_interest(tmp_path, mapper):
     rows, columns = np.nonzero(inside != 255)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (200, 299, 50, 149)
     np.testing.assert_array_equal(inside[200:300, 50:150], everything[200:300, 50:150])
-    assert map_summary["blocks_computed"] < map_summary["blocks"]
+    assert map_summary.blocks_computed < map_summary.blocks
 
 
 def test_other_grids_and_shifts_are_brought_to_that_of_pre(tmp_path, mapper):
@@ -189,8 +189,8 @@ def test_other_grids_and_shifts_are_brought_to_that_of_pre(tmp_path, mapper):
     moved = write(tmp_path / "moved.tif", image, at(-6, -4))
     settings = dataclasses.replace(QUIET, register=True)
     map_summary = scene_map.make(mapper, [str(pre)], [str(moved)], tmp_path / "registered", settings)
-    (shift,) = map_summary["registration"]
-    assert (shift["rows"], shift["columns"]) == (pytest.approx(-6, abs=0.3), pytest.approx(-4, abs=0.3))
+    (shift,) = map_summary.registration
+    assert (shift.rows, shift.columns) == (pytest.approx(-6, abs=0.3), pytest.approx(-4, abs=0.3))
     scene_map.make(mapper, [str(pre)], [str(same)], tmp_path / "same", QUIET)
     expected = read(tmp_path / "same" / rasters.PROBABILITY).astype(int)
     found = read(tmp_path / "registered" / rasters.PROBABILITY).astype(int)
@@ -219,14 +219,14 @@ def test_several_scenes_are_one_map_and_one_more_computes_what_is_new(tmp_path, 
     west = [str(parts["post", "west"])]
     first = scene_map.make(mapper, before, west, tmp_path / "out", QUIET)
     again = scene_map.make(mapper, before, west, tmp_path / "out", QUIET)
-    assert first["blocks_computed"] > 0 and again["blocks_computed"] == 0
+    assert first.blocks_computed > 0 and again.blocks_computed == 0
     assert (read(tmp_path / "out" / rasters.DECISION)[:, 300:] == 255).all()
     both = scene_map.make(mapper, before, [*west, str(parts["post", "east"])], tmp_path / "out", QUIET)
-    assert 0 < both["blocks_computed"] < both["blocks"]
+    assert 0 < both.blocks_computed < both.blocks
     scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "whole", QUIET)
     for name in (rasters.PROBABILITY, rasters.DECISION):
         np.testing.assert_array_equal(read(tmp_path / "out" / name), read(tmp_path / "whole" / name))
-    assert len(list((tmp_path / "out" / ".blocks").iterdir())) == both["blocks"]
+    assert len(list((tmp_path / "out" / ".blocks").iterdir())) == both.blocks
 
 
 def test_another_threshold_costs_no_network(tmp_path, mapper):
@@ -235,7 +235,7 @@ def test_another_threshold_costs_no_network(tmp_path, mapper):
     before = read(tmp_path / "out" / rasters.DECISION).sum()
     settings = dataclasses.replace(QUIET, threshold=0.6)
     map_summary = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
-    assert map_summary["blocks_computed"] == 0 and read(tmp_path / "out" / rasters.DECISION).sum() < before
+    assert map_summary.blocks_computed == 0 and read(tmp_path / "out" / rasters.DECISION).sum() < before
 
 
 def test_what_lies_beside_a_scene_belongs_to_it(tmp_path, mapper):
@@ -245,22 +245,22 @@ def test_what_lies_beside_a_scene_belongs_to_it(tmp_path, mapper):
     post = write(tmp_path / "beside.tif", image, profile="BASELINE", tfw="YES")
     first = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
     again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
-    assert first["blocks_computed"] > 0 == again["blocks_computed"]
+    assert first.blocks_computed > 0 == again.blocks_computed
     statistics = tmp_path / "beside.tif.aux.xml"  # where QGIS leaves statistics
     statistics.write_text(statistics.read_text().replace("</PAM", "<Metadata><MDI key='mean'>1</MDI></Metadata></PAM"))
     again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
-    assert again["blocks_computed"] == 0
+    assert again.blocks_computed == 0
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(post, "r+") as source:
         seen = np.full((300, 300), 255, np.uint8)
         seen[:, 200:] = 0
         source.write_mask(seen)
     masked = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
-    assert (tmp_path / "beside.tif.msk").exists() and masked["blocks_computed"] > 0
+    assert (tmp_path / "beside.tif.msk").exists() and masked.blocks_computed > 0
     np.testing.assert_array_equal(read(tmp_path / "out" / rasters.DECISION) == 255, seen == 0)
     lines = (tmp_path / "beside.tfw").read_text().splitlines()
     (tmp_path / "beside.tfw").write_text("\n".join([*lines[:4], str(float(lines[4]) + 50 * GSD), lines[5]]))
     moved = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
-    assert moved["blocks_computed"] > 0
+    assert moved.blocks_computed > 0
     assert (read(tmp_path / "out" / rasters.DECISION)[:, :50] == 255).all()
 
 
@@ -278,7 +278,7 @@ def test_another_file_of_the_same_name_and_another_network_make_another_map(tmp_
         dataclasses.replace(QUIET, average=True),
     )  # fmt: skip
     for map_summary in (first, other, third, fourth):
-        assert map_summary["blocks_computed"] == map_summary["blocks"] > 0
+        assert map_summary.blocks_computed == map_summary.blocks > 0
 
 
 def test_a_block_cut_short_by_a_power_cut_is_computed_again(tmp_path, mapper):
@@ -286,11 +286,11 @@ def test_a_block_cut_short_by_a_power_cut_is_computed_again(tmp_path, mapper):
     map_summary = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
     before = (tmp_path / "out" / rasters.PROBABILITY).read_bytes()
     files = sorted((tmp_path / "out" / ".blocks").glob("*.tif"))
-    assert len(files) == map_summary["blocks"]
+    assert len(files) == map_summary.blocks
     files[0].write_bytes(b"")
     files[1].write_bytes(files[1].read_bytes()[:-100])
     again = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)
-    assert again["blocks_computed"] == 2
+    assert again.blocks_computed == 2
     assert (tmp_path / "out" / rasters.PROBABILITY).read_bytes() == before
 
 
@@ -301,7 +301,7 @@ def test_a_map_made_anew_leaves_nothing_of_the_one_before(tmp_path, mapper):
     house.to_file(tmp_path / "houses.gpkg")
     out, settings = tmp_path / "out", dataclasses.replace(QUIET, footprints=tmp_path / "houses.gpkg")
     map_summary = scene_map.make(mapper, [str(pre)], [str(post)], out, settings)
-    assert sum(map_summary["buildings"].values()) == 1 and map_summary["vectors"]["footprints"]["sha256"]
+    assert sum(map_summary.buildings.values()) == 1 and map_summary.vectors["footprints"].sha256
     assert {path.name for path in out.iterdir()} == {*scene_map.FILES, ".blocks", ".lock"}
     # What QGIS finds its styles in; that it takes them was tried by hand.
     looks = pyogrio.read_dataframe(out / "damage.gpkg", layer="layer_styles")
@@ -311,7 +311,7 @@ def test_a_map_made_anew_leaves_nothing_of_the_one_before(tmp_path, mapper):
     drawn |= {path.stem: ElementTree.parse(path).getroot() for path in out.glob("*.qml") if path.stem != "damage"}
     assert drawn["damage"].find(".//Option[@name='outline_style']").get("value") == "dash"
     categories = [each.get("value") for each in drawn["buildings"].iterfind(".//category")]
-    assert sorted(categories) == sorted(map_summary["buildings"]) and drawn["buildings"].find("renderer-v2").get("attr")
+    assert sorted(categories) == sorted(map_summary.buildings) and drawn["buildings"].find("renderer-v2").get("attr")
     assert len(drawn["damage_probability"].findall(".//item")) == 5
     for name in ("damage.gpkg-wal", "damage.gpkg-shm", "damage.tif.aux.xml"):
         (out / name).write_bytes(b"of another program")
@@ -326,11 +326,11 @@ def test_what_there_is_to_say_of_scenes_is_said(tmp_path, mapper):
     coarse = write(tmp_path / "coarse.tif", ground(1, 50, 50), at(gsd=4 * GSD))
     knowing = mapper._replace(metres=2.5 * GSD)
     map_summary = scene_map.make(knowing, [str(pre)], list(map(str, (post, far, coarse))), tmp_path / "out", QUIET)
-    notes = "\n".join(map_summary["notes"])
+    notes = "\n".join(map_summary.notes)
     assert f"{far}: overlaps no pre scene, left out" in notes
     assert re.search(r"coarse.tif: its pixels of 2(\.0\d)? m are coarser than the map's of 0.5\d* m", notes)
     assert re.search(r"pixels of 0.5\d* m, and the network has learned from pixels of 1.25 m: buildings look 2", notes)
-    assert [source["location"] for source in map_summary["post"]] == [str(post), str(coarse)]
+    assert [source.location for source in map_summary.post] == [str(post), str(coarse)]
     with pytest.raises(SceneError, match=r"far.tif: lies far from .*pre.tif; make a map of each"):
         scene_map.make(mapper, [str(pre), str(far)], [str(post)], tmp_path / "far", QUIET)
     settings = dataclasses.replace(QUIET, gsd=1e9)
@@ -343,7 +343,7 @@ def test_an_area_of_interest_may_be_the_world(tmp_path, mapper):
     gpd.GeoSeries([shapely.box(-180, -90, 180, 90)], crs=4326).to_file(tmp_path / "world.geojson")
     settings = dataclasses.replace(QUIET, aoi=tmp_path / "world.geojson")
     map_summary = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", settings)
-    assert map_summary["area"]["seen_km2"] == pytest.approx(0.01, rel=1e-2)
+    assert map_summary.area.seen_km2 == pytest.approx(0.01, rel=1e-2)
     gpd.GeoSeries([shapely.box(-120, -45, -110, 45)], crs=4326).to_file(tmp_path / "america.geojson")
     settings = dataclasses.replace(QUIET, aoi=tmp_path / "america.geojson")
     with pytest.raises(SceneError, match="america.geojson: does not touch the scenes"):

@@ -65,9 +65,8 @@ def folder(tmp_path_factory, mapper) -> Path:
         building_shares=(0.37, 0.5), buffer=0, label_attribute="truth", label_values=("yes",),
     )  # fmt: skip
     map_summary = scene_map.make(mapper, [str(pre)], [str(post)], folder / "town", settings)
-    assert all(map_summary["buildings"].values()) and sum(map_summary["buildings"].values()) == len(frame) - 1, (
-        map_summary["buildings"]
-    )
+    counts = map_summary.buildings
+    assert all(counts.values()) and sum(counts.values()) == len(frame) - 1, counts
     return folder / "town"
 
 
@@ -133,18 +132,30 @@ def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses:
     judged["damaged_share"], judged["mean_probability"], judged["seen_share"] = 1.0, 0.8, 1.0
     judged["area_m2"], judged[buildings.CLASS] = 9.0, "damaged"
     found = layers.Layers(polygons, cells, judged if houses else None, {})
-    map_summary = {
-        "name": "noise",
-        "area": {"damaged_m2": 1.0, "damaged_share": 0.1},
-        "polygons": len(polygons),
-        "buildings": buildings.counts(judged) if houses else {},
-        "agreement": {},
-        "pre": summary.sources(pair.pre),
-        "post": summary.sources(pair.post),
-        "registration": [],
-        "network": {"name": "none", "size": "small", "step": 0, "run": "", "threshold": 0.5, "threshold_from": ""},
-        "notes": [],
-    }
+    map_summary = summary.MapSummary(
+        name="noise",
+        area=summary.Area(seen_km2=1.0, damaged_m2=1.0, damaged_share=0.1),
+        polygons=len(polygons),
+        buildings=buildings.counts(judged) if houses else {},
+        agreement={},
+        worst_cells=(),
+        pre=tuple(map(summary.SceneFile.of, pair.pre)),
+        post=tuple(map(summary.SceneFile.of, pair.post)),
+        registration=(),
+        vectors={},
+        network=summary.NetworkUsed(
+            run="", name="none", size="small", step=0, weights_sha256="", average=False, halo=0, threshold=0.5,
+            threshold_from="", window=(0, 0),
+        ),
+        grid=summary.MapGrid(crs=crs, transform=tuple(place)[:6], height=0, width=0, metres_per_pixel=1.0),
+        settings={},
+        notes=(),
+        blocks=0,
+        blocks_computed=0,
+        jaxcd="",
+        made="",
+        seconds=0.0,
+    )  # fmt: skip
     web_page.write(folder, pair, found, map_summary)
     return data_of(folder / web_page.PAGE)
 

@@ -19,6 +19,7 @@ from jaxcd.mapping.predict.scene_pair import ScenePair
 from jaxcd.mapping.products.buildings import CLASS
 from jaxcd.mapping.products.layers import Layers
 from jaxcd.mapping.products.styles import CLASSES, OUTLINE, RAMP, rgba
+from jaxcd.mapping.products.summary import MapSummary, SceneFile
 from jaxcd.scenes.windows import Grid, Window
 
 PAGE = "map.html"
@@ -40,14 +41,14 @@ _LEAST = 0.1  # least bytes a pixel of an image that shows anything
 _NAMES = ("name", "id", "uid", "osm_id", "objectid")  # attributes that tell which building it is
 
 
-def write(out: Path, pair: ScenePair, layers: Layers, summary: dict[str, Any]) -> None:
+def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> None:
     """Write the page, whole or not at all.
 
     Args:
         out: folder of the map, with its rasters.
         pair: the scenes that were mapped.
         layers: the map's vector layers.
-        summary: contents of the map's summary.
+        summary: what is told of the map.
     """
     grid = pair.grid
     data = _texts(summary) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours()}
@@ -57,7 +58,7 @@ def write(out: Path, pair: ScenePair, layers: Layers, summary: dict[str, Any]) -
     room = everything - _SPARE - _size(data) - _size(whole)
     kept = _DETAILS * everything if factor > 1 else 0
     outlined = {"polygons": _polygons(layers.polygons), "buildings": _buildings(layers.buildings)}
-    totals = {"polygons": summary["polygons"], "buildings": sum(summary["buildings"].values())}
+    totals = {"polygons": summary.polygons, "buildings": sum(summary.buildings.values())}
     notes = []
     for waiting, (name, frame) in zip((2, 1), outlined.items(), strict=True):
         data[name] = _outlined(grid, frame, min((room - kept) / waiting, _OUTLINES * everything))
@@ -96,36 +97,36 @@ def _size(value: Any) -> int:
     return len(_json(value))
 
 
-def _texts(summary: dict[str, Any]) -> dict[str, Any]:
+def _texts(summary: MapSummary) -> dict[str, Any]:
     """Return the words and numbers of the page."""
-    area, network = summary["area"], summary["network"]
-    about = [["network", f"{network['name']} {network['size']}, step {network['step']} of {network['run']}"]]
-    for when, name in (("pre", "before"), ("post", "after")):
-        about += [[name, f"{scene['date'] or 'date not told'}: {scene['location']}"] for scene in summary[when]]
+    area, network = summary.area, summary.network
+    about = [["network", f"{network.name} {network.size}, step {network.step} of {network.run}"]]
+    for name, scenes in (("before", summary.pre), ("after", summary.post)):
+        about += [[name, f"{scene.date or 'date not told'}: {scene.location}"] for scene in scenes]
     about += [
-        ["registered", f"{scene['location']}: by {scene['rows']:+.2f} rows, {scene['columns']:+.2f} columns"]
-        for scene in summary["registration"]
+        ["registered", f"{scene.location}: by {scene.rows:+.2f} rows, {scene.columns:+.2f} columns"]
+        for scene in summary.registration
     ]
     return {
-        "name": summary["name"],
-        "numbers": f"{area['damaged_m2']:,.0f} m² ({area['damaged_share']:.2%}) of what was seen before and after are "
-        f"called damage, in {summary['polygons']:,} polygons.",
-        "dates": {"before": _dates(summary["pre"]), "after": _dates(summary["post"])},
-        "threshold": network["threshold"],
-        "threshold_from": network["threshold_from"],
-        "counts": summary["buildings"],
-        "agreement": summary["agreement"],
-        "notes": summary["notes"],
+        "name": summary.name,
+        "numbers": f"{area.damaged_m2:,.0f} m² ({area.damaged_share:.2%}) of what was seen before and after are "
+        f"called damage, in {summary.polygons:,} polygons.",
+        "dates": {"before": _dates(summary.pre), "after": _dates(summary.post)},
+        "threshold": network.threshold,
+        "threshold_from": network.threshold_from,
+        "counts": summary.buildings,
+        "agreement": summary.agreement,
+        "notes": summary.notes,
         "about": about,
     }
 
 
-def _dates(scenes: Sequence[dict[str, Any]]) -> str:
-    dates = sorted({scene["date"] for scene in scenes if scene["date"]})
+def _dates(scenes: Sequence[SceneFile]) -> str:
+    dates = sorted({scene.date for scene in scenes if scene.date})
     if not dates:
         return "date not told"
     text = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return text if all(scene["date"] for scene in scenes) else f"{text}, some not told"
+    return text if all(scene.date for scene in scenes) else f"{text}, some not told"
 
 
 def _colours() -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Source:
         return [self.state, *self.shift]
 
 
-class Registered(NamedTuple):
+@dataclass(frozen=True)
+class Registered:
     """How a post scene was registered.
 
     Attributes:
