@@ -8,13 +8,14 @@ import collections
 import contextlib
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grain
 import numpy as np
 from absl import flags
 
+from jaxcd.base.ahead import held_back
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.processes import cores, start_worker
 from jaxcd.base.types import DAMAGE, INVALID, Batch, Tile
@@ -187,14 +188,10 @@ def evaluation_batches(
         for first in range(0, len(pairs), batch)
     ]
     pool = ThreadPoolExecutor(reading_threads(), thread_name_prefix="evaluation")
-    waiting: collections.deque[Future[tuple[Batch, list[Tile]]]] = collections.deque()
+    reading = (pool.submit(_whole, dataset, size, pairs, batch) for size, pairs in jobs)
     try:
-        for size, pairs in jobs:
-            waiting.append(pool.submit(_whole, dataset, size, pairs, batch))
-            if len(waiting) > reading_threads():
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for ready in held_back(reading, reading_threads()):
+            yield ready.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -1,6 +1,5 @@
 """The jitted steps: one training step and one evaluation step, each compiled once per batch shape."""
 
-import collections
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32, Key
 
 from jaxcd import models
+from jaxcd.base.ahead import held_back
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
@@ -249,13 +249,9 @@ def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def on_device(batches: Iterator[Batch], mesh: Mesh, *, ahead: int) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Yield batches with the ids of their places; each is moved to the devices some batches before it is needed."""
-    ready: collections.deque[tuple[np.ndarray, Batch]] = collections.deque()
-    for batch in batches:
-        ready.append((np.asarray(batch.ids), shard_batch(batch, mesh)))
-        if len(ready) >= ahead:
-            yield ready.popleft()
-    yield from ready
+    """Give batches with the ids of their places; each is moved to the devices some batches before it is needed."""
+    moved = ((np.asarray(batch.ids), shard_batch(batch, mesh)) for batch in batches)
+    return held_back(moved, ahead - 1)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

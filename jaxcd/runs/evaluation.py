@@ -1,6 +1,5 @@
 """Evaluation of a network on whole tiles: counts over the split, counts by tile, pictures."""
 
-import collections
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcd.base import progress
+from jaxcd.base.ahead import held_back
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import LossConfig
 from jaxcd.learn import losses
@@ -100,12 +100,8 @@ def with_bar(
 def _ahead(
     step: EvaluationStep, params: Any, stats: Any, batches: Iterable[tuple[Batch, Sequence[Tile]]], mesh: Mesh
 ) -> Iterator[tuple[Batch, Sequence[Tile], Evaluated]]:
-    waiting: collections.deque[tuple[Batch, Sequence[Tile], Evaluated]] = collections.deque()
-    for batch, here in batches:
-        waiting.append((batch, here, step(params, stats, shard_batch(batch, mesh))))
-        if len(waiting) > _IN_FLIGHT:
-            yield waiting.popleft()
-    yield from waiting
+    results = ((batch, here, step(params, stats, shard_batch(batch, mesh))) for batch, here in batches)
+    return held_back(results, _IN_FLIGHT)
 
 
 def _prediction(batch: Batch, i: int, tile: Tile, counts: Counts, result: Evaluated) -> Prediction:

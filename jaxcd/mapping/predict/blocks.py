@@ -21,6 +21,7 @@ from jaxtyping import Bool, UInt16
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
+from jaxcd.base.ahead import held_back
 from jaxcd.base.progress import bar
 from jaxcd.mapping.predict.network import LEVELS, WindowNetwork
 from jaxcd.mapping.predict.scene_pair import Ground, ScenePair
@@ -239,14 +240,8 @@ def _ahead(
     readers: ThreadPoolExecutor, pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, *, count: int
 ) -> Iterator[Piece]:
     """Read blocks in order, at most `count` ahead of their use: memory holds no more than these."""
-    ready: collections.deque[tuple[Block, Future[Ground]]] = collections.deque()
-    left = iter(blocks)
-    while True:
-        for block in itertools.islice(left, count - len(ready)):
-            ready.append((block, readers.submit(_read, pair, block, down, across)))
-        if not ready:
-            return
-        block, reading = ready.popleft()
+    readings = ((block, readers.submit(_read, pair, block, down, across)) for block in blocks)
+    for block, reading in held_back(readings, count - 1):
         yield block, reading.result()
 
 
