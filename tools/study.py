@@ -9,7 +9,6 @@ through `jaxcd.train` and `jaxcd.evaluate`. The same command continues what was 
 """
 
 import argparse
-import contextlib
 import copy
 import json
 import sys
@@ -22,7 +21,8 @@ from study_report import NETWORKS, STARTS, Result, read_result, write_report
 from jaxcd.base import progress
 from jaxcd.base.entry import guarded
 from jaxcd.base.errors import ConfigError, RunError
-from jaxcd.base.files import locked, write_whole
+from jaxcd.base.files import write_whole
+from jaxcd.base.folders import alone, check_folder
 from jaxcd.base.processes import Children, Stopped, last_words
 from jaxcd.config import Config, FreezeConfig, InitConfig
 from jaxcd.config import files as config_files
@@ -64,12 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.seeds < 1:
         raise ConfigError(f"--seeds: expected at least 1, got {options.seeds}")
     supervised, pretraining = _bases(options)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(options.out / ".lock"))
-        except BlockingIOError as error:
-            raise RunError(f"{options.out}: another process is working on this study") from error
+    check_folder(options.out, _SETTINGS, holds="study")
+    with alone(options.out, working="working on this study"):
         networks = _record(options.out, supervised, pretraining)
         jobs = list(_jobs(options.out, supervised, pretraining, options.seeds))
         failures: dict[str, str] = {}
@@ -151,8 +147,6 @@ def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Con
     path = out / _SETTINGS
     here = {f"train {name}": config for name, config in supervised.items()}
     here |= {f"pretrain {name}": config for name, config in pretraining.items()}
-    if not path.exists() and any(file.name[0] != "." for file in out.iterdir()):
-        raise RunError(f"{out}: holds files but no study; give a new folder with --out")
     try:
         text = path.read_text() if path.exists() else "{}"
         there = {name: config_files.from_dict(values) for name, values in json.loads(text).items()}

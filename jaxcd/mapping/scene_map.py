@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jaxcd import __version__, models
 from jaxcd.base.errors import ConfigError, RunError, SceneError
-from jaxcd.base.files import locked
+from jaxcd.base.folders import alone, check_folder
 from jaxcd.config import Config
 from jaxcd.mapping.page import web_page
 from jaxcd.mapping.predict import blocks, tiling, weights
@@ -40,7 +40,7 @@ FILES = (
 
 # Files beside those of an older map: SQLite's would spoil a new GeoPackage, QGIS's hold the old raster's statistics.
 _BESIDE = ("-wal", "-shm", "-journal", ".aux.xml")
-_BLOCKS, _LOCK = ".blocks", ".lock"
+_BLOCKS = ".blocks"
 _SIMILAR = 1.5  # a note is made where pixels are larger or smaller than in training by this factor
 _SPREAD = 4.0  # pixels; where estimates differ by more, one shift does not fit the whole scene
 
@@ -265,16 +265,8 @@ def _plain(settings: MapSettings) -> dict[str, Any]:
 @contextlib.contextmanager
 def _claimed(out: Path) -> Iterator[None]:
     """Claim the folder for this map, and keep other processes out while the context lasts."""
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out}: is a file; give a folder with --out")
-    if out.is_dir() and not (out / _BLOCKS).is_dir() and any(path.name[0] != "." for path in out.iterdir()):
-        raise RunError(f"{out}: holds files but no map; give a new folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(out / _LOCK))
-        except BlockingIOError as error:
-            raise RunError(f"{out}: another process is mapping into it; wait for it, or give another folder") from error
+    check_folder(out, _BLOCKS, holds="map")
+    with alone(out, working="mapping into it"):
         for partial in (*out.glob(".partial-*"), *(out / _BLOCKS).glob(".partial-*")):
             partial.unlink()  # left by a killed process
         yield

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import locked, write_whole
+from jaxcd.base.folders import LOCK, alone, check_folder
 from jaxcd.config import Config
 from jaxcd.config import files as config_files
 from jaxcd.runs import checkpoints
 from jaxcd.runs.logs import LOG, read_log
 
 CONFIG = "config.json"
-_LOCK = ".lock"
 _WAIT = 0.5  # seconds
 _SPLITS = "splits.json"
 _IMAGERY = "imagery.json"
@@ -47,14 +47,11 @@ def check(run: Path, config: Config) -> None:
     Raises:
         RunError: the folder holds another configuration or other files.
     """
-    if run.exists() and not run.is_dir():
-        raise RunError(f"{run}: is a file; give a folder")
+    check_folder(run, CONFIG, holds="run")
     if (run / CONFIG).exists() and _begun(run):
         difference = config_files.difference(read_config(run), config)
         if difference:
             raise RunError(f"{run}: holds a run of another configuration: {difference}; give a new folder")
-    elif run.is_dir() and not (run / CONFIG).exists() and any(path.name[0] != "." for path in run.iterdir()):
-        raise RunError(f"{run}: holds files but no run; give a new folder")
 
 
 def _begun(run: Path) -> bool:
@@ -146,9 +143,9 @@ def await_free(run: Path, *, meanwhile: Callable[[], None]) -> None:
         meanwhile: called now and then; what it raises ends the waiting.
     """
     announced = False
-    while (run / _LOCK).exists():
+    while (run / LOCK).exists():
         try:
-            with locked(run / _LOCK):
+            with locked(run / LOCK):
                 return
         except BlockingIOError:
             if not announced:
@@ -166,12 +163,7 @@ def claim(run: Path, config: Config) -> Iterator[None]:
         RunError: as `check`, or another process trains in the folder.
     """
     check(run, config)
-    run.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(run / _LOCK))
-        except BlockingIOError as error:
-            raise RunError(f"{run}: another process is training in it") from error
+    with alone(run, working="training in it"):
         if not (run / CONFIG).exists() or not _begun(run):
             # Files of a run that never reached a checkpoint would be taken for this run's.
             for path in (run / name for name in _TRACES):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import locked, write_whole
+from jaxcd.base.folders import check_folder
 from jaxcd.base.processes import Children, last_words
 from jaxcd.config import Config
 from jaxcd.config import files as config_files
@@ -48,8 +49,7 @@ class Tuning:
         import optuna
 
         self.folder, self.base, self.space, self.sampler = folder, base, space, sampler
-        if folder.exists() and not folder.is_dir():
-            raise RunError(f"{folder}: is a file; give a folder")
+        check_folder(folder, _SETTINGS, holds="tuning")
         folder.mkdir(parents=True, exist_ok=True)
         with self.alone():
             self._record()
@@ -180,8 +180,6 @@ class Tuning:
         path = self.folder / _SETTINGS
         space = {"sizes": list(self.space.sizes), "batches": list(self.space.batches)}
         if not path.exists():
-            if any(file.name[0] != "." for file in self.folder.iterdir()):
-                raise RunError(f"{self.folder}: holds files but no tuning; give a new folder")
             write_whole(path, json.dumps({"space": space, "config": config_files.to_dict(self.base)}, indent=1) + "\n")
             return
         try:
