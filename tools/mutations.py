@@ -192,7 +192,7 @@ FAULTS = (
         "learn/optimizer.py",
         "    return optax.adamw(rate, weight_decay=config.weight_decay)\n",
         "    return optax.adamw(rate, weight_decay=0.0)\n",
-        "tests/learn/test_steps.py",
+        "tests/learn/test_optimizer.py",
     ),
     Fault(
         "overlapping tiles are split apart",
