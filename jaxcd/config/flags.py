@@ -33,38 +33,40 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; {self.prog} --help lists the flags")
 
 
-def add_settings(
-    group: Any, settings: Iterable[Setting], *, names: Sequence[str] = (), defaults: bool = True, flag: str = "--{}"
-) -> None:
+def add_settings(group: Any, settings: Iterable[Setting], *, names: Sequence[str] = ()) -> None:
     """Add a flag for each setting; its help tells the default and the bounds.
 
     Args:
         group: a parser or a group of its flags.
         settings: of `settings_of`.
         names: paths of the settings to add, in this order; empty: all.
-        defaults: whether a flag that is not given takes the setting's default; else the parsed options do not hold it.
-        flag: template of the flags' names.
     """
     found = {setting.path: setting for setting in settings}
     for path in names or found:
         setting = found[path]
-        name = flag.format(path)
-        how: dict[str, Any] = {"help": _help(setting), "default": setting.default if defaults else argparse.SUPPRESS}
-        how["dest"] = path
-        if setting.type is bool and defaults:
-            group.add_argument(name, action="store_true", **how)
+        kind, how = _plain(setting.type), {"help": _help(setting), "default": setting.default}
+        if kind is bool:
+            group.add_argument(f"--{path}", action="store_true", **how)
             continue
-        kind = _plain(setting.type)
-        if isinstance(kind, types.GenericAlias) and defaults:
-            many = kind.__args__[-1] is Ellipsis
-            how |= {"nargs": "+" if many else len(kind.__args__), "type": kind.__args__[0]}
-            group.add_argument(name, metavar="VALUE", **how)
-        elif defaults:
-            group.add_argument(name, metavar="VALUE", type=kind, **how)
-        else:
-            # The value stays text: `_value` converts it later, and names the field in its error.
-            how |= {"nargs": "?", "const": "true"} if kind is bool else {}
-            group.add_argument(name, metavar="VALUE", **how)
+        if isinstance(kind, types.GenericAlias):
+            many, kind = kind.__args__[-1] is Ellipsis, kind.__args__[0]
+            how["nargs"] = "+" if many else len(setting.type.__args__)
+        group.add_argument(f"--{path}", metavar="VALUE", type=kind, **how)
+
+
+def _add_overrides(group: Any, settings: Iterable[Setting]) -> None:
+    """Add a flag for each setting that a file has set: the parsed options hold only those that are given, as text."""
+    for setting in settings:
+        # `_value` converts the text later, and names the field in its error.
+        how = {"nargs": "?", "const": "true"} if setting.type is bool else {}
+        group.add_argument(
+            f"--{setting.path}",
+            metavar="VALUE",
+            help=_help(setting),
+            default=argparse.SUPPRESS,
+            dest=setting.path,
+            **how,
+        )
 
 
 def run_parser(module: str, about: str) -> Parser:
@@ -78,7 +80,7 @@ def run_parser(module: str, about: str) -> Parser:
     parser.add_argument("--config", metavar="FILE", help="a file of configs/, or your own: Python with get_config()")
     parser.add_argument("--workdir", metavar="DIR", help="folder of what is made; the same command goes on in it")
     fields = parser.add_argument_group("fields of the configuration, each over the file's value")
-    add_settings(fields, settings_of(Config, _PREFIX), defaults=False)
+    _add_overrides(fields, settings_of(Config, _PREFIX))
     return parser
 
 
