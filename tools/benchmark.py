@@ -2,11 +2,16 @@
 
     python tools/benchmark.py [--suite step,infer,augment,loader,train,prepare,predict] [--model fc_siam_diff]
                               [--size large] [--batch 8] [--tile 1024] [--dtype bfloat16,float32] [--out FILE.json]
+    python tools/benchmark.py --suite compile [--target h100] [--programs infer,step,augmented] [--memory]
+                              [--against FILE.json] [--model ...] [--size ...] [--batch ...] [--tile ...] [--dtype ...]
 
 Every case and side is a process of its own, so that peak memory is its own; the sides of a case take turns, on the
 same arrays. Needs jax, flax, optax, orbax, numpy and jaxtyping; with torch the comparison, with matplotlib the plot,
 with all of jaxcd the suites loader and train, with albumentations the paper's pipeline. Without arguments it takes
 sizes that a CPU can do, and on an accelerator the paper's.
+
+Suite compile measures nothing: XLA compiles training step and inference for a card that need not be there, and bytes
+and operations are counted from its text. Needs `sh tools/setup compile`.
 """
 
 import argparse
@@ -23,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarking import report  # noqa: E402
 from benchmarking.case import (  # noqa: E402
+    COMPILE,
     DECODED,
     DEFAULT_SUITES,
     DTYPES,
@@ -36,6 +42,8 @@ from benchmarking.case import (  # noqa: E402
     Case,
     cases,
 )
+from benchmarking.compiling import suite as compiling  # noqa: E402
+from benchmarking.compiling import targets  # noqa: E402
 from benchmarking.machine import machine  # noqa: E402
 from benchmarking.process import about_side, measured  # noqa: E402
 
@@ -53,6 +61,20 @@ _LOADED_TILE = 1024  # loading is measured at the paper's size on any machine
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON and a plot."""
     options = _options(argv)
+    if options.suite == [COMPILE]:
+        given = {name: getattr(options, name) or default for name, default in _PAPER.items()}
+        return compiling.run(
+            compiling.Wanted(
+                target=options.target or "h100",
+                programs=options.programs or list(compiling.PROGRAMS),
+                models=options.model,
+                dtypes=options.dtype or ["bfloat16"],
+                case=Case(suite="", **given),
+                memory=options.memory,
+                against=options.against,
+                out=options.out,
+            )
+        )
     with tempfile.TemporaryDirectory(prefix="jaxcd-benchmark-") as folder:
         environment = {
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -154,7 +176,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--suite",
         type=some(SUITES),
         default=list(DEFAULT_SUITES),
-        help=f"of {','.join(SUITES)} (default: all but prepare and predict)",
+        help=f"of {','.join(SUITES)} (default: all but prepare, predict and compile)",
     )
     networks = f"networks: {','.join(REFERENCES)} beside PyTorch, others alone (default fc_siam_diff)"
     add("--model", type=lambda text: text.split(","), default=["fc_siam_diff"], help=networks)
@@ -166,7 +188,14 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     tiles = [*layouts.LAYOUTS, layouts.SCENES]
     add("--layout", choices=tiles, default="folders", help="of --data (default folders)")
     add("--out", type=Path, help="file for all figures (.json); the plot lies beside it (.png)")
+    alone = parser.add_argument_group("suite compile").add_argument
+    alone("--target", help=f"card: {', '.join(targets.known())} (default h100), or a file like theirs (.toml)")
+    programs = f"of {','.join(compiling.PROGRAMS)} (default all)"
+    alone("--programs", type=some(tuple(compiling.PROGRAMS)), help=programs)
+    alone("--memory", action="store_true", help="also which batch fits 80, 24 and 10 GiB; compiles up to 6 times more")
+    alone("--against", type=Path, help="an earlier --out; exit code 1 where bytes or memory grew by more than 2 %%")
     options = parser.parse_args(argv)
+    _check_suites(options)
     for name in options.model:
         _check_network(name, options.size)
     if options.out and options.out.suffix != ".json":
@@ -176,6 +205,19 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.data and not options.data.is_dir():
         raise ConfigError(f"--data: {options.data}: no such folder")
     return options
+
+
+def _check_suites(options: argparse.Namespace) -> None:
+    """Check that suite compile comes alone, and its flags with it.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if COMPILE in options.suite and options.suite != [COMPILE]:
+        raise ConfigError("--suite: compile measures nothing; run it by itself")
+    for name in ("target", "programs", "memory", "against"):
+        if getattr(options, name) and options.suite != [COMPILE]:
+            raise ConfigError(f"--{name}: belongs to --suite compile")
 
 
 def _check_network(name: str, size: str | None) -> None:

@@ -30,7 +30,7 @@ def configuration(case: Case, **more: Any) -> Config:
         loss=LossConfig(dice=1.0),
         augment=AugmentConfig() if case.variant == "augment" or case.suite == "train" else AugmentConfig.off(),
         freeze=FreezeConfig(encoder=case.variant == "frozen"),
-        train=TrainConfig(batch=case.batch, steps=1000, devices=1),
+        train=more.pop("train", TrainConfig(batch=case.batch, steps=1000, devices=1)),
         **more,
     )
     config.validate()
@@ -82,6 +82,11 @@ def _function(case: Case) -> tuple[Any, Any, list[tuple]]:
         full = AugmentConfig()
         return jax.jit(lambda key, batch: augment(key, batch, full)), key, [(batch,) for batch in batches]
     network, params, stats = steps.build_network(config)
+    return inference(network, config), (params, stats), [(batch,) for batch in batches]
+
+
+def inference(network: models.Network, config: Config) -> Any:
+    """Make the jitted function `((params, stats), batch) -> probability of damage`."""
     wanted = models.describe(config.model).normalisation
 
     def infer(weights: tuple[Any, Any], batch: Batch) -> Any:
@@ -90,7 +95,7 @@ def _function(case: Case) -> tuple[Any, Any, list[tuple]]:
         logits, _ = models.apply(network.eval, params, stats, pre, post)
         return jax.nn.sigmoid(logits)
 
-    return jax.jit(infer), (params, stats), [(batch,) for batch in batches]
+    return jax.jit(infer)
 
 
 def _ceiling(case: Case) -> tuple[Callable[[int], float], dict[str, Any]]:
