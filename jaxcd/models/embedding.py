@@ -32,5 +32,6 @@ class Embedding(nnx.Module):
         self, first: Float[Array, "b h w c"], second: Float[Array, "b h w c"], *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "2 b 128"]:
         """Return the embeddings of both stacks of normalised images, in float32."""
-        _, bottom = apply_streams(self.encoder, jnp.stack([first, second]).astype(self.dtype), key=key)
-        return self.embedding(jnp.mean(bottom.astype(jnp.float32), axis=(2, 3)))
+        images = first.astype(self.dtype), second.astype(self.dtype)
+        bottoms = jnp.stack([bottom for _, bottom in apply_streams(self.encoder, images, key=key)])
+        return self.embedding(jnp.mean(bottoms.astype(jnp.float32), axis=(2, 3)))

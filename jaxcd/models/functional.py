@@ -6,10 +6,12 @@ through `apply`; the Siamese networks run their shared encoder through `apply_st
 to, and must belong to the innermost trace.
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -114,40 +116,31 @@ def apply(
 
 
 def apply_streams(
-    encoder: nnx.Module, images: Float[Array, "t b h w c"], *, key: Key[Array, ""] | None
+    encoder: nnx.Module, streams: Sequence[Float[Array, "b h w c"]], *, key: Key[Array, ""] | None
 ) -> tuple[PyTree, ...]:
-    """Run one encoder over several image streams with shared parameters.
+    """Run one encoder over several streams of images: shared parameters, one call.
 
-    Each stream is normalised with its own batch statistics and has its own dropout mask; the running
-    statistics take the streams' updates one after the other, in their order (docs/method.md, BatchNorm).
+    Each stream is normalised with its own batch statistics, and the running statistics take the streams' updates one
+    after the other, in their order (docs/method.md, BatchNorm). The streams lie on the batch axis, not on one of
+    their own under `jax.vmap`: there XLA writes gradients out between the layers that it can fuse here (7 % of a
+    training step's bytes, benchmarks/NOTES.md). An element's streams lie behind each other, so that a batch that is
+    spread over devices stays where it is.
 
     Args:
-        encoder: the shared encoder; its statistics are updated in train mode.
-        images: the streams, stacked on the first axis, which keeps them adjacent to the batch axis and so
-            spares transposes around the convolutions.
+        encoder: the shared encoder; it normalises with `blocks.BatchNorm`, whose statistics change in train mode.
+        streams: images of equal shapes.
         key: dropout key, or None.
 
     Returns:
-        What the encoder returns, each array with the streams as its first axis.
+        What the encoder returns, for each stream.
     """
+    n = len(streams)
+    together = jnp.stack(streams, axis=1)
     graphdef, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
-    keys = None if key is None else jax.random.split(key, images.shape[0])
-
-    def run(stream: Float[Array, "b h w c"], key: Key[Array, ""] | None) -> tuple[PyTree, PyTree]:
-        copy = nnx.merge(graphdef, params, stats, copy=True)
-        outputs = copy(stream, key=key)  # type: ignore[operator]
-        return outputs, nnx.state(copy, nnx.BatchStat)
-
-    outputs, per_stream = jax.vmap(run, in_axes=(0, None if keys is None else 0))(images, keys)
-
-    def in_turn(before: Array, after: Array) -> Array:
-        # Every stream started from `before`: after_t = (1-m) before + m batch_t. Applied in turn, each
-        # update decays what the earlier ones left: r <- after_t + (1-m) (r - before).
-        running = after[0]
-        for t in range(1, after.shape[0]):
-            running = after[t] + (1 - BATCHNORM_MOMENTUM) * (running - before)
-        return running
-
+    copy = nnx.merge(graphdef, params, stats, copy=True)
+    copy.set_attributes(streams=n, raise_if_not_found=False)
+    outputs = copy(together.reshape(-1, *together.shape[2:]), key=key)  # type: ignore[operator]
     if not getattr(encoder, "deterministic", False):
-        nnx.update(encoder, jax.tree.map(in_turn, stats, per_stream))
-    return outputs
+        nnx.update(encoder, nnx.state(copy, nnx.BatchStat))
+    apart = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, n, *x.shape[1:]), 1, 0), outputs)
+    return tuple(jax.tree.map(operator.itemgetter(t), apart) for t in range(n))

@@ -123,8 +123,9 @@ class FCSiam(UNet):
         """Return logits of damage for normalised images; `key` is the dropout key of train mode."""
         self._check(pre, post)
         down, up = _keys(key)
-        skips, x = apply_streams(self.encoder, jnp.stack([pre, post]).astype(self.dtype), key=down)
-        return self.decoder(x[1], [self._fuse(skip[0], skip[1]) for skip in skips], key=up)
+        images = pre.astype(self.dtype), post.astype(self.dtype)
+        (before, _), (after, x) = apply_streams(self.encoder, images, key=down)
+        return self.decoder(x, [self._fuse(*skip) for skip in zip(before, after, strict=True)], key=up)
 
 
 class FCSiamConc(FCSiam):

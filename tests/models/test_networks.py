@@ -76,12 +76,11 @@ def test_shared_encoder_is_two_passes_one_after_the_other():
     # Streams of other brightness: were they normalised together, or the updates swapped, it would show.
     post = 2 * post + 1
     together, apart = encoder(), encoder()
-    skips, bottom = apply_streams(together, jnp.stack([pre, post]), key=None)
-    for t, images in enumerate((pre, post)):
+    for (skips, bottom), images in zip(apply_streams(together, (pre, post), key=None), (pre, post), strict=True):
         expected, deep = apart(images, key=None)
-        np.testing.assert_allclose(bottom[t], deep, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(bottom, deep, rtol=1e-5, atol=1e-5)
         for a, b in zip(skips, expected, strict=True):
-            np.testing.assert_allclose(a[t], b, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     streamed, sequential = (nnx.to_pure_dict(nnx.state(e, nnx.BatchStat)) for e in (together, apart))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), streamed, sequential)
 
@@ -94,7 +93,7 @@ def test_the_order_of_the_streams_updates():
     before, after = (np.asarray(layer.conv(image)).reshape(-1, 4) for image in (pre, 3 * post + 2))
     layer.norm.mean[...], layer.norm.var[...] = jnp.full(4, 5.0), jnp.full(4, 7.0)
     encoder.train()
-    apply_streams(encoder, jnp.stack([pre, 3 * post + 2]), key=None)
+    apply_streams(encoder, (pre, 3 * post + 2), key=None)
     mean = 0.81 * 5 + 0.09 * before.mean(0) + 0.1 * after.mean(0)
     var = 0.81 * 7 + 0.09 * before.var(0, ddof=1) + 0.1 * after.var(0, ddof=1)
     np.testing.assert_allclose(layer.norm.mean[...], mean, rtol=1e-5)
@@ -130,7 +129,8 @@ def test_each_stream_drops_other_elements():
         encoder = Encoder(3, ((8,),), dropout=dropout, dtype=jnp.float32, rngs=nnx.Rngs(1))
         encoder.train()
         pre, _ = pairs()
-        return apply_streams(encoder, jnp.stack([pre, pre]), key=jax.random.key(0))[0][0]
+        (((first,), _), ((second,), _)) = apply_streams(encoder, (pre, pre), key=jax.random.key(0))
+        return jnp.stack([first, second])
 
     kept = skips(0.0)
     np.testing.assert_array_equal(kept[0], kept[1])

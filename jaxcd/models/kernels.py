@@ -1,0 +1,115 @@
+"""Operations whose gradients are written out, because what JAX derives moves more bytes than it has to."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+BATCHNORM_EPSILON = 1e-5
+
+_PIXELS = (0, 2, 3)
+
+
+@jax.custom_vjp
+def batch_normalise(
+    x: Float[Array, "b t h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
+) -> tuple[Float[Array, "b t h w c"], Float[Array, "t c"], Float[Array, "t c"]]:
+    """Normalise each stream over batch and pixels, then ReLU.
+
+    The gradient keeps only `x`: normalised values and ReLU's mask are computed from it again, inside the passes that
+    read it anyway. What JAX derives reads the result, too, and writes the masked gradient out before it reads it twice.
+
+    Args:
+        x: images; t streams.
+        scale: of each channel.
+        bias: of each channel.
+
+    Returns:
+        The images in the type of `x`; mean and biased variance in at least float32, which take no gradient.
+    """
+    return _normalise(x, scale, bias)[0]
+
+
+def _normalise(x: Array, scale: Array, bias: Array) -> tuple[Any, Any]:
+    x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    # Both moments in one pass over x, which is what bounds this layer on an accelerator.
+    mean = jnp.mean(x32, axis=_PIXELS)
+    var = jnp.maximum(jnp.mean(jnp.square(x32), axis=_PIXELS) - jnp.square(mean), 0)
+    factor = scale * jax.lax.rsqrt(var + BATCHNORM_EPSILON)
+    y = jnp.maximum(x32 * _wide(factor) + _wide(bias - mean * factor), 0).astype(x.dtype)
+    return (y, mean, var), (x, scale, bias, mean, var)
+
+
+def _normalise_gradient(kept: Any, gradients: Any) -> tuple[Array, Array, Array]:
+    x, scale, bias, mean, var = kept
+    rate = jax.lax.rsqrt(var + BATCHNORM_EPSILON)
+    factor = scale * rate
+    shift = bias - mean * factor
+    x, g = x.astype(mean.dtype), gradients[0].astype(mean.dtype)
+    # ReLU's mask three times in three forms, which are the same in floating point: XLA takes equal forms for one value,
+    # writes it out, and reads it in each of the three sums. A pass over x and g is all that they need.
+    of_bias = jnp.sum(jnp.where(x * _wide(-factor) < _wide(shift), g, 0), axis=_PIXELS)
+    of_x = jnp.sum(jnp.where(x * _wide(factor) > _wide(-shift), g * x, 0), axis=_PIXELS)
+    g = jnp.where(x * _wide(factor) + _wide(shift) > 0, g, 0)
+    of_scale = (of_x - mean * of_bias) * rate
+    n = x.size // mean.size
+    slope = factor * rate * of_scale / n
+    x_gradient = _wide(factor) * g - x * _wide(slope) + _wide(mean * slope - factor * of_bias / n)
+    return x_gradient.astype(kept[0].dtype), jnp.sum(of_scale, axis=0), jnp.sum(of_bias, axis=0)
+
+
+def _wide(per_stream: Float[Array, "t c"]) -> Float[Array, "t 1 1 c"]:
+    return per_stream[:, None, None]
+
+
+batch_normalise.defvjp(_normalise, _normalise_gradient)
+
+
+@jax.custom_vjp
+def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
+    """Take the maximum of each 2x2 window.
+
+    The gradient goes to the first of equal pixels, row by row, as in torch. It keeps a byte a window in place of both
+    images. Not `nnx.max_pool`: the gradient of a window reduction is a scatter, slow on a CPU (benchmarks/NOTES.md).
+    """
+    return _max_pool(x)[0]
+
+
+def _max_pool(x: Array) -> tuple[Array, Array]:
+    b, h, w, c = x.shape
+    windows = x.reshape(b, h // 2, 2, w // 2, 2, c)
+    largest, index = windows[:, :, 0, :, 0], jnp.zeros((b, h // 2, w // 2, c), jnp.uint8)
+    for k in range(1, 4):
+        pixel = windows[:, :, k // 2, :, k % 2]
+        larger = pixel > largest
+        largest, index = jnp.where(larger, pixel, largest), jnp.where(larger, jnp.uint8(k), index)
+    return largest, index
+
+
+def _max_pool_gradient(index: Array, g: Array) -> tuple[Array]:
+    b, h, w, c = g.shape
+    place = jnp.arange(4, dtype=jnp.uint8).reshape(2, 1, 2, 1)
+    spread = jnp.where(index[:, :, None, :, None] == place, g[:, :, None, :, None], 0)
+    return (spread.reshape(b, 2 * h, 2 * w, c),)
+
+
+max_pool.defvjp(_max_pool, _max_pool_gradient)
+
+
+def dropout(x: Array, rate: float, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
+    """Set elements to 0 at random, and scale the others so that the mean stays.
+
+    Args:
+        x: to drop from.
+        rate: share that is dropped, rounded to a multiple of 1/256, because a random byte decides each element: drawing
+            32 bits for each would write and read twice as much as `x` in bfloat16.
+        key: the same key drops the same.
+        shape: of the mask; axes of size 1 are dropped as a whole.
+    """
+    dropped = min(round(256 * rate), 255)
+    size = math.prod(shape)
+    words = jax.random.bits(key, (-(-size // 4),), jnp.uint32)
+    drawn = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:size].reshape(shape)
+    return jnp.where(drawn >= dropped, x * (256 / (256 - dropped)), 0).astype(x.dtype)
