@@ -6,11 +6,15 @@ noise; shift, scale and rotation; each group with probability 1/2, with the same
 step is traced, so that an augmentation switched off costs nothing and changes no bit.
 """
 
+import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, Num, UInt8
 
 from jaxcd.base.types import Batch
@@ -22,8 +26,10 @@ _APPLY = 0.5
 
 # RGB to luma and two chroma axes (YIQ): hue is the angle in the chroma plane.
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_RGB = np.linalg.inv(_YIQ).tolist()
 
-Pair = Float[Array, "2 h w 3"]
+# Both dates lie beside each other at each pixel: the warp fetches them in one run of six values.
+Pair = Float[Array, "h w 2 3"]
 Operation = Callable[[Key[Array, ""], Pair], Pair]
 
 
@@ -47,19 +53,24 @@ def augment(
         Normalised pre and post images, labels and valid. Pixels turned in from outside the tile are black
         in the images (before normalisation), 0 in the labels and not valid.
     """
+    if not any(dataclasses.astuple(dataclasses.replace(config, flips=False))):
+        # XLA rounds a division now one way, now another; without augmentation, training sees what evaluation sees.
+        pre, post = normalise(batch.pre, wanted), normalise(batch.post, wanted)
+        labels, valid = batch.labels.astype(jnp.float32), batch.valid.astype(jnp.float32)
+        return pre, post, labels * valid, valid
     keys = jax.random.split(key, batch.pre.shape[0])
 
     def augment_pair(key: Key[Array, ""], pre: Array, post: Array, labels: Array, valid: Array) -> tuple[Array, ...]:
         tone, filters, noise, geometry = jax.random.split(key, 4)
-        images = jnp.stack([pre, post]).astype(jnp.float32) / 255
+        images = jnp.stack([pre, post], axis=2).astype(jnp.float32) / 255
         images = _one_of(tone, images, _tone_operations(config))
         images = _one_of(filters, images, _filter_operations(config))
         images = _one_of(noise, images, _noise_operations(config))
-        masks = jnp.stack([labels, valid]).astype(jnp.float32)
+        masks = jnp.stack([labels, valid], axis=2).astype(jnp.float32)
         if config.shift or config.scale or config.rotate:
             images, masks = _warp(geometry, images, masks, config)
         images = _standardise(images, wanted)
-        return images[0], images[1], masks[0] * masks[1], masks[1]
+        return images[:, :, 0], images[:, :, 1], masks[..., 0] * masks[..., 1], masks[..., 1]
 
     return jax.vmap(augment_pair)(keys, batch.pre, batch.post, batch.labels, batch.valid)  # type: ignore[return-value]
 
@@ -105,7 +116,7 @@ def _filter_operations(config: AugmentConfig) -> list[Operation]:
     return [operation for on, operation in chosen if on]
 
 
-def gaussian_blur(images: Float[Array, "t h w c"], size: Num[Array, ""], *, largest: int) -> Float[Array, "t h w c"]:
+def gaussian_blur(images: Float[Array, "h w t c"], size: Num[Array, ""], *, largest: int) -> Float[Array, "h w t c"]:
     """Blur with a Gaussian kernel of `size` pixels, sigma as OpenCV derives it from the size.
 
     Args:
@@ -118,45 +129,64 @@ def gaussian_blur(images: Float[Array, "t h w c"], size: Num[Array, ""], *, larg
     offsets = jnp.arange(-radius, radius + 1)
     taps = jnp.where(jnp.abs(offsets) <= size // 2, jnp.exp(-0.5 * jnp.square(offsets / sigma)), 0.0)
     taps = taps / jnp.sum(taps)
-    for axis in (1, 2):
-        width = [(radius, radius) if a == axis else (0, 0) for a in range(4)]
-        padded, n = jnp.pad(images, width, mode="reflect"), images.shape[axis]
-        images = sum(taps[i] * jax.lax.slice_in_dim(padded, i, i + n, axis=axis) for i in range(largest))  # type: ignore[assignment]
-    return images
+    blurred = jnp.pad(images, ((radius, radius), (radius, radius), (0, 0), (0, 0)), mode="reflect")
+    for axis in (0, 1):
+        n = images.shape[axis]
+        shifted = [jax.lax.slice_in_dim(blurred, i, i + n, axis=axis) for i in range(largest)]
+        blurred = functools.reduce(operator.add, [tap * image for tap, image in zip(taps, shifted, strict=True)])
+    return blurred
 
 
 def _noise_operations(config: AugmentConfig) -> list[Operation]:
     def gaussian(key: Key[Array, ""], images: Pair) -> Pair:
         strength, draw = jax.random.split(key)
         variance = jax.random.uniform(strength, minval=10.0, maxval=config.gauss_noise)  # of values 0..255
-        noise = jax.random.normal(draw, images.shape) * (jnp.sqrt(variance) / 255)
-        return jnp.clip(images + noise, 0, 1)
+        return jnp.clip(images + _normal(draw, images.shape) * (jnp.sqrt(variance) / 255), 0, 1)
 
     def iso(key: Key[Array, ""], images: Pair) -> Pair:
         """Sensor noise of a high ISO setting: the hue jitters, and shot noise brightens what is dark."""
-        strength, light, hue = jax.random.split(key, 3)
+        strength, draw = jax.random.split(key)
         least = jnp.array([min(0.1, config.iso_noise), 0.01])
         most = jnp.array([config.iso_noise, 0.05])
         intensity, shift = least + (most - least) * jax.random.uniform(strength, (2,))
-        yiq = jnp.einsum("thwc,dc->thwd", images, jnp.array(_YIQ))
-        luma = yiq[..., 0]
+        # Drawn as Gaussian noise draws it, so that the two draw once where both are computed.
+        light, hue, _ = _bands(_normal(draw, images.shape))
+        luma, i, q = _weighted(images, _YIQ)
         # Poisson noise of mean 255 * intensity * std(luma), by its normal limit.
         mean = jnp.std(luma) * intensity * 255
-        shot = jnp.maximum(mean + jnp.sqrt(mean) * jax.random.normal(light, luma.shape), 0) / 255
-        angle = 2 * math.pi * shift * intensity * jax.random.normal(hue, luma.shape)
-        cos, sin, i, q = jnp.cos(angle), jnp.sin(angle), yiq[..., 1], yiq[..., 2]
-        yiq = jnp.stack([luma + shot * (1 - luma), cos * i - sin * q, sin * i + cos * q], axis=-1)
-        return jnp.clip(jnp.einsum("thwd,cd->thwc", yiq, jnp.linalg.inv(jnp.array(_YIQ))), 0, 1)
+        shot = jnp.maximum(mean + jnp.sqrt(mean) * light, 0) / 255
+        angle = 2 * math.pi * shift * intensity * hue
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        noisy = jnp.stack([luma + shot * (1 - luma), cos * i - sin * q, sin * i + cos * q], axis=-1)
+        return jnp.clip(jnp.stack(_weighted(noisy, _RGB), axis=-1), 0, 1)
 
     chosen = [(config.gauss_noise, gaussian), (config.iso_noise, iso)]
     return [operation for on, operation in chosen if on]
 
 
+def _bands(images: Float[Array, "*n 3"]) -> tuple[Array, Array, Array]:
+    return images[..., 0], images[..., 1], images[..., 2]
+
+
+def _weighted(images: Float[Array, "*n 3"], rows: Sequence[Sequence[float]]) -> list[Float[Array, "*n"]]:
+    """Return a weighted sum of the bands for each row; not as a matrix product, which XLA fuses with nothing."""
+    red, green, blue = _bands(images)
+    return [r * red + g * green + b * blue for r, g, b in rows]
+
+
+def _normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Draw normal noise from 16 bits an element, which is finer than a level of an image and half the traffic of 32."""
+    size = math.prod(shape)
+    words = jax.random.bits(key, (-(-size // 2),), jnp.uint32)
+    drawn = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)
+    return math.sqrt(2) * jax.lax.erf_inv((drawn.astype(jnp.float32) + 0.5) * 2**-15 - 1)
+
+
 def _warp(
-    key: Key[Array, ""], images: Pair, masks: Float[Array, "2 h w"], config: AugmentConfig
-) -> tuple[Pair, Float[Array, "2 h w"]]:
+    key: Key[Array, ""], images: Pair, masks: Float[Array, "h w 2"], config: AugmentConfig
+) -> tuple[Pair, Float[Array, "h w 2"]]:
     """Shift, scale and turn about the centre: images bilinear over black, masks nearest over 0."""
-    _, h, w, c = images.shape
+    h, w = masks.shape[:2]
     whether, how = jax.random.split(key)
     on = jax.random.bernoulli(whether, _APPLY)
     ranges = jnp.array([config.shift * h, config.shift * w, config.scale, math.radians(config.rotate)])
@@ -174,13 +204,11 @@ def _warp(
         index = jnp.clip(row, 0, h - 1) * w + jnp.clip(column, 0, w - 1)
         return jnp.where(inside[..., None], source.reshape(h * w, -1)[index], 0.0)
 
-    # All bands of both images behind each other, so that a gather fetches a run of six values.
-    source = jnp.moveaxis(images, 0, 2).reshape(h, w, 2 * c)
+    source = images.reshape(h, w, -1)
     top, left = jnp.floor(y), jnp.floor(x)
     fy, fx = (y - top)[..., None], (x - left)[..., None]
     r, s = top.astype(jnp.int32), left.astype(jnp.int32)
     upper = (1 - fx) * pick(source, r, s) + fx * pick(source, r, s + 1)
     lower = (1 - fx) * pick(source, r + 1, s) + fx * pick(source, r + 1, s + 1)
-    warped = jnp.moveaxis(((1 - fy) * upper + fy * lower).reshape(h, w, 2, c), 2, 0)
-    nearest = pick(jnp.moveaxis(masks, 0, 2), jnp.round(y).astype(jnp.int32), jnp.round(x).astype(jnp.int32))
-    return warped, jnp.moveaxis(nearest, 2, 0)
+    warped = ((1 - fy) * upper + fy * lower).reshape(images.shape)
+    return warped, pick(masks, jnp.round(y).astype(jnp.int32), jnp.round(x).astype(jnp.int32))

@@ -9,15 +9,15 @@ _BINS = 256
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def clahe(images: Float[Array, "t h w 3"], limit: Float[Array, ""]) -> Float[Array, "t h w 3"]:
+def clahe(images: Float[Array, "h w t 3"], limit: Float[Array, ""]) -> Float[Array, "h w t 3"]:
     """Equalise the luma of each image on an 8x8 grid; chroma (YCbCr) stays.
 
     Args:
         images: RGB 0..1.
         limit: clip limit, a multiple of a histogram's mean count; >= 1.
     """
-    luma = images @ jnp.array(_LUMA, jnp.float32)
-    gain = jax.vmap(lambda y: _equalise(y, limit))(luma) - luma
+    luma = sum(weight * images[..., band] for band, weight in enumerate(_LUMA))
+    gain = jax.vmap(lambda y: _equalise(y, limit), in_axes=2, out_axes=2)(luma) - luma
     return jnp.clip(images + gain[..., None], 0, 1)
 
 

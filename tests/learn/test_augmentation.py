@@ -217,15 +217,15 @@ def test_blur_is_opencvs(size, largest):
     image = np.random.default_rng(0).random((20, 31, 3), np.float32)
     sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
     expected = cv2.GaussianBlur(image, (size, size), sigma, borderType=cv2.BORDER_REFLECT_101)
-    got = gaussian_blur(jnp.asarray(image[None]), jnp.asarray(size), largest=largest)[0]
+    got = gaussian_blur(jnp.asarray(image[:, :, None]), jnp.asarray(size), largest=largest)[:, :, 0]
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_blur_draws_every_kernel():
     batch = alike(noise(7).pre[0], 64)
     images, _, _, _ = run(1, batch, blur=7)
-    plain = jnp.asarray(batch.pre[:1] / 255, jnp.float32)
-    kinds = [np.asarray(gaussian_blur(plain, jnp.asarray(size), largest=7))[0] for size in (3, 5, 7)]
+    plain = jnp.asarray(batch.pre[0, :, :, None] / 255, jnp.float32)
+    kinds = [np.asarray(gaussian_blur(plain, jnp.asarray(size), largest=7))[:, :, 0] for size in (3, 5, 7)]
     errors = np.abs(images[changed(images, batch), None] - np.stack(kinds)).max(axis=(2, 3, 4))
     assert (errors.min(axis=1) < 1e-4).all()
     assert set(errors.argmin(axis=1)) == {0, 1, 2}
@@ -239,8 +239,8 @@ def test_clahe_of_a_grey_image_is_opencvs(limit, h, w):
     grey = 100 + 40 * np.sin(x / 40) * np.cos(y / 55) + 12 * rng.standard_normal((h, w))
     grey = np.clip(grey, 0, 255).astype(np.uint8)
     expected = cv2.createCLAHE(limit, (8, 8)).apply(grey).astype(float)
-    image = np.repeat(grey[None, ..., None], 3, axis=-1).astype(np.float32) / 255
-    got = np.asarray(clahe(jnp.asarray(image), jnp.asarray(limit)))[0] * 255
+    image = np.repeat(grey[..., None, None], 3, axis=-1).astype(np.float32) / 255
+    got = np.asarray(clahe(jnp.asarray(image), jnp.asarray(limit)))[:, :, 0] * 255
     np.testing.assert_allclose(got[..., 0], got[..., 1], atol=1e-3)
     assert np.abs(expected - grey).mean() > 5
     # OpenCV works in whole grey levels and hands out what it clipped in whole counts, the rest to the dark end;
