@@ -202,10 +202,10 @@ ENTRY %main (a: f32[100], p: s32[]) -> f32[100] {
   %p = s32[] parameter(1)
   %choice = f32[100]{0} conditional(%p, %a, %a), branch_computations={%cheap, %dear}
   %started = (f32[100]{0:S(5)}, f32[100]{0}, u32[]) copy-start(%choice)
-  %moved = f32[100]{0} copy-done(%started)
+  %moved = f32[100]{0} copy-done(%started), control-predecessors={%choice}
   %wrapped = ((f32[100]{0}), f32[100]{0}, u32[]) async-start(%moved), calls=%dear
   %waited = f32[100]{0} async-done(%wrapped)
-  ROOT %again = f32[100]{0} call(%waited), to_apply=%dear
+  ROOT %again = f32[100]{0} call(%waited), to_apply=%dear, control-predecessors={%moved}
 }
 """
     found = traffic(hlo.parse(text))
