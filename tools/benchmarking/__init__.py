@@ -7,4 +7,5 @@ jax_side.py   jaxcd's training step, inference and augmentation; ceilings of the
 torch_side.py the same in PyTorch
 loading.py    batches from disk, jaxcd's and the paper's
 report.py     table and plot
+compiling/    suite compile: programs compiled for a card and counted, nothing measured
 """

@@ -20,7 +20,7 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
 _OPCODE = re.compile(r"\s*([\w\-]+)\(")
 _NAME = re.compile(r"%([\w.\-]+)")
-_CALLED = re.compile(r"(\w+)=\{?((?:%[\w.\-]+(?:, )?)+)\}?")
+_CALLED = re.compile(r"\b(calls|to_apply|body|condition|\w+_computations?)=\{?((?:%[\w.\-]+(?:, )?)+)\}?")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Instruction:
         """Names of the computations that it calls, through one attribute or any."""
         names: list[str] = []
         for key, value in _CALLED.findall(self.attributes):
-            if attribute in ("", key) and key != "control":
+            if attribute in ("", key):
                 names += _NAME.findall(value)
         return tuple(names)
 

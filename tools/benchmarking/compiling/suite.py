@@ -97,18 +97,19 @@ def _compiled(target: Target, programs: Sequence[Program]) -> Iterator[tuple[str
         yield text, said
 
 
-def _line(target: Target, program: Program, batches: tuple[int, int]) -> Line:
-    """Memory by batch, from two batches."""
-    programs = [replace(program, case=replace(program.case, batch=batch)) for batch in batches]
-    first, second = (needed(said) for _, said in _compiled(target, programs))
-    return Line.through((batches[0], first), (batches[1], second))
+def _line(target: Target, program: Program, first: int, second: tuple[int, int]) -> Line:
+    """Memory by batch, from a batch that is compiled here and one with its bytes."""
+    ((_, said),) = _compiled(target, [replace(program, case=replace(program.case, batch=first))])
+    return Line.through((first, needed(said)), second)
 
 
 def _check_memory(target: Target, program: Program, row: dict[str, Any]) -> None:
     if row["needed_bytes"] <= SHARE * target.memory:
         return
-    largest = _line(target, program, (1, 2)).largest(target.memory)
-    case = program.case
+    # Small batches: near its limit XLA computes some values again, and memory is no straight line.
+    case, pair = program.case, replace(program, case=replace(program.case, batch=1))
+    ((_, said),) = _compiled(target, [pair])
+    largest = _line(target, program, 2, (1, needed(said))).largest(target.memory)
     raise ConfigError(
         f"--batch: {case} needs {row['needed_bytes'] / 1e9:.1f} GB, JAX takes {SHARE * target.memory / 1e9:.1f} of the "
         f"{target.memory / 1e9:.1f} GB of {target.name}; the largest that fits is {largest} (from batches 1 and 2)"
@@ -119,30 +120,25 @@ def _memory(target: Target, programs: dict[Program, str], rows: list[dict[str, A
     """Say which batches fit, and what other forms of the training step would change."""
     fits, steps = [], []
     for program, row in zip(programs, rows, strict=True):
-        forms = [("", program)]
+        forms = [(program, {**row, "variant": ""})]
         if programs[program] != "infer":
-            forms.append((", rematerialised", replace(program, remat=True)))
-        for name, form in forms:
-            batches = _two(program.case.batch)
-            line = _line(target, form, batches)
-            fits.append({"case": f"{row['case']}{name}", "batches": batches, **line._asdict()})
-        if programs[program] != "infer":
-            steps.append({**row, "variant": row["case"]})
-            steps += _variants(target, program)
+            forms += _forms(target, program)
+            steps += [form for _, form in forms]
+        for form, counts in forms:
+            if form.accumulation == 1:
+                batch, other = row["batch"], row["batch"] // 2 or 2
+                line = _line(target, form, other, (batch, counts["needed_bytes"]))
+                batches = sorted((batch, other))
+                fits.append({"case": row["case"], "variant": counts["variant"], "batches": batches, **line._asdict()})
     print(tables.memory(fits), flush=True)
     if steps:
         print(tables.variants(steps), flush=True)
     return {"fits": fits, "variants": [{k: v for k, v in row.items() if k != "largest"} for row in steps]}
 
 
-def _two(batch: int) -> tuple[int, int]:
-    return (batch // 2, batch) if batch > 1 else (1, 2)
-
-
-def _variants(target: Target, step: Program) -> list[dict[str, Any]]:
-    forms = {"  rematerialised (jax.checkpoint, tried here only)": replace(step, remat=True)}
+def _forms(target: Target, step: Program) -> list[tuple[Program, dict[str, Any]]]:
+    """Compile and count a training step rematerialised, and in two micro-batches."""
+    forms = {replace(step, remat=True): "rematerialised"}
     if step.case.batch % 2 == 0:
-        forms["  --config.train.accumulation=2"] = replace(step, accumulation=2)
-    return [
-        {**row, "variant": name} for name, (_, row) in zip(forms, _counted(target, list(forms.values())), strict=True)
-    ]
+        forms[replace(step, accumulation=2)] = "accumulation=2"
+    return [(form, {**row, "variant": forms[form]}) for form, row in _counted(target, list(forms))]

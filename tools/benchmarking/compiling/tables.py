@@ -49,30 +49,39 @@ def memory(rows: Sequence[Mapping[str, Any]]) -> str:
     """Tell which batches fit cards.
 
     Args:
-        rows: `case`, `batches` (the two that were compiled), `fixed` and `each` of `fit.Line`.
+        rows: `case`, `variant`, `batches` (the two that were compiled), `fixed` and `each` of `fit.Line`.
     """
     lines = [
         f"\nlargest batch by memory (arguments, results, temporary) on {SHARE:.0%} of a card, what JAX takes if "
         "nothing else is set;\na straight line through the two batches that were compiled, without cuDNN's workspaces",
-        f"  {'':<58}{'GB a pair':>10}{'fixed':>8}{'batches':>10}" + "".join(f"{card:>6} GiB" for card in CARDS),
+        f"  {'':<71}{'GB a pair':>9}{'fixed':>7}{'batches':>9}" + "".join(f"{card:>5} GiB" for card in CARDS),
     ]
     for row in rows:
         line = Line(row["fixed"], row["each"])
-        fits = "".join(f"{line.largest(card * 2**30):>10}" for card in CARDS)
-        batches = " and ".join(map(str, row["batches"]))
-        lines.append(f"  {row['case'][:57]:<58}{line.each / 1e9:>10.3f}{line.fixed / 1e9:>8.2f}{batches:>10}{fits}")
+        fits = "".join(f"{line.largest(card * 2**30):>9}" for card in CARDS)
+        batches = ", ".join(map(str, row["batches"]))
+        lines.append(f"  {_named(row):<71}{line.each / 1e9:>9.3f}{line.fixed / 1e9:>7.2f}{batches:>9}{fits}")
     return "\n".join(lines)
 
 
 def variants(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Tell what accumulation and rematerialisation change, the plain step first."""
-    lines = ["\nthe same step otherwise", f"  {'':<44}{'GB temporary':>14}{'GB a pair':>11}{'ms (model)':>12}"]
+    """Tell what accumulation and rematerialisation change, beside the step as it is."""
+    lines = [
+        "\nthe same step in other forms: config.train.accumulation (BatchNorm then sees micro-batches), and "
+        "rematerialised, which is no\nsetting of jaxcd and tried here only (jax.checkpoint that keeps what "
+        "convolutions and products give)",
+        f"  {'':<71}{'GB temporary':>13}{'GB a pair':>11}{'ms (model)':>12}",
+    ]
     for row in rows:
         lines.append(
-            f"  {row['variant']:<44}{row['temp_bytes'] / 1e9:>14.2f}{row['bytes_per_pair'] / 1e9:>11.2f}"
+            f"  {_named(row):<71}{row['temp_bytes'] / 1e9:>13.2f}{row['bytes_per_pair'] / 1e9:>11.2f}"
             f"{row['bound_seconds'] * 1e3:>12.2f}"
         )
     return "\n".join(lines)
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, (row["case"], row["variant"])))
 
 
 def plot(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> str:

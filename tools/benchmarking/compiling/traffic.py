@@ -139,8 +139,9 @@ def _read(fused: Computation) -> dict[str, int]:
     sizes = {name: each.type.elements for name, each in fused.instructions.items()}
     for each in backwards(fused):
         mine = taken[each.name] = min(taken[each.name], float(sizes[each.name]))
-        for i, name in enumerate(each.operands):
-            taken[name] += _share(each, i, mine, fused, in_place=each.name in updated)
+        for name in dict.fromkeys(each.operands):  # x + x takes x once
+            places = [i for i, operand in enumerate(each.operands) if operand == name]
+            taken[name] += max(_share(each, i, mine, fused, in_place=each.name in updated) for i in places)
     shares = {}
     for each in fused.parameters():
         size = sizes[each.name]
