@@ -8,12 +8,13 @@ from pathlib import Path
 
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import write_whole
+from jaxcd.base.fingerprints import digest
 from jaxcd.scenes.pairing import Acquisition
 from jaxcd.scenes.registration import Shift
 from jaxcd.sources.from_scenes.plan import Estimate, PlannedPlace, ScenePlan, others, registered, table, tile_rows
 from jaxcd.sources.from_scenes.tiles import Reading, TileRow, read_tile, tile_id
 from jaxcd.store import scene_index
-from jaxcd.store.manifest import BuildSettings, digest
+from jaxcd.store.manifest import DIGITS, BuildSettings
 from jaxcd.store.staging import StagedPlace, named_staged_file, write_staged
 
 REGISTRATION = "registration.csv"
@@ -150,10 +151,8 @@ def _registered(
 ) -> list[tuple[str, Estimate]]:
     """Estimate all shifts, or read those that an earlier, killed build has estimated."""
     tasks = [(each, image) for each in planned.places for image in others(each.place)]
-    files = [
-        folder / f"shifts-{digest([each.stamp, image.locations, settings.scenes, settings.scaling])}.json"
-        for each, image in tasks
-    ]
+    decisive = [[each.stamp, image.locations, settings.scenes, settings.scaling] for each, image in tasks]
+    files = [folder / f"shifts-{digest(own, digits=DIGITS)}.json" for own in decisive]
     todo = [(task, file) for task, file in zip(tasks, files, strict=True) if not file.is_file()]
     run_all(
         [(_register, each, image, reading, file) for (each, image), file in todo],

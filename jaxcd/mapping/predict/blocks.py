@@ -6,9 +6,7 @@ overlap.
 """
 
 import collections
-import hashlib
 import itertools
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from jaxcd.base.ahead import held_back
+from jaxcd.base.fingerprints import digest
 from jaxcd.base.progress import bar
 from jaxcd.mapping.predict.network import LEVELS, WindowNetwork
 from jaxcd.mapping.predict.scene_pair import ScenePair
@@ -112,8 +111,7 @@ def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: st
         seen = pair.identity(_window(pair.grid, rows, columns, down, across))
         # Relative to the window: a grid that grows for more scenes moves windows, and leaves their content as it is.
         own = [(span.first - span.start, span.last - span.start) for span in (rows, columns)]
-        key_parts = [_FORMAT, weights, average, own, seen]
-        key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:32]
+        key = digest([_FORMAT, weights, average, own, seen], digits=32)
         found.append(Block(rows, columns, folder / f"{key}.tif"))
     return found
 

@@ -1,7 +1,5 @@
 """A pair of scenes on the grid of its map: their files, and what they show in a window of the grid."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from jaxcd.base.errors import LabelError, SceneError
+from jaxcd.base.fingerprints import digest, file_digest
 from jaxcd.config import check_scaling
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.dates import date_in
@@ -240,24 +239,18 @@ def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None)
         outline = scene.outline(grid.crs)
     except (SceneError, RasterioError, CPLE_BaseError) as error:
         raise SceneError(f"{location}: cannot be brought to the map's {grid.crs} ({error})") from error
-    digest = "" if is_remote(location) else file_digest(Path(location))
+    own = "" if is_remote(location) else file_digest(Path(location))
     # Statistics and overviews beside the file do not change what is read; all else that they may hold is in `placed`.
-    beside = [file for file in scene.files[1:] if digest and not file.endswith((".aux.xml", ".ovr"))]
-    state = [digest or location, scene.placed, *(file_digest(Path(file)) for file in beside)]
+    beside = [file for file in scene.files[1:] if own and not file.endswith((".aux.xml", ".ovr"))]
+    state = [own or location, scene.placed, *(file_digest(Path(file)) for file in beside)]
     return Source(
         location=location,
-        digest=digest,
-        state=hashlib.sha256(json.dumps(state).encode()).hexdigest(),
+        digest=own,
+        state=digest(state),
         date=scene.taken or date_in(Path(location).stem) or date_in(Path(location).parent.name),
         metres=metres,
         outline=outline,
     )
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _area_of_interest(path: Path, grid: Grid) -> tuple[shapely.geometry.base.BaseGeometry, tuple[str, ...]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxcd.base.errors import ImageError, LabelError, SceneError
+from jaxcd.base.fingerprints import file_state
 from jaxcd.config import DataConfig, ScenesConfig, check_scaling
 from jaxcd.scenes.catalogue import find_scenes
 from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, pair, restricted_to
@@ -213,7 +214,7 @@ def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[t
     layers = sorted({file for files in labels.values() for file in files})
     check_layers(layers, grid, scenes)
     stats = [
-        (str(part), part.stat().st_size, part.stat().st_mtime_ns)
+        file_state(part, str(part))
         for name in (*locations, *layers, scenes.labelled_area)
         if name and not is_remote(name)
         for part in _parts(Path(name))
