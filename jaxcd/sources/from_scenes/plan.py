@@ -11,14 +11,14 @@ from jaxcd.base.errors import ImageError, LabelError, SceneError
 from jaxcd.base.fingerprints import file_state
 from jaxcd.config import DataConfig, ScenesConfig, check_scaling
 from jaxcd.scenes.catalogue import find_scenes
-from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, pair, restricted_to
+from jaxcd.scenes.pairing import Mosaic, Pairing, ScenePlace, pair, restricted_to
 from jaxcd.scenes.raster import is_remote
 from jaxcd.scenes.reader import close_scenes, common_grid, open_scene
 from jaxcd.scenes.registration import REGISTERED, Shift, View, register
 from jaxcd.scenes.window_cache import read_window
 from jaxcd.scenes.windows import Grid, Window, tile_windows
 from jaxcd.sources.from_scenes.layers import check_layers, label_files, read_polygons
-from jaxcd.sources.from_scenes.tiles import Reading, Shifts, TileRow, tile_id
+from jaxcd.sources.from_scenes.tiles import ReadingSettings, Shifts, TileRow, tile_id
 
 _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (jaxcd.prepare: --incomplete leave_out)"
 
@@ -134,12 +134,12 @@ def tile_rows(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: Scene
     ]
 
 
-def others(place: ScenePlace) -> tuple[Acquisition, ...]:
+def others(place: ScenePlace) -> tuple[Mosaic, ...]:
     """Return the acquisitions of a place that are registered to its reference: all but that."""
     return (*place.pre[:-1], *place.post)
 
 
-def registered(planned: PlannedPlace, image: Acquisition, reading: Reading) -> list[Estimate]:
+def registered(planned: PlannedPlace, image: Mosaic, reading: ReadingSettings) -> list[Estimate]:
     """Estimate the shift of an acquisition at every tile of its place.
 
     An estimate is believed if its peak stands out of the noise and it lies near the acquisition's median shift; other
@@ -164,7 +164,7 @@ def registered(planned: PlannedPlace, image: Acquisition, reading: Reading) -> l
     return result
 
 
-def _view(place: ScenePlace, image: Acquisition, part: Grid, reading: Reading) -> View | None:
+def _view(place: ScenePlace, image: Mosaic, part: Grid, reading: ReadingSettings) -> View | None:
     """Read the surroundings of a tile from a place's reference and from another acquisition."""
     scaling = check_scaling(reading.scaling, "config.data.scaling")
     try:
