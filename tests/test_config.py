@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxcd.base import fingerprints
 from jaxcd.base.errors import ConfigError
 from jaxcd.config import Config, LossConfig, check_scaling
 from jaxcd.config import files as configs
@@ -187,7 +188,7 @@ def test_a_wrong_value_is_refused_by_its_name(name, value):
 def test_every_field_is_refused_for_some_value():
     # A field added later without a check, or without a test of it, shows here.
     free = {"data.cache"}  # any text is a folder
-    fields = set(configs._flatten(configs.to_dict(Config())))
+    fields = set(fingerprints.flat(configs.to_dict(Config())))
     assert fields - {name for name, _ in WRONG_TYPES + WRONG_VALUES} == free
     with pytest.raises(ConfigError, match=r"config\.data\.cache"):
         put(valid(), "data.cache", 1).validate()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxcd import evaluate, prepare
 from jaxcd.scenes.raster import read_mask
-from jaxcd.simulator import Scene, cut_tiles, simulate
+from jaxcd.simulator import SimulatedScene, cut_tiles, simulate
 from tests.entries import run
 
 
@@ -74,7 +74,8 @@ def test_threshold_is_that_of_validation_at_the_best_step(trained, tmp_path):
 
 
 def test_other_tiles_of_any_size_without_counting_their_padding(trained, tmp_path):
-    scene = Scene(**{name: trained / "scene" / f"{name}.tif" for name in ("pre", "post", "mask")}, footprints=None)
+    files = {name: trained / "scene" / f"{name}.tif" for name in ("pre", "post", "mask")}
+    scene = SimulatedScene(**files, footprints=None)
     cut_tiles(scene, tmp_path / "tiles", tile=203)  # 203 and, at the edges, 106: no multiples of 8
     arguments = [
         "--run",

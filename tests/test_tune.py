@@ -125,7 +125,7 @@ def test_killed_and_gone_on_with_by_two_processes_it_makes_the_trials_asked_for(
     code, output = run("jaxcd.tune", *arguments, "--config.data.crop=32")
     assert code == 2 and "holds a tuning of other settings: config.data.crop is 64 there and 32 here" in output
     code, output = run("jaxcd.tune", *arguments[:2], "--sizes=small", *narrow[2:], "--workdir", folder)
-    assert code == 2 and "the space is {'sizes': ['small'], 'batches': [4, 8]} there" in output
+    assert code == 2 and "space.batches is [4, 8] there and [4, 8, 16, 32] here" in output
 
 
 def test_a_signal_saves_the_trial_and_ends(project, tmp_path):

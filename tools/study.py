@@ -22,6 +22,7 @@ from jaxcd.base import progress
 from jaxcd.base.entry import guarded
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import write_whole
+from jaxcd.base.fingerprints import refuse_other
 from jaxcd.base.folders import alone, check_folder
 from jaxcd.base.processes import Children, Stopped, last_words
 from jaxcd.config import Config, FreezeConfig, InitConfig
@@ -154,10 +155,7 @@ def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Con
         raise RunError(f"{path}: not a study's settings ({error}); give a new folder with --out") from error
     for name, config in here.items():
         difference = config_files.difference(there[name], config) if name in there else None
-        if difference:
-            raise RunError(
-                f"{out}: holds a study of other settings ({name}: {difference}); give a new folder with --out"
-            )
+        refuse_other(out, difference and f"{name}: {difference}", holds="study")
     both = there | here
     write_whole(path, json.dumps({name: config_files.to_dict(config) for name, config in both.items()}, indent=1))
     return [network for network in NETWORKS if f"train {network}" in both]

@@ -5,6 +5,7 @@ import json
 import typing
 from pathlib import Path
 
+from jaxcd.base import fingerprints
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.files import write_whole
 from jaxcd.config import Config
@@ -43,11 +44,7 @@ def difference(old: Config, new: Config) -> str | None:
 
     Fields that only say how the work is organised (worker counts, logging) don't count.
     """
-    a, b = _flatten(to_dict(old)), _flatten(to_dict(new))
-    for name in a:
-        if name not in _RUNTIME_FIELDS and a[name] != b[name]:
-            return f"config.{name} is {a[name]!r} there and {b[name]!r} here"
-    return None
+    return fingerprints.difference(_defining(old), _defining(new))
 
 
 def read(path: Path) -> Config:
@@ -112,11 +109,13 @@ def _literal(value: typing.Any, kinds: set[str]) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
+def _defining(config: Config) -> dict:
+    """Return the fields that define a run."""
+    values = to_dict(config)
+    for name in _RUNTIME_FIELDS:
+        group, field = name.split(".")
+        del values[group][field]
+    return {"config": values}
 
 
 def _build(cls: type, values: dict, path: str) -> typing.Any:

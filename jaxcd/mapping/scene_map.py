@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from jaxcd import __version__, models
 from jaxcd.base.errors import ConfigError, RunError, SceneError
+from jaxcd.base.fingerprints import file_digest
 from jaxcd.base.folders import alone, check_folder
 from jaxcd.config import Config
 from jaxcd.mapping.page import web_page
 from jaxcd.mapping.predict import blocks, tiling, weights
 from jaxcd.mapping.predict.network import WindowNetwork
-from jaxcd.mapping.predict.scene_pair import Registered, ScenePair, file_digest, open_pair, register
+from jaxcd.mapping.predict.scene_pair import Registered, ScenePair, open_pair, register_pair
 from jaxcd.mapping.products import buildings, cells, layers, rasters, styles, summary
 from jaxcd.mapping.products.summary import Area, MapGrid, MapSummary, NetworkUsed, SceneFile, VectorFile
 from jaxcd.mapping.settings import MapSettings
@@ -117,7 +118,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         notes += footprints.notes
     with _claimed(out):
         if settings.register:
-            pair, registered = register(pair)
+            pair, registered = register_pair(pair)
             notes += _disagreement(registered)
         predicted = _predict(mapper, pair, out, settings)
         styles.write(out, buildings=footprints is not None)

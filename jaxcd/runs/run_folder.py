@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import locked, write_whole
+from jaxcd.base.fingerprints import refuse_other
 from jaxcd.base.folders import LOCK, alone, check_folder
 from jaxcd.config import Config
 from jaxcd.config import files as config_files
@@ -49,9 +50,7 @@ def check(run: Path, config: Config) -> None:
     """
     check_folder(run, CONFIG, holds="run")
     if (run / CONFIG).exists() and _begun(run):
-        difference = config_files.difference(read_config(run), config)
-        if difference:
-            raise RunError(f"{run}: holds a run of another configuration: {difference}; give a new folder")
+        refuse_other(run, config_files.difference(read_config(run), config), holds="run")
 
 
 def _begun(run: Path) -> bool:

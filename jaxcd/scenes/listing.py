@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from jaxcd.scenes.dates import told
 from jaxcd.scenes.pairing import Pairing
 from jaxcd.scenes.raster import is_remote
 
@@ -16,7 +17,7 @@ def describe(pairing: Pairing, left_out: Sequence[tuple[str, str]]) -> str:
         pairing: of `jaxcd.scenes.pairing.pair`.
         left_out: files and rows that are not scenes, each with the reason.
     """
-    lines = [f"{'place':<28}{'when':<6}{'date':<12}{'overlap':>8}{'m/px':>7}{'off nadir':>10}{'clouds':>8}  scene"]
+    lines = [f"{'place':<28}{'when':<6}{'date':<13}{'overlap':>8}{'m/px':>7}{'off nadir':>10}{'clouds':>8}  scene"]
     for place in pairing.places:
         for when, images in (("pre", place.pre), ("post", place.post)):
             for image in images:
@@ -26,7 +27,7 @@ def describe(pairing: Pairing, left_out: Sequence[tuple[str, str]]) -> str:
                 name = first.catalog_id or first.location
                 more = f" and {len(image.scenes) - 1} more beside it" if len(image.scenes) > 1 else ""
                 lines.append(
-                    f"{place.id:<28}{when:<6}{image.date or '–':<12}{image.overlap:>8.1%}{first.metres:>7.2f}"
+                    f"{place.id:<28}{when:<6}{told([image.date]):<13}{image.overlap:>8.1%}{first.metres:>7.2f}"
                     f"{angle:>10}{clouds:>8}  {name}{more}"
                 )
     pre, post = (

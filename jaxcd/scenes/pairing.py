@@ -16,8 +16,8 @@ _ONE_PLACE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Acquisition:
-    """Scenes of one date that lie beside each other; where several cover a pixel, the first is used.
+class Mosaic:
+    """An acquisition: scenes of one date that lie beside each other; where several cover a pixel, the first is used.
 
     Attributes:
         scenes: at least one.
@@ -54,8 +54,8 @@ class ScenePlace:
     """
 
     id: str
-    pre: tuple[Acquisition, ...]
-    post: tuple[Acquisition, ...]
+    pre: tuple[Mosaic, ...]
+    post: tuple[Mosaic, ...]
 
     @property
     def reference(self) -> Scene:
@@ -174,14 +174,14 @@ def _place(name: str, members: Iterable[Scene], min_overlap: float) -> ScenePlac
 
         def covered(
             images: list[tuple[Scene, ...]], ground: shapely.geometry.base.BaseGeometry = ground
-        ) -> list[Acquisition]:
-            found = [Acquisition(scenes=image, overlap=_covered(ground, image)) for image in images]
+        ) -> list[Mosaic]:
+            found = [Mosaic(scenes=image, overlap=_covered(ground, image)) for image in images]
             return [image for image in found if image.overlap >= min_overlap]
 
         after = covered(_mosaics(post))
         if after:
             before = covered(_mosaics([scene for scene in pre if scene != reference and scene.date <= reference.date]))
-            own = Acquisition(scenes=(reference,), overlap=1.0)
+            own = Mosaic(scenes=(reference,), overlap=1.0)
             return ScenePlace(id=name, pre=(*before, own), post=tuple(after))
     return None
 

@@ -1,9 +1,9 @@
-"""Reads windows of a scene on a grid: unchanged where pixels coincide, else warped; never a whole scene at once."""
+"""Reads windows of scenes on a grid: unchanged where pixels coincide, else warped; never a whole scene at once."""
 
 import functools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,7 +24,7 @@ from jaxcd.base.errors import ImageError, SceneError
 from jaxcd.scenes.dates import date_in
 from jaxcd.scenes.quality import BLACK
 from jaxcd.scenes.raster import check_bands, drawn, is_remote, open_raster, reading, scaled
-from jaxcd.scenes.windows import Grid, offset_between, rotation
+from jaxcd.scenes.windows import Grid, grid_of, offset_between, rotation
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 Mask = Bool[np.ndarray, "h w"]
@@ -45,6 +45,7 @@ class Reading(NamedTuple):
 
 
 _KEPT_OPEN = 64
+_SCATTERED = 20  # a grid so many times larger than the ground of its scenes has one that lies elsewhere
 _BANDS = (1, 2, 3)
 _SAMPLE = 1024  # side of the decimated image that percentiles of a scene are taken from
 # An empty border is a black area that reaches the edge of the scene; smaller ones there are shadows.
@@ -293,19 +294,62 @@ def read_mosaic(
     Raises:
         ImageError, SceneError: one of them can't be read.
     """
-    found = open_scene(locations[0], scaling).read(grid, coarse=coarse)
-    for location in locations[1:]:
-        if found.valid.all():
+    return mosaic(open_scene(location, scaling).read(grid, coarse=coarse) for location in locations)
+
+
+def mosaic(readings: Iterable[Reading]) -> Reading:
+    """Make one reading of several: where several have data, the first counts.
+
+    Args:
+        readings: at least one, all of one shape; the first is changed in place. When no pixel is left to fill, no
+            further one is asked for, so that the scenes of a generator are read only as far as they are needed.
+    """
+    readings = iter(readings)
+    found = next(readings)
+    while not found.valid.all():
+        other = next(readings, None)
+        if other is None:
             break
-        found = completed(found, open_scene(location, scaling).read(grid, coarse=coarse))
+        new = other.valid & ~found.valid
+        found.pixels[new] = other.pixels[new]
+        found = Reading(found.pixels, found.valid | new, found.inside | other.inside)
     return found
 
 
-def completed(first: Reading, other: Reading) -> Reading:
-    """Fill the pixels where the first reading has no data from another of the same grid; changes the first in place."""
-    new = other.valid & ~first.valid
-    first.pixels[new] = other.pixels[new]
-    return Reading(first.pixels, first.valid | new, first.inside | other.inside)
+def common_grid(
+    locations: Sequence[str], scaling: tuple[str, float, float] | None, *, crs: str = "", gsd: float = 0
+) -> Grid:
+    """Return the first scene's grid, or one of its ground as wanted, extended by whole pixels to cover all scenes.
+
+    Args:
+        locations: the scenes.
+        scaling: of 16-bit and float scenes.
+        crs: wanted reference system, such as EPSG:32637; empty for the first scene's.
+        gsd: wanted side of a pixel in units of the reference system; 0 for the first scene's.
+
+    Raises:
+        ImageError: a scene can't be read, or lies outside the input contract.
+        SceneError: one has no reference system, the first is turned or can't be warped so, or they lie far apart.
+    """
+    scene = open_scene(locations[0], scaling)
+    try:
+        grid = grid_of(scene.crs, scene.transform, scene.height, scene.width, to=crs, gsd=gsd)
+    except SceneError as error:
+        raise SceneError(f"{locations[0]}: {error}") from error
+    left, top, right, bottom = 0, 0, grid.width, grid.height
+    covered = grid.height * grid.width
+    for location in locations[1:]:
+        outline = open_scene(location, scaling).outline(grid.crs)
+        covered += outline.area / abs(grid.transform.a * grid.transform.e)
+        bounds = outline.bounds
+        (x, y), (far_x, far_y) = (~grid.transform @ at for at in ((bounds[0], bounds[3]), (bounds[2], bounds[1])))
+        # A hundredth of a pixel is rounding of coordinates.
+        left, top = min(left, math.floor(x + 0.01)), min(top, math.floor(y + 0.01))
+        right, bottom = max(right, math.ceil(far_x - 0.01)), max(bottom, math.ceil(far_y - 0.01))
+        if (bottom - top) * (right - left) > _SCATTERED * covered:
+            raise SceneError(f"{location}: lies far from {locations[0]}; make a map of each (--pairs makes many)")
+    origin = grid.transform @ Affine.translation(left, top)
+    return Grid(crs=grid.crs, transform=origin, height=bottom - top, width=right - left)
 
 
 def _black(bands: Sequence[np.ndarray], white: float) -> Mask:

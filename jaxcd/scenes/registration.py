@@ -5,7 +5,10 @@ adds up to a peak at the shift, what changed adds up to noise. Using directions,
 it blind to light and season (orientation correlation: Fitch, Kadyrov, Christmas, Kittler 2002).
 """
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +21,7 @@ REGISTERED = 512
 """Least side, in pixels, of images that a shift is estimated from: with 256, more are refused than believed."""
 
 _ACCEPTED = 6.0  # confidence from which an estimate is believed
+_LARGEST_DEVIATION = 8.0  # pixels; an estimate that is further from the middle of its image's is not used
 _PATCH = 256
 _LEAST = 64  # least side in pixels that can be correlated
 _SMOOTHING = 1.5
@@ -69,11 +73,56 @@ def believed(shift: Shift) -> bool:
     return shift.confidence >= _ACCEPTED
 
 
-def middle(shifts: Sequence[Shift]) -> tuple[float, float]:
-    """Return the median rows and columns of the believed estimates; zeros where there is none."""
-    values = [shift[:2] for shift in shifts if believed(shift)]
-    rows, columns = np.median(values, axis=0) if values else (0.0, 0.0)
-    return float(rows), float(columns)
+class View(NamedTuple):
+    """A window of two images of one grid.
+
+    Attributes:
+        pre: RGB.
+        post: RGB.
+        valid: where both have data.
+    """
+
+    pre: UInt8[np.ndarray, "h w 3"]
+    post: UInt8[np.ndarray, "h w 3"]
+    valid: Bool[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The estimates of one image's shift, each of one of its windows."""
+
+    estimates: tuple[Shift, ...]
+
+    @functools.cached_property
+    def believed(self) -> Float[np.ndarray, "n 2"]:
+        """Rows and columns of the estimates that are believed."""
+        return np.array([shift[:2] for shift in self.estimates if believed(shift)]).reshape(-1, 2)
+
+    @functools.cached_property
+    def middle(self) -> tuple[float, float]:
+        """Median rows and columns of the believed estimates; zeros where there is none."""
+        values = self.believed
+        rows, columns = np.median(values, axis=0) if len(values) else (0.0, 0.0)
+        return float(rows), float(columns)
+
+    @property
+    def spread(self) -> float:
+        """Pixels within which 90 % of the believed estimates lie from their middle; 0 where there is none."""
+        values = self.believed
+        return float(np.percentile(np.hypot(*(values - self.middle).T), 90)) if len(values) else 0.0
+
+    def near_middle(self, estimate: Shift) -> bool:
+        """Say whether an estimate is believed and lies near the middle of all."""
+        return believed(estimate) and math.dist(estimate[:2], self.middle) <= _LARGEST_DEVIATION
+
+
+def register(views: Iterable[View | None]) -> Registration:
+    """Estimate the shift of an image in windows of it.
+
+    Args:
+        views: the windows, read one at a time; None for one that shows too little to be estimated from.
+    """
+    return Registration(tuple(Shift(0.0, 0.0, 0.0) if view is None else estimate(*view) for view in views))
 
 
 def _directions(image: UInt8[np.ndarray, "h w 3"], usable: Bool[np.ndarray, "h w"]) -> Complex[np.ndarray, "h w"]:

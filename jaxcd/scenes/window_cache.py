@@ -1,8 +1,6 @@
 """Keeps windows of scenes behind URLs on disk: other thresholds, or another tile's shift, download nothing again."""
 
-import hashlib
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import cv2
 import numpy as np
 
 from jaxcd.base.files import write_whole
+from jaxcd.base.fingerprints import digest
 from jaxcd.scenes.raster import is_remote
 from jaxcd.scenes.reader import Reading, read_mosaic
 from jaxcd.scenes.windows import Grid
@@ -42,7 +41,7 @@ def read_window(
     if not any(is_remote(location) for location in locations):
         return read_mosaic(locations, grid, scaling=scaling, coarse=coarse)
     where = [list(locations), grid.crs.to_wkt(), list(grid.transform)[:6], *grid.shape, scaling, coarse]
-    file = folder / f"{hashlib.sha256(json.dumps(where).encode()).hexdigest()[:32]}.npz"
+    file = folder / f"{digest(where, digits=32)}.npz"
     if file.is_file():
         return _unpacked(file)
     found = read_mosaic(locations, grid, scaling=scaling, coarse=coarse)

@@ -7,7 +7,7 @@ import shapely
 from jaxtyping import Float, Float32
 
 from jaxcd.simulator.look import Canvas, Colour, Look, noise_field, tinted
-from jaxcd.simulator.town import Block, Street, Town
+from jaxcd.simulator.town import CityBlock, Street, Town
 
 # How much of a block's ground is grass, and how much of the rest is paved.
 _COVER = {
@@ -91,13 +91,13 @@ def _mix(ground: Float32[np.ndarray, "s s 3"], alpha: Float32[np.ndarray, "s s"]
     ground += alpha[..., None] * (np.asarray(colour, np.float32) - ground)
 
 
-def _inset(block: Block, by: float) -> Float[np.ndarray, "n 2"]:
+def _inset(block: CityBlock, by: float) -> Float[np.ndarray, "n 2"]:
     middle = block.outline.mean(0)
     away = block.outline - middle
     return middle + away * (1 - by / np.linalg.norm(away, axis=1).min())
 
 
-def _paint_field(canvas: Canvas, block: Block, look: Look) -> None:
+def _paint_field(canvas: Canvas, block: CityBlock, look: Look) -> None:
     """Strips of crops with furrows; each season draws its own state of every strip."""
     rng = np.random.default_rng(block.seed)
     outline = _inset(block, 3.0)
@@ -120,7 +120,7 @@ def _paint_field(canvas: Canvas, block: Block, look: Look) -> None:
                 canvas.line(shapely.get_coordinates(furrow), 0.5, tinted(crop, rng.uniform(0.9, 0.99)))
 
 
-def _paint_paths(canvas: Canvas, block: Block) -> None:
+def _paint_paths(canvas: Canvas, block: CityBlock) -> None:
     rng = np.random.default_rng(block.seed)
     outline = _inset(block, 2.5)
     middle = outline.mean(0) + rng.normal(0, 5, 2)

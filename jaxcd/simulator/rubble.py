@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from jaxcd.simulator.look import Canvas, Colour, Look, tinted
 from jaxcd.simulator.objects import roof_colour
-from jaxcd.simulator.town import Block, Building
+from jaxcd.simulator.town import Building, CityBlock
 
 _DEBRIS: tuple[Colour, ...] = ((176, 168, 156), (160, 152, 142), (188, 178, 162), (150, 138, 124))
 _YARD_CHANCE = {"open": 0.7, "industry": 0.6, "apartments": 0.12, "dense": 0.06, "houses": 0.06}
@@ -51,7 +51,7 @@ def heap_of(building: Building) -> Heap:
     return Heap(building=building, outline=solid, seed=building.seed + 3)
 
 
-def stone_yards(blocks: tuple[Block, ...]) -> tuple[Heap, ...]:
+def stone_yards(blocks: tuple[CityBlock, ...]) -> tuple[Heap, ...]:
     """Stones and material on some of the land that is not built up: texture like rubble, but no change."""
     yards = []
     for block in blocks:

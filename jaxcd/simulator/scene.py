@@ -33,7 +33,7 @@ _APART = 20_000.0  # metres between the scenes of two seeds: their tiles never m
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class SimulatedScene:
     """The files of a simulated scene; all share one grid.
 
     Attributes:
@@ -48,7 +48,7 @@ class Scene:
     footprints: Path
 
 
-def simulate(out: Path, *, seed: int, size: int = 2048, gsd: float = 0.5) -> Scene:
+def simulate(out: Path, *, seed: int, size: int = 2048, gsd: float = 0.5) -> SimulatedScene:
     """Make a scene.
 
     Args:
@@ -71,7 +71,9 @@ def simulate(out: Path, *, seed: int, size: int = 2048, gsd: float = 0.5) -> Sce
     looks = summer(painting), winter(painting)
     transform = Affine(gsd, 0, _ORIGIN[0] + _APART * (seed % 10), 0, -gsd, _ORIGIN[1] + _APART * (seed // 10 % 10))
     crs = CRS.from_epsg(CRS_CODE)
-    scene = Scene(pre=out / "pre.tif", post=out / "post.tif", mask=out / "mask.tif", footprints=out / "footprints.gpkg")
+    scene = SimulatedScene(
+        pre=out / "pre.tif", post=out / "post.tif", mask=out / "mask.tif", footprints=out / "footprints.gpkg"
+    )
     for path, look, rng in zip((scene.pre, scene.post), looks, (before, after), strict=True):
         image = render(town, heaps, look, texture, gsd=gsd, rng=rng)
         write_geotiff(path, image, transform=transform, crs=crs)
@@ -104,7 +106,7 @@ def _footprints(town: Town, transform: Affine) -> bytes:
     return content.getvalue()
 
 
-def cut_tiles(scene: Scene, out: Path, *, tile: int) -> None:
+def cut_tiles(scene: SimulatedScene, out: Path, *, tile: int) -> None:
     """Cut a scene into georeferenced tiles in the folders layout, A/, B/ and label/, with equal names.
 
     Tiles don't overlap and cover the scene; those at the right and lower edge are smaller where `tile` doesn't divide

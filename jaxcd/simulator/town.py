@@ -48,7 +48,7 @@ class Building:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class CityBlock:
     """A piece of land between streets: its outline, what it is used for, and its direction in radians."""
 
     outline: Float[np.ndarray, "n 2"]
@@ -82,7 +82,7 @@ class Town:
     """Everything that stands in a square scene of `extent` metres."""
 
     extent: float
-    blocks: tuple[Block, ...]
+    blocks: tuple[CityBlock, ...]
     streets: tuple[Street, ...]
     buildings: tuple[Building, ...]
     trees: tuple[Tree, ...]
@@ -110,7 +110,7 @@ def lay_out(rng: np.random.Generator, extent: float) -> Town:
             continue
         kind = _block_kind(rng, float(np.exp(-np.sum(((middle - centre) / 550) ** 2))))
         outline = plan.to_scene(_rectangle_outline(*cell))
-        blocks.append(Block(outline=outline, kind=kind, angle=plan.angle(u, v), seed=int(rng.integers(2**31))))
+        blocks.append(CityBlock(outline=outline, kind=kind, angle=plan.angle(u, v), seed=int(rng.integers(2**31))))
         for u, v, length, width, roof, height in _lots(rng, cell, kind):
             wings = plan.wings(rng, u, v, length, width, winged=roof == "flat" and rng.random() < 0.3)
             if ground.take(wings):
@@ -309,7 +309,7 @@ def _decide_fates(rng: np.random.Generator, buildings: list[Building], extent: f
     return [replace(building, fate=fate) for building, fate in zip(buildings, fates, strict=True)]
 
 
-def _plant(rng: np.random.Generator, blocks: list[Block], streets: list[Street], ground: _Ground) -> list[Tree]:
+def _plant(rng: np.random.Generator, blocks: list[CityBlock], streets: list[Street], ground: _Ground) -> list[Tree]:
     """Plant trees in gardens, parks and open land, and rows of them along main streets."""
     per_hectare = {"dense": 40, "houses": 70, "apartments": 35, "industry": 8, "park": 110, "field": 6, "open": 10}
     spots = []

@@ -19,7 +19,7 @@ _UNCLASSIFIED = "un-classified"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Building:
+class LabelledBuilding:
     """A building outline in pixels with its damage level, and in degrees where the file has it."""
 
     outline: shapely.Geometry
@@ -37,7 +37,7 @@ class XbdLabel:
         size: height and width of the image that was labelled, or None where the file does not say.
     """
 
-    buildings: tuple[Building, ...]
+    buildings: tuple[LabelledBuilding, ...]
     date: str
     size: tuple[int, int] | None
 
@@ -64,7 +64,7 @@ def read_xbd(path: Path) -> XbdLabel:
             raise LabelError(f"{path}: features.xy[{i}].properties.subtype is {level!r}, expected one of {levels}")
         uid = _field(path, content, "features", "xy", i, "properties", "uid", kind=str, default="")
         outline = _geometry(path, content, "features", "xy", i, "wkt")
-        buildings.append(Building(outline=outline, level=level, outline_degrees=degrees.get(uid)))
+        buildings.append(LabelledBuilding(outline=outline, level=level, outline_degrees=degrees.get(uid)))
     height = _field(path, content, "metadata", "height", kind=int, default=0)
     width = _field(path, content, "metadata", "width", kind=int, default=0)
     return XbdLabel(

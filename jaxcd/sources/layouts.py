@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from jaxcd.base.errors import ConfigError, LayoutError
+from jaxcd.base.fingerprints import file_state
 from jaxcd.sources import folders, paper, xbd
 from jaxcd.sources.places import IMAGE_SUFFIXES, Discovery, Layout, folder_of
 from jaxcd.sources.simulated import TILES, simulate_once
@@ -86,8 +87,7 @@ def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".") and entry.is_file():
-                    stat = entry.stat()
-                    found.append((f"{folder.name}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+                    found.append(file_state(entry, f"{folder.name}/{entry.name}"))
     return sorted(found)
 
 
@@ -97,8 +97,7 @@ def _scene_files(source: Path) -> list[tuple[str, int, int]]:
     found = []
     for file in files:
         if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file():
-            stat = file.stat()
-            found.append((str(file.relative_to(source.parent)), stat.st_size, stat.st_mtime_ns))
+            found.append(file_state(file, str(file.relative_to(source.parent))))
     return sorted(found)
 
 

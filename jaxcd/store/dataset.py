@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import locked
+from jaxcd.base.fingerprints import digest
 from jaxcd.base.types import METRES_PER_DEGREE
 from jaxcd.config import DataConfig
 from jaxcd.sources import layouts
@@ -80,7 +81,7 @@ class TileDataset:
 
     def digest(self) -> str:
         """Return a digest of the dataset's places and labels: eight hexadecimal digits."""
-        return manifest.digest([dataclasses.asdict(sample) for sample in self.samples])
+        return digest([dataclasses.asdict(sample) for sample in self.samples], digits=manifest.DIGITS)
 
     def read(self, row: int) -> Record:
         """Read the encoded images of a place.

@@ -4,12 +4,12 @@
 """
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxcd.base import fingerprints
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import write_whole
 from jaxcd.base.types import Bounds
@@ -19,6 +19,8 @@ from jaxcd.sources import layouts
 MARKER = "dataset.json"
 _PLACES = "places.json"
 _FORMAT = 3
+DIGITS = 8
+"""Hexadecimal digits of the digests in a dataset and in its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ class BuildSettings:
         return cls(
             layout=data.layout,
             source=str(source),
-            files=digest(found) if found else "",
+            files=fingerprints.digest(found, digits=DIGITS) if found else "",
             incomplete=data.incomplete,
             damage_levels=levels,
             scaling=data.scaling,
@@ -86,18 +88,11 @@ class BuildSettings:
 
     def fingerprint(self) -> str:
         """Return a digest of the settings, whatever the state of the files: hexadecimal digits."""
-        return digest(dataclasses.asdict(self) | {"files": ""})
+        return fingerprints.digest(dataclasses.asdict(self) | {"files": ""}, digits=DIGITS)
 
     def difference(self, other: "BuildSettings") -> str | None:
         """Describe the first setting in which another differs, or return None."""
-        for name, value in dataclasses.asdict(self).items():
-            theirs = getattr(other, name)
-            if theirs != value and isinstance(value, dict):
-                name = next(key for key in value | theirs if value.get(key) != theirs.get(key))
-                value, theirs = value.get(name), theirs.get(name)
-            if theirs != value:
-                return f"{name} was {value!r} and is now {theirs!r}"
-        return None
+        return fingerprints.difference(dataclasses.asdict(self), dataclasses.asdict(other))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,11 +149,6 @@ class Sample:
                 "post": tuple(LabelledAcquisition(**image) for image in values["post"]),
             }
         )
-
-
-def digest(content: object) -> str:
-    """Return a digest of JSON content: eight hexadecimal digits."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
 def write_json(path: Path, content: object) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import write_whole
-from jaxcd.scenes.pairing import Acquisition
+from jaxcd.base.fingerprints import digest
+from jaxcd.scenes.pairing import Mosaic
 from jaxcd.scenes.registration import Shift
 from jaxcd.sources.from_scenes.plan import Estimate, PlannedPlace, ScenePlan, others, registered, table, tile_rows
-from jaxcd.sources.from_scenes.tiles import Reading, TileRow, read_tile, tile_id
+from jaxcd.sources.from_scenes.tiles import ReadingSettings, TileRow, read_tile, tile_id
 from jaxcd.store import scene_index
-from jaxcd.store.manifest import BuildSettings, digest
+from jaxcd.store.manifest import DIGITS, BuildSettings
 from jaxcd.store.staging import StagedPlace, named_staged_file, write_staged
 
 REGISTRATION = "registration.csv"
@@ -56,7 +57,7 @@ def stage_scenes(
         DatasetError: no tile is kept.
     """
     scenes = settings.scenes_config
-    reading = Reading(
+    reading = ReadingSettings(
         scenes=scenes,
         scaling=settings.scaling,
         refuse=settings.incomplete == "refuse",
@@ -126,7 +127,7 @@ def _staged_files(row: TileRow, planned: PlannedPlace, settings: BuildSettings, 
     return found
 
 
-def stage_row(row: TileRow, files: Sequence[Path], reading: Reading, encoding: str) -> None:
+def stage_row(row: TileRow, files: Sequence[Path], reading: ReadingSettings, encoding: str) -> None:
     """Stage the tiles of a row that are not staged yet.
 
     Args:
@@ -146,14 +147,12 @@ def stage_row(row: TileRow, files: Sequence[Path], reading: Reading, encoding: s
 
 
 def _registered(
-    planned: ScenePlan, settings: BuildSettings, reading: Reading, folder: Path, run_all: Callable[..., None]
+    planned: ScenePlan, settings: BuildSettings, reading: ReadingSettings, folder: Path, run_all: Callable[..., None]
 ) -> list[tuple[str, Estimate]]:
     """Estimate all shifts, or read those that an earlier, killed build has estimated."""
     tasks = [(each, image) for each in planned.places for image in others(each.place)]
-    files = [
-        folder / f"shifts-{digest([each.stamp, image.locations, settings.scenes, settings.scaling])}.json"
-        for each, image in tasks
-    ]
+    decisive = [[each.stamp, image.locations, settings.scenes, settings.scaling] for each, image in tasks]
+    files = [folder / f"shifts-{digest(own, digits=DIGITS)}.json" for own in decisive]
     todo = [(task, file) for task, file in zip(tasks, files, strict=True) if not file.is_file()]
     run_all(
         [(_register, each, image, reading, file) for (each, image), file in todo],
@@ -173,6 +172,6 @@ def _registered(
     return estimates
 
 
-def _register(planned: PlannedPlace, image: Acquisition, reading: Reading, file: Path) -> None:
+def _register(planned: PlannedPlace, image: Mosaic, reading: ReadingSettings, file: Path) -> None:
     found = [dataclasses.asdict(estimate) for estimate in registered(planned, image, reading)]
     write_whole(file, json.dumps(found))

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxcd.base import fingerprints
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import locked, write_whole
 from jaxcd.base.folders import check_folder
@@ -184,15 +185,12 @@ class Tuning:
             return
         try:
             there = json.loads(path.read_text())
-            old = config_files.from_dict(there["config"])
-            difference = config_files.difference(old, self.base)
-            narrowed = there["space"]
+            old, narrowed = config_files.from_dict(there["config"]), dict(there["space"])
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise RunError(f"{path}: not a tuning's settings ({error}); give a new folder") from error
-        if narrowed != space:
-            difference = f"the space is {narrowed} there and {space} here"
-        if difference:
-            raise RunError(f"{self.folder}: holds a tuning of other settings: {difference}; give a new folder")
+        difference = fingerprints.difference({"space": narrowed}, {"space": space})
+        difference = difference or config_files.difference(old, self.base)
+        fingerprints.refuse_other(self.folder, difference, holds="tuning")
 
 
 def _scores(run: Path, config: Config) -> Iterator[tuple[int, float]]:

@@ -1,28 +1,21 @@
 """The page in a real browser: it draws, swipes, flies, and a click on a building shows the building's numbers."""
 
-import base64
-import contextlib
-import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
-from affine import Affine
-from PIL import Image
 from playwright.sync_api import Page
 
 from jaxcd.mapping import scene_map
 from jaxcd.mapping.page import web_page
-from jaxcd.mapping.predict.scene_pair import open_pair
-from jaxcd.mapping.products import buildings, layers, rasters, summary
 from jaxcd.mapping.settings import MapSettings
 from tests.mapping.map_runs import config, write_run, write_scenes
-from tests.scenes.scene_files import ORIGIN, at, write
+from tests.mapping.pages import data_of, opened
+from tests.scenes.scene_files import ORIGIN
 
 CLIPS = "['before', 'after'].map((name) => map.getPane(name).style.clip)"
 
@@ -70,24 +63,6 @@ def folder(tmp_path_factory, mapper) -> Path:
     return folder / "town"
 
 
-@contextlib.contextmanager
-def opened(browser, path: Path, **context) -> Iterator[Page]:
-    """Open a page; it may say nothing and ask for nothing."""
-    page: Page = browser.new_page(**({"viewport": {"width": 1100, "height": 700}} | context))
-    said: list[str] = []
-    requested: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: requested.append(request.url))
-    page.goto(path.as_uri())
-    page.wait_for_function("document.querySelectorAll('img.before').length > 0")
-    page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
-    yield page
-    assert said == []
-    assert [url for url in requested if not url.startswith(("data:", path.as_uri()))] == []
-    page.close()
-
-
 @pytest.fixture
 def page(browser, folder):
     with opened(browser, folder / "map.html") as page:
@@ -98,66 +73,6 @@ def houses_of(folder: Path) -> gpd.GeoDataFrame:
     """The buildings of a map, the worst first."""
     houses = gpd.read_file(folder / "buildings.gpkg", layer="buildings")
     return houses.sort_values(["damaged_share", "mean_probability"], ascending=False)
-
-
-def data_of(page: Path) -> dict:
-    """What a page embeds, read as a browser would: within its budget."""
-    text = page.read_text(encoding="utf-8").split('<script type="application/json" id="data">')[1]
-    text = text.split("</script>")[0]
-    assert len(text) < web_page.MEGABYTES * 1e6
-    return json.loads(text)
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
-
-
-def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses: Sequence = ()) -> dict:
-    """Write the page of a map of one image, before and after; where it is bright, it is called damage."""
-    pre, post = (write(folder / f"{when}.tif", image, place, crs=crs) for when in ("pre", "post"))
-    pair = open_pair([str(pre)], [str(post)], MapSettings())
-    write(folder / rasters.PROBABILITY, image[..., 0], place, crs=crs, nodata=rasters.EMPTY)
-    rows, columns = np.indices((image.shape[0] // 100, image.shape[1] // 100)).reshape(2, -1) * 100
-    squares = [
-        shapely.box(*(place @ (x, y + 100)), *(place @ (x + 100, y))) for y, x in zip(rows, columns, strict=True)
-    ]
-    cells = gpd.GeoDataFrame(geometry=squares, crs=crs)
-    bright = [int((image[y : y + 100, x : x + 100, 0] > 200).sum()) for y, x in zip(rows, columns, strict=True)]
-    cells["damaged_m2"], cells["damaged_share"] = np.array(bright) / 4, np.array(bright) / 1e4
-    polygons = gpd.GeoDataFrame(
-        {"id": range(len(cells))}, geometry=[square.buffer(-square.length / 20) for square in squares], crs=crs
-    )
-    polygons["area_m2"], polygons["mean_probability"], polygons["max_probability"] = 9.0, 0.8, 0.9
-    judged = gpd.GeoDataFrame(geometry=list(houses), crs=crs)
-    judged["damaged_share"], judged["mean_probability"], judged["seen_share"] = 1.0, 0.8, 1.0
-    judged["area_m2"], judged[buildings.CLASS] = 9.0, "damaged"
-    found = layers.Layers(polygons, cells, judged if houses else None, {})
-    map_summary = summary.MapSummary(
-        name="noise",
-        area=summary.Area(seen_km2=1.0, damaged_m2=1.0, damaged_share=0.1),
-        polygons=len(polygons),
-        buildings=buildings.counts(judged) if houses else {},
-        agreement={},
-        worst_cells=(),
-        pre=tuple(map(summary.SceneFile.of, pair.pre)),
-        post=tuple(map(summary.SceneFile.of, pair.post)),
-        registration=(),
-        vectors={},
-        network=summary.NetworkUsed(
-            run="", name="none", size="small", step=0, weights_sha256="", average=False, halo=0, threshold=0.5,
-            threshold_from="", window=(0, 0),
-        ),
-        grid=summary.MapGrid(crs=crs, transform=tuple(place)[:6], height=0, width=0, metres_per_pixel=1.0),
-        settings={},
-        notes=(),
-        blocks=0,
-        blocks_computed=0,
-        jaxcd="",
-        made="",
-        seconds=0.0,
-    )  # fmt: skip
-    web_page.write(folder, pair, found, map_summary)
-    return data_of(folder / web_page.PAGE)
 
 
 def canvas_at(page: Page, x: float, y: float) -> dict:
@@ -231,9 +146,10 @@ def test_layers_and_opacity(page):
 
 def test_it_tells_dates_notes_threshold_and_agreement(page, folder):
     map_summary = json.loads((folder / "summary.json").read_text())
-    assert page.inner_text("#dates").split("\n") == ["before", "2022-11-03", "after", "date not told"]
+    assert page.inner_text("#dates").split("\n") == ["before", "2022-11-03", "after", "date unknown"]
+    assert (folder / "summary.md").read_text().count("| date unknown |") == 1
     chips = [page.inner_text(f"#chip-{when}") for when in ("before", "after")]
-    assert chips == ["before · 2022-11-03", "after · date not told"]
+    assert chips == ["before · 2022-11-03", "after · date unknown"]
     assert [note.inner_text() for note in page.locator("#notes li").all()] == map_summary["notes"] != []
     assert page.inner_text("#threshold") == "from probability 0.40 (--threshold)"
     counts = dict(label.inner_text().split("\n") for label in page.locator("#classes label").all())
@@ -346,19 +262,6 @@ def test_a_phone_shows_all_of_it_and_touch_moves_the_divider(browser, folder):
         page.wait_for_function("Math.abs(split - 100 / 390) < 0.01")
 
 
-def test_of_degrees_both_sides_of_a_pixel_are_told_apart(browser, tmp_path):
-    place = Affine(5e-6, 0, 25.0, 0, -5e-6, 60.0)
-    house = shapely.box(25.0005, 59.9992, 25.0008, 59.9995)
-    page_of(tmp_path, noise(300, 400), place, "EPSG:4326", houses=[house])
-    with opened(browser, tmp_path / "map.html") as page:
-        assert page.evaluate("data.size") == pytest.approx([400 * 0.27895, 300 * 0.55707], rel=2e-3)
-        image = page.locator("img.before").first.bounding_box()
-        assert image["height"] / image["width"] == pytest.approx(300 * 0.55707 / (400 * 0.27895), rel=0.01)
-        west, south, east, north = page.evaluate("houses[0].getBounds().toBBoxString().split(',').map(Number)")
-        (truth,) = gpd.GeoSeries([house], crs=4326).to_crs(32635).area
-        assert (east - west) * (north - south) == pytest.approx(truth, rel=0.01)
-
-
 def test_large_maps_show_worst_places_in_full_within_the_budget(browser, mapper, folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "out")  # nothing is predicted again
     pre, post = folder.parent / "2022-11-03_pre.tif", folder.parent / "post.tif"
@@ -379,37 +282,3 @@ def test_large_maps_show_worst_places_in_full_within_the_budget(browser, mapper,
     assert f"in full detail: {images[1] - 1} of the {worst} worst places" in poor["shown"][0]
     assert sum(place["full"] for place in poor["worst"]) == images[1] - 1
     assert path.stat().st_size < 0.6e6 + 250e3  # Leaflet and the page's own parts come on top of the images
-
-
-def test_noise_and_many_outlines_leave_room_for_worst_places(tmp_path, monkeypatch):
-    """Places too large stop none that is smaller; outlines take their share and no more."""
-    image = np.full((400, 800, 3), 20, np.uint8)
-    image[:200, :200] = noise(200, 200) // 4 + 190  # above all others
-    image[50:60:2, 250:] = 220
-    west, north = ORIGIN
-    across, down = np.arange(201, 390, 4), np.arange(2, 190, 4)
-    houses = [shapely.box(west + x, north - y - 2, west + x + 2, north - y) for x in across for y in down]
-    monkeypatch.setattr(web_page, "MEGAPIXELS", 0.02)
-    monkeypatch.setattr(web_page, "MEGABYTES", 0.065)
-    data = page_of(tmp_path, image, at(), "EPSG:32637", houses=houses)
-    full = [place["full"] for place in data["worst"]]
-    assert full[:4].count(False) >= 2 and full[4:].count(True) >= 2, full
-    shown = len(data["buildings"]["rows"])
-    assert 0 < shown < len(houses) and 0 < len(data["polygons"]["rows"])
-    assert f"Of {len(houses):,} buildings {shown:,} are shown, the worst for which there is room." in data["shown"]
-
-
-def test_a_place_is_shown_in_so_many_pixels_at_most(tmp_path, monkeypatch):
-    monkeypatch.setattr(web_page, "MEGAPIXELS", 0.01)
-    monkeypatch.setattr(web_page, "PLACE", 40)
-    whole, *details = page_of(tmp_path, noise(150, 250), at(), "EPSG:32637")["images"]
-    assert details
-    for detail in details:
-        sides = np.subtract(detail["box"][2:], detail["box"][:2]) / 0.5
-        assert (sides > 30).all() and (sides < 40.1).all()
-    image = Image.open(io.BytesIO(base64.b64decode(whole["likely"].split(",")[1])))
-    assert image.mode == "P" and len(image.getcolors() or ()) <= 33
-    # Under the first detail nothing is painted: twice it would be twice as opaque.
-    left, top, right, bottom = (np.array(details[0]["box"]) / 0.5 / 2).round().astype(int)
-    painted = np.asarray(image.convert("RGBA"))[..., 3]
-    assert (painted[top:bottom, left:right] == 0).all() and (painted > 0).mean() > 0.3

@@ -11,19 +11,19 @@ from scipy.ndimage import binary_erosion, gaussian_filter, uniform_filter
 
 from jaxcd.base.errors import DatasetError, ImageError
 from jaxcd.scenes.raster import read_mask, read_rgb
-from jaxcd.simulator import Scene, cut_tiles, simulate
+from jaxcd.simulator import SimulatedScene, cut_tiles, simulate
 
 SIZE = 512
 SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Scene]:
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, SimulatedScene]:
     folder = tmp_path_factory.mktemp("scenes")
     return {seed: simulate(folder / str(seed), seed=seed, size=SIZE) for seed in SEEDS}
 
 
-def test_one_seed_one_scene(scenes: dict[int, Scene], tmp_path: Path) -> None:
+def test_one_seed_one_scene(scenes: dict[int, SimulatedScene], tmp_path: Path) -> None:
     again = simulate(tmp_path / "again", seed=1, size=SIZE)
     for name in ("pre", "post"):
         np.testing.assert_array_equal(
@@ -33,7 +33,7 @@ def test_one_seed_one_scene(scenes: dict[int, Scene], tmp_path: Path) -> None:
     assert (read_mask(scenes[0].mask) != read_mask(scenes[1].mask)).any()
 
 
-def test_one_grid(scenes: dict[int, Scene]) -> None:
+def test_one_grid(scenes: dict[int, SimulatedScene]) -> None:
     for scene in scenes.values():
         grids = []
         for path in (scene.pre, scene.post, scene.mask):
@@ -43,14 +43,14 @@ def test_one_grid(scenes: dict[int, Scene]) -> None:
         assert grids[0][0] == 32637 and grids[0][1].a == 0.5 and grids[0][1].e == -0.5 and grids[0][2] == (SIZE, SIZE)
 
 
-def test_masks_are_binary_and_sparse(scenes: dict[int, Scene]) -> None:
+def test_masks_are_binary_and_sparse(scenes: dict[int, SimulatedScene]) -> None:
     for seed, scene in scenes.items():
         mask = read_mask(scene.mask)
         assert set(np.unique(mask)) == {0, 1}
         assert 0.01 <= mask.mean() <= 0.04, f"seed {seed}: {mask.mean():.4f}"
 
 
-def test_footprints_tell_the_damage(scenes: dict[int, Scene]) -> None:
+def test_footprints_tell_the_damage(scenes: dict[int, SimulatedScene]) -> None:
     for scene in scenes.values():
         frame = geopandas.read_file(scene.footprints)
         assert frame.crs.to_epsg() == 32637
@@ -68,7 +68,7 @@ def test_footprints_tell_the_damage(scenes: dict[int, Scene]) -> None:
         assert mask.sum() > 1.1 * (outlines & mask).sum()
 
 
-def test_a_threshold_on_the_difference_fails(scenes: dict[int, Scene]) -> None:
+def test_a_threshold_on_the_difference_fails(scenes: dict[int, SimulatedScene]) -> None:
     for seed, scene in scenes.items():
         pre, post = read_rgb(scene.pre).pixels.astype(int), read_rgb(scene.post).pixels
         difference, mask = np.abs(pre - post).sum(axis=2), read_mask(scene.mask) == 1
@@ -79,7 +79,7 @@ def test_a_threshold_on_the_difference_fails(scenes: dict[int, Scene]) -> None:
         assert best <= 0.30, f"seed {seed}: F1 {best:.3f}"
 
 
-def test_rubble_has_a_texture_of_its_own(scenes: dict[int, Scene]) -> None:
+def test_rubble_has_a_texture_of_its_own(scenes: dict[int, SimulatedScene]) -> None:
     """What a network can learn: after the event, detail of one to two pixels is stronger on rubble than elsewhere."""
     for seed, scene in scenes.items():
         grey = read_rgb(scene.post).pixels.mean(axis=2)
@@ -91,7 +91,7 @@ def test_rubble_has_a_texture_of_its_own(scenes: dict[int, Scene]) -> None:
 
 
 @pytest.mark.parametrize("tile", [128, 200])
-def test_tiles_are_the_scene(scenes: dict[int, Scene], tmp_path: Path, tile: int) -> None:
+def test_tiles_are_the_scene(scenes: dict[int, SimulatedScene], tmp_path: Path, tile: int) -> None:
     scene, out = scenes[0], tmp_path / "tiles"
     cut_tiles(scene, out, tile=tile)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiles"]
@@ -115,16 +115,16 @@ def test_tiles_are_the_scene(scenes: dict[int, Scene], tmp_path: Path, tile: int
         np.testing.assert_array_equal(rebuilt, expected)
 
 
-def test_tiles_don_t_overwrite(scenes: dict[int, Scene], tmp_path: Path) -> None:
+def test_tiles_don_t_overwrite(scenes: dict[int, SimulatedScene], tmp_path: Path) -> None:
     (tmp_path / "tiles").mkdir()
     with pytest.raises(DatasetError, match="tiles: exists already"):
         cut_tiles(scenes[0], tmp_path / "tiles", tile=128)
 
 
-def test_a_failed_cut_leaves_nothing(scenes: dict[int, Scene], tmp_path: Path) -> None:
+def test_a_failed_cut_leaves_nothing(scenes: dict[int, SimulatedScene], tmp_path: Path) -> None:
     broken = tmp_path / "mask.tif"
     broken.write_bytes(scenes[0].mask.read_bytes()[:300])
-    scene = Scene(pre=scenes[0].pre, post=scenes[0].post, mask=broken, footprints=scenes[0].footprints)
+    scene = SimulatedScene(pre=scenes[0].pre, post=scenes[0].post, mask=broken, footprints=scenes[0].footprints)
     with pytest.raises(ImageError, match=r"mask\.tif"):
         cut_tiles(scene, tmp_path / "tiles", tile=128)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.tif"]

@@ -296,6 +296,7 @@ def test_list_builds_nothing(tmp_path, capsys):
     assert main(["--layout", "scenes", "--source", str(source), "--list"]) == 0
     said = capsys.readouterr().out
     assert "1 places with 1 acquisitions before and 1 after the event" in said
+    assert said.count("date unknown ") == 2
     assert main(["--layout", "folders", "--source", str(source), "--list"]) == 2
     assert "--list: goes with --layout scenes" in error(capsys)
     assert main(["--layout", "scenes", "--source", str(source)]) == 2

@@ -17,7 +17,7 @@ from benchmarking.large_scenes import large_pair
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.scenes.windows import Grid, Window, tile_windows
 from jaxcd.sources.from_scenes.plan import plan
-from jaxcd.sources.from_scenes.tiles import Reading, TileRow
+from jaxcd.sources.from_scenes.tiles import ReadingSettings, TileRow
 from jaxcd.store.scene_build import stage_row
 
 _HALF = 0.5  # pixels by which the second scene is moved where it is to be warped
@@ -65,7 +65,7 @@ def tiles(case: Case, encoding: str) -> tuple[Callable[[int], float], dict[str, 
         files = tuple(folder / f"{k}.zip" for k in range(count))
         chosen = tuple(itertools.islice(windows, count))
         row = TileRow(place=place.place, grid=place.grid, labels=place.labels, windows=chosen, shifts=(shift,) * count)
-        reading = Reading(scenes=scenes, scaling="", refuse=True, window_folder=folder)
+        reading = ReadingSettings(scenes=scenes, scaling="", refuse=True, window_folder=folder)
         start = time.perf_counter()
         stage_row(row, files, reading, encoding or "raw")
         return time.perf_counter() - start

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -19,7 +18,8 @@ from jaxcd.mapping.predict.scene_pair import ScenePair
 from jaxcd.mapping.products.buildings import CLASS
 from jaxcd.mapping.products.layers import Layers
 from jaxcd.mapping.products.styles import CLASSES, OUTLINE, RAMP, rgba
-from jaxcd.mapping.products.summary import MapSummary, SceneFile
+from jaxcd.mapping.products.summary import MapSummary
+from jaxcd.scenes.dates import told
 from jaxcd.scenes.windows import Grid, Window
 
 PAGE = "map.html"
@@ -102,7 +102,7 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
     area, network = summary.area, summary.network
     about = [["network", f"{network.name} {network.size}, step {network.step} of {network.run}"]]
     for name, scenes in (("before", summary.pre), ("after", summary.post)):
-        about += [[name, f"{scene.date or 'date not told'}: {scene.location}"] for scene in scenes]
+        about += [[name, f"{told([scene.date])}: {scene.location}"] for scene in scenes]
     about += [
         ["registered", f"{scene.location}: by {scene.rows:+.2f} rows, {scene.columns:+.2f} columns"]
         for scene in summary.registration
@@ -111,7 +111,10 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
         "name": summary.name,
         "numbers": f"{area.damaged_m2:,.0f} m² ({area.damaged_share:.2%}) of what was seen before and after are "
         f"called damage, in {summary.polygons:,} polygons.",
-        "dates": {"before": _dates(summary.pre), "after": _dates(summary.post)},
+        "dates": {
+            "before": told(scene.date for scene in summary.pre),
+            "after": told(scene.date for scene in summary.post),
+        },
         "threshold": network.threshold,
         "threshold_from": network.threshold_from,
         "counts": summary.buildings,
@@ -119,14 +122,6 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
         "notes": summary.notes,
         "about": about,
     }
-
-
-def _dates(scenes: Sequence[SceneFile]) -> str:
-    dates = sorted({scene.date for scene in scenes if scene.date})
-    if not dates:
-        return "date not told"
-    text = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return text if all(scene.date for scene in scenes) else f"{text}, some not told"
 
 
 def _colours() -> dict[str, Any]:

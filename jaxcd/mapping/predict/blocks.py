@@ -6,9 +6,7 @@ overlap.
 """
 
 import collections
-import hashlib
 import itertools
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,11 +20,13 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from jaxcd.base.ahead import held_back
+from jaxcd.base.fingerprints import digest
 from jaxcd.base.progress import bar
 from jaxcd.mapping.predict.network import LEVELS, WindowNetwork
-from jaxcd.mapping.predict.scene_pair import Ground, ScenePair
+from jaxcd.mapping.predict.scene_pair import ScenePair
 from jaxcd.mapping.predict.tiling import Axis, Span
 from jaxcd.scenes.raster import write_geotiff
+from jaxcd.scenes.registration import View
 from jaxcd.scenes.windows import Grid, Window
 
 NO_DATA = LEVELS + 1
@@ -44,7 +44,7 @@ class Block(NamedTuple):
     file: Path
 
 
-Piece = tuple[Block, Ground]
+Piece = tuple[Block, View]
 """A block and what lies in its window."""
 
 
@@ -111,8 +111,7 @@ def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: st
         seen = pair.identity(_window(pair.grid, rows, columns, down, across))
         # Relative to the window: a grid that grows for more scenes moves windows, and leaves their content as it is.
         own = [(span.first - span.start, span.last - span.start) for span in (rows, columns)]
-        key_parts = [_FORMAT, weights, average, own, seen]
-        key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:32]
+        key = digest([_FORMAT, weights, average, own, seen], digits=32)
         found.append(Block(rows, columns, folder / f"{key}.tif"))
     return found
 
@@ -179,7 +178,7 @@ class _Writing:
         self._thread, self._pair, self._written, self._shown, self._most = thread, pair, written, shown, most
         self._under_way: collections.deque[Future] = collections.deque()
 
-    def add(self, block: Block, ground: Ground, probability: np.ndarray | None = None) -> None:
+    def add(self, block: Block, ground: View, probability: np.ndarray | None = None) -> None:
         """Write a block, an empty one if `probability` is None; waits for earlier blocks if many are unwritten."""
         valid = ground.valid  # without the images, which would stay in memory until then
         self._under_way.append(self._thread.submit(_write, self._pair, block, valid, probability, self._written))
@@ -198,7 +197,7 @@ class _Writing:
             each.result()
 
 
-def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, Ground], None]) -> Iterator[list[Piece]]:
+def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, View], None]) -> Iterator[list[Piece]]:
     """Gather blocks for the network; those without a valid pixel go to `empty`."""
     batch: list[Piece] = []
     for block, ground in readings:
@@ -245,13 +244,13 @@ def _ahead(
         yield block, reading.result()
 
 
-def _read(pair: ScenePair, block: Block, down: Axis, across: Axis) -> Ground:
+def _read(pair: ScenePair, block: Block, down: Axis, across: Axis) -> View:
     """Read a window; `valid` is cut to what the block answers for, and to the area of interest."""
     core = _core(pair.grid, block.rows, block.columns)
     wanted = pair.wanted(core)
     if wanted is not None and not wanted.any():
         empty = np.zeros((down.window, across.window, 3), np.uint8)
-        return Ground(empty, empty, wanted)
+        return View(empty, empty, wanted)
     ground = pair.read(_window(pair.grid, block.rows, block.columns, down, across))
     valid = _own(block, ground.valid)
     return ground._replace(valid=valid if wanted is None else valid & wanted)

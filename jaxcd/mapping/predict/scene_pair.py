@@ -1,35 +1,31 @@
 """A pair of scenes on the grid of its map: their files, and what they show in a window of the grid."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import shapely
-from affine import Affine
 from jaxtyping import Bool, UInt8
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from jaxcd.base.errors import LabelError, SceneError
+from jaxcd.base.fingerprints import digest, file_digest
 from jaxcd.config import check_scaling
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.dates import date_in
 from jaxcd.scenes.polygons import around, read_frame
 from jaxcd.scenes.raster import drawn, is_remote
-from jaxcd.scenes.reader import Reading, close_scenes, completed, open_scene
-from jaxcd.scenes.registration import REGISTERED, Shift, believed, estimate, middle
+from jaxcd.scenes.reader import Reading, close_scenes, common_grid, mosaic, open_scene
+from jaxcd.scenes.registration import REGISTERED, View, register
 from jaxcd.scenes.window_cache import read_window
-from jaxcd.scenes.windows import Grid, Window, grid_of, pixel_metres
+from jaxcd.scenes.windows import Grid, Window, pixel_metres
 
 _SAMPLES = 5  # windows across and down that a scene's shift is estimated from
 _SAMPLE = 1024  # side of such a window in pixels
 _SEEN = 0.25  # least share of it that must be seen before and after
 _COARSE = 1.5  # a note is made of scenes whose pixels are larger than the map's by this factor
-_SCATTERED = 20  # a map so many times larger than the ground of its scenes has one that lies elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +77,6 @@ class Registered:
     spread: float
 
 
-class Ground(NamedTuple):
-    """A window of the pair: both images, black where either has no data, and `valid` where both have data."""
-
-    pre: UInt8[np.ndarray, "h w 3"]
-    post: UInt8[np.ndarray, "h w 3"]
-    valid: Bool[np.ndarray, "h w"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class ScenePair:
     """What is mapped.
@@ -111,8 +99,8 @@ class ScenePair:
     windows: Path
     notes: tuple[str, ...] = ()
 
-    def read(self, grid: Grid) -> Ground:
-        """Read a part of the grid (or ground beside it, which is black). What one image lacks is black in both.
+    def read(self, grid: Grid) -> View:
+        """Read a part of the grid (or ground beside it, which is black): what one image lacks is black in both.
 
         Raises:
             ImageError: a file is damaged there, or a URL can't be reached.
@@ -121,12 +109,12 @@ class ScenePair:
         other = self._read(self.post, grid) if first is not None else None
         if first is None or other is None:
             empty = np.zeros((*grid.shape, 3), np.uint8)
-            return Ground(empty, empty, np.zeros(grid.shape, bool))
+            return View(empty, empty, np.zeros(grid.shape, bool))
         valid = first.valid & other.valid
         if not valid.all():
             first.pixels[~valid] = 0
             other.pixels[~valid] = 0
-        return Ground(first.pixels, other.pixels, valid)
+        return View(first.pixels, other.pixels, valid)
 
     def images(self, grid: Grid, *, coarse: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
         """Read what was seen before and after on a part of the grid, in pixels `coarse` times as large."""
@@ -152,14 +140,12 @@ class ScenePair:
         return [grid.crs.to_wkt(), list(grid.transform)[:6], *grid.shape, *sources, self.scaling, aoi]
 
     def _read(self, sources: Sequence[Source], grid: Grid, *, coarse: int = 1) -> Reading | None:
-        found = None
-        for source in _reaching(sources, grid):
-            moved = grid.moved(*source.shift)
-            reading = read_window((source.location,), moved, scaling=self.scaling, folder=self.windows, coarse=coarse)
-            found = reading if found is None else completed(found, reading)
-            if found.valid.all():
-                break
-        return found
+        reaching = _reaching(sources, grid)
+        if not reaching:
+            return None
+        # One scene at a time, because each has a shift of its own; in a build, all scenes of a date share theirs.
+        how = {"scaling": self.scaling, "folder": self.windows, "coarse": coarse}
+        return mosaic(read_window((source.location,), grid.moved(*source.shift), **how) for source in reaching)
 
 
 def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) -> ScenePair:
@@ -177,7 +163,7 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
     """
     close_scenes()  # what this process read before may have changed
     scaling = check_scaling(settings.scaling, "--scaling")
-    grid = _common_grid(pre, scaling, settings)
+    grid = common_grid(pre, scaling, crs=settings.crs, gsd=settings.gsd)
     before, after = (tuple(_source(location, grid, scaling) for location in group) for group in (pre, post))
     mapped = shapely.union_all([source.outline for source in before])
     apart = [source for source in after if not shapely.intersects(source.outline, mapped)]
@@ -201,28 +187,21 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
     return ScenePair(grid=grid, pre=before, post=after, scaling=scaling, aoi=aoi, windows=windows, notes=tuple(notes))
 
 
-def register(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
+def register_pair(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
     """Estimate by how much each post scene is shifted against the pre scenes: one shift a scene.
 
-    Not one a window: the map would have seams where the shift changes.
+    Not one a window, as tiles of a build have: the map would have seams where the shift changes.
     """
     moved, registered = [], []
     for source in pair.post:
         alone = replace(pair, post=(source,))
-        shifts = [_shift(alone.read(part)) for part in _samples(source, pair.grid)]
-        rows, columns = middle(shifts)
-        good = np.array([shift[:2] for shift in shifts if believed(shift)]).reshape(-1, 2)
-        apart = np.hypot(*(good - (rows, columns)).T)
-        spread = float(np.percentile(apart, 90)) if len(good) else 0.0
-        registered.append(Registered(source.location, rows, columns, len(good), len(shifts), spread))
+        views = (alone.read(part) for part in _samples(source, pair.grid))
+        found = register(view if view.valid.mean() >= _SEEN else None for view in views)
+        rows, columns = found.middle
+        counts = len(found.believed), len(found.estimates)
+        registered.append(Registered(source.location, rows, columns, *counts, found.spread))
         moved.append(replace(source, shift=(rows, columns)))
     return replace(pair, post=tuple(moved)), tuple(registered)
-
-
-def _shift(ground: Ground) -> Shift:
-    if ground.valid.mean() < _SEEN:
-        return Shift(0.0, 0.0, 0.0)
-    return estimate(ground.pre, ground.post, ground.valid)
 
 
 def _samples(source: Source, grid: Grid) -> list[Grid]:
@@ -253,29 +232,6 @@ def _reaching(sources: Sequence[Source], grid: Grid) -> list[Source]:
     ]
 
 
-def _common_grid(locations: Sequence[str], scaling: tuple[str, float, float] | None, settings: MapSettings) -> Grid:
-    """Return the first scene's grid, or the one of the settings, extended by whole pixels to cover all scenes."""
-    scene = open_scene(locations[0], scaling)
-    try:
-        grid = grid_of(scene.crs, scene.transform, scene.height, scene.width, to=settings.crs, gsd=settings.gsd)
-    except SceneError as error:
-        raise SceneError(f"{locations[0]}: {error}") from error
-    left, top, right, bottom = 0, 0, grid.width, grid.height
-    covered = grid.height * grid.width
-    for location in locations[1:]:
-        outline = open_scene(location, scaling).outline(grid.crs)
-        covered += outline.area / abs(grid.transform.a * grid.transform.e)
-        bounds = outline.bounds
-        (x, y), (far_x, far_y) = (~grid.transform @ at for at in ((bounds[0], bounds[3]), (bounds[2], bounds[1])))
-        # A hundredth of a pixel is rounding of coordinates.
-        left, top = min(left, int(np.floor(x + 0.01))), min(top, int(np.floor(y + 0.01)))
-        right, bottom = max(right, int(np.ceil(far_x - 0.01))), max(bottom, int(np.ceil(far_y - 0.01)))
-        if (bottom - top) * (right - left) > _SCATTERED * covered:
-            raise SceneError(f"{location}: lies far from {locations[0]}; make a map of each (--pairs makes many)")
-    origin = grid.transform @ Affine.translation(left, top)
-    return Grid(crs=grid.crs, transform=origin, height=bottom - top, width=right - left)
-
-
 def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None) -> Source:
     scene = open_scene(location, scaling)
     try:
@@ -283,24 +239,18 @@ def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None)
         outline = scene.outline(grid.crs)
     except (SceneError, RasterioError, CPLE_BaseError) as error:
         raise SceneError(f"{location}: cannot be brought to the map's {grid.crs} ({error})") from error
-    digest = "" if is_remote(location) else file_digest(Path(location))
+    own = "" if is_remote(location) else file_digest(Path(location))
     # Statistics and overviews beside the file do not change what is read; all else that they may hold is in `placed`.
-    beside = [file for file in scene.files[1:] if digest and not file.endswith((".aux.xml", ".ovr"))]
-    state = [digest or location, scene.placed, *(file_digest(Path(file)) for file in beside)]
+    beside = [file for file in scene.files[1:] if own and not file.endswith((".aux.xml", ".ovr"))]
+    state = [own or location, scene.placed, *(file_digest(Path(file)) for file in beside)]
     return Source(
         location=location,
-        digest=digest,
-        state=hashlib.sha256(json.dumps(state).encode()).hexdigest(),
+        digest=own,
+        state=digest(state),
         date=scene.taken or date_in(Path(location).stem) or date_in(Path(location).parent.name),
         metres=metres,
         outline=outline,
     )
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _area_of_interest(path: Path, grid: Grid) -> tuple[shapely.geometry.base.BaseGeometry, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import Any
 from jaxcd.base.files import write_whole
 from jaxcd.mapping.predict.scene_pair import Registered, Source
 from jaxcd.mapping.products.buildings import CLASSES
+from jaxcd.scenes.dates import told
 
 JSON, MARKDOWN = "summary.json", "summary.md"
 _WORST = 10
@@ -180,7 +181,7 @@ def _markdown(summary: MapSummary) -> str:
     ]
     for when, scenes in (("pre", summary.pre), ("post", summary.post)):
         lines += [
-            f"| {when}: `{scene.location}` | {scene.date or 'not told'} | {scene.metres_per_pixel:.3g} | "
+            f"| {when}: `{scene.location}` | {told([scene.date])} | {scene.metres_per_pixel:.3g} | "
             f"{(scene.sha256 or 'behind a URL')[:12]} |"
             for scene in scenes
         ]

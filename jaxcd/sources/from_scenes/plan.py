@@ -3,25 +3,23 @@
 import csv
 import glob
 import io
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxcd.base.errors import ImageError, LabelError, SceneError
+from jaxcd.base.fingerprints import file_state
 from jaxcd.config import DataConfig, ScenesConfig, check_scaling
 from jaxcd.scenes.catalogue import find_scenes
-from jaxcd.scenes.pairing import Acquisition, Pairing, ScenePlace, pair, restricted_to
+from jaxcd.scenes.pairing import Mosaic, Pairing, ScenePlace, pair, restricted_to
 from jaxcd.scenes.raster import is_remote
-from jaxcd.scenes.reader import close_scenes, open_scene
-from jaxcd.scenes.registration import REGISTERED, Shift, believed, estimate, middle
+from jaxcd.scenes.reader import close_scenes, common_grid, open_scene
+from jaxcd.scenes.registration import REGISTERED, Shift, View, register
 from jaxcd.scenes.window_cache import read_window
-from jaxcd.scenes.windows import Grid, Window, grid_of, tile_windows
+from jaxcd.scenes.windows import Grid, Window, tile_windows
 from jaxcd.sources.from_scenes.layers import check_layers, label_files, read_polygons
-from jaxcd.sources.from_scenes.tiles import Reading, Shifts, TileRow, tile_id
+from jaxcd.sources.from_scenes.tiles import ReadingSettings, Shifts, TileRow, tile_id
 
-# An estimate that is further than this (in pixels) from the median of its acquisition is not believed.
-_LARGEST_DEVIATION = 8.0
 _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (jaxcd.prepare: --incomplete leave_out)"
 
 
@@ -136,40 +134,23 @@ def tile_rows(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: Scene
     ]
 
 
-def others(place: ScenePlace) -> tuple[Acquisition, ...]:
+def others(place: ScenePlace) -> tuple[Mosaic, ...]:
     """Return the acquisitions of a place that are registered to its reference: all but that."""
     return (*place.pre[:-1], *place.post)
 
 
-def registered(planned: PlannedPlace, image: Acquisition, reading: Reading) -> list[Estimate]:
+def registered(planned: PlannedPlace, image: Mosaic, reading: ReadingSettings) -> list[Estimate]:
     """Estimate the shift of an acquisition at every tile of its place.
 
     An estimate is believed if its peak stands out of the noise and it lies near the acquisition's median shift; other
     tiles are shifted by that median, or not at all where there is none.
     """
     scenes, place, grid = reading.scenes, planned.place, planned.grid
-    scaling = check_scaling(reading.scaling, "config.data.scaling")
     windows = list(tile_windows(grid, scenes.tile, edges=scenes.edges))
-    found = []
-    for window in windows:
-        part = grid.part(_widened(window, grid))
-        try:
-            reference, target = (
-                read_window(each.locations, part, scaling=scaling, folder=reading.window_folder)
-                for each in (place.pre[-1], image)
-            )
-        except (ImageError, SceneError):
-            found.append(Shift(0.0, 0.0, 0.0))  # reading the tile will report what can't be read
-            continue
-        both = reference.valid & target.valid
-        found.append(
-            estimate(reference.pixels, target.pixels, both) if both.mean() > scenes.valid / 2 else Shift(0.0, 0.0, 0.0)
-        )
-    usual = middle(found)
+    found = register(_view(place, image, grid.part(_widened(window, grid)), reading) for window in windows)
     result = []
-    for window, shift in zip(windows, found, strict=True):
-        near = believed(shift) and math.dist(shift[:2], usual) <= _LARGEST_DEVIATION
-        applied = shift[:2] if near else usual
+    for window, shift in zip(windows, found.estimates, strict=True):
+        near = found.near_middle(shift)
         result.append(
             Estimate(
                 tile=tile_id(place, window),
@@ -177,10 +158,24 @@ def registered(planned: PlannedPlace, image: Acquisition, reading: Reading) -> l
                 locations=image.locations,
                 shift=shift,
                 accepted=near,
-                applied=applied,
+                applied=shift[:2] if near else found.middle,
             )
         )
     return result
+
+
+def _view(place: ScenePlace, image: Mosaic, part: Grid, reading: ReadingSettings) -> View | None:
+    """Read the surroundings of a tile from a place's reference and from another acquisition."""
+    scaling = check_scaling(reading.scaling, "config.data.scaling")
+    try:
+        reference, target = (
+            read_window(each.locations, part, scaling=scaling, folder=reading.window_folder)
+            for each in (place.pre[-1], image)
+        )
+    except (ImageError, SceneError):
+        return None  # reading the tile will report what can't be read
+    both = reference.valid & target.valid
+    return View(reference.pixels, target.pixels, both) if both.mean() > reading.scenes.valid / 2 else None
 
 
 def table(estimates: Iterable[tuple[str, Estimate]]) -> str:
@@ -210,13 +205,8 @@ def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[t
     if unlabelled and (data.incomplete == "refuse" or not any(labels.values())):
         raise LabelError(unlabelled[0][1])
     scaling = check_scaling(data.scaling, "config.data.scaling")
-    reference = open_scene(place.reference.location, scaling)
-    try:
-        grid = grid_of(
-            reference.crs, reference.transform, reference.height, reference.width, to=scenes.crs, gsd=scenes.gsd
-        )
-    except SceneError as error:
-        raise SceneError(f"{place.reference.location}: {error}") from error
+    # Of the reference alone, where a map covers all its pre scenes: those that lie beside it are places of their own.
+    grid = common_grid((place.reference.location,), scaling, crs=scenes.crs, gsd=scenes.gsd)
     locations = [location for image in (*place.pre, *place.post) for location in image.locations]
     for location in locations:
         if not is_remote(location):
@@ -224,7 +214,7 @@ def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[t
     layers = sorted({file for files in labels.values() for file in files})
     check_layers(layers, grid, scenes)
     stats = [
-        (str(part), part.stat().st_size, part.stat().st_mtime_ns)
+        file_state(part, str(part))
         for name in (*locations, *layers, scenes.labelled_area)
         if name and not is_remote(name)
         for part in _parts(Path(name))

@@ -14,7 +14,7 @@ from jaxtyping import Bool, UInt8
 from jaxcd.base.errors import ImageError, SceneError
 from jaxcd.base.types import INVALID
 from jaxcd.config import ScenesConfig, check_scaling
-from jaxcd.scenes.pairing import Acquisition, ScenePlace
+from jaxcd.scenes.pairing import Mosaic, ScenePlace
 from jaxcd.scenes.quality import Statistics, Thresholds, hopeless, reason_to_drop, statistics
 from jaxcd.scenes.radiometry import match_histogram
 from jaxcd.scenes.raster import is_remote
@@ -35,7 +35,7 @@ Shifts = Mapping[tuple[str, ...], tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadingSettings:
     """How scenes are read.
 
     Attributes:
@@ -88,7 +88,7 @@ class SceneTile(NamedTuple):
 
 @dataclass(frozen=True)
 class _Seen:
-    image: Acquisition
+    image: Mosaic
     when: str
     statistics: Statistics
     reason: str
@@ -102,7 +102,7 @@ def tile_id(place: ScenePlace, window: Window) -> str:
     return f"{place.id}_{window.index}"
 
 
-def read_tile(row: TileRow, window: Window, shifts: Shifts, reading: Reading) -> SceneTile:
+def read_tile(row: TileRow, window: Window, shifts: Shifts, reading: ReadingSettings) -> SceneTile:
     """Read, judge and label a tile.
 
     Raises:
@@ -149,13 +149,13 @@ def read_tile(row: TileRow, window: Window, shifts: Shifts, reading: Reading) ->
 
 
 def _look(
-    image: Acquisition,
+    image: Mosaic,
     when: str,
     part: Grid,
     on_grid: Bool[np.ndarray, "h w"],
     inside: tuple[slice, slice],
     shifts: Shifts,
-    reading: Reading,
+    reading: ReadingSettings,
 ) -> _Seen:
     """Read a tile of an acquisition and judge it; where its overview shows it to be hopeless, only that is read."""
     scenes, window_folder = reading.scenes, reading.window_folder
@@ -201,7 +201,7 @@ def _labelled(
     post: Sequence[_Seen],
     before: Bool[np.ndarray, "h w"],
     shifts: Shifts,
-    reading: Reading,
+    reading: ReadingSettings,
 ) -> ReadPlace:
     """Assemble a tile from its kept images; `before` marks where all its pre images show ground."""
     images, labelled = [], []
@@ -225,7 +225,9 @@ def _labelled(
     )
 
 
-def _drawn(row: TileRow, image: Acquisition, part: Grid, shifts: Shifts, reading: Reading) -> UInt8[np.ndarray, "h w"]:
+def _drawn(
+    row: TileRow, image: Mosaic, part: Grid, shifts: Shifts, reading: ReadingSettings
+) -> UInt8[np.ndarray, "h w"]:
     """Draw the labels of an acquisition; in a mosaic, those of each scene on the ground that it covers."""
     scenes = reading.scenes
     own = [row.labels[location] for location in image.locations]
