@@ -2,14 +2,13 @@
 
 import argparse
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
 from jaxcd.base.errors import ConfigError, RunError
-from jaxcd.base.files import replacing, write_whole
+from jaxcd.base.files import replacing
 from jaxcd.config import Config, DataConfig
 from jaxcd.config.flags import Parser
 from jaxcd.sources import layouts
@@ -92,6 +91,7 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     from jaxcd.learn import steps
     from jaxcd.runs import inference
     from jaxcd.runs.evaluation import with_bar
+    from jaxcd.runs.figures import Metrics
     from jaxcd.runs.panels import Keeper, save_panels
     from jaxcd.store.dataset import open_or_build
 
@@ -118,12 +118,7 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     _write_tiles(result, out / "tiles.csv", threshold, partial)
     if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)
-    report = {
-        "positive_unlabelled": partial,
-        "0.5": _scores(result.counts, 0.5, partial),
-        "best": {"threshold": threshold, **_scores(result.counts, threshold, partial)},
-    }
-    write_whole(out / "metrics.json", json.dumps(report, indent=2) + "\n")
+    Metrics.of(result.counts, threshold=threshold, positive_unlabelled=partial).write(out)
     (_print_recall if partial else _print_table)(result, split, trained.step, trained.threshold)
     print(f"written: {out}/ {', '.join(name for name in _OUTPUTS if (out / name).exists())}")
 
@@ -145,13 +140,6 @@ def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, fo
     return [rows[place] for place in places]
 
 
-def _scores(counts: "Counts", threshold: float, partial: bool) -> dict[str, float]:
-    """Return the scores that the labels allow: where much damage has none, recall and the flagged share of the area."""
-    if partial:
-        return {"recall": counts.at(threshold).recall, "flagged": counts.flagged(threshold)}
-    return counts.at(threshold)._asdict()
-
-
 def _merit(counts: "Counts", threshold: float, partial: bool) -> float:
     """Score a tile with damage, for the choice of the best tiles."""
     scores = counts.at(threshold)
@@ -165,13 +153,16 @@ def _errors(counts: "Counts", threshold: float, partial: bool) -> float:
 
 
 def _write_tiles(result: "Evaluation", path: Path, threshold: float, partial: bool) -> None:
+    from jaxcd.learn.metrics import PartialScores, Scores
+
     with replacing(path) as target, target.open("w", newline="") as file:
         rows = csv.writer(file)
-        scores = ("recall", "flagged") if partial else ("accuracy", "precision", "recall", "f1", "iou")
-        rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *scores])
+        kind = PartialScores if partial else Scores
+        rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *kind._fields])
         for tile, counts in result.tiles:
             for decided in dict.fromkeys((0.5, threshold)):
-                ratios = (f"{value:.4f}" for value in _scores(counts, decided, partial).values())
+                scores = counts.partial_at(decided) if partial else counts.at(decided)
+                ratios = (f"{value:.4f}" for value in scores)
                 rows.writerow([tile.place, tile.post, decided, *counts.confusion(decided), *ratios])
 
 

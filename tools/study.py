@@ -28,6 +28,7 @@ from jaxcd.config import Config, FreezeConfig, InitConfig
 from jaxcd.config import files as config_files
 from jaxcd.config.flags import Parser, read_run, run_parser
 from jaxcd.runs import run_folder
+from jaxcd.runs.figures import METRICS
 from jaxcd.runs.logs import read_log
 from jaxcd.sources import layouts
 
@@ -213,7 +214,7 @@ def _run_all(out: Path, jobs: Sequence[Job], failures: dict[str, str]) -> None:
 def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None]) -> str:
     """Train and evaluate one run, as far as that is not done; returns why it failed, or nothing."""
     run, result, config = out / "runs" / job.name, out / "results" / job.name, out / "configs" / f"{job.name}.py"
-    done = (result / "metrics.json") if job.trains_maps else (run / ".done")
+    done = (result / METRICS) if job.trains_maps else (run / ".done")
     if done.exists():
         return ""
     config_files.write_python(
