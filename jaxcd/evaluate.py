@@ -28,14 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code."""
     options = _checked(parser().parse_args(argv))
     # jax is imported late, once the arguments are known to be valid.
+    from jaxcd.learn.objectives import check_maps
     from jaxcd.runs import run_folder
 
     config = run_folder.read_config(options.run)
-    if config.task != "segmentation":
-        raise RunError(
-            f"{options.run}: pretrained an encoder, and makes no maps; evaluate a run that began with it "
-            f"(--config.init.encoder_from={options.run})"
-        )
+    check_maps(config, str(options.run))
     foreign = options.data is not None
     if not foreign:
         run_folder.read_splits(options.run)

@@ -93,7 +93,6 @@ WRONG_TYPES = [
 ]
 WRONG_VALUES = [
     ("seed", -1),
-    ("task", "pretraining"),
     ("data.split_seed", -1),
     ("contrast.margin", 0.0),
     ("contrast.shares", (0.9, 0.1, 0.1)),
@@ -196,11 +195,6 @@ def test_every_field_is_refused_for_some_value():
 def test_losses_need_a_weight():
     with pytest.raises(ConfigError, match=r"^config\.loss: .*bce, dice or iou"):
         put(valid(), "loss", LossConfig(dice=0.0)).validate()
-
-
-def test_pretraining_freezes_nothing():
-    with pytest.raises(ConfigError, match=r"config\.freeze\.encoder: .*what pretraining learns"):
-        put(put(valid(), "task", "contrastive"), "freeze.encoder", True).validate()
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

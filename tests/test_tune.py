@@ -72,7 +72,7 @@ def test_a_size_that_cannot_take_the_crops_is_named_before_anything_runs():
     with pytest.raises(ConfigError, match="config.train.accumulation: expected a divisor of batch = 4"):
         SMALL.check(config)
     config.task = "contrastive"
-    with pytest.raises(ConfigError, match="segmentation is what can be tuned"):
+    with pytest.raises(ConfigError, match=r"^config\.task: a network of task contrastive maps no damage"):
         SMALL.check(config)
 
 

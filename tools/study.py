@@ -27,6 +27,7 @@ from jaxcd.base.processes import Children, Stopped, last_words
 from jaxcd.config import Config, FreezeConfig, InitConfig
 from jaxcd.config import files as config_files
 from jaxcd.config.flags import Parser, read_run, run_parser
+from jaxcd.learn.objectives import objective_of
 from jaxcd.runs import run_folder
 from jaxcd.runs.figures import METRICS
 from jaxcd.runs.logs import read_log
@@ -55,7 +56,7 @@ class Job:
     @property
     def trains_maps(self) -> bool:
         """Whether it is evaluated."""
-        return self.config.task == "segmentation"
+        return objective_of(self.config).maps
 
 
 @guarded

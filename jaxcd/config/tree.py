@@ -27,7 +27,6 @@ from jaxcd.config.scenes import ScenesConfig
 
 XBD_LEVELS = ("no-damage", "minor-damage", "major-damage", "destroyed")
 ENCODINGS = ("auto", "png", "jpeg", "webp", "zstd", "raw")
-TASKS = ("segmentation", "contrastive")
 _LEVELS = Bound(
     lambda levels: bool(levels) and set(levels) <= set(XBD_LEVELS), f"at least one level, of {', '.join(XBD_LEVELS)}"
 )
@@ -291,7 +290,6 @@ class Config:
     task: str = setting(
         "segmentation",
         "what is learned: segmentation (maps of damage) or contrastive (an encoder that segmentation begins with)",
-        one_of(*TASKS),
     )
     seed: int = setting(42, "of initial weights, batches, augmentation and dropout; the split has its own", seed())
     data: DataConfig = field(default_factory=DataConfig)
@@ -347,5 +345,3 @@ def _check_together(config: Config) -> None:
     wants((train.steps > 0) != (train.epochs > 0), "train", length, "either steps or epochs above 0, not both")
     accumulation, batch = train.accumulation, train.batch
     wants(batch % accumulation == 0, "train.accumulation", accumulation, f"a divisor of batch = {batch}")
-    if config.task == "contrastive":
-        wants(not freeze.encoder, "freeze.encoder", True, "False: the encoder is what pretraining learns")

@@ -1,4 +1,4 @@
-"""What a run learns, as the training loop sees it: batches to train on, and a validation."""
+"""What a run learns, as `jaxcd.train` and the training loop see it: a split, batches, a validation."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +9,10 @@ from jax.sharding import Mesh
 from jaxcd import models
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
+from jaxcd.feed.splits import Splits
 from jaxcd.learn.steps import TrainState
 from jaxcd.runs.figures import Figures
+from jaxcd.store.dataset import TileDataset
 
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ Validate = Callable[[TrainState, int, Watch], Validated | Diverged]
 
 @runtime_checkable
 class Task(Protocol):
-    """What the training loop needs of a task.
+    """What `jaxcd.train` and the training loop need of a task.
 
     Attributes:
         figures: what its validations log.
@@ -70,6 +72,21 @@ class Task(Protocol):
     def batches(self) -> Callable[[int], Iterator[Batch]]: ...  # noqa: D102
     @property
     def name(self) -> Callable[[int], str]: ...  # noqa: D102
+
+    @classmethod
+    def split(cls, dataset: TileDataset, config: Config) -> Splits:
+        """Split the places of a dataset."""
+        ...
+
+    @classmethod
+    def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Task":
+        """Take the batches from a dataset; each holds this process's part of the batch."""
+        ...
+
+    @staticmethod
+    def next_command(run: Path) -> str:
+        """Say what to do with a finished run."""
+        ...
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
         """Make the validation; it leaves its pictures in `run`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.config import Config, LossConfig
+from jaxcd.learn.objectives import check_maps
 from jaxcd.learn.steps import check_network
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ class Space:
         Raises:
             ConfigError: they can't, or the configuration does not train damage networks.
         """
-        if base.task != "segmentation":
-            raise ConfigError(f"config.task: segmentation is what can be tuned, got {base.task}")
+        check_maps(base, "config.task")
         if len(self.sizes) > 1 and base.init.encoder_from:
             raise ConfigError("config.init.encoder_from: that encoder has one size; name it with --sizes")
         t = base.train
