@@ -1,16 +1,17 @@
 """Evaluate a run: `python -m jaxcd.evaluate --run RUN [--data DIR --layout L --split S] --out DIR`."""
 
-import argparse
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import replacing
-from jaxcd.config import Config, DataConfig
-from jaxcd.config.flags import Parser
+from jaxcd.config import Config, DataConfig, scaling_named
+from jaxcd.config.fields import at_least, check_bounds, one_of, setting, settings_of
+from jaxcd.config.flags import Parser, add_settings, settings_from
 from jaxcd.sources import layouts
 
 if TYPE_CHECKING:
@@ -18,38 +19,74 @@ if TYPE_CHECKING:
     from jaxcd.runs.evaluation import Evaluation
     from jaxcd.store.manifest import Sample
 
-_SPLITS = ("train", "validation", "test", "all")
 _PANELS = 4
 _OUTPUTS = ("metrics.json", "tiles.csv", "precision_recall.png", "precision_recall.csv", "best.png", "worst.png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of an evaluation but its run and its folder."""
+
+    data: Path | None = setting(None, "other data than the run's own: source folder or built dataset")
+    layout: str | None = setting(None, "layout of --data, by default the run's own", one_of(*layouts.NAMES))
+    cache: str | None = setting(None, f"where --data is built on first use (default: {DataConfig().cache})")
+    scaling: str | None = setting(
+        None, "of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH", scaling_named("--scaling")
+    )
+    batch: int = setting(1, "tiles that each device sees at a time", at_least(1))
+    split: str | None = setting(
+        None,
+        "train, validation, test or all (default: test; all where --data is given)",
+        one_of("train", "validation", "test", "all"),
+    )
+
+    def validate(self) -> None:
+        """Check all values that need no file.
+
+        Raises:
+            ConfigError: at the first invalid value; the message names its flag.
+        """
+        check_bounds(self, "--")
+        for name in ("layout", "scaling", "cache"):
+            if self.data is None and getattr(self, name) is not None:
+                raise ConfigError(f"--{name}: goes with --data; the run's own tiles are read as they were for training")
+
+
+def parser() -> Parser:
+    """Make the parser of the flags."""
+    made = Parser(prog="python -m jaxcd.evaluate", description="Metrics and pictures of a run.")
+    made.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
+    add_settings(made, settings_of(Settings, ""))
+    made.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
+    return made
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code."""
-    options = _checked(parser().parse_args(argv))
+    options = parser().parse_args(argv)
+    run, out = options.run, options.out
+    settings: Settings = settings_from(options, Settings)
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: is a file; give a folder with --out")
+    settings.validate()
     # jax is imported late, once the arguments are known to be valid.
     from jaxcd.learn.objectives import check_maps
     from jaxcd.runs import run_folder
 
-    config = run_folder.read_config(options.run)
-    check_maps(config, str(options.run))
-    foreign = options.data is not None
-    if not foreign:
-        run_folder.read_splits(options.run)
-    if foreign and config.data.layout == layouts.SIMULATED and options.layout is None:
-        raise ConfigError(f"--layout: say how {options.data} is laid out; the run's own tiles are simulated")
-    if foreign:
-        config.data.root, config.data.layout = str(options.data), options.layout or config.data.layout
-        config.data.cache = options.cache or DataConfig().cache
-        config.data.scaling = config.data.scaling if options.scaling is None else options.scaling
+    config = run_folder.read_config(run)
+    check_maps(config, str(run))
+    if settings.data is None:
+        run_folder.read_splits(run)
+    else:
+        _read_other_data(config, settings.data, settings)
     config.validate()
     announce_device()
     warn_of_slow_type(config.model.dtype)
-    split = options.split or ("all" if foreign else "test")
-    made = [folder for folder in (options.out, *options.out.parents) if not folder.exists()]
-    options.out.mkdir(parents=True, exist_ok=True)  # fails before hours of work, not after
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)  # fails before hours of work, not after
     try:
-        _evaluate(config, options.run, split, foreign, options.out, options.batch)
+        _evaluate(config, run, out, settings)
     finally:
         for folder in made:
             if not any(folder.iterdir()):
@@ -57,32 +94,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _checked(options: argparse.Namespace) -> argparse.Namespace:
-    if options.out.exists() and not options.out.is_dir():
-        raise RunError(f"{options.out}: is a file; give a folder with --out")
-    for name in ("layout", "scaling", "cache"):
-        if options.data is None and getattr(options, name) is not None:
-            raise ConfigError(f"--{name}: goes with --data; the run's own tiles are read as they were for training")
-    if options.batch < 1:
-        raise ConfigError(f"--batch: expected at least 1, got {options.batch}")
-    return options
+def _read_other_data(config: Config, data: Path, settings: Settings) -> None:
+    """Let a run's configuration name other data than its own."""
+    if config.data.layout == layouts.SIMULATED and settings.layout is None:
+        raise ConfigError(f"--layout: say how {data} is laid out; the run's own tiles are simulated")
+    config.data.root, config.data.layout = str(data), settings.layout or config.data.layout
+    config.data.cache = settings.cache or DataConfig().cache
+    config.data.scaling = config.data.scaling if settings.scaling is None else settings.scaling
 
 
-def parser() -> Parser:
-    """Make the parser of the flags."""
-    made = Parser(prog="python -m jaxcd.evaluate", description="Metrics and pictures of a run.")
-    made.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
-    made.add_argument("--data", type=Path, help="other data than the run's own: source folder or built dataset")
-    made.add_argument("--layout", choices=layouts.NAMES, help="layout of --data (default: the run's own)")
-    made.add_argument("--cache", help=f"where --data is built on first use (default: {DataConfig().cache})")
-    made.add_argument("--scaling", help="of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH")
-    made.add_argument("--batch", type=int, default=1, help="tiles that each device sees at a time (default 1)")
-    made.add_argument("--split", choices=_SPLITS, help="default: test; all where --data is given")
-    made.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
-    return made
-
-
-def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, batch: int) -> None:
+def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     from jaxcd import models
     from jaxcd.feed.loader import evaluation_batches
     from jaxcd.learn import steps
@@ -94,6 +115,8 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
 
     trained = inference.load(config, run)
     dataset = open_or_build(config.data)
+    foreign, batch = settings.data is not None, settings.batch
+    split = settings.split or ("all" if foreign else "test")
     rows = _rows(config, run, dataset.samples, split, foreign)
     devices = steps.evaluation_mesh(config).size
     tiles = sum(len(dataset.samples[row].post) for row in rows)
