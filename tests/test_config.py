@@ -191,9 +191,9 @@ def test_every_field_is_refused_for_some_value():
 
 
 def test_losses_need_a_weight():
-    with pytest.raises(
-        ConfigError, match=r"^config\.loss: expected a weight above 0 for bce, dice or iou, got \(0.0, 0.0, 0.0\)"
-    ):
+    *names, last = LossConfig().weights()
+    expected = f"a weight above 0 for {', '.join(names)} or {last}"
+    with pytest.raises(ConfigError, match=rf"^config\.loss: expected {expected}, got \(0.0, 0.0"):
         put(valid(), "loss", LossConfig(dice=0.0)).validate()
 
 

@@ -26,13 +26,13 @@ def contrastive_config(name, **train):
 
 
 def test_each_task_has_an_objective_and_other_names_are_refused():
-    assert list(TASKS) == list(OBJECTIVES)
+    assert set(TASKS) == set(OBJECTIVES)
     config = small_config()
     assert config.task == "segmentation"
     check_maps(config, "runs/x")
     config.task = "pretraining"
     for refused in (steps.check_network, lambda config: check_maps(config, "runs/x")):
-        with pytest.raises(ConfigError, match=r"^config\.task: expected one of segmentation, contrastive, got 'pre"):
+        with pytest.raises(ConfigError, match=r"^config\.task: expected one of segmentation, contrastive.*, got 'pre"):
             refused(config)
     config.task = "contrastive"
     with pytest.raises(ConfigError, match=r"^runs/x: a network of task contrastive maps no damage; take .* segment"):
