@@ -1,17 +1,17 @@
 """Evaluate a run: `python -m jaxcd.evaluate --run RUN [--data DIR --layout L --split S] --out DIR`."""
 
-import argparse
 import csv
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
 from jaxcd.base.errors import ConfigError, RunError
-from jaxcd.base.files import replacing, write_whole
-from jaxcd.config import Config, DataConfig
-from jaxcd.config.flags import Parser
+from jaxcd.base.files import replacing
+from jaxcd.config import Config, DataConfig, scaling_named
+from jaxcd.config.fields import at_least, check_bounds, one_of, setting, settings_of
+from jaxcd.config.flags import Parser, add_settings, settings_from
 from jaxcd.sources import layouts
 
 if TYPE_CHECKING:
@@ -19,41 +19,74 @@ if TYPE_CHECKING:
     from jaxcd.runs.evaluation import Evaluation
     from jaxcd.store.manifest import Sample
 
-_SPLITS = ("train", "validation", "test", "all")
 _PANELS = 4
 _OUTPUTS = ("metrics.json", "tiles.csv", "precision_recall.png", "precision_recall.csv", "best.png", "worst.png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of an evaluation but its run and its folder."""
+
+    data: Path | None = setting(None, "other data than the run's own: source folder or built dataset")
+    layout: str | None = setting(None, "layout of --data, by default the run's own", one_of(*layouts.NAMES))
+    cache: str | None = setting(None, f"where --data is built on first use (default: {DataConfig().cache})")
+    scaling: str | None = setting(
+        None, "of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH", scaling_named("--scaling")
+    )
+    batch: int = setting(1, "tiles that each device sees at a time", at_least(1))
+    split: str | None = setting(
+        None,
+        "train, validation, test or all (default: test; all where --data is given)",
+        one_of("train", "validation", "test", "all"),
+    )
+
+    def validate(self) -> None:
+        """Check all values that need no file.
+
+        Raises:
+            ConfigError: at the first invalid value; the message names its flag.
+        """
+        check_bounds(self, "--")
+        for name in ("layout", "scaling", "cache"):
+            if self.data is None and getattr(self, name) is not None:
+                raise ConfigError(f"--{name}: goes with --data; the run's own tiles are read as they were for training")
+
+
+def parser() -> Parser:
+    """Make the parser of the flags."""
+    made = Parser(prog="python -m jaxcd.evaluate", description="Metrics and pictures of a run.")
+    made.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
+    add_settings(made, settings_of(Settings, ""))
+    made.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
+    return made
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code."""
-    options = _checked(parser().parse_args(argv))
+    options = parser().parse_args(argv)
+    run, out = options.run, options.out
+    settings: Settings = settings_from(options, Settings)
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: is a file; give a folder with --out")
+    settings.validate()
     # jax is imported late, once the arguments are known to be valid.
+    from jaxcd.learn.objectives import check_maps
     from jaxcd.runs import run_folder
 
-    config = run_folder.read_config(options.run)
-    if config.task != "segmentation":
-        raise RunError(
-            f"{options.run}: pretrained an encoder, and makes no maps; evaluate a run that began with it "
-            f"(--config.init.encoder_from={options.run})"
-        )
-    foreign = options.data is not None
-    if not foreign:
-        run_folder.read_splits(options.run)
-    if foreign and config.data.layout == layouts.SIMULATED and options.layout is None:
-        raise ConfigError(f"--layout: say how {options.data} is laid out; the run's own tiles are simulated")
-    if foreign:
-        config.data.root, config.data.layout = str(options.data), options.layout or config.data.layout
-        config.data.cache = options.cache or DataConfig().cache
-        config.data.scaling = config.data.scaling if options.scaling is None else options.scaling
+    config = run_folder.read_config(run)
+    check_maps(config, str(run))
+    if settings.data is None:
+        run_folder.read_splits(run)
+    else:
+        _read_other_data(config, settings.data, settings)
     config.validate()
     announce_device()
     warn_of_slow_type(config.model.dtype)
-    split = options.split or ("all" if foreign else "test")
-    made = [folder for folder in (options.out, *options.out.parents) if not folder.exists()]
-    options.out.mkdir(parents=True, exist_ok=True)  # fails before hours of work, not after
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)  # fails before hours of work, not after
     try:
-        _evaluate(config, options.run, split, foreign, options.out, options.batch)
+        _evaluate(config, run, out, settings)
     finally:
         for folder in made:
             if not any(folder.iterdir()):
@@ -61,42 +94,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _checked(options: argparse.Namespace) -> argparse.Namespace:
-    if options.out.exists() and not options.out.is_dir():
-        raise RunError(f"{options.out}: is a file; give a folder with --out")
-    for name in ("layout", "scaling", "cache"):
-        if options.data is None and getattr(options, name) is not None:
-            raise ConfigError(f"--{name}: goes with --data; the run's own tiles are read as they were for training")
-    if options.batch < 1:
-        raise ConfigError(f"--batch: expected at least 1, got {options.batch}")
-    return options
+def _read_other_data(config: Config, data: Path, settings: Settings) -> None:
+    """Let a run's configuration name other data than its own."""
+    if config.data.layout == layouts.SIMULATED and settings.layout is None:
+        raise ConfigError(f"--layout: say how {data} is laid out; the run's own tiles are simulated")
+    config.data.root, config.data.layout = str(data), settings.layout or config.data.layout
+    config.data.cache = settings.cache or DataConfig().cache
+    config.data.scaling = config.data.scaling if settings.scaling is None else settings.scaling
 
 
-def parser() -> Parser:
-    """Make the parser of the flags."""
-    made = Parser(prog="python -m jaxcd.evaluate", description="Metrics and pictures of a run.")
-    made.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
-    made.add_argument("--data", type=Path, help="other data than the run's own: source folder or built dataset")
-    made.add_argument("--layout", choices=layouts.NAMES, help="layout of --data (default: the run's own)")
-    made.add_argument("--cache", help=f"where --data is built on first use (default: {DataConfig().cache})")
-    made.add_argument("--scaling", help="of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH")
-    made.add_argument("--batch", type=int, default=1, help="tiles that each device sees at a time (default 1)")
-    made.add_argument("--split", choices=_SPLITS, help="default: test; all where --data is given")
-    made.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
-    return made
-
-
-def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, batch: int) -> None:
+def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     from jaxcd import models
     from jaxcd.feed.loader import evaluation_batches
     from jaxcd.learn import steps
     from jaxcd.runs import inference
     from jaxcd.runs.evaluation import with_bar
+    from jaxcd.runs.figures import Metrics
     from jaxcd.runs.panels import Keeper, save_panels
     from jaxcd.store.dataset import open_or_build
 
     trained = inference.load(config, run)
     dataset = open_or_build(config.data)
+    foreign, batch = settings.data is not None, settings.batch
+    split = settings.split or ("all" if foreign else "test")
     rows = _rows(config, run, dataset.samples, split, foreign)
     devices = steps.evaluation_mesh(config).size
     tiles = sum(len(dataset.samples[row].post) for row in rows)
@@ -118,12 +138,7 @@ def _evaluate(config: Config, run: Path, split: str, foreign: bool, out: Path, b
     _write_tiles(result, out / "tiles.csv", threshold, partial)
     if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)
-    report = {
-        "positive_unlabelled": partial,
-        "0.5": _scores(result.counts, 0.5, partial),
-        "best": {"threshold": threshold, **_scores(result.counts, threshold, partial)},
-    }
-    write_whole(out / "metrics.json", json.dumps(report, indent=2) + "\n")
+    Metrics.of(result.counts, threshold=threshold, positive_unlabelled=partial).write(out)
     (_print_recall if partial else _print_table)(result, split, trained.step, trained.threshold)
     print(f"written: {out}/ {', '.join(name for name in _OUTPUTS if (out / name).exists())}")
 
@@ -145,13 +160,6 @@ def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, fo
     return [rows[place] for place in places]
 
 
-def _scores(counts: "Counts", threshold: float, partial: bool) -> dict[str, float]:
-    """Return the scores that the labels allow: where much damage has none, recall and the flagged share of the area."""
-    if partial:
-        return {"recall": counts.at(threshold).recall, "flagged": counts.flagged(threshold)}
-    return counts.at(threshold)._asdict()
-
-
 def _merit(counts: "Counts", threshold: float, partial: bool) -> float:
     """Score a tile with damage, for the choice of the best tiles."""
     scores = counts.at(threshold)
@@ -165,13 +173,16 @@ def _errors(counts: "Counts", threshold: float, partial: bool) -> float:
 
 
 def _write_tiles(result: "Evaluation", path: Path, threshold: float, partial: bool) -> None:
+    from jaxcd.learn.metrics import PartialScores, Scores
+
     with replacing(path) as target, target.open("w", newline="") as file:
         rows = csv.writer(file)
-        scores = ("recall", "flagged") if partial else ("accuracy", "precision", "recall", "f1", "iou")
-        rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *scores])
+        kind = PartialScores if partial else Scores
+        rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *kind._fields])
         for tile, counts in result.tiles:
             for decided in dict.fromkeys((0.5, threshold)):
-                ratios = (f"{value:.4f}" for value in _scores(counts, decided, partial).values())
+                scores = counts.partial_at(decided) if partial else counts.at(decided)
+                ratios = (f"{value:.4f}" for value in scores)
                 rows.writerow([tile.place, tile.post, decided, *counts.confusion(decided), *ratios])
 
 

@@ -9,9 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +19,9 @@ import pytest
 from jaxcd.base.files import locked
 from jaxcd.config import Config
 from jaxcd.simulator import cut_tiles, simulate
+
+if TYPE_CHECKING:
+    from jaxcd.runs.figures import Figures
 
 # A step takes a fraction of a second, and has little augmentation to compile: the run is tested, not the network.
 _CONFIG = """
@@ -136,9 +139,9 @@ def signal_at(patch: pytest.MonkeyPatch, step: int, number: int) -> None:
 
     write = RunLog.write
 
-    def writing(log: RunLog, at: int, kind: str, values: Mapping) -> None:
-        write(log, at, kind, values)
-        if (at, kind) == (step, "train"):
+    def writing(log: RunLog, at: int, figures: "Figures") -> None:
+        write(log, at, figures)
+        if (at, figures.kind) == (step, "train"):
             signal.raise_signal(number)
 
     patch.setattr(RunLog, "write", writing)

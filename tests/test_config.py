@@ -94,7 +94,6 @@ WRONG_TYPES = [
 ]
 WRONG_VALUES = [
     ("seed", -1),
-    ("task", "pretraining"),
     ("data.split_seed", -1),
     ("contrast.margin", 0.0),
     ("contrast.shares", (0.9, 0.1, 0.1)),
@@ -141,9 +140,7 @@ WRONG_VALUES = [
     ("model.dropout", 1.0),
     ("model.dropout", -0.1),
     ("model.dtype", "float16"),
-    ("loss.bce", -1.0),
-    ("loss.dice", -1.0),
-    ("loss.iou", -1.0),
+    *((f"loss.{name}", -1.0) for name in LossConfig().weights()),
     ("loss.positive_weight", 0.0),
     ("augment.brightness", 1.0),
     ("data.encoding", "gif"),
@@ -195,13 +192,10 @@ def test_every_field_is_refused_for_some_value():
 
 
 def test_losses_need_a_weight():
-    with pytest.raises(ConfigError, match=r"^config\.loss: .*bce, dice or iou"):
+    *names, last = LossConfig().weights()
+    expected = f"a weight above 0 for {', '.join(names)} or {last}"
+    with pytest.raises(ConfigError, match=rf"^config\.loss: expected {expected}, got \(0.0, 0.0"):
         put(valid(), "loss", LossConfig(dice=0.0)).validate()
-
-
-def test_pretraining_freezes_nothing():
-    with pytest.raises(ConfigError, match=r"config\.freeze\.encoder: .*what pretraining learns"):
-        put(put(valid(), "task", "contrastive"), "freeze.encoder", True).validate()
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -306,9 +300,7 @@ def test_the_papers_settings(name, loss, batch, rate, decay, dropout):
     # docs/method.md, Supervised training (Table II of the paper).
     config, _ = load(CONFIGS / f"{name}.py")
     assert (config.model.name, config.model.size, config.model.dropout) == (name, "large", dropout)
-    assert {key: getattr(config.loss, key) for key in ("bce", "dice", "iou")} == {"bce": 0, "dice": 0, "iou": 0} | {
-        loss: 1
-    }
+    assert config.loss.weights() == {key: float(key == loss) for key in LossConfig().weights()}
     assert (config.train.batch, config.train.epochs) == (batch, 100)
     assert (config.optim.learning_rate, config.optim.weight_decay) == (rate, decay)
     assert config.optim.schedule == "constant"

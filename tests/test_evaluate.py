@@ -123,6 +123,12 @@ def test_several_tiles_at_a_time_count_the_same_and_stale_pictures_go(trained, t
         (["--scaling", "range:0,9"], "--scaling: goes with --data"),
         (["--cache", "here"], "--cache: goes with --data"),
         (["--batch", "0"], "--batch: expected at least 1, got 0"),
+        (["--split", "dev"], "--split: expected one of train, validation, test, all, got 'dev'"),
+        (
+            ["--layout", "coco"],
+            "--layout: expected one of xbd, paper, folders, scenes, simulated, prepared, got 'coco'",
+        ),
+        (["--scaling", "full"], "--scaling: expected range:LOW,HIGH or percentiles:LOW,HIGH"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(trained, tmp_path, capsys, arguments, message):

@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(project, pretrained, tm
         assert message in error, error
         assert not (tmp_path / "r" / "checkpoints").exists() or not os.listdir(tmp_path / "r" / "checkpoints")
     error = _fails(capsys, evaluate, "--run", pretrained[0], "--out", tmp_path / "o")
-    assert "pretrained an encoder, and makes no maps" in error and not (tmp_path / "o").exists()
+    assert f"{pretrained[0]}: a network of task contrastive maps no damage" in error and not (tmp_path / "o").exists()
 
 
 def test_freezing_a_random_encoder_or_for_ever_is_warned_of(project, pretrained, tmp_path, capsys):

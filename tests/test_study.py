@@ -1,6 +1,7 @@
 """The study: its statistics on known numbers, and a whole one of one network as a user runs it."""
 
 import csv
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -14,14 +15,18 @@ from PIL import Image
 from study_report import STARTS, Result, paired_difference
 
 from jaxcd.base.errors import RunError
+from jaxcd.learn.metrics import Scores
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def result(counts, *, scores=None) -> Result:
+SCORES = Scores(0.9, 0.5, 0.25, 1 / 3, 0.2)
+
+
+def result(counts, *, scores=SCORES) -> Result:
     counts = np.array(counts)
-    given = scores or {"accuracy": 0.9, "precision": 0.5, "recall": 0.25, "f1": 1 / 3, "iou": 0.2}
-    return Result(given, 0.4, 2.0, tuple(f"t{i}" for i in range(len(counts))), counts)
+    tiles = tuple(f"t{i}" for i in range(len(counts)))
+    return Result(scores=scores, best_f1=0.4, rate=2.0, tiles=tiles, counts=counts)
 
 
 def test_a_difference_is_of_summed_counts_averaged_over_seeds():
@@ -53,15 +58,14 @@ def test_an_interval_is_that_of_the_mean_over_tiles():
 
 
 def test_other_tiles_are_not_compared():
-    other = result([(1, 1, 1)])._replace(tiles=("u0",))
+    other = dataclasses.replace(result([(1, 1, 1)]), tiles=("u0",))
     with pytest.raises(RunError, match="different tiles"):
         paired_difference([result([(1, 1, 1)])], [other], study_report.recall)
 
 
 def test_the_report_shows_means_deviations_what_was_published_and_what_failed(tmp_path):
     runs = {start: [result([(8, 2, 2), (1, 5, 1)]), result([(4, 0, 6), (5, 5, 5)])] for start in STARTS}
-    high = {"accuracy": 0.95, "precision": 0.6, "recall": 0.35, "f1": 0.45, "iou": 0.3}
-    runs["pretrained"][1] = result([(9, 0, 1), (9, 5, 1)], scores=high)
+    runs["pretrained"][1] = result([(9, 0, 1), (9, 5, 1)], scores=Scores(0.95, 0.6, 0.35, 0.45, 0.3))
     runs["frozen"] = [None, None]
     rows = {("fc_siam_diff", start): results for start, results in runs.items()}
     study_report.write_report(tmp_path, rows, {"fc_siam_diff-frozen-0": "out of memory"}, "small networks")

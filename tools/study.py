@@ -28,7 +28,9 @@ from jaxcd.base.processes import Children, Stopped, last_words
 from jaxcd.config import Config, FreezeConfig, InitConfig
 from jaxcd.config import files as config_files
 from jaxcd.config.flags import Parser, read_run, run_parser
+from jaxcd.learn.objectives import objective_of
 from jaxcd.runs import run_folder
+from jaxcd.runs.figures import METRICS
 from jaxcd.runs.logs import read_log
 from jaxcd.sources import layouts
 
@@ -55,7 +57,7 @@ class Job:
     @property
     def trains_maps(self) -> bool:
         """Whether it is evaluated."""
-        return self.config.task == "segmentation"
+        return objective_of(self.config).maps
 
 
 @guarded
@@ -211,7 +213,7 @@ def _run_all(out: Path, jobs: Sequence[Job], failures: dict[str, str]) -> None:
 def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None]) -> str:
     """Train and evaluate one run, as far as that is not done; returns why it failed, or nothing."""
     run, result, config = out / "runs" / job.name, out / "results" / job.name, out / "configs" / f"{job.name}.py"
-    done = (result / "metrics.json") if job.trains_maps else (run / ".done")
+    done = (result / METRICS) if job.trains_maps else (run / ".done")
     if done.exists():
         return ""
     config_files.write_python(

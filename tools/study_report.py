@@ -1,8 +1,8 @@
 """The report of the study: table, paired bootstrap intervals over test tiles, and a plot of the paper's two claims."""
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 
 from jaxcd.base.errors import RunError
 from jaxcd.base.files import replacing, write_whole
-from jaxcd.runs.logs import read_log
+from jaxcd.learn.metrics import Scores
+from jaxcd.runs.figures import METRICS, Metrics, TrainingFigures
+from jaxcd.runs.logs import read_figures
 
 NETWORKS = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
 STARTS = {
@@ -45,7 +47,8 @@ _RESAMPLES = 2000
 _PERCENTILES = (2.5, 97.5)
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Result:
     """One evaluated run.
 
     Attributes:
@@ -56,7 +59,7 @@ class Result(NamedTuple):
         counts: TP, FP, FN of each at 0.5.
     """
 
-    scores: dict[str, float]
+    scores: Scores
     best_f1: float
     rate: float
     tiles: tuple[str, ...]
@@ -81,16 +84,24 @@ def read_result(folder: Path, run: Path) -> Result | None:
     Raises:
         RunError: the files are damaged.
     """
-    if not (folder / "metrics.json").exists():
+    if not (folder / METRICS).exists():
         return None
     try:
-        report = json.loads((folder / "metrics.json").read_text())
+        metrics = Metrics.read(folder)
+        if not isinstance(metrics.half, Scores) or not isinstance(metrics.best, Scores):
+            raise RunError(f"{folder}: a study wants precision, and much damage has no label in these data")
         with (folder / "tiles.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if float(row["threshold"]) == 0.5]
         counts = np.array([[int(row[name]) for name in ("tp", "fp", "fn")] for row in rows], np.int64)
         tiles = tuple(f"{row['place']}/{row['post']}" for row in rows)
-        rate = np.median([entry["pairs_per_second"] for entry in read_log(run) if entry["kind"] == "train"])
-        return Result(report["0.5"], report["best"]["f1"], float(rate), tiles, counts.reshape(-1, 3))
+        rate = np.median([figures.pairs_per_second for _, figures in read_figures(run, TrainingFigures)])
+        return Result(
+            scores=metrics.half,
+            best_f1=metrics.best.f1,
+            rate=float(rate),
+            tiles=tiles,
+            counts=counts.reshape(-1, 3),
+        )
     except (ValueError, KeyError, OSError) as error:
         raise RunError(
             f"{folder}: damaged result ({error!r}); delete the folder and run the same command again"
@@ -154,7 +165,7 @@ def write_report(out: Path, rows: Rows, failures: Mapping[str, str], setting: st
         for (network, start), results in rows.items():
             for seed, result in enumerate(results):
                 if result is not None:
-                    values = [result.scores[name] for name in _SCORES] + [result.best_f1, result.rate]
+                    values = [getattr(result.scores, name) for name in _SCORES] + [result.best_f1, result.rate]
                     table.writerow([network, start, seed, *(f"{value:.6f}" for value in values)])
     gains = {
         key: tuple(paired_difference(results, rows[key[0], "scratch"], score) for score in (recall, f1))
@@ -187,7 +198,7 @@ def _table(rows: Rows) -> list[str]:
     lines = ["| network | encoder | seeds | " + " | ".join(head) + " |", "|---" * (3 + len(head)) + "|"]
     for (network, start), results in rows.items():
         done = [result for result in results if result is not None]
-        cells = [_spread([100 * result.scores[name] for result in done]) for name in _SCORES]
+        cells = [_spread([100 * getattr(result.scores, name) for result in done]) for name in _SCORES]
         cells.append(_spread([100 * result.best_f1 for result in done]))
         cells.append(f"{np.mean([result.rate for result in done]):.1f}" if done else "failed")
         published = PUBLISHED.get((network, start))

@@ -3,7 +3,6 @@
 from jaxcd.config.scenes import ScenesConfig
 from jaxcd.config.tree import (
     ENCODINGS,
-    TASKS,
     XBD_LEVELS,
     AugmentConfig,
     Config,
@@ -22,7 +21,6 @@ from jaxcd.config.tree import (
 
 __all__ = [
     "ENCODINGS",
-    "TASKS",
     "XBD_LEVELS",
     "AugmentConfig",
     "Config",

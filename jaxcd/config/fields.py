@@ -107,7 +107,7 @@ def check(node: Any, path: str) -> None:
 
 
 def check_bounds(node: Any, path: str) -> None:
-    """Check the values of a configuration and of the groups in it.
+    """Check the values of a configuration and of the groups in it; None, where a field may be None, has no bounds.
 
     Raises:
         ConfigError: at the first invalid field.
@@ -117,7 +117,7 @@ def check_bounds(node: Any, path: str) -> None:
         bound = field.metadata.get(_BOUND)
         if dataclasses.is_dataclass(value):
             check_bounds(value, f"{where}.")
-        elif bound is not None and not bound.holds(value):
+        elif bound is not None and value is not None and not bound.holds(value):
             raise ConfigError(f"{where}: expected {bound.expected}, got {value!r}")
 
 

@@ -27,7 +27,7 @@ from jaxcd.config.scenes import ScenesConfig
 
 XBD_LEVELS = ("no-damage", "minor-damage", "major-damage", "destroyed")
 ENCODINGS = ("auto", "png", "jpeg", "webp", "zstd", "raw")
-TASKS = ("segmentation", "contrastive")
+_LOSS_PARAMETERS = ("positive_weight",)
 _LEVELS = Bound(
     lambda levels: bool(levels) and set(levels) <= set(XBD_LEVELS), f"at least one level, of {', '.join(XBD_LEVELS)}"
 )
@@ -192,6 +192,11 @@ class LossConfig:
         above_zero("a weight"),
     )
 
+    def weights(self) -> dict[str, float]:
+        """Return the weights by the names of the losses: all fields but the parameters of single losses."""
+        names = (each.name for each in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in names if name not in _LOSS_PARAMETERS}
+
 
 @dataclass(kw_only=True, slots=True)
 class AugmentConfig:
@@ -291,7 +296,6 @@ class Config:
     task: str = setting(
         "segmentation",
         "what is learned: segmentation (maps of damage) or contrastive (an encoder that segmentation begins with)",
-        one_of(*TASKS),
     )
     seed: int = setting(42, "of initial weights, batches, augmentation and dropout; the split has its own", seed())
     data: DataConfig = field(default_factory=DataConfig)
@@ -334,18 +338,17 @@ def field_type(path: str) -> typing.Any:
 
 def _check_together(config: Config) -> None:
     """Check the values that depend on each other."""
-    losses, freeze, train = config.loss, config.freeze, config.train
+    weights, freeze, train = config.loss.weights(), config.freeze, config.train
 
     def wants(holds: bool, name: str, value: object, expected: str) -> None:
         if not holds:
             raise ConfigError(f"config.{name}: expected {expected}, got {value!r}")
 
-    weights = (losses.bce, losses.dice, losses.iou)
-    wants(sum(weights) > 0, "loss", weights, "a weight above 0 for bce, dice or iou")
+    *names, last = weights
+    given = tuple(weights.values())
+    wants(sum(given) > 0, "loss", given, f"a weight above 0 for {', '.join(names)} or {last}")
     wants(freeze.encoder or not freeze.until, "freeze.until", freeze.until, "0 where nothing is frozen")
     length = (train.steps, train.epochs)
     wants((train.steps > 0) != (train.epochs > 0), "train", length, "either steps or epochs above 0, not both")
     accumulation, batch = train.accumulation, train.batch
     wants(batch % accumulation == 0, "train.accumulation", accumulation, f"a divisor of batch = {batch}")
-    if config.task == "contrastive":
-        wants(not freeze.encoder, "freeze.encoder", True, "False: the encoder is what pretraining learns")

@@ -5,6 +5,8 @@ float32 scalar; where no pixel is valid it is 0 with gradient 0. All are ratios 
 a split comes from the added sums of its tiles, however they were batched.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -56,40 +58,47 @@ def sums(
     return Sums(*(jnp.sum(part, axis=axis) for part in parts))
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A loss, given as a function of sums; its call sums the pixels of the flattened batch first."""
+
+    of_sums: Callable[[Sums], Any]
+
+    def __call__(
+        self, logits: Logits, labels: Pixels, *, valid: Pixels, positive_weight: float = 1.0
+    ) -> Float[Array, ""]:
+        """Return the loss; arguments as those of `sums`."""
+        return self.of_sums(sums(logits, labels, valid=valid, positive_weight=positive_weight))
+
+
+@Loss
+def bce(total: Sums) -> Any:
+    """Binary cross-entropy, averaged over valid pixels (reference: positive weight 16.2578)."""
+    return total.cross_entropy / (total.valid + (total.valid == 0))
+
+
+@Loss
+def dice(total: Sums) -> Any:
+    """Soft Dice loss, 1 - 2|P∩L| / (|P| + |L|)."""
+    return 1 - (2 * total.intersection + _SMOOTHING) / (total.predicted + total.actual + _SMOOTHING)
+
+
+@Loss
+def iou(total: Sums) -> Any:
+    """Soft Jaccard loss, 1 - |P∩L| / |P∪L|."""
+    union = total.predicted + total.actual - total.intersection
+    return 1 - (total.intersection + _SMOOTHING) / (union + _SMOOTHING)
+
+
+LOSSES = {"bce": bce, "dice": dice, "iou": iou}
+"""By the names of their weights in `LossConfig`."""
+
+
 def of_sums(total: Sums, weights: LossConfig) -> Any:
     """Add the weighted losses that the sums give; a loss of weight 0 is left out."""
-    losses = ((weights.bce, _bce), (weights.dice, _dice), (weights.iou, _iou))
-    return sum(weight * loss(total) for weight, loss in losses if weight)
-
-
-def bce(logits: Logits, labels: Pixels, *, valid: Pixels, positive_weight: float = 1.0) -> Float[Array, ""]:
-    """Binary cross-entropy, averaged over valid pixels (reference: positive weight 16.2578)."""
-    return _bce(sums(logits, labels, valid=valid, positive_weight=positive_weight))
-
-
-def dice(logits: Logits, labels: Pixels, *, valid: Pixels) -> Float[Array, ""]:
-    """Soft Dice loss, 1 - 2|P∩L| / (|P| + |L|), over the flattened batch."""
-    return _dice(sums(logits, labels, valid=valid, positive_weight=1.0))
-
-
-def iou(logits: Logits, labels: Pixels, *, valid: Pixels) -> Float[Array, ""]:
-    """Soft Jaccard loss, 1 - |P∩L| / |P∪L|, over the flattened batch."""
-    return _iou(sums(logits, labels, valid=valid, positive_weight=1.0))
+    return sum(weight * LOSSES[name].of_sums(total) for name, weight in weights.weights().items() if weight)
 
 
 def weighted(logits: Logits, labels: Pixels, *, valid: Pixels, weights: LossConfig) -> Float[Array, ""]:
     """Sum of the losses by their weights, over the flattened batch."""
     return of_sums(sums(logits, labels, valid=valid, positive_weight=weights.positive_weight), weights)
-
-
-def _bce(total: Sums) -> Any:
-    return total.cross_entropy / (total.valid + (total.valid == 0))
-
-
-def _dice(total: Sums) -> Any:
-    return 1 - (2 * total.intersection + _SMOOTHING) / (total.predicted + total.actual + _SMOOTHING)
-
-
-def _iou(total: Sums) -> Any:
-    union = total.predicted + total.actual - total.intersection
-    return 1 - (total.intersection + _SMOOTHING) / (union + _SMOOTHING)

@@ -27,6 +27,13 @@ class Scores(NamedTuple):
     iou: float
 
 
+class PartialScores(NamedTuple):
+    """What can be told where much damage has no label: recall, and the share of the valid pixels that are flagged."""
+
+    recall: float
+    flagged: float
+
+
 def histogram(
     logits: Float[Array, "b h w"], labels: Num[Array, "b h w"], *, valid: Num[Array, "b h w"]
 ) -> Int32[Array, "b 2 1024"]:
@@ -103,6 +110,10 @@ class Counts:
             f1=_ratio(2 * tp, 2 * tp + fp + fn),
             iou=_ratio(tp, tp + fp + fn),
         )
+
+    def partial_at(self, threshold: float) -> PartialScores:
+        """Scores at a threshold where much damage has no label."""
+        return PartialScores(recall=self.at(threshold).recall, flagged=self.flagged(threshold))
 
     def flagged(self, threshold: float) -> float:
         """Share of the valid pixels that are called damage at a threshold."""

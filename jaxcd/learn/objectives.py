@@ -1,6 +1,7 @@
-"""What a training step minimises, by task: augmentation, network and loss of one micro-batch."""
+"""What a training step minimises, by task: network, and augmentation and loss of one micro-batch."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,17 +10,37 @@ from flax import nnx
 from jaxtyping import Array, Float, Int32, Key, Num
 
 from jaxcd import models
+from jaxcd.base.errors import ConfigError
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.learn import losses
 from jaxcd.learn.augmentation import augment
 from jaxcd.learn.contrastive import contrastive
 
-Objective = Callable[[Any, Any, Batch, Key[Array, ""]], tuple[Float[Array, ""], Any]]
+Loss = Callable[[Any, Any, Batch, Key[Array, ""]], tuple[Float[Array, ""], Any]]
 """`(params, stats, batch, key) -> (loss, stats after the batch)`."""
 
 
-def _segmentation(graph: nnx.GraphDef, config: Config) -> Objective:
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What the network of a task learns.
+
+    Attributes:
+        loss: makes the loss of a network's graph.
+        network: makes the network, from the arguments of `models.create`.
+        maps: whether this network maps damage.
+        together: how many image pairs make one element of a batch.
+        check: raises a `ConfigError` where the configuration does not fit the task.
+    """
+
+    loss: Callable[[nnx.GraphDef, Config], Loss]
+    network: Callable[..., nnx.Module]
+    maps: bool
+    together: Callable[[Config], int]
+    check: Callable[[Config], None]
+
+
+def _segmentation(graph: nnx.GraphDef, config: Config) -> Loss:
     wanted = models.describe(config.model).normalisation
 
     def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
@@ -31,7 +52,7 @@ def _segmentation(graph: nnx.GraphDef, config: Config) -> Objective:
     return objective
 
 
-def _contrastive(graph: nnx.GraphDef, config: Config) -> Objective:
+def _contrastive(graph: nnx.GraphDef, config: Config) -> Loss:
     wanted, together = models.describe(config.model).normalisation, pairs_an_element(config)
 
     def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
@@ -47,15 +68,68 @@ def _contrastive(graph: nnx.GraphDef, config: Config) -> Objective:
     return objective
 
 
-OBJECTIVES: dict[str, Callable[[nnx.GraphDef, Config], Objective]] = {
-    "segmentation": _segmentation,
-    "contrastive": _contrastive,
+def _check_contrastive(config: Config) -> None:
+    if config.freeze.encoder:
+        raise ConfigError("config.freeze.encoder: expected False: the encoder is what pretraining learns, got True")
+    # Half of a (micro-)batch differs; where pairs are compared with pairs, half of them also show damage.
+    even, batch = 2 * pairs_an_element(config) * config.train.accumulation, config.train.batch
+    if batch % even:
+        raise ConfigError(
+            f"config.train.batch: expected a multiple of {even}, so that batches are balanced, got {batch}"
+        )
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "segmentation": Objective(
+        loss=_segmentation,
+        network=models.create,
+        maps=True,
+        together=lambda config: 1,
+        check=lambda config: None,
+    ),
+    "contrastive": Objective(
+        loss=_contrastive,
+        network=models.Embedding,
+        maps=False,
+        together=lambda config: models.describe(config.model).pairs_compared,
+        check=_check_contrastive,
+    ),
 }
+"""By the names of tasks; `jaxcd.tasks.tasks.TASKS` has the same names."""
+
+
+def objective_of(config: Config) -> Objective:
+    """Return the objective of the configured task.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if config.task not in OBJECTIVES:
+        raise ConfigError(f"config.task: expected one of {', '.join(OBJECTIVES)}, got {config.task!r}")
+    return OBJECTIVES[config.task]
+
+
+def check_maps(config: Config, where: str) -> None:
+    """Refuse a configuration whose network maps no damage.
+
+    Args:
+        config: of a run, or of runs to come.
+        where: what the message begins with: the run's folder, or the field.
+
+    Raises:
+        ConfigError: it maps none.
+    """
+    if not objective_of(config).maps:
+        others = " or ".join(name for name, objective in OBJECTIVES.items() if objective.maps)
+        raise ConfigError(
+            f"{where}: a network of task {config.task} maps no damage; take one of task {others}, which can begin with "
+            "its encoder (config.init.encoder_from)"
+        )
 
 
 def pairs_an_element(config: Config) -> int:
     """Return how many image pairs make one element of a batch: more than one only where those are compared."""
-    return models.describe(config.model).pairs_compared if config.task == "contrastive" else 1
+    return objective_of(config).together(config)
 
 
 def embedding_stacks(

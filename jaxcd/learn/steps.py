@@ -17,7 +17,7 @@ from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.learn import losses, metrics, optimizer
 from jaxcd.learn.augmentation import normalise
-from jaxcd.learn.objectives import OBJECTIVES, pairs_an_element
+from jaxcd.learn.objectives import objective_of, pairs_an_element
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -26,8 +26,8 @@ def check_network(config: Config) -> None:
     """Check that the network exists, and that it can take the training crops and batches.
 
     Raises:
-        ConfigError: the network or its size is unknown, the crop is no multiple of its stride, or a batch of
-            pretraining can't be balanced.
+        ConfigError: the network, its size or the task is unknown, the crop is no multiple of the network's stride, or
+            the task refuses the configuration.
     """
     crop, multiple = config.data.crop, models.describe(config.model).stride
     if crop % multiple:
@@ -36,13 +36,7 @@ def check_network(config: Config) -> None:
             f"config.data.crop: the {config.model.size} network takes multiples of {multiple} pixels, got {crop}; "
             f"set {f'{below} or ' if below >= 32 else ''}{above}, or 0 for whole tiles"
         )
-    if config.task == "contrastive":
-        # Half of a (micro-)batch differs; where pairs are compared with pairs, half of them also show damage.
-        even, batch = 2 * pairs_an_element(config) * config.train.accumulation, config.train.batch
-        if batch % even:
-            raise ConfigError(
-                f"config.train.batch: expected a multiple of {even}, so that batches are balanced, got {batch}"
-            )
+    objective_of(config).check(config)
 
 
 class TrainState(NamedTuple):
@@ -102,7 +96,7 @@ def build_network(config: Config, *, weights: bool = True) -> tuple[models.Netwo
     With `weights` False these two hold shapes and types only, for weights that come from a checkpoint.
     """
     m = config.model
-    make = models.Embedding if config.task == "contrastive" else models.create
+    make = objective_of(config).network
     return models.build(
         lambda rngs: make(m.name, size=m.size, dropout=m.dropout, dtype=DTYPES[m.dtype], rngs=rngs),
         seed=config.seed,
@@ -162,7 +156,7 @@ def train_step(
     mesh, all means are over the whole batch.
     """
     parts, together = config.train.accumulation, pairs_an_element(config)
-    objective = OBJECTIVES[config.task](network.frozen if held else network.train, config)
+    objective = objective_of(config).loss(network.frozen if held else network.train, config)
 
     def micro(learning: Any, rest: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Any]:
         return objective({**learning, **rest}, stats, batch, key)

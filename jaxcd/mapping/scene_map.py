@@ -13,6 +13,7 @@ from jaxcd.base.errors import ConfigError, RunError, SceneError
 from jaxcd.base.fingerprints import file_digest
 from jaxcd.base.folders import alone, check_folder
 from jaxcd.config import Config
+from jaxcd.learn.objectives import check_maps
 from jaxcd.mapping.page import web_page
 from jaxcd.mapping.predict import blocks, tiling, weights
 from jaxcd.mapping.predict.network import WindowNetwork
@@ -70,12 +71,11 @@ def load(run: Path, settings: MapSettings) -> Mapper:
     """Load the network of a run.
 
     Raises:
-        RunError: no run, a run without a checkpoint, or one that pretrained an encoder.
-        ConfigError: windows too small for the network.
+        RunError: no run, or a run without a checkpoint.
+        ConfigError: the run's network maps no damage, or wants larger windows.
     """
     config = run_folder.read_config(run)
-    if config.task != "segmentation":
-        raise RunError(f"{run}: pretrained an encoder, which maps no damage; train a network that begins with it")
+    check_maps(config, str(run))
     least = tiling.least_window(models.describe(config.model))
     if settings.window and settings.window < least:
         raise ConfigError(f"--window: the {config.model.size} network wants at least {least}, got {settings.window}")

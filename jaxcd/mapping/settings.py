@@ -35,7 +35,7 @@ class MapSettings:
     threshold: float | None = setting(
         None,
         "probability from which a pixel is damage (default: the best one on the run's validation)",
-        Bound(lambda threshold: threshold is None or 0 < threshold < 1, "between 0 and 1"),
+        Bound(lambda threshold: 0 < threshold < 1, "between 0 and 1"),
     )
     min_area: float = setting(10.0, "least m² of a damage polygon", _FROM_ZERO)
     simplify: float = setting(1.0, "pixels by which an outline may leave the pixels' edges, about", _FROM_ZERO)

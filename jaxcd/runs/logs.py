@@ -3,29 +3,15 @@
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from jaxcd.base.errors import RunError
 from jaxcd.base.files import replacing, write_whole
 from jaxcd.learn.metrics import Counts
+from jaxcd.runs.figures import F, Figures, Histogram, TrainingFigures, read
 
 LOG = "log.jsonl"
-_CURVES = {
-    "iou": "IoU at 0.5",
-    "f1": "F1 at 0.5",
-    "best_iou": "IoU at its best threshold",
-    "nearest_neighbour": "accuracy of nearest neighbours",
-    "linear_probe": "accuracy of a linear probe",
-}
-
-
-class Histogram(NamedTuple):
-    """Counts in bins of equal width between `low` and `high`."""
-
-    low: float
-    high: float
-    counts: tuple[int, ...]
 
 
 class RunLog:
@@ -42,20 +28,19 @@ class RunLog:
         self._events = EventFileWriter(str(run / "tensorboard"))
         self._restart_events(step)
 
-    def write(self, step: int, kind: str, values: Mapping[str, float | Histogram]) -> None:
-        """Log values of one kind (train or validation) at a step, on disk when this returns."""
+    def write(self, step: int, figures: Figures) -> None:
+        """Log the figures of a step, on disk when this returns."""
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
-        plain = {name: value._asdict() if isinstance(value, Histogram) else value for name, value in values.items()}
-        entry = {"step": step, "kind": kind, "time": round(time.time(), 3), **plain}
+        entry = {"step": step, "kind": figures.kind, "time": round(time.time(), 3), **figures.plain()}
         try:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:  # an error of an open file does not name it
             raise OSError(error.errno, error.strerror, str(self._path)) from error
-        summary = Summary(value=[_summary(f"{kind}/{name}", value) for name, value in values.items()])
+        summary = Summary(value=[_summary(f"{figures.kind}/{name}", value) for name, value in figures.values().items()])
         self._events.add_event(Event(wall_time=time.time(), step=step, summary=summary))
         self._events.flush()
 
@@ -93,7 +78,7 @@ def _summary(tag: str, value: float | Histogram) -> Any:
 
 
 def read_log(run: Path) -> list[dict]:
-    """Read the entries of `log.jsonl`; a last line cut off by a kill is left out."""
+    """Read the entries of `log.jsonl` as they stand there; a last line cut off by a kill is left out."""
     path = run / LOG
     entries = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -104,22 +89,33 @@ def read_log(run: Path) -> list[dict]:
     return entries
 
 
-def plot_curves(run: Path) -> None:
-    """Draw `curves.png` over the steps: losses, and those of `_CURVES` that the run's validations have."""
+def read_figures(run: Path, kind: type[F]) -> list[tuple[int, F]]:
+    """Read the figures of one kind from `log.jsonl`, each with its step.
+
+    Raises:
+        RunError: an entry lacks a figure.
+    """
+    try:
+        return [(entry["step"], read(kind, entry)) for entry in read_log(run) if entry["kind"] == kind.kind]
+    except KeyError as error:
+        raise RunError(f"{run / LOG}: damaged (a {kind.kind} entry has no {error}); restore it from a copy") from error
+
+
+def plot_curves(run: Path, kind: type[Figures]) -> None:
+    """Draw `curves.png` over the steps: losses, and those figures of validations that `kind.curves` gives titles to."""
     from matplotlib.figure import Figure
 
-    entries = read_log(run)
-    train = [e for e in entries if e["kind"] == "train"]
-    validation = [e for e in entries if e["kind"] == "validation"]
+    training, validations = read_figures(run, TrainingFigures), read_figures(run, kind)
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot([e["step"] for e in train], [e["loss"] for e in train], color="tab:gray", lw=1, label="training")
-    steps = [e["step"] for e in validation]
-    left.plot(steps, [e["loss"] for e in validation], color="tab:red", marker="o", ms=3, label="validation")
+    losses = [figures.loss for _, figures in training]
+    left.plot([step for step, _ in training], losses, color="tab:gray", lw=1, label="training")
+    steps, losses = [step for step, _ in validations], [figures.loss for _, figures in validations]
+    left.plot(steps, losses, color="tab:red", marker="o", ms=3, label="validation")
     left.set(xlabel="step", ylabel="loss")
-    for name, label in _CURVES.items():
-        if validation and name in validation[0]:
-            right.plot(steps, [e[name] for e in validation], marker="o", ms=3, label=f"validation {label}")
+    for name, label in kind.curves.items() if validations else ():
+        values = [getattr(figures, name) for _, figures in validations]
+        right.plot(steps, values, marker="o", ms=3, label=f"validation {label}")
     right.set(xlabel="step", ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +25,30 @@ from jaxcd.learn.augmentation import normalise
 from jaxcd.learn.contrastive import contrastive
 from jaxcd.learn.objectives import embedding_stacks, pairs_an_element, shows_damage
 from jaxcd.learn.steps import TrainState
+from jaxcd.runs.figures import Figures, Histogram
 from jaxcd.store.dataset import TileDataset
 from jaxcd.tasks import embeddings
 from jaxcd.tasks.embeddings import Embedded
-from jaxcd.tasks.task import Validate, Validated, Watch
+from jaxcd.tasks.task import Diverged, Validate, Validated, Watch
 
 _COLLAPSED = 0.01
 _FEW = 5  # with fewer places of a kind, a validation of embeddings says little
 _Embed = Callable[[Any, Any, Batch], tuple[Float[Array, "2 b c"], Int32[Array, "b k"]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingFigures(Figures):
+    """Of a validation of embeddings: what they tell of damage, and squared distances of one and of different kinds."""
+
+    kind = "validation"
+    curves = {"nearest_neighbour": "accuracy of nearest neighbours", "linear_probe": "accuracy of a linear probe"}
+    nearest_neighbour: float
+    linear_probe: float
+    spread: float
+    same_distance: float
+    different_distance: float
+    same_distances: Histogram
+    different_distances: Histogram
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +63,7 @@ class Pretraining:
         validation_batches: likewise of validation places.
     """
 
+    figures: ClassVar[type[Figures]] = EmbeddingFigures
     places: int
     batches: Callable[[int], Iterator[Batch]]
     name: Callable[[int], str]
@@ -111,7 +128,7 @@ class Pretraining:
                     bar.update()
             return Embedded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
-        def validate(state: TrainState, step: int, watch: Watch) -> Validated:
+        def validate(state: TrainState, step: int, watch: Watch) -> Validated | Diverged:
             training = embedded(state, watch(self.training_batches()), "embedding training places")
             validation = embedded(state, watch(self.validation_batches()), "embedding validation places")
             return _measured(training, validation, config, run, step)
@@ -132,12 +149,12 @@ def embedding_step(network: models.Network, config: Config) -> _Embed:
     return jax.jit(step)
 
 
-def _measured(training: Embedded, validation: Embedded, config: Config, run: Path, step: int) -> Validated:
+def _measured(training: Embedded, validation: Embedded, config: Config, run: Path, step: int) -> Validated | Diverged:
     c = config.contrast
     sides = (jnp.asarray(part) for part in (validation.first, validation.second, validation.differ))
     loss = float(contrastive(*sides, margin=c.margin, normalise=c.normalise))
     if not all(np.isfinite(z).all() for part in (training, validation) for z in part):
-        return Validated(math.nan, (), -math.inf, None, {"loss": math.nan}, "embeddings are not numbers")
+        return Diverged(math.nan)
     pairs = embeddings.of_pairs(training, c), embeddings.of_pairs(validation, c)
     nearest, probe = embeddings.nearest_neighbour(*pairs), embeddings.linear_probe(*pairs)
     values, differ = embeddings.distances(validation, c), validation.differ == 1
@@ -151,20 +168,18 @@ def _measured(training: Embedded, validation: Embedded, config: Config, run: Pat
         "learned nothing yet, or collapsed; if it stays, change config.optim.learning_rate or config.contrast.margin"
     )
     return Validated(
-        loss=loss,
-        not_finite=(),
+        figures=EmbeddingFigures(
+            loss=loss,
+            nearest_neighbour=nearest,
+            linear_probe=probe,
+            spread=spread,
+            same_distance=same,
+            different_distance=other,
+            same_distances=embeddings.distance_histogram(values[~differ], c),
+            different_distances=embeddings.distance_histogram(values[differ], c),
+        ),
         score=-loss,
         threshold=None,
-        values={
-            "loss": loss,
-            "nearest_neighbour": nearest,
-            "linear_probe": probe,
-            "spread": spread,
-            "same_distance": same,
-            "different_distance": other,
-            "same_distances": embeddings.distance_histogram(values[~differ], c),
-            "different_distances": embeddings.distance_histogram(values[differ], c),
-        },
         summary=f"nearest neighbour {nearest:.3f}, linear probe {probe:.3f} (chance 0.5); "
         f"squared distance {same:.3f} of one kind, {other:.3f} of different kinds",
         warning=collapsed if spread < _COLLAPSED else "",

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from jaxcd.base.files import replacing
 from jaxcd.config import ContrastConfig
 from jaxcd.learn.contrastive import direction, distance
-from jaxcd.runs.logs import Histogram
+from jaxcd.runs.figures import Histogram
 
 _BINS = 40
 _FARTHEST = 4.0  # squared distance of opposite directions

@@ -20,9 +20,10 @@ from jaxcd.config import Config
 from jaxcd.learn import steps
 from jaxcd.runs import transfer
 from jaxcd.runs.checkpoints import Checkpoints
+from jaxcd.runs.figures import TrainingFigures
 from jaxcd.runs.logs import RunLog, plot_curves
 from jaxcd.runs.memory import explained_memory
-from jaxcd.tasks.task import T, Task
+from jaxcd.tasks.task import Diverged, T, Task
 
 _IN_FLIGHT = 2  # steps handed to the device before the loss of the first one is fetched
 
@@ -198,8 +199,7 @@ class _Trainer:
 
     def _log_training(self, rate: float) -> None:
         loss, norm = self.last
-        values = {"loss": loss, "gradient_norm": norm, "pairs_per_second": rate}
-        self.log.write(self.step, "train", values)
+        self.log.write(self.step, TrainingFigures(loss=loss, gradient_norm=norm, pairs_per_second=rate))
 
     def _validate(self) -> None:
         self._settle(0)
@@ -215,12 +215,12 @@ class _Trainer:
                 self.checkpoints.wait()
                 raise
             return
-        if not math.isfinite(validated.loss):
-            places = f", on tiles {', '.join(validated.not_finite[:8])}" if validated.not_finite else ""
+        if isinstance(validated, Diverged):
+            places = f", on tiles {', '.join(validated.places[:8])}" if validated.places else ""
             raise self._diverged(self.step, f"validation loss {validated.loss}{places}")
         self.validation_due, self.threshold = False, validated.threshold
-        self.log.write(self.step, "validation", validated.values)
-        self.bar.write(f"step {self.step}: validation loss {validated.loss:.4f}, {validated.summary}")
+        self.log.write(self.step, validated.figures)
+        self.bar.write(f"step {self.step}: validation loss {validated.figures.loss:.4f}, {validated.summary}")
         if validated.warning:
             self.bar.write(f"WARNING: {validated.warning}", file=sys.stderr)
         self._plot()
@@ -229,7 +229,7 @@ class _Trainer:
     def _plot(self) -> None:
         """Draw the curves, unless they show this step already."""
         if self.plotted != self.step:
-            plot_curves(self.run)
+            plot_curves(self.run, self.task.figures)
         self.plotted = self.step
 
     def _watch(self, batches: Iterator[T]) -> Iterator[T]:

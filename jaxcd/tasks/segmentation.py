@@ -1,9 +1,11 @@
 """The task of mapping damage: batches of crops, validation on whole tiles."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 from jax.sharding import Mesh
@@ -17,9 +19,10 @@ from jaxcd.learn import steps
 from jaxcd.learn.metrics import Counts
 from jaxcd.learn.steps import TrainState
 from jaxcd.runs.evaluation import evaluate, with_bar
+from jaxcd.runs.figures import Figures, MapFigures
 from jaxcd.runs.panels import Keeper, save_panels
 from jaxcd.store.dataset import TileDataset
-from jaxcd.tasks.task import Validate, Validated, Watch
+from jaxcd.tasks.task import Diverged, Validate, Validated, Watch
 
 _PANELS = 4
 
@@ -36,6 +39,7 @@ class Segmentation:
         validation: whole tiles with padding, one pass.
     """
 
+    figures: ClassVar[type[Figures]] = MapFigures
     places: int
     batches: Callable[[int], Iterator[Batch]]
     name: Callable[[int], str]
@@ -78,7 +82,7 @@ class Segmentation:
         """Make the validation: loss and scores of the split, pictures of the most damaged tiles."""
         evaluation_step = steps.evaluation_step(network, config)
 
-        def validate(state: TrainState, step: int, watch: Watch) -> Validated:
+        def validate(state: TrainState, step: int, watch: Watch) -> Validated | Diverged:
             keeper = Keeper(_PANELS, most_damaged)
             with contextlib.closing(with_bar(self.validation(), self.validation_tiles, "validation")) as shown:
                 result = evaluate(
@@ -93,16 +97,16 @@ class Segmentation:
             folder = run / "panels"
             folder.mkdir(exist_ok=True)
             save_panels(keeper.kept(), folder / f"step_{step:07d}.png", threshold=0.5)
-            threshold = result.counts.best()
-            scores, best = result.counts.at(0.5), result.counts.at(threshold)
-            values = {"loss": result.loss, **scores._asdict(), "best_threshold": threshold, "best_iou": best.iou}
+            if not math.isfinite(result.loss):
+                return Diverged(result.loss, tuple(tile.place for tile in result.not_finite))
+            figures = MapFigures.of(result.loss, result.counts)
+            threshold = figures.best_threshold
+            best = f"F1 {result.counts.at(threshold).f1:.4f} at {threshold:.3f}"
             return Validated(
-                loss=result.loss,
-                not_finite=tuple(tile.place for tile in result.not_finite),
-                score=values[config.train.best_by],
+                figures=figures,
+                score=getattr(figures, config.train.best_by),
                 threshold=threshold,
-                values=values,
-                summary=f"IoU {scores.iou:.4f}, F1 {scores.f1:.4f} at 0.5; F1 {best.f1:.4f} at {threshold:.3f}",
+                summary=f"IoU {figures.iou:.4f}, F1 {figures.f1:.4f} at 0.5; {best}",
             )
 
         return validate

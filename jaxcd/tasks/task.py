@@ -1,16 +1,18 @@
-"""What a run learns, as the training loop sees it: batches to train on, and a validation."""
+"""What a run learns, as `jaxcd.train` and the training loop see it: a split, batches, a validation."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jax.sharding import Mesh
 
 from jaxcd import models
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
+from jaxcd.feed.splits import Splits
 from jaxcd.learn.steps import TrainState
-from jaxcd.runs.logs import Histogram
+from jaxcd.runs.figures import Figures
+from jaxcd.store.dataset import TileDataset
 
 T = TypeVar("T")
 
@@ -19,22 +21,25 @@ class Validated(NamedTuple):
     """What a validation gave.
 
     Attributes:
-        loss: not a finite number where training has diverged.
-        not_finite: places at which the loss is not finite.
+        figures: for the logs.
         score: of the checkpoint, the higher the better.
         threshold: probability from which a pixel is best called damage; None where nothing is decided.
-        values: for the logs.
         summary: for the reader of the progress bar.
         warning: what the user should know, or empty.
     """
 
-    loss: float
-    not_finite: tuple[str, ...]
+    figures: Figures
     score: float
     threshold: float | None
-    values: Mapping[str, float | Histogram]
     summary: str
     warning: str = ""
+
+
+class Diverged(NamedTuple):
+    """What a validation gave where training has diverged: a loss that is no finite number, and the places of it."""
+
+    loss: float
+    places: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -44,19 +49,22 @@ class Watch(Protocol):
     def __call__(self, batches: Iterator[T], /) -> Iterator[T]: ...  # noqa: D102
 
 
-Validate = Callable[[TrainState, int, Watch], Validated]
+Validate = Callable[[TrainState, int, Watch], Validated | Diverged]
 """`(state, its step, watch) -> Validated`; batches are drawn through `watch`."""
 
 
 @runtime_checkable
 class Task(Protocol):
-    """What the training loop needs of a task.
+    """What `jaxcd.train` and the training loop need of a task.
 
     Attributes:
+        figures: what its validations log.
         places: elements of an epoch.
         batches: training batches from a position on, a position being a number of consumed batches.
         name: name of the place that an entry of `Batch.ids` stands for.
     """
+
+    figures: ClassVar[type[Figures]]
 
     @property
     def places(self) -> int: ...  # noqa: D102
@@ -64,6 +72,21 @@ class Task(Protocol):
     def batches(self) -> Callable[[int], Iterator[Batch]]: ...  # noqa: D102
     @property
     def name(self) -> Callable[[int], str]: ...  # noqa: D102
+
+    @classmethod
+    def split(cls, dataset: TileDataset, config: Config) -> Splits:
+        """Split the places of a dataset."""
+        ...
+
+    @classmethod
+    def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Task":
+        """Take the batches from a dataset; each holds this process's part of the batch."""
+        ...
+
+    @staticmethod
+    def next_command(run: Path) -> str:
+        """Say what to do with a finished run."""
+        ...
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
         """Make the validation; it leaves its pictures in `run`."""

@@ -2,6 +2,7 @@
 
 from jaxcd.tasks.contrastive import Pretraining
 from jaxcd.tasks.segmentation import Segmentation
+from jaxcd.tasks.task import Task
 
-# A new task is a file beside these and a line here.
-TASKS: dict[str, type[Segmentation] | type[Pretraining]] = {"segmentation": Segmentation, "contrastive": Pretraining}
+# A new task is a file beside these, a line here, and one of this name in `jaxcd.learn.objectives.OBJECTIVES`.
+TASKS: dict[str, type[Task]] = {"segmentation": Segmentation, "contrastive": Pretraining}

@@ -1,18 +1,20 @@
 """The space that is searched: the paper's (docs/method.md, Supervised training)."""
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.config import Config, LossConfig
+from jaxcd.learn.objectives import check_maps
 from jaxcd.learn.steps import check_network
 
 if TYPE_CHECKING:
     import optuna
 
-LOSSES = ("bce", "dice", "iou")
+LOSSES = tuple(LossConfig().weights())
 BATCHES = (4, 8, 16, 32)
 LEARNING_RATE = (1e-5, 1e-2)
 WEIGHT_DECAY = (1e-5, 1e-1)
@@ -37,8 +39,7 @@ class Space:
         Raises:
             ConfigError: they can't, or the configuration does not train damage networks.
         """
-        if base.task != "segmentation":
-            raise ConfigError(f"config.task: segmentation is what can be tuned, got {base.task}")
+        check_maps(base, "config.task")
         if len(self.sizes) > 1 and base.init.encoder_from:
             raise ConfigError("config.init.encoder_from: that encoder has one size; name it with --sizes")
         t = base.train
@@ -72,8 +73,7 @@ class Space:
 def configured(base: Config, point: Mapping[str, Any]) -> Config:
     """Put a point of the space into a configuration; all else stays as in `base`."""
     config = copy.deepcopy(base)
-    weights = {name: float(name == point["loss"]) for name in LOSSES}
-    config.loss = LossConfig(**weights, positive_weight=base.loss.positive_weight)
+    config.loss = dataclasses.replace(base.loss, **{name: float(name == point["loss"]) for name in LOSSES})
     config.train.batch = point["batch"]
     config.optim.learning_rate, config.optim.weight_decay = point["learning_rate"], point["weight_decay"]
     config.model.dropout, config.model.size = point["dropout"], point["size"]

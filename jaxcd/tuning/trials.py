@@ -23,7 +23,8 @@ from jaxcd.base.processes import Children, last_words
 from jaxcd.config import Config
 from jaxcd.config import files as config_files
 from jaxcd.runs import run_folder
-from jaxcd.runs.logs import read_log
+from jaxcd.runs.figures import MapFigures
+from jaxcd.runs.logs import read_figures
 from jaxcd.tuning.space import Space, configured
 
 if TYPE_CHECKING:
@@ -194,6 +195,5 @@ class Tuning:
 
 
 def _scores(run: Path, config: Config) -> Iterator[tuple[int, float]]:
-    for entry in read_log(run):
-        if entry["kind"] == "validation":
-            yield entry["step"], entry[config.train.best_by]
+    for step, figures in read_figures(run, MapFigures):
+        yield step, getattr(figures, config.train.best_by)

@@ -13,15 +13,11 @@ from jaxcd.config import LossConfig
 from jaxcd.learn import losses
 from tools import torch_reference as reference
 
-ALL = {
-    "bce": (losses.bce, reference.bce),
-    "weighted bce": (
-        lambda *a, valid: losses.bce(*a, valid=valid, positive_weight=16.2578),
-        lambda *a: reference.bce(*a, positive_weight=16.2578),
-    ),
-    "dice": (losses.dice, reference.dice),
-    "iou": (losses.iou, reference.iou),
-}
+ALL = {name: (loss, getattr(reference, name)) for name, loss in losses.LOSSES.items()}
+ALL["weighted bce"] = (
+    lambda *a, valid: losses.bce(*a, valid=valid, positive_weight=16.2578),
+    lambda *a: reference.bce(*a, positive_weight=16.2578),
+)
 GRADIENTS = {name: jax.jit(jax.value_and_grad(loss)) for name, (loss, _) in ALL.items()}
 EACH = pytest.mark.parametrize("name", ALL)
 
@@ -132,10 +128,14 @@ def test_a_batch_of_large_tiles_loses_no_digits(name):
 
 def test_the_weighted_sum():
     logits, labels, valid = map(jnp.asarray, sample(3))
-    weights = LossConfig(bce=0.5, dice=2.0, iou=3.0, positive_weight=4.0)
+    names = list(LossConfig().weights())
+    assert names == list(losses.LOSSES)
+    each = {name: float(losses.LOSSES[name](logits, labels, valid=valid, positive_weight=4.0)) for name in names}
+    assert each["bce"] != float(losses.bce(logits, labels, valid=valid))
+    weights = LossConfig(**{name: 0.5 + k for k, name in enumerate(names)}, positive_weight=4.0)
     total = losses.weighted(logits, labels, valid=valid, weights=weights)
-    bce = losses.bce(logits, labels, valid=valid, positive_weight=4.0)
-    dice, iou = losses.dice(logits, labels, valid=valid), losses.iou(logits, labels, valid=valid)
-    assert float(total) == pytest.approx(0.5 * float(bce) + 2 * float(dice) + 3 * float(iou), rel=1e-6)
-    iou_alone = losses.weighted(logits, labels, valid=valid, weights=LossConfig(dice=0, iou=1))
-    assert float(iou_alone) == pytest.approx(float(iou), rel=1e-6)
+    assert float(total) == pytest.approx(sum((0.5 + k) * each[name] for k, name in enumerate(names)), rel=1e-6)
+    for alone in names:
+        weights = LossConfig(**{name: float(name == alone) for name in names}, positive_weight=4.0)
+        total = losses.weighted(logits, labels, valid=valid, weights=weights)
+        assert float(total) == pytest.approx(each[alone], rel=1e-6)

@@ -3,8 +3,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcd.base.errors import ConfigError
 from jaxcd.learn import steps
-from jaxcd.learn.objectives import OBJECTIVES, embedding_stacks, kinds_differ, pairs_an_element, shows_damage
+from jaxcd.learn.objectives import (
+    OBJECTIVES,
+    check_maps,
+    embedding_stacks,
+    kinds_differ,
+    objective_of,
+    pairs_an_element,
+    shows_damage,
+)
+from jaxcd.tasks.tasks import TASKS
 from tests.learn.batches import random_batch, small_config
 
 
@@ -13,6 +23,28 @@ def contrastive_config(name, **train):
     config.task, config.model.name = "contrastive", name
     config.validate()
     return config
+
+
+def test_each_task_has_an_objective_and_other_names_are_refused():
+    assert set(TASKS) == set(OBJECTIVES)
+    config = small_config()
+    assert config.task == "segmentation"
+    check_maps(config, "runs/x")
+    config.task = "pretraining"
+    for refused in (steps.check_network, lambda config: check_maps(config, "runs/x")):
+        with pytest.raises(ConfigError, match=r"^config\.task: expected one of segmentation, contrastive.*, got 'pre"):
+            refused(config)
+    config.task = "contrastive"
+    with pytest.raises(ConfigError, match=r"^runs/x: a network of task contrastive maps no damage; take .* segment"):
+        check_maps(config, "runs/x")
+
+
+def test_pretraining_freezes_nothing():
+    config = contrastive_config("fc_siam_diff")
+    steps.check_network(config)
+    config.freeze.encoder = True
+    with pytest.raises(ConfigError, match=r"config\.freeze\.encoder: .*what pretraining learns"):
+        steps.check_network(config)
 
 
 def balanced(n, *, pattern=(1, 0), side=32):
@@ -67,7 +99,7 @@ def test_micro_batches_keep_pairs_of_pairs_together():
     config = contrastive_config("fc_ef", batch=8, accumulation=2)
     batch = balanced(16, pattern=(1, 0, 0, 0, 0, 1, 1, 1))
     network, state, step = steps.initial_state(config, steps=1)
-    objective = jax.jit(OBJECTIVES["contrastive"](network.train, config))
+    objective = jax.jit(objective_of(config).loss(network.train, config))
     key = jax.random.key(5, impl="rbg")
     keys, stats, expected = jax.random.split(jax.random.fold_in(key, 0), 2), state.stats, []
     for part in range(2):

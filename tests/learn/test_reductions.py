@@ -12,6 +12,7 @@ import pytest
 
 from jaxcd.config import AugmentConfig
 from jaxcd.learn import steps
+from jaxcd.learn.objectives import OBJECTIVES
 from jaxcd.mapping.predict.network import WindowNetwork
 from jaxcd.runs.inference import Trained
 from tests.learn.batches import random_batch, small_config
@@ -30,7 +31,7 @@ def test_a_reduction_over_seven_axes_is_seen():
     assert axes_reduced(lowered) == 7
 
 
-@pytest.mark.parametrize("task", ["segmentation", "contrastive"])
+@pytest.mark.parametrize("task", OBJECTIVES)
 @pytest.mark.parametrize("name", ["fc_ef", "fc_siam_conc", "fc_siam_diff"])
 def test_training_and_evaluation_reduce_few_axes(name, task):
     config = small_config(batch=8, accumulation=2, dropout=0.1)
@@ -42,7 +43,7 @@ def test_training_and_evaluation_reduce_few_axes(name, task):
     key = jax.random.key(0, impl="rbg")
     batch = random_batch(16)
     assert axes_reduced(steps.train_step(network, tx, config).lower(state, batch, key)) <= MOST_AXES
-    if task == "segmentation":
+    if OBJECTIVES[task].maps:
         evaluation = steps.evaluation_step(network, config)
         assert axes_reduced(evaluation.lower(params, stats, batch)) <= MOST_AXES
 

@@ -383,7 +383,7 @@ def test_folders_and_runs_that_do_not_fit_are_refused(tmp_path, mapper):
     encoder = write_run(tmp_path / "encoder", config("fc_siam_diff", "small"))
     text = (encoder / "config.json").read_text()
     (encoder / "config.json").write_text(text.replace('"segmentation"', '"contrastive"'))
-    with pytest.raises(RunError, match="maps no damage"):
+    with pytest.raises(ConfigError, match="encoder: a network of task contrastive maps no damage"):
         scene_map.load(encoder, QUIET)
     with pytest.raises(ConfigError, match="--window: the small network wants at least 56, got 48"):
         scene_map.load(mapper.run, MapSettings(window=48))

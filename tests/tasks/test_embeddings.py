@@ -113,12 +113,13 @@ def test_a_collapse_is_warned_of_and_a_spread_is_not(tmp_path):
     )
     validate = task.validator(config, network, steps.training_mesh(config), tmp_path)
     validated = validate(state, 5, lambda given: given)
-    assert validated.score == -validated.loss and validated.threshold is None and "chance 0.5" in validated.summary
+    assert validated.score == -validated.figures.loss and validated.threshold is None
+    assert "chance 0.5" in validated.summary
     layer = state.params["embedding"]
     flat = {"kernel": 0 * layer["kernel"], "bias": layer["bias"] + 1}
     collapsed = validate(state._replace(params=state.params | {"embedding": flat}), 6, lambda given: given)
     assert "nearly one point (mean squared distance 0.0000 margins)" in collapsed.warning
-    assert collapsed.loss == pytest.approx(
+    assert collapsed.figures.loss == pytest.approx(
         0.5, abs=1e-4
     )  # half of the elements, at no distance, cost the margin's square
     wide = {"kernel": 50 * (layer["kernel"] - layer["kernel"].mean()), "bias": layer["bias"]}

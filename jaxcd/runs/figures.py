@@ -1,0 +1,148 @@
+"""The figures of a run as records, and their JSON: entries of `log.jsonl`, and `metrics.json` of an evaluation."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from jaxcd.base.errors import RunError
+from jaxcd.base.files import write_whole
+from jaxcd.learn.metrics import Counts, PartialScores, Scores
+
+METRICS = "metrics.json"
+
+
+class Histogram(NamedTuple):
+    """Counts in bins of equal width between `low` and `high`."""
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Histogram":
+        """Rebuild a histogram from JSON, which has lists for tuples."""
+        return cls(values["low"], values["high"], tuple(values["counts"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What is logged at a step; a subclass adds fields, numbers or histograms, which are logged in their order.
+
+    Attributes:
+        kind: of the entries in the log.
+        curves: what `curves.png` calls the fields that it draws beside the loss.
+        loss: of training or validation.
+    """
+
+    kind: ClassVar[str]
+    curves: ClassVar[Mapping[str, str]] = {}
+    loss: float
+
+    def values(self) -> dict[str, float | Histogram]:
+        """Return the values by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {
+            name: value._asdict() if isinstance(value, Histogram) else value for name, value in self.values().items()
+        }
+
+
+F = TypeVar("F", bound=Figures)
+
+
+def read(kind: type[F], plain: Mapping[str, Any]) -> F:
+    """Rebuild figures from what `Figures.plain` gave; other values beside them are left out.
+
+    Raises:
+        KeyError: a figure is missing.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        value = plain[field.name]
+        values[field.name] = Histogram.read(value) if isinstance(value, Mapping) else value
+    return kind(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFigures(Figures):
+    """Of the last step before the entry; the rate is since the entry before."""
+
+    kind = "train"
+    gradient_norm: float
+    pairs_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapFigures(Figures):
+    """Of a validation on whole tiles: scores at 0.5, the threshold of highest IoU, and the IoU there."""
+
+    kind = "validation"
+    curves = {"iou": "IoU at 0.5", "f1": "F1 at 0.5", "best_iou": "IoU at its best threshold"}
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    iou: float
+    best_threshold: float
+    best_iou: float
+
+    @classmethod
+    def of(cls, loss: float, counts: Counts) -> "MapFigures":
+        """Compute the figures of a validation."""
+        threshold = counts.best()
+        scores = counts.at(0.5)._asdict()
+        return cls(loss=loss, **scores, best_threshold=threshold, best_iou=counts.at(threshold).iou)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """What `metrics.json` holds: the scores of an evaluation.
+
+    Attributes:
+        positive_unlabelled: whether much damage has no label.
+        half: scores at 0.5.
+        threshold: the one best on validation, or 0.5 where there was none.
+        best: scores at that threshold.
+    """
+
+    positive_unlabelled: bool
+    half: Scores | PartialScores
+    threshold: float
+    best: Scores | PartialScores
+
+    @classmethod
+    def of(cls, counts: Counts, *, threshold: float, positive_unlabelled: bool) -> "Metrics":
+        """Compute the scores that the labels allow."""
+        score = counts.partial_at if positive_unlabelled else counts.at
+        half, best = score(0.5), score(threshold)
+        return cls(positive_unlabelled=positive_unlabelled, half=half, threshold=threshold, best=best)
+
+    def write(self, folder: Path) -> None:
+        """Write `metrics.json`, whole or not at all."""
+        content = {
+            "positive_unlabelled": self.positive_unlabelled,
+            "0.5": self.half._asdict(),
+            "best": {"threshold": self.threshold, **self.best._asdict()},
+        }
+        write_whole(folder / METRICS, json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Metrics":
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = folder / METRICS
+        try:
+            content = json.loads(path.read_text())
+            partial, best = content["positive_unlabelled"], dict(content["best"])
+            threshold, kind = best.pop("threshold"), PartialScores if partial else Scores
+            return cls(positive_unlabelled=partial, half=kind(**content["0.5"]), threshold=threshold, best=kind(**best))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}: damaged ({error!r}); evaluate the run again") from error
