@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcd import __version__, models
-from jaxcd.base.errors import ConfigError, RunError, SceneError
+from jaxcd.base.errors import ConfigError, SceneError
 from jaxcd.base.fingerprints import file_digest
 from jaxcd.base.folders import alone, check_folder
 from jaxcd.config import Config

@@ -1,5 +1,6 @@
 """Training step and inference as they would run, with shapes in place of arrays."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -34,10 +35,10 @@ def program(case: Case, *, accumulation: int = 1, remat: bool = False) -> tuple[
     given = objectives.OBJECTIVES[config.task]
 
     def recomputed(*of: Any) -> Any:
-        return jax.checkpoint(given(*of), policy=jax.checkpoint_policies.dots_saveable)
+        return jax.checkpoint(given.loss(*of), policy=jax.checkpoint_policies.dots_saveable)
 
     if remat:
-        objectives.OBJECTIVES[config.task] = recomputed
+        objectives.OBJECTIVES[config.task] = dataclasses.replace(given, loss=recomputed)
     try:
         return steps.train_step(network, tx, config), (state, batch, key)
     finally:
