@@ -18,7 +18,7 @@ from jaxcd.scenes.registration import REGISTERED, Shift, believed, estimate, mid
 from jaxcd.scenes.window_cache import read_window
 from jaxcd.scenes.windows import Grid, Window, grid_of, tile_windows
 from jaxcd.sources.from_scenes.layers import check_layers, label_files, read_polygons
-from jaxcd.sources.from_scenes.tiles import Reading, Shifts, TileRow, tile_id
+from jaxcd.sources.from_scenes.tiles import PlannedTile, Reading, Shifts, tile_id
 
 # An estimate that is further than this (in pixels) from the median of its acquisition is not believed.
 _LARGEST_DEVIATION = 8.0
@@ -119,20 +119,17 @@ def plan(data: DataConfig) -> ScenePlan:
     return ScenePlan(places=tuple(places), left_out=left_out + unwanted)
 
 
-def tile_rows(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: ScenesConfig) -> list[TileRow]:
-    """Divide a place into its rows of tiles; `shifts` are those of tiles, by id."""
-    rows: dict[int, list[Window]] = {}
-    for window in tile_windows(planned.grid, scenes.tile, edges=scenes.edges):
-        rows.setdefault(window.row, []).append(window)
+def planned_tiles(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: ScenesConfig) -> list[PlannedTile]:
+    """Divide a place into its tiles; `shifts` are those of tiles, by id."""
     return [
-        TileRow(
+        PlannedTile(
             place=planned.place,
             grid=planned.grid,
             labels=planned.labels,
-            windows=tuple(windows),
-            shifts=tuple(shifts.get(tile_id(planned.place, window), {}) for window in windows),
+            window=window,
+            shifts=shifts.get(tile_id(planned.place, window), {}),
         )
-        for windows in rows.values()
+        for window in tile_windows(planned.grid, scenes.tile, edges=scenes.edges)
     ]
 
 
