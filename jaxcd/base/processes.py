@@ -15,8 +15,9 @@ from types import FrameType
 
 _POLL = 1.0  # seconds
 _PR_SET_PDEATHSIG = 1
-_unwanted: Event | None = None  # of this worker
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+_unwanted: Event | None = None  # of this worker
 
 
 class Stopped(Exception):
