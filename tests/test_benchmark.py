@@ -27,7 +27,7 @@ from benchmarking.process import Side, measured
 from PIL import Image
 
 from jaxcd.config import AugmentConfig
-from jaxcd.store.staging import StagedPlace
+from jaxcd.store.staging import Piece
 
 TINY = {"model": "fc_siam_diff", "size": "small", "batch": 2, "tile": 32}
 
@@ -195,7 +195,7 @@ def test_a_tile_the_network_cannot_take_is_a_failed_row():
 
 @pytest.mark.slow
 def test_preparing_stages_tiles_of_a_large_pair(tmp_path):
-    """The same windows as rasterio alone reads, and a staged file for each tile."""
+    """The same windows as rasterio alone reads, and facts of each tile."""
     pre, post = large_scenes.large_pair(tmp_path / "scenes", side=3000)
     with rasterio.open(pre) as pre_scene, rasterio.open(post) as post_scene:
         assert (
@@ -208,8 +208,9 @@ def test_preparing_stages_tiles_of_a_large_pair(tmp_path):
         assert case.sides == (BARE, JUDGED, STAGED + "zstd", STAGED + "jpeg", STAGED + "raw")
         assert preparing.bare(case)[0](2) > 0
         assert preparing.tiles(case, "")[0](2) > 0 and preparing.tiles(case, "raw")[0](2) > 0
-        judged = [StagedPlace.open(file) for file in (tmp_path / f"staged-{variant}-").glob("*.zip")]
-        kept = [StagedPlace.open(file) for file in (tmp_path / f"staged-{variant}-raw").glob("*.zip")]
+        judged, kept = (
+            Piece(tmp_path / f"staged-{variant}-{encoding}" / "piece", 2).places() for encoding in ("", "raw")
+        )
         assert [each.sample for each in judged] == [None, None] and all(each.sample for each in kept)
         moved = {image["shift_rows"] for each in kept for image in each.more["images"] if image["when"] == "post"}
         assert moved == ({0.5} if variant == "warped" else {0.0})

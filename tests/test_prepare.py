@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from jaxcd.base.errors import DatasetError
 from jaxcd.prepare import main
-from jaxcd.store import build
+from jaxcd.store import build, staging
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
 from tests.child_processes import await_end, children
@@ -80,9 +79,8 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], None], str]] = {
 }
 
 
-def test_of_two_bad_files_workers_always_name_the_first(tmp_path, capfd, monkeypatch):
-    """The first one's worker finds out last: it has more to read before."""
-    monkeypatch.setattr(build, "_BYTES_A_WORKER", 1)
+def test_of_two_bad_files_workers_always_name_the_first(tmp_path, capfd):
+    """The first one's worker finds out last: it has more to read before. So large a place is a piece."""
     source = write_folders(tmp_path / "source", 4)
     large = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
     for folder in ("A", "B"):
@@ -142,9 +140,19 @@ def test_bad_arguments_leave_nothing_behind(tmp_path, capsys, arguments, message
     assert not (tmp_path / "out").exists()
 
 
+PIECE, BYTES = 4, 3 * 2**19  # places of 512 x 512 pixels in a piece, and bytes that 4 of them fit in, but not 8
+SMALL_PIECES = f"""
+import sys
+from jaxcd.prepare import main
+from jaxcd.store import build, staging
+staging._PIECE = {BYTES}
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
 def killed_when(arguments: list[str], ready: Callable[[], bool]) -> None:
     """Start the command, kill -9 it as soon as `ready`, and see its workers go too."""
-    process = subprocess.Popen([sys.executable, "-m", "jaxcd.prepare", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", SMALL_PIECES, *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while not ready():
@@ -158,37 +166,65 @@ def killed_when(arguments: list[str], ready: Callable[[], bool]) -> None:
     await_end(workers)
 
 
-def test_a_build_killed_while_staging_goes_on_where_it_stopped(tmp_path):
+def test_a_build_killed_while_staging_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    """And the shards are the same bytes as without a kill, and with another number of processes."""
     places = 60
     source, out, whole = write_folders(tmp_path / "source", places, size=512), tmp_path / "out", tmp_path / "whole"
     staged = out / "staging"
-    killed_when(command(source, out), lambda: staged.is_dir() and len(list(staged.glob("[!.]*.zip"))) >= 5)
-    done = {path.name for path in staged.glob("[!.]*.zip")}
-    assert 5 <= len(done) < places and not (out / "dataset.json").exists()
+    killed_when(command(source, out), lambda: staged.is_dir() and len(list(staged.glob("[!.]*.zip"))) >= 2)
+    done = [path.with_suffix(".array_record").stat() for path in staged.glob("[!.]*.zip")]
+    assert 2 <= len(done) < places // PIECE and not (out / "dataset.json").exists()
     with pytest.raises(DatasetError, match="the build was not finished; run the same command again"):
         TileDataset.open(out)
-    arguments = [sys.executable, "-m", "jaxcd.prepare", *command(source, out)]
+    arguments = [sys.executable, "-c", SMALL_PIECES, *command(source, out)]
     again = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr
-    assert f"{len(done)}/{places} [00:00<" in again.stderr  # the bar starts where the killed one stood
+    assert f"{PIECE * len(done)}/{places} [00:00<" in again.stderr  # the bar starts where the killed one stood
+    monkeypatch.setattr(build, "cores", lambda: 1)
+    monkeypatch.setattr(staging, "_PIECE", BYTES)
     assert main(command(source, whole)) == 0
     resumed, direct = TileDataset.open(out), TileDataset.open(whole)
     assert resumed.samples == direct.samples
-    assert all(resumed.read(row) == direct.read(row) for row in range(places))
+    assert shards(out) == shards(whole) and len(shards(out)) == places // PIECE
+    assert {(stat.st_ino, stat.st_mtime_ns) for stat in done} <= {
+        (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.rglob("*.array_record-*")
+    }  # finished ones were moved, not written again
     assert not staged.exists()
 
 
-def test_a_build_killed_while_packing_goes_on(tmp_path):
-    source, out = write_folders(tmp_path / "source", 30, size=512), tmp_path / "out"
-    for _ in range(5):  # packing is short: the kill may come too late
-        killed_when(command(source, out), (out / "records").is_dir)
-        if not (out / "dataset.json").exists():
-            break
-        shutil.rmtree(out)
-    assert (out / "records").is_dir() and not (out / "dataset.json").exists()
+def shards(dataset: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in dataset.rglob("*.array_record-*")}
+
+
+KILLED = SMALL_PIECES.replace(
+    "raise",
+    """
+import os, signal
+from pathlib import Path
+build.cores = lambda: 1
+rename, moved = Path.rename, []
+def killed_after_two(path, target):
+    rename(path, target)
+    moved.append(target)
+    if len(moved) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = killed_after_two
+raise""",
+)
+
+
+def test_a_build_killed_while_its_shards_are_moved_goes_on(tmp_path, monkeypatch):
+    """Killed after two of four shards were moved; then all are moved, none is written again."""
+    source, out = write_folders(tmp_path / "source", 4 * PIECE, size=512), tmp_path / "out"
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command(source, out)], cwd=ROOT, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(shards(out)) == 2 and not (out / "dataset.json").exists()
+    before = {path.stat().st_ino for path in out.rglob("*.array_record*")}
+    monkeypatch.setattr(staging, "_PIECE", BYTES)
     assert main(command(source, out)) == 0
+    assert {path.stat().st_ino for path in out.rglob("*.array_record*")} == before and len(before) == 4
     dataset = TileDataset.open(out)
-    for row in (0, 29):
+    for row in (0, 15):
         np.testing.assert_array_equal(decode(dataset.read(row).pre[0]), picture(2 * row, 512, 512))
 
 
@@ -203,29 +239,39 @@ def test_two_builds_at_once_make_one_dataset(tmp_path):
     assert len(TileDataset.open(out).samples) == 12
 
 
-@pytest.mark.parametrize(("room", "stage"), [("200k", "staging"), ("1700k", "packing")])
-def test_a_full_disk_is_one_line_and_no_dataset(tmp_path, room, stage):
-    """In a mount namespace of its own, on a tiny file system."""
-    allowed = subprocess.run(["unshare", "-rm", "true"], capture_output=True)
-    if allowed.returncode != 0:
+def on_a_disk(room: int, tmp_path: Path, source: Path) -> subprocess.CompletedProcess:
+    """Build in a mount namespace of its own, on a tiny file system of `room` bytes."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0:
         pytest.skip("this system allows no mount namespace, so no small disk to fill")
-    source = write_folders(tmp_path / "source", 60, size=64)
     (tmp_path / "disk").mkdir()
     prepare = " ".join([sys.executable, "-m", "jaxcd.prepare", *command(source, tmp_path / "disk" / "out")])
     script = f"mount -t tmpfs -o size={room} none {tmp_path}/disk && {prepare}; echo code $?; find {tmp_path}/disk"
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_a_full_disk_is_one_line_and_no_dataset(tmp_path):
+    done = on_a_disk(200 * 2**10, tmp_path, write_folders(tmp_path / "source", 60))
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "the disk is full: could not write" in error and "free some space and run the same command again" in error
     assert "code 2" in done.stdout and "Traceback" not in done.stderr
     assert "dataset.json" not in done.stdout and ".partial-" not in done.stdout and "records" not in done.stdout
-    assert (done.stdout.count(".zip") == 60) == (stage == "packing")
+    assert ".array_record" not in done.stdout and ".zip" not in done.stdout
+
+
+def test_a_disk_with_room_for_the_dataset_is_enough(tmp_path):
+    """Its bytes are written once."""
+    source = write_folders(tmp_path / "source", 60)
+    assert main(command(source, tmp_path / "out")) == 0
+    size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
+    done = on_a_disk(int(1.2 * size), tmp_path, source)
+    assert "code 0" in done.stdout and "dataset.json" in done.stdout, done.stderr
 
 
 def test_a_killed_worker_is_one_line(tmp_path):
     source, out = write_folders(tmp_path / "source", 60, size=512), tmp_path / "out"
     arguments = [sys.executable, "-m", "jaxcd.prepare", *command(source, out)]
     process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not list(out.glob("staging/*.zip")):
+    while not list(out.glob("staging/.partial-*.zip")):
         assert process.poll() is None
         time.sleep(0.005)
     for pid in children(process.pid):
@@ -245,13 +291,15 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 
 
 def test_interrupting_is_no_error(tmp_path):
+    """And needs not wait for the end of the pieces that are being staged: nothing of them is left."""
     source, out = write_folders(tmp_path / "source", 120, size=512), tmp_path / "out"
     arguments = [sys.executable, "-m", "jaxcd.prepare", *command(source, out)]
     process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list(out.glob("staging/*.zip")):
+    while not list(out.glob("staging/.partial-*.zip")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGINT)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in error and "interrupted" in error, error
+    assert not list((out / "staging").iterdir())

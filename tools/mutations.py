@@ -188,6 +188,13 @@ FAULTS = (
         "tests/store/test_build.py",
     ),
     Fault(
+        "shards that a killed build has moved are lost",
+        "store/build.py",
+        "            records.take_back(out, staging)\n",
+        "            shutil.rmtree(out / 'records', ignore_errors=True)\n",
+        "tests/test_prepare.py",
+    ),
+    Fault(
         "the weight decay is forgotten",
         "learn/optimizer.py",
         "    return optax.adamw(rate, weight_decay=config.weight_decay)\n",

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 
 _POLL = 1.0  # seconds
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+_unwanted: Event | None = None  # of this worker
 
 
 class Stopped(Exception):
@@ -27,6 +30,10 @@ class Stopped(Exception):
     def __init__(self, number: int):
         super().__init__(number)
         self.number = number
+
+
+class Unwanted(Exception):
+    """What a worker does is no longer wanted."""
 
 
 class Children:
@@ -140,8 +147,14 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
 
 
-def start_worker() -> None:
-    """Prepare a pool's worker: it leaves Ctrl-C to its parent, and ends when the parent ends, even by a kill."""
+def start_worker(unwanted: Event | None = None) -> None:
+    """Prepare a pool's worker: it leaves Ctrl-C to its parent, and ends when the parent ends, even by a kill.
+
+    Args:
+        unwanted: the parent sets it when it wants no more of what its workers do; see `check_wanted`.
+    """
+    global _unwanted
+    _unwanted = unwanted
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -152,6 +165,16 @@ def start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def check_wanted() -> None:
+    """End a long job of a pool's worker early, where the parent wants no more of it.
+
+    Raises:
+        Unwanted: it is so.
+    """
+    if _unwanted is not None and _unwanted.is_set():
+        raise Unwanted
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ through `apply`; the Siamese networks run their shared encoder through `apply_st
 to, and must belong to the innermost trace.
 """
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -142,5 +141,8 @@ def apply_streams(
     outputs = copy(together.reshape(-1, *together.shape[2:]), key=key)  # type: ignore[operator]
     if not getattr(encoder, "deterministic", False):
         nnx.update(encoder, nnx.state(copy, nnx.BatchStat))
-    apart = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, n, *x.shape[1:]), 1, 0), outputs)
-    return tuple(jax.tree.map(operator.itemgetter(t), apart) for t in range(n))
+
+    def stream(t: int) -> PyTree:
+        return jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:])[:, t], outputs)
+
+    return tuple(stream(t) for t in range(n))

@@ -1,7 +1,7 @@
 """Builds on Apache Beam: the same jobs and records as with a pool of processes, on many machines.
 
-All machines see the dataset's folder under one path. Tiles are staged there, and TFDS's own Beam path writes the
-records there. The package is an extra that needs an environment of its own.
+All machines see the dataset's folder under one path, and stage its shards there. The package is an extra that needs an
+environment of its own.
 """
 
 import shlex
@@ -16,7 +16,7 @@ from jaxcd.base.files import write_whole
 _FAILED = "failed"
 
 
-def pipeline_arguments(runner: str, options: str) -> tuple[str, Any]:
+def _pipeline_arguments(runner: str, options: str) -> tuple[str, Any]:
     """Return runner and options as Beam takes them.
 
     Raises:
@@ -38,13 +38,12 @@ def pipeline_arguments(runner: str, options: str) -> tuple[str, Any]:
 
 def runs_all(runner: str, options: str) -> Callable[..., None]:
     """Return a function that runs jobs on Beam, called as `jaxcd.store.build.run_all` is."""
-    name, how = pipeline_arguments(runner, options)
+    name, how = _pipeline_arguments(runner, options)
     import apache_beam as beam  # pyright: ignore[reportMissingImports]
 
     def run_all(
-        jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: str, unit: str, folder: Path, workers: int
+        jobs: Sequence[tuple], sizes: Sequence[int], *, total: int, title: str, unit: str, folder: Path
     ) -> None:
-        del workers  # how many there are is the runner's choice
         failed = folder / _FAILED
         shutil.rmtree(failed, ignore_errors=True)
         failed.mkdir(parents=True)
@@ -63,21 +62,9 @@ def runs_all(runner: str, options: str) -> Callable[..., None]:
     return run_all
 
 
-def loaded(places: Sequence[Callable[[], dict]]) -> Any:
-    """Return the transforms that give rows and records."""
-    import apache_beam as beam  # pyright: ignore[reportMissingImports]
-
-    return beam.Create(list(enumerate(places))) | beam.Reshuffle() | beam.Map(_load)
-
-
 def _run(job: tuple, *, failed: str) -> None:
     number, function, *arguments = job
     try:
         function(*arguments)
     except errors.JaxcdError as error:  # the message to the user must not drown in Beam's traces
         write_whole(Path(failed) / f"{number:08}", f"{type(error).__name__}\n{error}")
-
-
-def _load(item: tuple[int, Callable[[], dict]]) -> tuple[int, dict]:
-    row, load = item
-    return row, load()

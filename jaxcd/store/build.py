@@ -1,7 +1,7 @@
 """Builds a tile dataset from a source folder, in two phases that survive a kill at any moment.
 
-First a pool of processes stages every place as one file; files that an earlier, killed build staged are reused. Then
-the staged places are packed into ArrayRecord, in one go, and the marker is written.
+First a pool of processes stages the places in pieces, each a finished shard of ArrayRecord; pieces that an earlier,
+killed build staged are reused. Then the shards are moved to where TFDS finds them, and the marker is written.
 """
 
 import collections
@@ -17,20 +17,20 @@ from pathlib import Path
 from jaxcd.base import progress
 from jaxcd.base.errors import DatasetError, LayoutError
 from jaxcd.base.files import FULL, full_disk, locked
+from jaxcd.base.fingerprints import refuse_other
 from jaxcd.base.processes import cores, start_worker
 from jaxcd.config import DataConfig
 from jaxcd.sources import layouts
 from jaxcd.sources.places import Discovery
-from jaxcd.store import builder, manifest
+from jaxcd.store import manifest, records
 from jaxcd.store.manifest import BuildSettings, Sample
-from jaxcd.store.staging import StagedPlace, stage, staged_file
+from jaxcd.store.records import Shard
+from jaxcd.store.staging import cut, piece_of_tiles, stage, stage_all
 
 REPORT = "report.json"
 _STAGING = "staging"
 _WINDOWS = "windows"  # windows of scenes behind URLs, in `data.cache`
 _LOCK = "build.lock"
-# Starting a worker takes about as long as staging places with 8 MiB of files.
-_BYTES_A_WORKER = 8 * 2**20
 _SHOWN = 20
 
 
@@ -129,19 +129,19 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
         with locked(out / _LOCK, waiting=f"{out}: another process is building here; waiting for it"):
             if work is None or manifest.is_complete(out):
                 return _finished(out, settings)
-            (out / _STAGING).mkdir(exist_ok=True)
-            if on is None:
-                report, staged = work(out, run_all)
-                builder.pack(out, [place.record for place in staged])
-            else:
+            staging = out / _STAGING
+            staging.mkdir(exist_ok=True)
+            records.take_back(out, staging)
+            run = run_all
+            if on is not None:
                 from jaxcd.store import beam  # imported here because its package is an extra
 
-                report, staged = work(out, beam.runs_all(on.runner, on.options))
-                runner, options = beam.pipeline_arguments(on.runner, on.options)
-                builder.pack(out, [place.record for place in staged], runner=runner, options=options)
+                run = beam.runs_all(on.runner, on.options)
+            report, shards = work(out, run)
+            records.publish(out, staging, shards)
             _write_report(out / REPORT, report)
             manifest.write(out, settings, report.samples)
-            shutil.rmtree(out / _STAGING)
+            shutil.rmtree(staging)
     except OSError as error:
         if error.errno in FULL:
             raise full_disk(f"could not write {out}") from error
@@ -151,8 +151,8 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
 
 RunAll = Callable[..., None]
 """Runs jobs somewhere: see `run_all`."""
-_Work = Callable[[Path, RunAll], tuple[BuildReport, list[StagedPlace]]]
-"""Stages everything in a dataset's folder; returns the report and the places to pack, in the order of its samples."""
+_Work = Callable[[Path, RunAll], tuple[BuildReport, list[Shard]]]
+"""Stages everything in a dataset's folder; returns the report and the shards, in the order of its samples."""
 
 
 def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
@@ -160,20 +160,14 @@ def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
     discovery = layouts.discover(data.layout, Path(data.root))
     left_out = _left_out(discovery, data.incomplete)
 
-    def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
-        files = [staged_file(place, settings, out / _STAGING) for place in discovery.places]
-        jobs = [
-            (stage, place, settings, file)
-            for place, file in zip(discovery.places, files, strict=True)
-            if not file.is_file()
-        ]
-        size = sum(file.stat().st_size for _, place, *_ in jobs for file in place.files)
-        workers = size // _BYTES_A_WORKER + 1
-        run(jobs, [1] * len(jobs), total=len(files), title="Staging", unit="place", folder=out, workers=workers)
-        staged = [StagedPlace.open(file) for file in files]
-        notes = collections.Counter(note for place in staged for note in place.notes)
-        samples = tuple(place.sample for place in staged if place.sample)
-        return BuildReport(samples=samples, left_out=left_out, notes=dict(notes)), staged
+    def work(out: Path, run: RunAll) -> tuple[BuildReport, list[Shard]]:
+        size = sum(file.stat().st_size for place in discovery.places for file in place.files)
+        groups = cut(discovery.places, size)
+        jobs = [(stage, piece_of_tiles(group, settings, out / _STAGING), group, settings) for group in groups]
+        staged = stage_all(jobs, run, unit="place", folder=out)
+        notes = collections.Counter(note for place in staged.places for note in place.notes)
+        samples = tuple(place.sample for place in staged.places if place.sample)
+        return BuildReport(samples=samples, left_out=left_out, notes=dict(notes)), staged.shards
 
     return work
 
@@ -186,16 +180,16 @@ def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
 
     planned = plan(data)
 
-    def work(out: Path, run: RunAll) -> tuple[BuildReport, list[StagedPlace]]:
+    def work(out: Path, run: RunAll) -> tuple[BuildReport, list[Shard]]:
         found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, Path(data.cache) / _WINDOWS, run)
         report = BuildReport(
-            samples=tuple(place.sample for place in found.kept if place.sample),
+            samples=found.samples,
             left_out=found.left_out,
             notes=found.notes,
             tiles=found.tiles,
             polygons=found.polygons,
         )
-        return report, found.kept
+        return report, found.shards
 
     return work
 
@@ -228,8 +222,7 @@ def _finished(out: Path, settings: BuildSettings) -> BuildReport:
             f"{out}: holds a dataset of {settings.source} as it was before its files changed; give another folder, or "
             "delete this one to build it anew"
         )
-    if difference:
-        raise DatasetError(f"{out}: holds a dataset built with other settings ({difference}); give another folder")
+    refuse_other(out, difference, holds="dataset", error=DatasetError)
     shutil.rmtree(out / _STAGING, ignore_errors=True)  # exists if the build was killed right after the marker
     report = manifest.read_json(out / REPORT)
     return BuildReport(
@@ -250,23 +243,21 @@ def run_all(
     title: str,
     unit: str,
     folder: Path,
-    workers: int,
 ) -> None:
-    """Run jobs with a progress bar: in this process where one worker is enough, else in a pool of processes.
+    """Run jobs with a progress bar: one in this process, several in a pool of processes.
 
     Args:
-        jobs: for each, its function and arguments.
+        jobs: for each, its function and arguments; it takes longer than a process takes to start.
         sizes: units of work of each.
         total: all units, including those that were done before.
         title: words before the bar.
         unit: what is counted.
         folder: where the jobs write, for the message.
-        workers: how many processes are worth the time of their start.
 
     Raises:
         DatasetError: a process was killed.
     """
-    workers = min(workers, len(jobs), cores())
+    workers = min(len(jobs), cores())
     with progress.bar(total, initial=total - sum(sizes), title=title, unit=unit) as bar:
         if workers > 1:
             _run_in_pool(jobs, sizes, workers, bar.update, folder)
@@ -281,7 +272,8 @@ def _run_in_pool(
 ) -> None:
     # Spawned, not forked: the parent may run threads of JAX and GDAL.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
+    unwanted = context.Event()
+    with ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(unwanted,)) as pool:
         try:
             futures = [pool.submit(*job) for job in jobs]
             for future, size in zip(futures, sizes, strict=True):
@@ -294,6 +286,7 @@ def _run_in_pool(
                 "on where it stopped"
             ) from error
         except BaseException:
+            unwanted.set()
             pool.shutdown(cancel_futures=True)
             raise
 

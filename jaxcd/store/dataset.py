@@ -16,8 +16,8 @@ from jaxcd.base.types import METRES_PER_DEGREE
 from jaxcd.config import DataConfig
 from jaxcd.sources import layouts
 from jaxcd.store import manifest
-from jaxcd.store.builder import open_records
 from jaxcd.store.manifest import BuildSettings, Sample
+from jaxcd.store.records import open_records
 
 
 class Record(NamedTuple):

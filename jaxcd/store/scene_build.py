@@ -11,22 +11,24 @@ from jaxcd.base.files import write_whole
 from jaxcd.base.fingerprints import digest
 from jaxcd.scenes.pairing import Mosaic
 from jaxcd.scenes.registration import Shift
-from jaxcd.sources.from_scenes.plan import Estimate, PlannedPlace, ScenePlan, others, registered, table, tile_rows
-from jaxcd.sources.from_scenes.tiles import ReadingSettings, TileRow, read_tile, tile_id
+from jaxcd.sources.from_scenes.plan import Estimate, PlannedPlace, ScenePlan, others, planned_tiles, registered, table
+from jaxcd.sources.from_scenes.tiles import PlannedTile, ReadingSettings, read_tile
 from jaxcd.store import scene_index
-from jaxcd.store.manifest import DIGITS, BuildSettings
-from jaxcd.store.staging import StagedPlace, named_staged_file, write_staged
+from jaxcd.store.manifest import DIGITS, BuildSettings, Sample
+from jaxcd.store.records import Shard
+from jaxcd.store.staging import FoundPlace, Piece, Staged, cut, stage_all, write_piece
 
 REGISTRATION = "registration.csv"
-# Starting a worker takes about as long as staging this many tiles of 512 x 512 pixels.
-_TILES_A_WORKER = 8
+_Shifts = dict[str, dict[str, dict[tuple[str, ...], tuple[float, float]]]]
+"""By place, tile and an acquisition's locations: rows and columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagedScenes:
-    """What staging found: kept tiles by id, and the counts and reasons of a report."""
+    """What staging found: kept tiles by id, the shards of their records, and the counts and reasons of a report."""
 
-    kept: list[StagedPlace]
+    samples: tuple[Sample, ...]
+    shards: list[Shard]
     left_out: tuple[tuple[str, str], ...]
     notes: dict[str, int]
     tiles: dict[str, int]
@@ -63,31 +65,14 @@ def stage_scenes(
         refuse=settings.incomplete == "refuse",
         window_folder=window_folder,
     )
-    shifts: dict[str, dict[str, dict[tuple[str, ...], tuple[float, float]]]] = {}
+    shifts: _Shifts = {}
     if scenes.register:
         estimates = _registered(planned, settings, reading, folder, run_all)
         write_whole(out / REGISTRATION, table(estimates))
         for place, estimate in estimates:
             shifts.setdefault(place, {}).setdefault(estimate.tile, {})[estimate.locations] = estimate.applied
-    rows = [
-        (row, _staged_files(row, planned_place, settings, folder))
-        for planned_place in planned.places
-        for row in tile_rows(planned_place, shifts.get(planned_place.place.id, {}), scenes)
-    ]
-    files = [file for _, own in rows for file in own]
-    todo = [(row, own, sum(not file.is_file() for file in own)) for row, own in rows]
-    todo = [(row, own, count) for row, own, count in todo if count]
-    run_all(
-        [(stage_row, row, own, reading, settings.encoding) for row, own, _ in todo],
-        [count for *_, count in todo],
-        total=len(files),
-        title="Staging",
-        unit="tile",
-        folder=out,
-        workers=sum(count for *_, count in todo) // _TILES_A_WORKER + 1,
-    )
-    staged = sorted((StagedPlace.open(file) for file in files), key=lambda each: each.more["tile"]["id"])
-    kept = [each for each in staged if each.sample]
+    found = _staged(planned, shifts, settings, reading, out, folder, run_all)
+    staged, kept = found.places, [each for each in found.places if each.sample]
     scene_index.write_tiles(staged, out / scene_index.TILES)
     scene_index.write_sheet(staged, scenes, out / scene_index.SHEET)
     dropped = scene_index.reasons(staged)
@@ -108,7 +93,8 @@ def stage_scenes(
         if scene_index.is_unreadable(image["reason"])
     }
     return StagedScenes(
-        kept=kept,
+        samples=tuple(each.sample for each in kept if each.sample),
+        shards=found.shards,
         left_out=planned.left_out + tuple(sorted(unread)),
         notes=notes,
         tiles={"kept": len(kept)} | dropped,
@@ -116,34 +102,58 @@ def stage_scenes(
     )
 
 
-def _staged_files(row: TileRow, planned: PlannedPlace, settings: BuildSettings, folder: Path) -> list[Path]:
-    """Name the staged files of a row's tiles after everything that decides their content."""
-    grid = row.grid
-    found = []
-    for window, shifts in zip(row.windows, row.shifts, strict=True):
-        where = [str(grid.crs), list(grid.transform)[:6], grid.height, grid.width, list(window)]
-        content = [tile_id(row.place, window), planned.stamp, where, sorted(shifts.items())]
-        found.append(named_staged_file(folder, settings, content))
-    return found
+def _staged(
+    planned: ScenePlan,
+    shifts: _Shifts,
+    settings: BuildSettings,
+    reading: ReadingSettings,
+    out: Path,
+    folder: Path,
+    run_all: Callable[..., None],
+) -> Staged:
+    tiles = [
+        (tile, planned_place.stamp)
+        for planned_place in planned.places
+        for tile in planned_tiles(planned_place, shifts.get(planned_place.place.id, {}), reading.scenes)
+    ]
+    tiles.sort(key=lambda item: item[0].id)
+    images = sum(len(tile.place.pre) + len(tile.place.post) for tile, _ in tiles)
+    jobs = [
+        (stage_tiles, _piece(group, settings, folder), [tile for tile, _ in group], reading, settings.encoding)
+        for group in cut(tiles, 3 * reading.scenes.tile**2 * images)
+    ]
+    return stage_all(jobs, run_all, unit="tile", folder=out)
 
 
-def stage_row(row: TileRow, files: Sequence[Path], reading: ReadingSettings, encoding: str) -> None:
-    """Stage the tiles of a row that are not staged yet.
+def _piece(tiles: Sequence[tuple[PlannedTile, str]], settings: BuildSettings, folder: Path) -> Piece:
+    """Name the piece of some tiles; each comes with the stamp of its place."""
+    contents = []
+    for tile, stamp in tiles:
+        grid = tile.grid
+        where = [str(grid.crs), list(grid.transform)[:6], grid.height, grid.width, list(tile.window)]
+        contents.append([tile.id, stamp, where, sorted(tile.shifts.items())])
+    return Piece.of(contents, settings, folder)
+
+
+def stage_tiles(piece: Piece, tiles: Sequence[PlannedTile], reading: ReadingSettings, encoding: str) -> None:
+    """Stage tiles as a piece, whole or not at all.
 
     Args:
-        row: the tiles.
-        files: staged file of each tile.
+        piece: where.
+        tiles: in order of their ids.
         reading: how scenes are read.
         encoding: of images (`config.data.encoding`).
 
     Raises:
         ImageError, LabelError: as `jaxcd.sources.from_scenes.tiles.read_tile`.
     """
-    for window, shifts, file in zip(row.windows, row.shifts, files, strict=True):
-        if not file.is_file():
-            found = read_tile(row, window, shifts, reading)
-            more = {"tile": found.tile, "images": found.images}
-            write_staged(file, place=found.place, encoding=encoding, pictures=found.pictures, more=more)
+
+    def found(tile: PlannedTile) -> FoundPlace:
+        read = read_tile(tile, reading)
+        more = {"tile": read.tile, "images": read.images}
+        return FoundPlace(place=read.place, pictures=read.pictures, more=more)
+
+    write_piece(piece, map(found, tiles), encoding)
 
 
 def _registered(
@@ -161,7 +171,6 @@ def _registered(
         title="Registering",
         unit="image",
         folder=folder,
-        workers=len(todo),
     )
     estimates = []
     for (each, _), file in zip(tasks, files, strict=True):

@@ -134,7 +134,7 @@ def write_sheet(staged: Sequence[StagedPlace], scenes: ScenesConfig, path: Path)
             left = _GAP + k % _ACROSS * (cell + _GAP)
             y = top + _HEAD + k // _ACROSS * (THUMBNAIL + _CAPTION + _GAP)
             for i, when in enumerate(("pre", "post")):
-                content = each.part(f"thumbnail/{when}")
+                content = each.picture(f"thumbnail/{when}")
                 x = left + i * (THUMBNAIL + 2)
                 if content is not None:
                     sheet.paste(Image.open(io.BytesIO(content)), (x, y))

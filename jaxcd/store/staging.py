@@ -1,128 +1,230 @@
-"""Stages one place at a time: encodes it, and keeps it in a file until all places are there."""
+"""Stages pieces of a dataset: consecutive places, read and encoded straight into a shard of its records."""
 
 import dataclasses
-import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 
 from jaxcd.base.files import replacing
+from jaxcd.base.fingerprints import digest, file_state
+from jaxcd.base.processes import check_wanted
 from jaxcd.base.types import DAMAGE, INVALID
 from jaxcd.sources.layouts import layout_of_tiles
 from jaxcd.sources.places import SourcePlace
 from jaxcd.sources.reading import ReadImage, ReadPlace, read_place
 from jaxcd.store.encodings import JPEG_SIGNATURE, decode, encode_codes, encode_rgb
 from jaxcd.store.manifest import Acquisition, BuildSettings, LabelledAcquisition, Sample
+from jaxcd.store.records import SUFFIX, Shard, write_shard
 
-_HEADER = "place.json"
+_HEADERS = "places.json"
+# Bytes of images in a piece, at most: a worker that is killed loses a few seconds of work, and staging a piece takes
+# longer than starting a worker for it.
+_PIECE = 16 * 2**20
+# A process that reads a dataset keeps each of its shards open, and many systems allow 1024 open files.
+_MOST_PIECES = 256
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundPlace:
+    """What was found of a place.
+
+    Attributes:
+        place: what was read, or None where it is dropped (a tile of scenes that fails the filters or can't be read).
+        pictures: small images by name, which are kept as JPEG.
+        more: further facts that JSON can hold.
+    """
+
+    place: ReadPlace | None
+    pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict)
+    more: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagedPlace:
-    """A staged file, read without its images.
+    """A place of a staged piece, without its images.
 
     Attributes:
-        file: the staged file.
-        sample: the place, or None where it is dropped (a tile of scenes that fails the filters or can't be read).
+        sample: the place, or None where it is dropped.
         notes: remarks on reading the images, one text per image.
         more: further facts about it.
     """
 
-    file: Path
     sample: Sample | None
     notes: tuple[str, ...]
     more: dict
+    _facts: Path
+    _number: int
+
+    def picture(self, name: str) -> bytes | None:
+        """Read one of its pictures, a JPEG, if it is there."""
+        with zipfile.ZipFile(self._facts) as archive:
+            path = f"{self._number}/{name}"
+            return archive.read(path) if path in archive.namelist() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """All places of a dataset by id, kept or dropped, and the shards of their records."""
+
+    places: list[StagedPlace]
+    shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive places of a dataset: a shard of the records of those that are kept, and a file of facts about all.
+
+    Attributes:
+        stem: path of both files without their suffixes.
+        length: number of places.
+    """
+
+    stem: Path
+    length: int
 
     @classmethod
-    def open(cls, file: Path) -> "StagedPlace":
-        """Read the header of a staged file."""
-        with zipfile.ZipFile(file) as archive:
-            header = json.loads(archive.read(_HEADER))
-        sample = Sample.from_dict(header["sample"]) if header["sample"] else None
-        return cls(file=file, sample=sample, notes=tuple(header["notes"]), more=header["more"])
+    def of(cls, contents: Sequence, settings: BuildSettings, folder: Path) -> "Piece":
+        """Name a piece after everything that decides its content.
 
-    def part(self, name: str) -> bytes | None:
-        """Read one of its parts, if it is there."""
-        with zipfile.ZipFile(self.file) as archive:
-            return archive.read(name) if name in archive.namelist() else None
+        Existing files of this name are therefore finished work, and are reused after a kill; a changed source file or
+        setting gives another name.
 
-    def record(self) -> dict:
-        """Read the place as a record of the TFDS builder; it must not be dropped."""
-        assert self.sample is not None
-        with zipfile.ZipFile(self.file) as archive:
-            pre = [{"image": archive.read(f"pre/{i}")} for i in range(len(self.sample.pre))]
-            post = [
-                {"image": archive.read(f"post/{i}"), "label": archive.read(f"label/{i}")}
-                for i in range(len(self.sample.post))
-            ]
-        return {"id": self.sample.id, "pre": pre, "post": post}
+        Args:
+            contents: for each place, what decides its content beside the settings; JSON must hold it.
+            settings: settings of the build.
+            folder: where its files lie.
+        """
+        # `contents` has the files of these places; those of other places do not count.
+        common = dataclasses.asdict(settings) | {"files": ""}
+        return cls(folder / digest([common, contents], digits=24), len(contents))
+
+    @property
+    def shard(self) -> Path:
+        """The file of its records."""
+        return self.stem.with_suffix(SUFFIX)
+
+    @property
+    def facts(self) -> Path:
+        """The file of facts; it is written last."""
+        return self.stem.with_suffix(".zip")
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether it is finished."""
+        return self.facts.is_file() and self.shard.is_file()
+
+    def places(self) -> list[StagedPlace]:
+        """Read the facts about its places."""
+        with zipfile.ZipFile(self.facts) as archive:
+            headers = json.loads(archive.read(_HEADERS))
+        return [
+            StagedPlace(
+                sample=Sample.from_dict(header["sample"]) if header["sample"] else None,
+                notes=tuple(header["notes"]),
+                more=header["more"],
+                _facts=self.facts,
+                _number=number,
+            )
+            for number, header in enumerate(headers)
+        ]
 
 
-def staged_file(place: SourcePlace, settings: BuildSettings, folder: Path) -> Path:
-    """Name the staged file of a place after everything that decides its content.
+def cut(places: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Cut places into pieces.
 
-    An existing file of this name is therefore finished work, and is reused after a kill; a changed source file or
-    setting gives another name.
+    All pieces but the last have the same length, a power of two: so a source that changes a little keeps the pieces
+    before the change, and mostly those after it.
+
+    Args:
+        places: all places of a dataset.
+        size: bytes of all their images as they are read.
     """
-    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in place.files]
-    return named_staged_file(folder, settings, [place.id, place.block, stats])
+    fitting = _PIECE * len(places) // max(size, 1)
+    length = 1
+    while 2 * length <= fitting or length * _MOST_PIECES < len(places):
+        length *= 2
+    return [places[start : start + length] for start in range(0, len(places), length)]
 
 
-def named_staged_file(folder: Path, settings: BuildSettings, content: list) -> Path:
-    """Name a staged file after the settings of its build and what else decides its content."""
-    common = dataclasses.asdict(settings) | {
-        "files": ""
-    }  # `content` has the place's own files; those of other places do not count
-    digits = hashlib.sha256(json.dumps([common, *content]).encode()).hexdigest()
-    return folder / f"{digits[:24]}.zip"
+def stage_all(jobs: Sequence[tuple], run_all: Callable[..., None], *, unit: str, folder: Path) -> Staged:
+    """Stage the pieces that are not staged yet.
+
+    Args:
+        jobs: for each piece, in order: a function, the piece, and further arguments of the function.
+        run_all: runs jobs in processes (`jaxcd.store.build.run_all`) or on Beam.
+        unit: what a place is called.
+        folder: the dataset's folder.
+    """
+    pieces: list[Piece] = [piece for _, piece, *_ in jobs]
+    todo = [job for job in jobs if not job[1].is_staged]
+    lengths = [piece.length for _, piece, *_ in todo]
+    total = sum(piece.length for piece in pieces)
+    run_all(todo, lengths, total=total, title="Staging", unit=unit, folder=folder)
+    found = [(piece, piece.places()) for piece in pieces]
+    return Staged(
+        places=[place for _, places in found for place in places],
+        shards=[Shard(piece.shard, sum(place.sample is not None for place in places)) for piece, places in found],
+    )
 
 
-def stage(place: SourcePlace, settings: BuildSettings, target: Path) -> None:
-    """Read, check and label a place, and write it to `target`, whole or not at all.
+def piece_of_tiles(places: Sequence[SourcePlace], settings: BuildSettings, folder: Path) -> Piece:
+    """Name the piece of some places of a layout of tiles."""
+    contents = [[place.id, place.block, [file_state(file, str(file)) for file in place.files]] for place in places]
+    return Piece.of(contents, settings, folder)
+
+
+def stage(piece: Piece, places: Sequence[SourcePlace], settings: BuildSettings) -> None:
+    """Read, check and label places, and write them as a piece, whole or not at all.
 
     Raises:
         ImageError, LabelError: as `jaxcd.sources.reading.read_place`.
     """
     layout = layout_of_tiles(settings.layout)
-    read = read_place(place, layout, scaling=settings.scaling, damage_levels=settings.damage_levels)
-    write_staged(target, place=read, encoding=settings.encoding)
+    how = {"scaling": settings.scaling, "damage_levels": settings.damage_levels}
+    write_piece(piece, (FoundPlace(place=read_place(place, layout, **how)) for place in places), settings.encoding)
 
 
-def write_staged(
-    target: Path,
-    *,
-    place: ReadPlace | None,
-    encoding: str,
-    pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]] = MappingProxyType({}),
-    more: dict | None = None,
-) -> None:
-    """Write a staged file, whole or not at all.
+def write_piece(piece: Piece, places: Iterable[FoundPlace], encoding: str) -> None:
+    """Write a piece, whole or not at all.
 
     Args:
-        target: the file.
-        place: what was read, or None where it is dropped.
-        encoding: of its images (`config.data.encoding`).
-        pictures: small images by name, which are kept as JPEG.
-        more: further facts that JSON can hold.
+        piece: where.
+        places: in order of their records; one of them is in memory at a time.
+        encoding: of the images (`config.data.encoding`).
+
+    Raises:
+        Unwanted: the build has ended with an error or a signal meanwhile.
     """
-    sample = None if place is None else dataclasses.asdict(sample_of(place))
-    notes = () if place is None else place.notes
-    with replacing(target) as partial, zipfile.ZipFile(partial, "w") as archive:
-        archive.writestr(_HEADER, json.dumps({"sample": sample, "notes": notes, "more": more or {}}))
-        for name, pixels in pictures.items():
-            archive.writestr(name, encode_rgb(pixels, "jpeg"))
-        if place is not None:
-            for i, image in enumerate(place.pre):
-                archive.writestr(f"pre/{i}", _encoded(image, encoding))
-            for i, image in enumerate(place.post):
-                archive.writestr(f"post/{i}", _encoded(image, encoding))
-                archive.writestr(f"label/{i}", encode_codes(image.codes))
+    check_wanted()
+    headers = []
+
+    def records(archive: zipfile.ZipFile) -> Iterator[dict]:
+        for number, found in enumerate(places):
+            check_wanted()
+            sample = None if found.place is None else dataclasses.asdict(sample_of(found.place))
+            notes = () if found.place is None else found.place.notes
+            headers.append({"sample": sample, "notes": notes, "more": found.more})
+            for name, pixels in found.pictures.items():
+                archive.writestr(f"{number}/{name}", encode_rgb(pixels, "jpeg"))
+            if found.place is not None:
+                yield _record(found.place, encoding)
+
+    with replacing(piece.facts) as partial, zipfile.ZipFile(partial, "w") as archive:
+        write_shard(piece.shard, records(archive))
+        archive.writestr(_HEADERS, json.dumps(headers))
+
+
+def _record(place: ReadPlace, encoding: str) -> dict:
+    pre = [{"image": _encoded(image, encoding)} for image in place.pre]
+    post = [{"image": _encoded(image, encoding), "label": encode_codes(image.codes)} for image in place.post]
+    return {"id": place.id, "pre": pre, "post": post}
 
 
 def sample_of(place: ReadPlace) -> Sample:

@@ -13,6 +13,13 @@ from tests.scenes.scene_files import ground, write  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["--layout", "scenes", "--tile", "128", "--variance", "100", "--labels", "none", "--register"]
 RUNNER = ["--beam_runner", "DirectRunner"]
+SMALL_PIECES = """
+import sys
+from jaxcd.prepare import main
+from jaxcd.store import staging
+staging._PIECE = 4 * 2 * 3 * 128**2
+raise SystemExit(main(sys.argv[1:]))
+"""
 
 
 def source(folder: Path) -> Path:
@@ -28,7 +35,7 @@ def test_beam_gives_the_records_of_the_pool(tmp_path):
     scenes = source(tmp_path / "source")
 
     def on_beam(out: str, *more: str) -> subprocess.CompletedProcess:
-        command = [ROOT / ".venv-beam/bin/python", "-m", "jaxcd.prepare", "--source", scenes, "--out", tmp_path / out]
+        command = [ROOT / ".venv-beam/bin/python", "-c", SMALL_PIECES, "--source", scenes, "--out", tmp_path / out]
         environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
         return subprocess.run(
             [*map(str, command), *FLAGS, *RUNNER, *more], cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -37,7 +44,7 @@ def test_beam_gives_the_records_of_the_pool(tmp_path):
     workers = "--beam_options=--direct_num_workers=2 --direct_running_mode=multi_processing"
     done = on_beam("beam", workers)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "18 of 18 tiles" in done.stdout
+    assert "18 of 18 tiles, 5 jobs" in done.stdout
     assert main(["--source", str(scenes), "--out", str(tmp_path / "pool"), *FLAGS]) == 0
     beam, pool = TileDataset.open(tmp_path / "beam"), TileDataset.open(tmp_path / "pool")
     assert beam.samples == pool.samples and len(pool.samples) == 18

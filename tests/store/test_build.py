@@ -19,11 +19,12 @@ from jaxcd.config import DataConfig
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.sources import simulated
 from jaxcd.sources.layouts import discover
+from jaxcd.store import staging
 from jaxcd.store.build import build
 from jaxcd.store.dataset import TileDataset, open_or_build
 from jaxcd.store.encodings import decode
 from jaxcd.store.manifest import BuildSettings
-from jaxcd.store.staging import staged_file
+from jaxcd.store.staging import piece_of_tiles
 from tests.sources.tile_sources import picture, write_folders, write_paper, write_rgb, write_xbd, xbd_label
 
 
@@ -133,8 +134,9 @@ def test_a_folder_with_other_content_is_not_touched(tmp_path):
         made(source, "folders", tmp_path / "out" / "thesis.tex")
 
 
-def test_a_changed_source_file_is_staged_anew(tmp_path):
+def test_a_changed_source_file_is_staged_anew(tmp_path, monkeypatch):
     """A build that ended with an error goes on with the corrected file, and with no stale one."""
+    monkeypatch.setattr(staging, "_PIECE", 1)  # a place is a piece
     source = write_folders(tmp_path / "source", 4)
     good = (source / "label" / "p003.png").read_bytes()
     write_rgb(source / "label" / "p003.png", np.full((64, 64), 3, np.uint8))
@@ -142,9 +144,9 @@ def test_a_changed_source_file_is_staged_anew(tmp_path):
         made(source, "folders", tmp_path / "out")
     (source / "label" / "p003.png").write_bytes(good)
     write_rgb(source / "A" / "p000.png", picture(99))
-    staged = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "staging").glob("*.zip")}
+    staged = {path.name for path in (tmp_path / "out" / "staging").glob("*.zip")}
     places, settings = discover("folders", source).places, BuildSettings.of(DataConfig(root=str(source)))
-    wanted = [staged_file(place, settings, tmp_path) for place in places]
+    wanted = [piece_of_tiles([place], settings, tmp_path).facts for place in places]
     assert [file.name in staged for file in wanted] == [False, True, True, False]  # the untouched ones are kept
     _, dataset = made(source, "folders", tmp_path / "out")
     np.testing.assert_array_equal(decode(dataset.read(0).pre[0]), picture(99))

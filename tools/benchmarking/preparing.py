@@ -17,8 +17,9 @@ from benchmarking.large_scenes import large_pair
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.scenes.windows import Grid, Window, tile_windows
 from jaxcd.sources.from_scenes.plan import plan
-from jaxcd.sources.from_scenes.tiles import ReadingSettings, TileRow
-from jaxcd.store.scene_build import stage_row
+from jaxcd.sources.from_scenes.tiles import PlannedTile, ReadingSettings
+from jaxcd.store.scene_build import stage_tiles
+from jaxcd.store.staging import Piece
 
 _HALF = 0.5  # pixels by which the second scene is moved where it is to be warped
 _EVERYTHING = 1e9
@@ -62,12 +63,13 @@ def tiles(case: Case, encoding: str) -> tuple[Callable[[int], float], dict[str, 
     def run(count: int) -> float:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        files = tuple(folder / f"{k}.zip" for k in range(count))
-        chosen = tuple(itertools.islice(windows, count))
-        row = TileRow(place=place.place, grid=place.grid, labels=place.labels, windows=chosen, shifts=(shift,) * count)
+        tiles = [
+            PlannedTile(place=place.place, grid=place.grid, labels=place.labels, window=window, shifts=shift)
+            for window in itertools.islice(windows, count)
+        ]
         reading = ReadingSettings(scenes=scenes, scaling="", refuse=True, window_folder=folder)
         start = time.perf_counter()
-        stage_row(row, files, reading, encoding or "raw")
+        stage_tiles(Piece(folder / "piece", count), tiles, reading, encoding or "raw")
         return time.perf_counter() - start
 
     return run, {}

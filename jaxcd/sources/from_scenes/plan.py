@@ -18,7 +18,7 @@ from jaxcd.scenes.registration import REGISTERED, Shift, View, register
 from jaxcd.scenes.window_cache import read_window
 from jaxcd.scenes.windows import Grid, Window, tile_windows
 from jaxcd.sources.from_scenes.layers import check_layers, label_files, read_polygons
-from jaxcd.sources.from_scenes.tiles import ReadingSettings, Shifts, TileRow, tile_id
+from jaxcd.sources.from_scenes.tiles import PlannedTile, ReadingSettings, Shifts, tile_id
 
 _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (jaxcd.prepare: --incomplete leave_out)"
 
@@ -117,20 +117,17 @@ def plan(data: DataConfig) -> ScenePlan:
     return ScenePlan(places=tuple(places), left_out=left_out + unwanted)
 
 
-def tile_rows(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: ScenesConfig) -> list[TileRow]:
-    """Divide a place into its rows of tiles; `shifts` are those of tiles, by id."""
-    rows: dict[int, list[Window]] = {}
-    for window in tile_windows(planned.grid, scenes.tile, edges=scenes.edges):
-        rows.setdefault(window.row, []).append(window)
+def planned_tiles(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: ScenesConfig) -> list[PlannedTile]:
+    """Divide a place into its tiles; `shifts` are those of tiles, by id."""
     return [
-        TileRow(
+        PlannedTile(
             place=planned.place,
             grid=planned.grid,
             labels=planned.labels,
-            windows=tuple(windows),
-            shifts=tuple(shifts.get(tile_id(planned.place, window), {}) for window in windows),
+            window=window,
+            shifts=shifts.get(tile_id(planned.place, window), {}),
         )
-        for windows in rows.values()
+        for window in tile_windows(planned.grid, scenes.tile, edges=scenes.edges)
     ]
 
 

@@ -52,22 +52,27 @@ class ReadingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TileRow:
-    """A row of tiles of one place: they share blocks of their files.
+class PlannedTile:
+    """A tile that is to be read.
 
     Attributes:
-        place: the place.
-        grid: its grid.
-        labels: files that label each post scene, by its location.
-        windows: the tiles.
-        shifts: the shifts of each tile.
+        place: its place.
+        grid: the place's grid.
+        labels: files that label each post scene of the place, by its location.
+        window: where the tile lies on the grid.
+        shifts: its shifts.
     """
 
     place: ScenePlace
     grid: Grid
     labels: Mapping[str, tuple[str, ...]]
-    windows: tuple[Window, ...]
-    shifts: tuple[Shifts, ...]
+    window: Window
+    shifts: Shifts
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return tile_id(self.place, self.window)
 
 
 class SceneTile(NamedTuple):
@@ -102,21 +107,21 @@ def tile_id(place: ScenePlace, window: Window) -> str:
     return f"{place.id}_{window.index}"
 
 
-def read_tile(row: TileRow, window: Window, shifts: Shifts, reading: ReadingSettings) -> SceneTile:
+def read_tile(planned: PlannedTile, reading: ReadingSettings) -> SceneTile:
     """Read, judge and label a tile.
 
     Raises:
         ImageError: a file can't be read, and such files are refused.
         LabelError: a label does not say what is damaged.
     """
-    scenes = reading.scenes
-    part = row.grid.part(window)
+    scenes, window, shifts = reading.scenes, planned.window, planned.shifts
+    part = planned.grid.part(window)
     inside = slice(0, window.rows), slice(0, window.columns)
     on_grid = np.zeros((window.height, window.width), bool)
     on_grid[inside] = True
     seen = {
         when: [_look(image, when, part, on_grid, inside, shifts, reading) for image in images]
-        for when, images in (("pre", row.place.pre), ("post", row.place.post))
+        for when, images in (("pre", planned.place.pre), ("post", planned.place.post))
     }
     before, pre = on_grid.copy(), []
     # The latest first: an older image that shows less of the ground must not make it invalid where the latest shows it.
@@ -138,10 +143,10 @@ def read_tile(row: TileRow, window: Window, shifts: Shifts, reading: ReadingSett
         else:
             post.append(image)
     kept = bool(pre and post)
-    tile = {"id": tile_id(row.place, window), "place": row.place.id, "index": window.index, "kept": kept}
+    tile = {"id": planned.id, "place": planned.place.id, "index": window.index, "kept": kept}
     tile["bounds"] = _on_scene(part, window).bounds_degrees
     return SceneTile(
-        place=_labelled(row, window, part, pre, post, before, shifts, reading) if kept else None,
+        place=_labelled(planned, part, pre, post, before, reading) if kept else None,
         tile=tile,
         images=[_row(image, shifts) for image in (*seen["pre"], *seen["post"])],
         pictures=_thumbnails(seen),
@@ -194,13 +199,11 @@ def _look(
 
 
 def _labelled(
-    row: TileRow,
-    window: Window,
+    planned: PlannedTile,
     part: Grid,
     pre: Sequence[_Seen],
     post: Sequence[_Seen],
     before: Bool[np.ndarray, "h w"],
-    shifts: Shifts,
     reading: ReadingSettings,
 ) -> ReadPlace:
     """Assemble a tile from its kept images; `before` marks where all its pre images show ground."""
@@ -214,26 +217,24 @@ def _labelled(
         pixels = image.pixels
         if reading.scenes.match_histogram:
             pixels = match_histogram(pixels, images[-1].pixels, both)
-        codes = np.where(both, _drawn(row, image.image, part, shifts, reading), INVALID).astype(np.uint8)
+        codes = np.where(both, _drawn(planned, image.image, part, reading), INVALID).astype(np.uint8)
         labelled.append(ReadPost(name=image.image.name, date=image.image.date, pixels=pixels, codes=codes))
     return ReadPlace(
-        id=tile_id(row.place, window),
+        id=planned.id,
         block=None,
-        bounds=_on_scene(part, window).bounds_degrees,
+        bounds=_on_scene(part, planned.window).bounds_degrees,
         pre=tuple(images),
         post=tuple(labelled),
     )
 
 
-def _drawn(
-    row: TileRow, image: Mosaic, part: Grid, shifts: Shifts, reading: ReadingSettings
-) -> UInt8[np.ndarray, "h w"]:
+def _drawn(planned: PlannedTile, image: Mosaic, part: Grid, reading: ReadingSettings) -> UInt8[np.ndarray, "h w"]:
     """Draw the labels of an acquisition; in a mosaic, those of each scene on the ground that it covers."""
     scenes = reading.scenes
-    own = [row.labels[location] for location in image.locations]
+    own = [planned.labels[location] for location in image.locations]
     if len(set(own)) == 1:
         return draw(own[0], part, scenes)
-    moved = part.moved(*shifts.get(image.locations, (0.0, 0.0)))
+    moved = part.moved(*planned.shifts.get(image.locations, (0.0, 0.0)))
     scaling = check_scaling(reading.scaling, "config.data.scaling")
     codes = np.full(part.shape, INVALID, np.uint8)
     for location, files in reversed(list(zip(image.locations, own, strict=True))):
