@@ -21,6 +21,7 @@ from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig
 from jaxcd.learn.clahe import clahe
 from jaxcd.models import IMAGENET, Normalisation
+from jaxcd.models.draws import uniform16
 
 _APPLY = 0.5
 
@@ -175,11 +176,8 @@ def _weighted(images: Float[Array, "*n 3"], rows: Sequence[Sequence[float]]) -> 
 
 
 def _normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Draw normal noise from 16 bits an element, which is finer than a level of an image and half the traffic of 32."""
-    size = math.prod(shape)
-    words = jax.random.bits(key, (-(-size // 2),), jnp.uint32)
-    drawn = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)
-    return math.sqrt(2) * jax.lax.erf_inv((drawn.astype(jnp.float32) + 0.5) * 2**-15 - 1)
+    """Draw normal noise from 16 bits an element, far finer than a level of an image."""
+    return math.sqrt(2) * jax.lax.erf_inv((uniform16(key, shape).astype(jnp.float32) + 0.5) * 2**-15 - 1)
 
 
 def _warp(

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from jaxcd.models.draws import dropout
 from jaxcd.models.functional import BATCHNORM_MOMENTUM
-from jaxcd.models.kernels import BATCHNORM_EPSILON, batch_normalise, dropout, max_pool
+from jaxcd.models.kernels import BATCHNORM_EPSILON, batch_normalise, max_pool
 
 # torch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the reference trained from it.
 _kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -1,11 +1,10 @@
 """Operations whose gradients are written out, because what JAX derives moves more bytes than it has to."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 BATCHNORM_EPSILON = 1e-5
 
@@ -96,20 +95,3 @@ def _max_pool_gradient(index: Array, g: Array) -> tuple[Array]:
 
 
 max_pool.defvjp(_max_pool, _max_pool_gradient)
-
-
-def dropout(x: Array, rate: float, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
-    """Set elements to 0 at random, and scale the others so that the mean stays.
-
-    Args:
-        x: to drop from.
-        rate: share that is dropped, rounded to a multiple of 1/256, because a random byte decides each element: drawing
-            32 bits for each would write and read twice as much as `x` in bfloat16.
-        key: the same key drops the same.
-        shape: of the mask; axes of size 1 are dropped as a whole.
-    """
-    dropped = min(round(256 * rate), 255)
-    size = math.prod(shape)
-    words = jax.random.bits(key, (-(-size // 4),), jnp.uint32)
-    drawn = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:size].reshape(shape)
-    return jnp.where(drawn >= dropped, x * (256 / (256 - dropped)), 0).astype(x.dtype)
