@@ -31,11 +31,12 @@ class BatchNorm(nnx.Module):
     network imported from torch has to behave as it did there.
     """
 
-    def __init__(self, features: int):
+    def __init__(self, features: int, *, epsilon: float = BATCHNORM_EPSILON):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
         self.var = nnx.BatchStat(jnp.ones(features))
+        self.epsilon = epsilon
         self.use_running_average = True
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -50,7 +51,7 @@ class BatchNorm(nnx.Module):
             n, m = x.size // x.shape[-1], BATCHNORM_MOMENTUM
             self.mean[...] = (1 - m) * self.mean[...] + m * mean
             self.var[...] = (1 - m) * self.var[...] + m * var * (n / max(n - 1, 1))
-        factor = self.scale[...] * jax.lax.rsqrt(var + BATCHNORM_EPSILON)
+        factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         return (x32 * factor + (self.bias[...] - mean * factor)).astype(x.dtype)
 
 
@@ -65,7 +66,18 @@ class ConvLayer(nnx.Module):
     Encoder: norm, dropout of elements, ReLU. Decoder: norm, ReLU, dropout of whole channels (docs/method.md).
     """
 
-    def __init__(self, c_in: int, c_out: int, *, dropout: float, decoder: bool, last: bool, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        dropout: float,
+        decoder: bool,
+        last: bool,
+        dtype: Any,
+        rngs: nnx.Rngs,
+        epsilon: float = BATCHNORM_EPSILON,
+    ):
         self.conv = nnx.Conv(
             c_in,
             c_out,
@@ -76,7 +88,7 @@ class ConvLayer(nnx.Module):
             bias_init=_bias_init(9 * c_in),
             rngs=rngs,
         )
-        self.norm = None if last else BatchNorm(c_out)
+        self.norm = None if last else BatchNorm(c_out, epsilon=epsilon)
         self.dropout = dropout
         self.decoder = decoder
         self.deterministic = True
