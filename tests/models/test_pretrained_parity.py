@@ -19,7 +19,7 @@ NAMES = ("siam_lite0", "siam_resnet18", "siam_resnet34", "siam_resnet50")
 QUICK = pytest.mark.parametrize(
     "name", [name if name in NAMES[:2] else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 )
-# In 64 bits torch convolves the groups of a depthwise layer one by one; its threads would wait for each other for long.
+# In 64 bits torch convolves a depthwise layer's groups one by one, and its threads wait for each other for minutes.
 torch.set_num_threads(1)
 _LITE0_LEVELS = (0, 2, 4, 10)  # the last blocks before each stride's end
 

@@ -15,7 +15,7 @@ from jaxcd.models.pretrained.geometry import Window
 Activation = Callable[[Array], Array]
 
 # Of networks that begin without weights of ImageNet (He et al. 2015, as the ResNets were trained from).
-_kernel_init = nnx.initializers.he_normal()
+_kernel_init = nnx.initializers.he_uniform()
 
 
 class Conv(nnx.Module):
