@@ -119,7 +119,7 @@ def test_the_same_build_again_does_nothing(tmp_path):
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     source = write_folders(tmp_path / "source", 3)
     made(source, "folders", tmp_path / "out")
-    with pytest.raises(DatasetError, match=r"scaling is '' there and 'range:0,9' here\); give another folder"):
+    with pytest.raises(DatasetError, match=r"scaling is '' there and 'range:0,9' here; give a new folder"):
         made(source, "folders", tmp_path / "out", scaling="range:0,9")
 
 
