@@ -1,8 +1,7 @@
 """Make a run of published PyTorch weights: `python -m jaxcd.import_torch FILE.pth --out RUN`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jaxcd.base.entry import announce_device, guarded
 from jaxcd.base.errors import CheckpointError, RunError
@@ -13,7 +12,9 @@ from jaxcd.config.flags import Parser
 def parser() -> Parser:
     """Make the parser of the flags."""
     made = Parser(prog="python -m jaxcd.import_torch", description="Make a run of published PyTorch weights.")
-    made.add_argument("file", type=Path, help="a state dict saved with torch.save(model.state_dict(), FILE)")
+    made.add_argument(
+        "file", type=Path, help="a state dict saved with torch.save(model.state_dict(), FILE), or as .safetensors"
+    )
     made.add_argument("--out", type=Path, required=True, help="run folder to make")
     return made
 
@@ -23,41 +24,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code."""
     options = parser().parse_args(argv)
     announce_device()
-    state_dict = read_state_dict(options.file)
-    _write_run(state_dict, options.file, options.out)
+    _write_run(options.file, options.out)
     return 0
 
 
-def read_state_dict(path: Path) -> Mapping[str, Any]:
-    """Read a `.pth` without running any code that it may carry.
-
-    Raises:
-        CheckpointError: torch is not installed, or the file is not a state dict.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise CheckpointError("reading a .pth needs PyTorch: pip install 'jaxcd[torch]'") from error
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        state_dict = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler or zip reader does
-        raise CheckpointError(f"{path}: not a PyTorch state dict ({str(error).splitlines()[0][:200]})") from error
-    if not isinstance(state_dict, Mapping) or not all(hasattr(value, "detach") for value in state_dict.values()):
-        raise CheckpointError(f"{path}: expected a state dict (names and tensors), got {type(state_dict).__name__}")
-    return state_dict
-
-
-def _write_run(state_dict: Mapping[str, Any], path: Path, run: Path) -> None:
+def _write_run(path: Path, run: Path) -> None:
     import jax
     import jax.numpy as jnp
 
     from jaxcd import models
     from jaxcd.learn.steps import TrainState
+    from jaxcd.models.torch_files import read_state_dict
     from jaxcd.runs import run_folder
     from jaxcd.runs.checkpoints import Checkpoints
 
+    state_dict = read_state_dict(path)
     try:
         name, size = models.infer_architecture(state_dict)
         network, *shapes = models.build(lambda rngs: models.create(name, size=size, rngs=rngs), seed=0, weights=False)

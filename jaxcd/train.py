@@ -34,6 +34,7 @@ def _train(config: Config, run: Path) -> int:
 
     run_folder.check(run, config)
     steps.check_network(config)
+    transfer.check_weights(config, run)
     dataset, kind = open_or_build(config.data), TASKS[config.task]
     splits = kind.split(dataset, config)
     print(describe(dataset.samples, splits))

@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C)."""
     base, folder, own = read_run(parser(), argv)
     from jaxcd import models
+    from jaxcd.runs import transfer
     from jaxcd.tuning.space import BATCHES, Space
     from jaxcd.tuning.trials import SAMPLERS
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         batches=tuple(int(batch) for batch in _chosen("--batches", own.batches, tuple(map(str, BATCHES)))),
     )
     space.check(base)
+    transfer.check_weights(base, folder)
     try:
         import optuna
     except ModuleNotFoundError as error:

@@ -54,7 +54,7 @@ def test_a_network_or_a_size_that_is_not_there_is_named(capsys):
     for flags, message in (
         (
             ["--model", "unet"],
-            "error: config.model.name: expected one of fc_ef, fc_siam_conc, fc_siam_diff, or module:",
+            "error: config.model.name: expected one of fc_ef, fc_siam_conc, fc_siam_diff, siam_lite0, ",
         ),
         (["--model", "fc_ef", "--size", "huge"], "error: --size: fc_ef has small, medium, large, got 'huge'"),
     ):

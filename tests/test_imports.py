@@ -50,8 +50,8 @@ def test_each_room_and_each_arrow_is_drawn():
         ("learn/steps.py", "from jaxcd import train", "nothing imports an entry"),
         ("mapping/products/cells.py", "from jaxcd.feed import loader", "mapping must not import feed"),
         ("config/files.py", "from jaxcd.models import create", "config must not import models"),
-        ("import_torch.py", "import torch", "torch belongs into a function"),
-        ("models/weights.py", "def f():\n    import torch", "torch belongs into a function"),
+        ("import_torch.py", "def f():\n    import torch", "entry must not import torch"),
+        ("models/weights.py", "def f():\n    import torch", "models must not import torch"),
         ("train.py", "import jaxcd.evaluate", "nothing imports an entry"),
         ("garage/car.py", "import os", "has no room"),
     ],
@@ -77,7 +77,7 @@ def test_a_crowded_folder_and_a_tower_are_told(tmp_path):
 
 def test_what_is_allowed_passes(tmp_path):
     (tmp_path / "jaxcd/models").mkdir(parents=True)
-    (tmp_path / "jaxcd/import_torch.py").write_text("import jaxcd.tasks.loop\ndef f():\n    import torch\n")
+    (tmp_path / "jaxcd/import_torch.py").write_text("import jaxcd.tasks.loop\n")
     (tmp_path / "jaxcd/models/unet.py").write_text("from . import blocks\nfrom ..base.types import Batch\nimport jax\n")
     assert imports.read(tmp_path).violations == []
 
@@ -86,7 +86,7 @@ def test_networks_and_training_run_on_a_bare_machine():
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for part in ("models", "learn", "runs")
-        for path in sorted((ROOT / "jaxcd" / part).glob("*.py"))
+        for path in sorted((ROOT / "jaxcd" / part).rglob("*.py"))
         if path.name != "__init__.py"
     ]
     assert "jaxcd.models.unet" in modules and "jaxcd.learn.losses" in modules

@@ -43,7 +43,7 @@ _FORBIDDEN = {room: _NOT_BARE for room in _BARE_ROOMS} | {
 }
 # What a bare accelerator machine has: models, learn and runs import nothing else outside of their functions.
 _BARE = frozenset({"jaxcd", "jax", "flax", "optax", "orbax", "etils", "numpy", "jaxtyping", *sys.stdlib_module_names})
-_NOWHERE = frozenset({"tensorflow", "sklearn", "tools", "tests", "configs"})
+_NOWHERE = frozenset({"tensorflow", "sklearn", "torch", "tools", "tests", "configs"})
 
 
 class Import(NamedTuple):
@@ -138,10 +138,8 @@ def _reasons(module: str, room: str, found: Import, used: str) -> Iterator[str]:
     top = found.module.split(".")[0]
     if top in _NOWHERE | _FORBIDDEN.get(room, frozenset()):
         yield f"{room} must not import {top}"
-    elif room in _BARE_ROOMS and not found.lazy and top not in _BARE and top != "torch":
+    elif room in _BARE_ROOMS and not found.lazy and top not in _BARE:
         yield f"a bare machine has no {top}: import it in the function that needs it"
-    if top == "torch" and not (found.lazy and module == "jaxcd.import_torch"):
-        yield "torch belongs into a function of jaxcd/import_torch.py"
     if used == "entry" and found.module not in (module, "jaxcd"):
         yield f"nothing imports an entry ({found.module})"
     elif used not in ("", "entry", room) and used not in ROOMS[room]:

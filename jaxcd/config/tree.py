@@ -128,10 +128,18 @@ class ModelConfig:
     """The network."""
 
     name: str = setting(
-        "fc_siam_diff", "fc_ef, fc_siam_conc or fc_siam_diff; or module:Class, a jaxcd.models.DamageNetwork of your own"
+        "fc_siam_diff",
+        "fc_ef, fc_siam_conc or fc_siam_diff (the paper's); siam_lite0, siam_resnet18, siam_resnet34 or siam_resnet50 "
+        "(their encoders can begin with ImageNet weights, config.init.pretrained); or module:Class, a "
+        "jaxcd.models.DamageNetwork of your own",
     )
     size: str = setting("large", "one of the network's sizes: small, medium or large")
-    dropout: float = setting(0.0, "dropout rate", below_one("a rate"))
+    fusion: str = setting(
+        "",
+        "what a level of a siam_... decoder sees of both dates: both (features of both, and their difference), diff or "
+        "conc; empty: both, or a network that has no choice",
+    )
+    dropout: float = setting(0.0, "dropout rate (siam_...: of the decoder)", below_one("a rate"))
     dtype: str = setting(
         "float32",
         "compute type; parameters, statistics and losses stay in float32",
@@ -165,6 +173,11 @@ class InitConfig:
 
     encoder_from: str = setting(
         "", "run whose encoder, at its best checkpoint, this one begins with; empty: random weights"
+    )
+    pretrained: str = setting(
+        "",
+        "ImageNet weights that the encoder of a siam_... network begins with: imagenet (siam_lite0; packaged in "
+        "jaxcd[pretrained]) or a file, .pth or .safetensors (siam_resnet...: torchvision's or timm's); empty: none",
     )
 
 
@@ -338,7 +351,7 @@ def field_type(path: str) -> typing.Any:
 
 def _check_together(config: Config) -> None:
     """Check the values that depend on each other."""
-    weights, freeze, train = config.loss.weights(), config.freeze, config.train
+    weights, freeze, train, init = config.loss.weights(), config.freeze, config.train, config.init
 
     def wants(holds: bool, name: str, value: object, expected: str) -> None:
         if not holds:
@@ -347,6 +360,8 @@ def _check_together(config: Config) -> None:
     *names, last = weights
     given = tuple(weights.values())
     wants(sum(given) > 0, "loss", given, f"a weight above 0 for {', '.join(names)} or {last}")
+    one = "nothing where encoder_from names a run: the encoder begins as one of them"
+    wants(not (init.encoder_from and init.pretrained), "init.pretrained", init.pretrained, one)
     wants(freeze.encoder or not freeze.until, "freeze.until", freeze.until, "0 where nothing is frozen")
     length = (train.steps, train.epochs)
     wants((train.steps > 0) != (train.epochs > 0), "train", length, "either steps or epochs above 0, not both")

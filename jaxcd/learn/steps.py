@@ -98,7 +98,7 @@ def build_network(config: Config, *, weights: bool = True) -> tuple[models.Netwo
     m = config.model
     make = objective_of(config).network
     return models.build(
-        lambda rngs: make(m.name, size=m.size, dropout=m.dropout, dtype=DTYPES[m.dtype], rngs=rngs),
+        lambda rngs: make(m.name, size=m.size, fusion=m.fusion, dropout=m.dropout, dtype=DTYPES[m.dtype], rngs=rngs),
         seed=config.seed,
         weights=weights,
     )

@@ -1,9 +1,10 @@
-"""The networks: blocks, U-Nets, their pure form, and weights of the PyTorch reference."""
+"""The networks: blocks, U-Nets, their pure form, ImageNet weights, and weights of the PyTorch reference."""
 
 from jaxcd.models.description import ENCODER, IMAGENET, DamageNetwork, Description, Normalisation
 from jaxcd.models.embedding import Embedding
 from jaxcd.models.functional import Network, apply, build, merge, split
 from jaxcd.models.networks import NETWORKS, check, create, describe, find
+from jaxcd.models.pretrained.weights import Pretrained, load_pretrained
 from jaxcd.models.torch_weights import infer_architecture, load_torch_state_dict
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Embedding",
     "Network",
     "Normalisation",
+    "Pretrained",
     "apply",
     "build",
     "check",
@@ -22,6 +24,7 @@ __all__ = [
     "describe",
     "find",
     "infer_architecture",
+    "load_pretrained",
     "load_torch_state_dict",
     "merge",
     "split",

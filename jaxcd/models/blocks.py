@@ -25,7 +25,7 @@ def _bias_init(fan_in: int) -> nnx.Initializer:
 
 
 class BatchNorm(nnx.Module):
-    """BatchNorm and ReLU, with torch's defaults and torch's running variance.
+    """BatchNorm, with torch's defaults and torch's running variance; with `relu`, ReLU follows in the same pass.
 
     Not `nnx.BatchNorm`: that one keeps the biased variance, torch the unbiased one (n / (n - 1)), and a
     network imported from torch has to behave as it did there.
@@ -36,21 +36,24 @@ class BatchNorm(nnx.Module):
             streams' updates one after the other, in their order (docs/method.md, BatchNorm).
     """
 
-    def __init__(self, features: int):
+    def __init__(self, features: int, *, epsilon: float = BATCHNORM_EPSILON, relu: bool = False):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
         self.var = nnx.BatchStat(jnp.ones(features))
+        self.epsilon = epsilon
+        self.relu = relu
         self.use_running_average = True
         self.streams = 1
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Normalise over batch and pixels in at least float32; ReLU; the result has the type of `x`."""
+        """Normalise over batch and pixels in at least float32; the result has the type of `x`."""
         if self.use_running_average:
             factor, shift = self.running_factors()
-            return jax.nn.relu(x.astype(jnp.promote_types(x.dtype, jnp.float32)) * factor + shift).astype(x.dtype)
+            y = x.astype(jnp.promote_types(x.dtype, jnp.float32)) * factor + shift
+            return (jax.nn.relu(y) if self.relu else y).astype(x.dtype)
         streams = x.reshape(-1, self.streams, *x.shape[1:])
-        y, mean, var = batch_normalise(streams, self.scale[...], self.bias[...])
+        y, mean, var = batch_normalise(streams, self.scale[...], self.bias[...], self.epsilon, self.relu)  # type: ignore[misc]
         n, m = x.size // x.shape[-1] // self.streams, BATCHNORM_MOMENTUM
         for t in range(self.streams):
             self.mean[...] = (1 - m) * self.mean[...] + m * mean[t]
@@ -59,7 +62,7 @@ class BatchNorm(nnx.Module):
 
     def running_factors(self) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
         """Return what eval mode multiplies each channel by, and then adds to it."""
-        factor = self.scale[...] * jax.lax.rsqrt(self.var[...] + BATCHNORM_EPSILON)
+        factor = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
         return factor, self.bias[...] - self.mean[...] * factor
 
 
@@ -70,7 +73,18 @@ class ConvLayer(nnx.Module):
     same: what is kept is multiplied by a positive number.
     """
 
-    def __init__(self, c_in: int, c_out: int, *, dropout: float, decoder: bool, last: bool, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        dropout: float,
+        decoder: bool,
+        last: bool,
+        dtype: Any,
+        rngs: nnx.Rngs,
+        epsilon: float = BATCHNORM_EPSILON,
+    ):
         self.conv = nnx.Conv(
             c_in,
             c_out,
@@ -81,7 +95,7 @@ class ConvLayer(nnx.Module):
             bias_init=_bias_init(9 * c_in),
             rngs=rngs,
         )
-        self.norm = None if last else BatchNorm(c_out)
+        self.norm = None if last else BatchNorm(c_out, epsilon=epsilon, relu=True)
         self.dropout = dropout
         self.decoder = decoder
         self.deterministic = True

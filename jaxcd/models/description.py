@@ -52,9 +52,12 @@ class DamageNetwork(nnx.Module):
 
     Attributes:
         sizes: names of its sizes, the smallest first.
+        fusions: names of the ways in which it can join what it sees of the two dates, its usual one first; empty where
+            there is no choice. A network that has some takes one as the argument `fusion`.
     """
 
     sizes: ClassVar[tuple[str, ...]]
+    fusions: ClassVar[tuple[str, ...]] = ()
     encoder: nnx.Module
 
     def __init__(self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs):

@@ -21,9 +21,17 @@ class Embedding(nnx.Module):
     """
 
     def __init__(
-        self, name: str, *, size: str = "large", dropout: float = 0.0, dtype: Any = jnp.float32, rngs: nnx.Rngs
+        self,
+        name: str,
+        *,
+        size: str = "large",
+        fusion: str = "",
+        dropout: float = 0.0,
+        dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
     ):
-        check(ModelConfig(name=name, size=size))
+        """Make the network; its arguments are those of `create`, though the encoder is the same for each fusion."""
+        check(ModelConfig(name=name, size=size, fusion=fusion))
         self.encoder, bottom = find(name).make_encoder(size, dropout=dropout, dtype=dtype, rngs=rngs)
         self.embedding = nnx.Linear(bottom, DIMENSIONS, rngs=rngs)
         self.dtype = dtype

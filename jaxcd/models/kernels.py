@@ -1,5 +1,6 @@
 """Operations whose gradients are written out, because what JAX derives moves more bytes than it has to."""
 
+import functools
 from typing import Any
 
 import jax
@@ -11,11 +12,11 @@ BATCHNORM_EPSILON = 1e-5
 _PIXELS = (0, 2, 3)
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_normalise(
-    x: Float[Array, "b t h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
+    x: Float[Array, "b t h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float, relu: bool
 ) -> tuple[Float[Array, "b t h w c"], Float[Array, "t c"], Float[Array, "t c"]]:
-    """Normalise each stream over batch and pixels, then ReLU.
+    """Normalise each stream over batch and pixels, then ReLU where it is wanted.
 
     The gradient keeps only `x`: normalised values and ReLU's mask are computed from it again, inside the passes that
     read it anyway. What JAX derives reads the result, too, and writes the masked gradient out before it reads it twice.
@@ -24,38 +25,45 @@ def batch_normalise(
         x: images; t streams.
         scale: of each channel.
         bias: of each channel.
+        epsilon: added to the variance.
+        relu: whether ReLU follows.
 
     Returns:
         The images in the type of `x`; mean and biased variance in at least float32, which take no gradient.
     """
-    return _normalise(x, scale, bias)[0]
+    return _normalise(x, scale, bias, epsilon, relu)[0]
 
 
-def _normalise(x: Array, scale: Array, bias: Array) -> tuple[Any, Any]:
+def _normalise(x: Array, scale: Array, bias: Array, epsilon: float, relu: bool) -> tuple[Any, Any]:
     x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     # Both moments in one pass over x, which is what bounds this layer on an accelerator.
     mean = jnp.mean(x32, axis=_PIXELS)
     var = jnp.maximum(jnp.mean(jnp.square(x32), axis=_PIXELS) - jnp.square(mean), 0)
-    factor = scale * jax.lax.rsqrt(var + BATCHNORM_EPSILON)
-    y = jnp.maximum(x32 * _wide(factor) + _wide(bias - mean * factor), 0).astype(x.dtype)
+    factor = scale * jax.lax.rsqrt(var + epsilon)
+    y = x32 * _wide(factor) + _wide(bias - mean * factor)
+    y = (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
     return (y, mean, var), (x, scale, bias, mean, var)
 
 
-def _normalise_gradient(kept: Any, gradients: Any) -> tuple[Array, Array, Array]:
+def _normalise_gradient(epsilon: float, relu: bool, kept: Any, gradients: Any) -> tuple[Array, Array, Array]:
     x, scale, bias, mean, var = kept
-    rate = jax.lax.rsqrt(var + BATCHNORM_EPSILON)
+    rate = jax.lax.rsqrt(var + epsilon)
     factor = scale * rate
     shift = bias - mean * factor
     x, g = x.astype(mean.dtype), gradients[0].astype(mean.dtype)
-    # ReLU's mask three times in three forms, which are the same in floating point: XLA takes equal forms for one value,
-    # writes it out, and reads it in each of the three sums. A pass over x and g is all that they need.
-    of_bias = jnp.sum(jnp.where(x * _wide(-factor) < _wide(shift), g, 0), axis=_PIXELS)
-    of_x = jnp.sum(jnp.where(x * _wide(factor) > _wide(-shift), g * x, 0), axis=_PIXELS)
-    g = jnp.where(x * _wide(factor) + _wide(shift) > 0, g, 0)
+    first = second = third = g
+    if relu:
+        # Its mask three times in three forms, which are the same in floating point. XLA takes equal forms for one
+        # value, writes it out, and reads it in each of the three sums, which otherwise read x and g alone.
+        first = jnp.where(x * _wide(-factor) < _wide(shift), g, 0)
+        second = jnp.where(x * _wide(factor) > _wide(-shift), g, 0)
+        third = jnp.where(x * _wide(factor) + _wide(shift) > 0, g, 0)
+    of_bias = jnp.sum(first, axis=_PIXELS)
+    of_x = jnp.sum(second * x, axis=_PIXELS)
     of_scale = (of_x - mean * of_bias) * rate
     n = x.size // mean.size
     slope = factor * rate * of_scale / n
-    x_gradient = _wide(factor) * g - x * _wide(slope) + _wide(mean * slope - factor * of_bias / n)
+    x_gradient = _wide(factor) * third - x * _wide(slope) + _wide(mean * slope - factor * of_bias / n)
     return x_gradient.astype(kept[0].dtype), jnp.sum(of_scale, axis=0), jnp.sum(of_bias, axis=0)
 
 

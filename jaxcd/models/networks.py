@@ -9,10 +9,19 @@ from flax import nnx
 from jaxcd.base.errors import ConfigError
 from jaxcd.config import ModelConfig
 from jaxcd.models.description import DamageNetwork, Description
+from jaxcd.models.pretrained.siamese import SiamLite0, SiamResNet18, SiamResNet34, SiamResNet50
 from jaxcd.models.unet import FCEF, FCSiamConc, FCSiamDiff
 
 # A new network is a file beside this one and a line here; a network elsewhere is named as module:Class.
-NETWORKS: dict[str, type[DamageNetwork]] = {"fc_ef": FCEF, "fc_siam_conc": FCSiamConc, "fc_siam_diff": FCSiamDiff}
+NETWORKS: dict[str, type[DamageNetwork]] = {
+    "fc_ef": FCEF,
+    "fc_siam_conc": FCSiamConc,
+    "fc_siam_diff": FCSiamDiff,
+    "siam_lite0": SiamLite0,
+    "siam_resnet18": SiamResNet18,
+    "siam_resnet34": SiamResNet34,
+    "siam_resnet50": SiamResNet50,
+}
 
 
 def find(name: str) -> type[DamageNetwork]:
@@ -44,14 +53,17 @@ def find(name: str) -> type[DamageNetwork]:
 
 
 def check(config: ModelConfig) -> None:
-    """Check that the network exists and has the size.
+    """Check that the network exists, and has the size and the fusion.
 
     Raises:
-        ConfigError: there is no such network, or it has no such size.
+        ConfigError: there is no such network, or it has no such size or fusion.
     """
-    sizes = find(config.name).sizes
-    if config.size not in sizes:
-        raise ConfigError(f"config.model.size: expected one of {', '.join(sizes)}, got {config.size!r}")
+    network = find(config.name)
+    if config.size not in network.sizes:
+        raise ConfigError(f"config.model.size: expected one of {', '.join(network.sizes)}, got {config.size!r}")
+    if config.fusion and config.fusion not in network.fusions:
+        expected = f"one of {', '.join(network.fusions)}" if network.fusions else f"none, {config.name} has no choice"
+        raise ConfigError(f"config.model.fusion: expected {expected}, got {config.fusion!r}")
 
 
 def describe(config: ModelConfig) -> Description:
@@ -65,13 +77,20 @@ def describe(config: ModelConfig) -> Description:
 
 
 def create(
-    name: str, *, size: str = "large", dropout: float = 0.0, dtype: Any = jnp.float32, rngs: nnx.Rngs
+    name: str,
+    *,
+    size: str = "large",
+    fusion: str = "",
+    dropout: float = 0.0,
+    dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
 ) -> DamageNetwork:
     """Build a network, in eval mode.
 
     Args:
         name: one of `NETWORKS`, or `module:Class`.
-        size: one of the network's; those of the paper have small, medium and large (3, 4, 5 levels).
+        size: one of the network's; jaxcd's own have small, medium and large.
+        fusion: one of the network's, if it has any; empty for its usual one.
         dropout: dropout rate of train mode.
         dtype: compute type; parameters, statistics and logits are float32.
         rngs: source of the initial weights, `nnx.Rngs(seed)`.
@@ -81,14 +100,16 @@ def create(
         logits `f32[b,h,w]`; sides are multiples of its description's stride.
 
     Raises:
-        ConfigError: an unknown name or size.
+        ConfigError: an unknown name, size or fusion.
 
-    Source: docs/method.md, Architectures; paper Fig. 4.
+    Source: docs/method.md, Architectures (paper Fig. 4) and Pretrained encoders.
 
     Example:
         >>> model = create("fc_siam_diff", size="small", rngs=nnx.Rngs(0))
         >>> model(jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64, 64, 3))).shape
         (1, 64, 64)
     """
-    check(ModelConfig(name=name, size=size))
-    return find(name)(size, dropout=dropout, dtype=dtype, rngs=rngs)
+    check(ModelConfig(name=name, size=size, fusion=fusion))
+    network: Any = find(name)
+    chosen = {"fusion": fusion or network.fusions[0]} if network.fusions else {}
+    return network(size, dropout=dropout, dtype=dtype, rngs=rngs, **chosen)

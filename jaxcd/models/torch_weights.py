@@ -7,9 +7,14 @@ import numpy as np
 from flax import nnx
 
 from jaxcd.base.errors import CheckpointError
+from jaxcd.models.blocks import BatchNorm
 from jaxcd.models.unet import ENCODER_BLOCKS, UNet
 
-_VECTOR = (0,)
+Target = tuple[nnx.Variable, tuple[int, ...]]
+"""A variable of ours, and torch's axes in its order."""
+
+KERNEL, VECTOR = (2, 3, 1, 0), (0,)
+_NAMED = 8  # entries that a message names of each kind
 
 
 def load_torch_state_dict(model: UNet, state_dict: Mapping[str, Any]) -> None:
@@ -23,8 +28,25 @@ def load_torch_state_dict(model: UNet, state_dict: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: entries missing, extra or of another shape, all named in one message.
     """
-    given = {name: value for name, value in state_dict.items() if not name.endswith("num_batches_tracked")}
     targets = dict(_targets(model))
+    for name, array in fitting(state_dict, targets, of=type(model).__name__).items():
+        # A transposed convolution runs the kernel backwards in torch: flip it spatially.
+        array = array[::-1, ::-1] if ".conv_t" in name and array.ndim == 4 else array
+        targets[name][0][...] = array
+
+
+def fitting(state_dict: Mapping[str, Any], targets: Mapping[str, Target], *, of: str) -> dict[str, np.ndarray]:
+    """Return a state dict's arrays in our layout, one for each target.
+
+    Args:
+        state_dict: numpy arrays or torch tensors by torch's names.
+        targets: where each of them goes.
+        of: what they are weights of, for messages.
+
+    Raises:
+        CheckpointError: entries missing, extra or of another shape, all kinds named in one message.
+    """
+    given = {name: value for name, value in state_dict.items() if not name.endswith("num_batches_tracked")}
     missing = [name for name in targets if name not in given]
     extra = [name for name in given if name not in targets]
     arrays, misshapen = {}, []
@@ -33,18 +55,18 @@ def load_torch_state_dict(model: UNet, state_dict: Mapping[str, Any]) -> None:
             continue
         value, expected = _numpy(given[name]), tuple(variable.shape[layout.index(a)] for a in range(len(layout)))
         if value.shape == expected:
-            arrays[name] = value.transpose(layout)
+            arrays[name] = np.asarray(value.transpose(layout), dtype=np.float32)
         else:
             misshapen.append(f"{name} {value.shape}, expected {expected}")
     problems = [("missing", missing), ("not of this network", extra), ("of another shape", misshapen)]
     if any(names for _, names in problems):
-        listing = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems if names)
-        raise CheckpointError(f"the state dict does not fit {type(model).__name__}: {listing}")
-    for name, array in arrays.items():
-        # A transposed convolution runs the kernel backwards in torch: flip it spatially.
-        array = array[::-1, ::-1] if ".conv_t" in name and array.ndim == 4 else array
-        variable = targets[name][0]
-        variable[...] = np.asarray(array, dtype=np.float32)
+        listing = "; ".join(f"{what}: {_some(names)}" for what, names in problems if names)
+        raise CheckpointError(f"the state dict does not fit {of}: {listing}")
+    return arrays
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def infer_architecture(state_dict: Mapping[str, Any]) -> tuple[str, str]:
@@ -73,24 +95,28 @@ def infer_architecture(state_dict: Mapping[str, Any]) -> tuple[str, str]:
     return name, size
 
 
-def _targets(model: UNet) -> Iterator[tuple[str, tuple[nnx.Variable, tuple[int, ...]]]]:
+def _targets(model: UNet) -> Iterator[tuple[str, Target]]:
     """Yield, for every entry of the reference, its name, our variable and torch's axes in our order."""
     for side, blocks in (("encoder", model.encoder.blocks), ("decoder", model.decoder.blocks)):
         for i, layers in enumerate(blocks):
             if side == "decoder":
                 up, name = model.decoder.ups[i], f"decoder.decoder.conv_t{i}"
                 yield f"{name}.weight", (up.kernel, (2, 3, 0, 1))
-                yield f"{name}.bias", (up.bias, _VECTOR)
+                yield f"{name}.bias", (up.bias, VECTOR)
             for j, layer in enumerate(layers):
                 name = f"{side}.{side}.conv{i}_{j}"
-                yield f"{name}.weight", (layer.conv.kernel, (2, 3, 1, 0))
-                yield f"{name}.bias", (layer.conv.bias, _VECTOR)
+                yield f"{name}.weight", (layer.conv.kernel, KERNEL)
+                yield f"{name}.bias", (layer.conv.bias, VECTOR)
                 if layer.norm is not None:
-                    norm, name = layer.norm, f"{side}.{side}.bn{i}_{j}"
-                    yield f"{name}.weight", (norm.scale, _VECTOR)
-                    yield f"{name}.bias", (norm.bias, _VECTOR)
-                    yield f"{name}.running_mean", (norm.mean, _VECTOR)
-                    yield f"{name}.running_var", (norm.var, _VECTOR)
+                    yield from norm_targets(f"{side}.{side}.bn{i}_{j}", layer.norm)
+
+
+def norm_targets(name: str, norm: BatchNorm) -> Iterator[tuple[str, Target]]:
+    """Yield, for the four vectors of a BatchNorm of this name in torch, their names and where they go."""
+    yield f"{name}.weight", (norm.scale, VECTOR)
+    yield f"{name}.bias", (norm.bias, VECTOR)
+    yield f"{name}.running_mean", (norm.mean, VECTOR)
+    yield f"{name}.running_var", (norm.var, VECTOR)
 
 
 def _numpy(value: Any) -> np.ndarray:

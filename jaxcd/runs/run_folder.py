@@ -21,8 +21,9 @@ CONFIG = "config.json"
 _WAIT = 0.5  # seconds
 _SPLITS = "splits.json"
 _IMAGERY = "imagery.json"
+_WEIGHTS = "pretrained.json"
 _BEFORE = "before"
-_TRACES = (_SPLITS, LOG, "curves.png", "panels", "embeddings", "tensorboard")
+_TRACES = (_SPLITS, _WEIGHTS, LOG, "curves.png", "panels", "embeddings", "tensorboard")
 
 
 def read_config(run: Path) -> Config:
@@ -87,6 +88,11 @@ def record_splits(run: Path, places: dict[str, list[str]], *, labels: str, befor
 def record_metres(run: Path, metres: float) -> None:
     """Record the side of the pixels that a run learns from; 0 if its data don't tell."""
     write_whole(run / _IMAGERY, json.dumps({"metres_per_pixel": metres}) + "\n")
+
+
+def record_weights(run: Path, file: Path, sha256: str) -> None:
+    """Record the file of ImageNet weights that a run's encoder began with."""
+    write_whole(run / _WEIGHTS, json.dumps({"file": str(file), "sha256": sha256}, indent=1) + "\n")
 
 
 def read_metres(run: Path) -> float:

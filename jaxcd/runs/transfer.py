@@ -1,4 +1,4 @@
-"""Begin a run with the encoder of another run."""
+"""Begin a run with the encoder of another run, or with ImageNet weights."""
 
 import sys
 from pathlib import Path
@@ -6,9 +6,40 @@ from typing import Any
 
 from jaxcd.base.errors import CheckpointError, RunError
 from jaxcd.config import Config
-from jaxcd.models import ENCODER
-from jaxcd.runs import inference, run_folder
+from jaxcd.models import ENCODER, Pretrained, load_pretrained
+from jaxcd.runs import checkpoints, inference, run_folder
 from jaxcd.runs.checkpoints import shapes
+
+
+def check_weights(config: Config, run: Path) -> None:
+    """Check that the ImageNet weights that a run begins with can be read; one that has begun needs none.
+
+    Raises:
+        ConfigError: the network has no such encoder, or a package is missing.
+        CheckpointError: the file is missing, damaged or of another network.
+    """
+    if config.init.pretrained and not checkpoints.exist(run):
+        load_pretrained(config.model, config.init.pretrained)
+
+
+def with_pretrained(
+    config: Config, params: dict[str, Any], stats: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], Pretrained]:
+    """Replace the encoder of a new network by one with the ImageNet weights `config.init.pretrained`.
+
+    Args:
+        config: of the new run.
+        params: its parameters.
+        stats: its BatchNorm statistics.
+
+    Returns:
+        Both with the encoder's part replaced, and where it comes from.
+
+    Raises:
+        ConfigError, CheckpointError: as `check_weights`.
+    """
+    weights = load_pretrained(config.model, config.init.pretrained)
+    return params | {ENCODER: weights.params}, stats | {ENCODER: weights.stats}, weights
 
 
 def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> set[str]:

@@ -18,7 +18,7 @@ from jaxcd.base import progress
 from jaxcd.base.errors import DeviceMemoryError, NonFiniteLossError
 from jaxcd.config import Config
 from jaxcd.learn import steps
-from jaxcd.runs import transfer
+from jaxcd.runs import run_folder, transfer
 from jaxcd.runs.checkpoints import Checkpoints
 from jaxcd.runs.figures import TrainingFigures
 from jaxcd.runs.logs import RunLog, plot_curves
@@ -108,9 +108,15 @@ class _Trainer:
             params, stats = transfer.with_encoder(config, state.params, state.stats)
             state = state._replace(params=params, stats=stats)
             print(f"the encoder begins as that of {config.init.encoder_from}")
-        if config.freeze.encoder and not config.init.encoder_from:
+        if latest is None and config.init.pretrained:
+            params, stats, weights = transfer.with_pretrained(config, state.params, state.stats)
+            state = state._replace(params=params, stats=stats)
+            run_folder.record_weights(run, weights.file, weights.sha256)
+            print(f"the encoder (nothing else) begins with ImageNet weights: {weights.file}, sha256 {weights.sha256}")
+        if config.freeze.encoder and not (config.init.encoder_from or config.init.pretrained):
             print(
-                "WARNING: config.freeze.encoder without config.init.encoder_from freezes a random encoder",
+                "WARNING: config.freeze.encoder without config.init.encoder_from or config.init.pretrained freezes a "
+                "random encoder",
                 file=sys.stderr,
             )
         if config.freeze.until >= self.steps:

@@ -28,7 +28,7 @@ def lively(wanted: Config) -> tuple[models.Network, dict, dict]:
     network, params, stats = steps.build_network(wanted)
     rng = np.random.default_rng(0)
     # As wide as He's: what begins with the reference's narrower weights says 0.5 everywhere after many layers.
-    params = jax.tree.map(lambda x: 6**0.5 * x if x.ndim == 4 else x, params)
+    params = jax.tree.map(lambda x: (2 / np.prod(x.shape[:3])) ** 0.5 / jnp.std(x) * x if x.ndim == 4 else x, params)
     stats = jax.tree.map(lambda x: x + 0.1 * rng.random(x.shape).astype(np.float32), stats)
     return network, params, stats
 

@@ -31,11 +31,12 @@ from tests.scenes.scene_files import GSD, ORIGIN, at, ground, write
 QUIET = MapSettings(window=120, threshold=0.5, min_area=60.0)
 
 
-def whole(network, params, stats, pre, post, stride):
+def whole(network, params, stats, pre, post, described):
     """The network's answer for the whole image at once, padded with black at the bottom and right."""
-    height, width = pre.shape[:2]
+    (height, width, _), stride = pre.shape, described.stride
     padding = ((0, -height % stride), (0, -width % stride), (0, 0))
-    pre_input, post_input = (normalise(jnp.asarray(np.pad(image, padding)[None])) for image in (pre, post))
+    padded = (jnp.asarray(np.pad(image, padding)[None]) for image in (pre, post))
+    pre_input, post_input = (normalise(image, described.normalisation) for image in padded)
     logits, _ = models.apply(network.eval, params, stats, pre_input, post_input)
     return np.asarray(sigmoid(logits))[0, :height, :width]
 
@@ -55,10 +56,19 @@ def pieces(pair, wanted, trained, folder, *, window, average=False):
     [
         *((name, "small", 203, 331, 96) for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")),
         ("fc_siam_diff", "small", 61, 9, 96),
+        ("siam_lite0", "small", 715, 41, 448),
         *(
             pytest.param(name, *sizes, marks=pytest.mark.slow)
             for sizes in (("medium", 301, 473, 256), ("large", 517, 700, 544))
             for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")
+        ),
+        *(
+            pytest.param(name, size, 715, 41, window, marks=pytest.mark.slow)
+            for name, size, window in (
+                ("siam_resnet18", "small", 304),
+                ("siam_resnet34", "medium", 640),
+                ("siam_resnet50", "large", 384),
+            )
         ),
     ],
 )
@@ -70,7 +80,7 @@ def test_pieces_equal_the_whole(tmp_path, name, size, height, width, window):
     found, count = pieces(pair, wanted, Trained(network, params, stats, 1, None), tmp_path / "b", window=window)
     with rasterio.open(pre) as pre_scene, rasterio.open(post) as post_scene:
         images = [source.read().transpose(1, 2, 0) for source in (pre_scene, post_scene)]
-    expected = whole(network, params, stats, *images, models.describe(wanted.model).stride)
+    expected = whole(network, params, stats, *images, models.describe(wanted.model))
     assert count > 1 or width < 10
     assert np.ptp(expected) > 0.2  # else anything would be equal
     assert np.abs(found / LEVELS - expected).max() <= 1e-4
@@ -101,7 +111,7 @@ def test_average_over_views_equals_that_of_the_whole(tmp_path):
     for turns in range(4):
         for flip in (False, True):
             seen = [np.rot90(image[::-1] if flip else image, turns) for image in images]
-            back = np.rot90(whole(network, params, stats, *seen, 8), -turns)
+            back = np.rot90(whole(network, params, stats, *seen, models.describe(wanted.model)), -turns)
             views.append(back[::-1] if flip else back)
     expected = np.mean(views, axis=0)
     assert np.abs(found / LEVELS - expected).max() <= 1e-4

@@ -41,7 +41,11 @@ def test_radius_is_that_of_gradients(size):
 
 def test_an_unknown_network_or_size_is_named():
     for name, size, message in (
-        ("unet", "large", "config.model.name: expected one of fc_ef, fc_siam_conc, fc_siam_diff, or module:Class"),
+        (
+            "unet",
+            "large",
+            "config.model.name: expected one of fc_ef, fc_siam_conc, fc_siam_diff, siam_lite0, .*, or module:Class",
+        ),
         ("fc_ef", "huge", "config.model.size: expected one of small, medium, large, got 'huge'"),
         ("no_such_module:Net", "large", "config.model.name: no_such_module:Net cannot be imported"),
         ("jaxcd.models.unet:Nothing", "large", "cannot be imported .*; its folder has to be on PYTHONPATH"),

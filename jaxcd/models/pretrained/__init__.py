@@ -1,0 +1,1 @@
+"""Siamese networks whose encoders can begin with ImageNet weights: EfficientNet-Lite0 and ResNets."""

@@ -1,0 +1,101 @@
+"""Layers of the pretrained encoders: convolutions without bias, each followed by BatchNorm."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jaxcd.models.blocks import BatchNorm
+from jaxcd.models.pretrained.depthwise import depthwise
+from jaxcd.models.pretrained.geometry import Window
+
+Activation = Callable[[Array], Array]
+
+# Of networks that begin without weights of ImageNet (He et al. 2015, as the ResNets were trained from).
+_kernel_init = nnx.initializers.he_uniform()
+
+
+class Conv(nnx.Module):
+    """Convolution without bias; one of single pixels is a matrix product, whose gradient is faster on a CPU."""
+
+    def __init__(self, c_in: int, c_out: int, window: Window, *, dtype: Any, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(_kernel_init(rngs.params(), (window.kernel, window.kernel, c_in, c_out), jnp.float32))
+        self.window = window
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ d"]:
+        """Apply the layer."""
+        x, kernel, (size, stride, _) = x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.window
+        if size == 1:
+            return x[:, ::stride, ::stride] @ kernel[0, 0]
+        padding = (self.window.padding, self.window.padding)
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+
+class ConvNorm(nnx.Module):
+    """Convolution, BatchNorm and, where there is one, an activation."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        window: Window,
+        *,
+        activation: Activation | None,
+        epsilon: float,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = Conv(c_in, c_out, window, dtype=dtype, rngs=rngs)
+        self.norm = BatchNorm(c_out, epsilon=epsilon)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ d"]:
+        """Apply the layer."""
+        x = self.norm(self.conv(x))
+        return x if self.activation is None else self.activation(x)
+
+
+class DepthwiseConv(nnx.Module):
+    """Convolution of each channel with a kernel of its own."""
+
+    def __init__(self, channels: int, window: Window, *, dtype: Any, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(_kernel_init(rngs.params(), (window.kernel, window.kernel, 1, channels), jnp.float32))
+        self.window = window
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
+        """Apply the layer."""
+        return depthwise(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.window)
+
+
+class DepthwiseNorm(nnx.Module):
+    """Depthwise convolution, BatchNorm and activation."""
+
+    def __init__(
+        self, channels: int, window: Window, *, activation: Activation, epsilon: float, dtype: Any, rngs: nnx.Rngs
+    ):
+        self.conv = DepthwiseConv(channels, window, dtype=dtype, rngs=rngs)
+        self.norm = BatchNorm(channels, epsilon=epsilon)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
+        """Apply the layer."""
+        return self.activation(self.norm(self.conv(x)))
+
+
+def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
+    """Take the maximum of 3x3 pixels at every second one, `centred(3, 2)`, of values that are not negative.
+
+    What lies outside counts as 0, which changes no maximum of such values. As comparisons of shifted images, for the
+    reason that `jaxcd.models.blocks` gives for its pooling.
+    """
+    before = jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1:2]
+    x = jnp.maximum(jnp.maximum(x[:, ::2], x[:, 1::2]), before)
+    before = jnp.pad(x, ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1:2]
+    return jnp.maximum(jnp.maximum(x[:, :, ::2], x[:, :, 1::2]), before)

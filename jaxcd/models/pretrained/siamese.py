@@ -1,0 +1,216 @@
+"""Siamese U-Nets with an encoder that can begin with ImageNet weights; all else of them begins at random."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from jaxcd.models.blocks import ConvLayer
+from jaxcd.models.description import IMAGENET, DamageNetwork, Description, Normalisation
+from jaxcd.models.functional import apply_streams
+from jaxcd.models.pretrained import lite0, resnet
+from jaxcd.models.pretrained.geometry import Window, centred, receptive_radius
+from jaxcd.models.pretrained.layers import ConvNorm
+
+WIDTHS = {"small": (16, 24, 32, 48, 64), "medium": (16, 32, 64, 96, 128), "large": (32, 64, 96, 128, 256)}
+"""Channels of the decoder at strides 1, 2, 4, 8 and 16, by size; a size is one of the decoder alone."""
+
+_COPIES = {"both": 3, "diff": 1, "conc": 2}
+_STRIDES = 4  # halvings of the resolution
+# 3x3 convolutions of each decoder level, from the full resolution (which also has the one that gives the logit) down.
+_CONVOLUTIONS = (2, 1, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """An encoder, and what its ImageNet weights want.
+
+    Attributes:
+        make: makes it.
+        channels: of its features of strides 2, 4, 8 and 16.
+        stages: windows of the layers from each stride to the next.
+        normalisation: of the images.
+        epsilon: of BatchNorm.
+        padding: in words, for the description.
+        unused: what the names of entries begin with that a file of weights may hold beyond the encoder.
+    """
+
+    make: Callable[..., nnx.Module]
+    channels: tuple[int, ...]
+    stages: tuple[tuple[Window, ...], ...]
+    normalisation: Normalisation
+    epsilon: float
+    padding: str
+    unused: tuple[str, ...]
+
+
+LITE0 = Backbone(
+    make=lite0.Lite0,
+    channels=lite0.CHANNELS,
+    stages=lite0.STAGES,
+    # (rgb - 127) / 128
+    normalisation=Normalisation((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)),
+    epsilon=lite0.EPSILON,
+    padding="zeros; strided layers more below and right, TensorFlow's same",
+    unused=lite0.UNUSED,
+)
+
+
+def _resnet(depth: resnet.Depth) -> Backbone:
+    return Backbone(
+        make=partial(resnet.ResNet, depth),
+        channels=depth.channels,
+        stages=depth.stages,
+        normalisation=IMAGENET,
+        epsilon=resnet.EPSILON,
+        padding="zeros",
+        unused=resnet.UNUSED,
+    )
+
+
+class SiamNet(DamageNetwork):
+    """What these networks share: one encoder over both images, features joined at each stride, a light decoder.
+
+    Source: docs/method.md, Pretrained encoders.
+    """
+
+    sizes = tuple(WIDTHS)
+    fusions = tuple(_COPIES)
+    backbone: ClassVar[Backbone]
+
+    def __init__(self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs, fusion: str = "both"):
+        """Make the network with random weights, in eval mode.
+
+        Args:
+            size: of the decoder.
+            dropout: rate of train mode, of whole channels in the decoder; the encoder has none.
+            dtype: compute type.
+            rngs: source of the initial weights.
+            fusion: what a level of the decoder sees of the images' features: "both" dates and their absolute
+                difference, the difference alone ("diff"), or both dates alone ("conc").
+        """
+        widths, epsilon = WIDTHS[size], self.backbone.epsilon
+        self.encoder, _ = self.make_encoder(size, dropout=dropout, dtype=dtype, rngs=rngs)
+        self.fusion = fusion
+        copies = _COPIES[fusion]
+        self.joins = nnx.List(
+            ConvNorm(copies * c, width, centred(1), activation=jax.nn.relu, epsilon=epsilon, dtype=dtype, rngs=rngs)
+            for c, width in zip(self.backbone.channels, widths[1:], strict=True)
+        )
+        self.decoder = LightDecoder(
+            widths, (3 * copies, *widths[1:-1]), dropout=dropout, epsilon=epsilon, dtype=dtype, rngs=rngs
+        )
+        self.stride = 2**_STRIDES
+        self.dtype = dtype
+
+    @classmethod
+    def describe(cls, size: str) -> Description:
+        """Describe the network; its size is that of the decoder's widths, and changes nothing here."""
+        return Description(
+            stride=2**_STRIDES,
+            receptive_radius=receptive_radius(cls.backbone.stages, _CONVOLUTIONS),
+            pairs_compared=1,
+            normalisation=cls.backbone.normalisation,
+            batchnorm_epsilon=cls.backbone.epsilon,
+            padding=cls.backbone.padding,
+        )
+
+    @classmethod
+    def make_encoder(cls, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs) -> tuple[nnx.Module, int]:
+        """Make the encoder, which is the same for all sizes; returns also the channels of its bottom."""
+        return cls.backbone.make(dtype=dtype, rngs=rngs), cls.backbone.channels[-1]
+
+    def __call__(
+        self, pre: Float[Array, "b h w 3"], post: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
+    ) -> Float[Array, "b h w"]:
+        """Return logits of damage for normalised images; `key` is the dropout key of train mode."""
+        if pre.shape != post.shape or pre.shape[1] % self.stride or pre.shape[2] % self.stride:
+            raise ValueError(
+                f"pre {pre.shape} and post {post.shape}: expected equal shapes with sides that are multiples of "
+                f"{self.stride}"
+            )
+        images = pre.astype(self.dtype), post.astype(self.dtype)
+        before, after = ((*skips, bottom) for skips, bottom in apply_streams(self.encoder, images, key=None))
+        levels = [join(self._joined(*features)) for join, *features in zip(self.joins, before, after, strict=True)]
+        return self.decoder(levels[-1], (self._joined(*images), *levels[:-1]), key=key)
+
+    def _joined(self, pre: Float[Array, "b h w c"], post: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
+        difference = jnp.abs(pre - post)
+        if self.fusion == "diff":
+            return difference
+        return jnp.concatenate([pre, post] if self.fusion == "conc" else [pre, post, difference], axis=-1)
+
+
+class LightDecoder(nnx.Module):
+    """One 3x3 convolution a level, over the level below at its nearest pixels and what the encoder saw there."""
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        skips: Sequence[int],
+        *,
+        dropout: float,
+        epsilon: float,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        """Make the decoder.
+
+        Args:
+            widths: channels of its levels, from the full resolution down; the last are those that it begins with.
+            skips: channels of what it sees of the encoder at each level but the last.
+            dropout: rate of train mode, of whole channels.
+            epsilon: of BatchNorm.
+            dtype: compute type.
+            rngs: source of the initial weights.
+        """
+        layer = partial(ConvLayer, dropout=dropout, decoder=True, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.layers = nnx.List(
+            layer(below + skip, width, last=False)
+            for below, skip, width in zip(widths[1:], skips, widths[:-1], strict=True)
+        )
+        self.out = layer(widths[0], 1, last=True)
+
+    def __call__(
+        self, x: Float[Array, "b h_n w_n c_n"], skips: Sequence[Float[Array, "b _ _ _"]], *, key: Key[Array, ""] | None
+    ) -> Float[Array, "b h w"]:
+        """Return logits in float32; `skips` holds what is concatenated at each level, the full resolution first."""
+        for i in reversed(range(len(skips))):
+            drawn = None if key is None else jax.random.fold_in(key, i)
+            x = self.layers[i](jnp.concatenate([_nearest(x), skips[i]], axis=-1), key=drawn)
+        return self.out(x, key=None)[..., 0].astype(jnp.float32)
+
+
+def _nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+    """Double height and width: each pixel four times."""
+    b, h, w, c = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+
+
+class SiamLite0(SiamNet):
+    """With EfficientNet-Lite0."""
+
+    backbone = LITE0
+
+
+class SiamResNet18(SiamNet):
+    """With ResNet-18."""
+
+    backbone = _resnet(resnet.RESNET18)
+
+
+class SiamResNet34(SiamNet):
+    """With ResNet-34."""
+
+    backbone = _resnet(resnet.RESNET34)
+
+
+class SiamResNet50(SiamNet):
+    """With ResNet-50."""
+
+    backbone = _resnet(resnet.RESNET50)
