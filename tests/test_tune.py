@@ -166,7 +166,9 @@ def test_a_hopeless_trial_is_pruned_and_a_failing_point_counts_once_another_has_
     for rate in (3e-3, 1e-5):
         tuning.study.enqueue_trial(POINT | {"learning_rate": rate})
     with Children() as children:
-        good, bad = (tuning.run_next(3, children) for _ in range(2))
+        good = tuning.run_next(3, children)
+        tuning.base.train.steps = 10_000  # it can't end by itself before it is looked at
+        bad = tuning.run_next(3, children)
         # Someone's file in the way of the next trial's run.
         (tmp_path / "tuned" / "trials" / "0002" / "run").mkdir(parents=True)
         (tmp_path / "tuned" / "trials" / "0002" / "run" / "thesis.tex").write_text("x")
@@ -174,7 +176,7 @@ def test_a_hopeless_trial_is_pruned_and_a_failing_point_counts_once_another_has_
         assert tuning.run_next(3, children) is None
     assert good is not None and good.state.name == "COMPLETE" and len(good.intermediate_values) == 4
     assert good.value == max(good.intermediate_values.values())
-    assert bad is not None and bad.state.name == "PRUNED" and 2 <= len(bad.intermediate_values) < 4
+    assert bad is not None and bad.state.name == "PRUNED" and 2 <= len(bad.intermediate_values) < 1000
     assert failed is not None and failed.state.name == "PRUNED" and failed.value is None
     assert "holds files but no run" in failed.user_attrs["failure"]
     assert len(tuning.done()) == 3

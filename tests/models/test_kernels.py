@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jaxcd.models.draws import dropout
-from jaxcd.models.kernels import batch_normalise, max_pool
+from jaxcd.models.kernels import _passed_in_three_forms, _passed_once, batch_normalise, max_pool
 
 
 def nchw(images: np.ndarray) -> torch.Tensor:
@@ -51,6 +51,19 @@ def test_each_streams_batchnorm_with_relu_has_torchs_values_and_gradients():
     assert weight.grad is not None and shift.grad is not None
     np.testing.assert_allclose(scale_gradient, weight.grad, rtol=1e-4)
     np.testing.assert_allclose(bias_gradient, shift.grad, rtol=1e-4)
+
+
+def test_what_a_gpu_computes_of_relus_gradient_is_what_a_cpu_computes():
+    rng = np.random.default_rng(2)
+    x, g = rng.standard_normal((2, 4, 1, 9, 9, 5)).astype(np.float32)
+    factor, shift = rng.standard_normal((2, 1, 1, 1, 5)).astype(np.float32)
+    x[0, 0, 0] = -(shift / factor)[0, 0]  # on ReLU's edge, or next to it
+    once = jax.jit(_passed_once)(x, factor, shift, g)
+    assert 0.3 < float((once[0] == 0).mean()) < 0.7
+    # A compiler may keep a product's last bits for the sum or not, which decides on the edge alone.
+    for got in jax.jit(_passed_in_three_forms)(x, factor, shift, g):
+        differs = np.asarray(got != once[0])
+        assert not differs[1:].any() and not differs[0, 0, 1:].any()
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3])
