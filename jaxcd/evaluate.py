@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
+from jaxcd.base.entry import announce_device, guarded
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import replacing
 from jaxcd.config import Config, DataConfig, scaling_named
@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # jax is imported late, once the arguments are known to be valid.
     from jaxcd.learn.objectives import check_maps
     from jaxcd.runs import run_folder
+    from jaxcd.runs.announcement import announce_network
 
     config = run_folder.read_config(run)
     check_maps(config, str(run))
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _read_other_data(config, settings.data, settings)
     config.validate()
     announce_device()
-    warn_of_slow_type(config.model.dtype)
+    announce_network(config)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)  # fails before hours of work, not after
     try:

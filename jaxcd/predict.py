@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
+from jaxcd.base.entry import announce_device, guarded
 from jaxcd.base.errors import ConfigError
 from jaxcd.config.fields import settings_of
 from jaxcd.config.flags import Parser, add_settings, settings_from
@@ -47,13 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _ended)
     # jax is imported late, once the arguments are known to be valid.
     from jaxcd.mapping import pair_list, scene_map
+    from jaxcd.runs.announcement import announce_network
 
     wanted = pair_list.read(options.pairs) if options.pairs else ()
     if settings.label_attribute and not (settings.footprints or any(each.footprints for each in wanted)):
         raise ConfigError("--label_attribute: goes with footprints, by --footprints or in the list")
     announce_device()
     mapper = scene_map.load(options.run, settings)
-    warn_of_slow_type(mapper.config.model.dtype)
+    announce_network(mapper.config)
     if not options.pairs:
         found = scene_map.make(mapper, options.pre, options.post, options.out, settings)
         _tell(found, options.out)

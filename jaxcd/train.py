@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxcd.base.entry import announce_device, guarded, warn_of_slow_type
+from jaxcd.base.entry import announce_device, guarded
 from jaxcd.config import Config
 from jaxcd.config.flags import Parser, read_run, run_parser
 
@@ -19,7 +19,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C, with all saved)."""
     config, run, _ = read_run(parser(), argv)
     announce_device()
-    warn_of_slow_type(config.model.dtype)
     return _train(config, run)
 
 
@@ -28,12 +27,14 @@ def _train(config: Config, run: Path) -> int:
     from jaxcd.feed.splits import NAMES, describe
     from jaxcd.learn import steps
     from jaxcd.runs import run_folder, transfer
+    from jaxcd.runs.announcement import announce_network
     from jaxcd.store.dataset import open_or_build
     from jaxcd.tasks import loop
     from jaxcd.tasks.tasks import TASKS
 
     run_folder.check(run, config)
     steps.check_network(config)
+    announce_network(config)
     transfer.check_weights(config, run)
     dataset, kind = open_or_build(config.data), TASKS[config.task]
     splits = kind.split(dataset, config)

@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from jaxcd.base import entry
+from jaxcd.base import machine
 from tests.entries import Finished, made_once, trained, write_project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ os.environ["XLA_FLAGS"] = " ".join([*_GIVEN, *(flag for flag in _FLAGS if flag n
 # on them. Code for one kind of CPU is kept from another that shares the checkout.
 _COMPILED = (ROOT / ".compiled").resolve()
 _MOST_COMPILED = 2**30  # bytes; one run of the suite leaves a tenth
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_COMPILED / entry.cpu_digest())
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_COMPILED / machine.cpu_digest())
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Warnings that are not ours to fix, each with its reason.

@@ -6,20 +6,18 @@ Loader processes import the entry's module again, so nothing here imports jax at
 import errno
 import functools
 import glob
-import hashlib
 import logging
 import os
-import platform
 import re
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxcd.base.errors import DeviceError, JaxcdError
 from jaxcd.base.files import FULL, full_disk
+from jaxcd.base.machine import cache_folder, cpu_digest
 from jaxcd.base.processes import keep_freed_memory
 
 _NO_SPACE = os.strerror(errno.ENOSPC)
@@ -101,26 +99,13 @@ def announce_device() -> None:
         )
 
 
-def warn_of_slow_type(dtype: str) -> None:
-    """Warn where the network runs on a CPU, which is slower with its compute type than with float32."""
-    import jax
-
-    if dtype == "bfloat16" and jax.default_backend() == "cpu":
-        print(
-            "WARNING: the network computes in bfloat16, which a CPU does more slowly than float32; "
-            "train with --config.model.dtype=float32 here",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
 def _keep_compiled(backend: str) -> None:
     """Let processes (runs of a study, say) share what XLA compiled; JAX_COMPILATION_CACHE_DIR names another folder."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "jaxcd" / "compiled"
+    folder = cache_folder() / "compiled"
     if backend == "cpu":
         # JAX's cache key leaves out the CPU's features: machines that share a home would load each other's code.
         folder /= cpu_digest()
@@ -129,16 +114,6 @@ def _keep_compiled(backend: str) -> None:
     except OSError:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def cpu_digest() -> str:
-    """Return a name for the kind of CPU that this machine has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        kind = "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-    except OSError:
-        kind = f"{platform.machine()} {platform.processor()}"
-    return hashlib.sha256(kind.encode()).hexdigest()[:12]
 
 
 def quiet_libraries() -> None:

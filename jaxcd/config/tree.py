@@ -145,6 +145,12 @@ class ModelConfig:
         "compute type; parameters, statistics and losses stay in float32",
         one_of("float32", "bfloat16"),
     )
+    onednn: str = setting(
+        "auto",
+        "convolutions on a CPU: auto (by oneDNN, where a trial of it on this machine gave right numbers) or off (XLA's "
+        "own); the last bits of a run differ between the two",
+        one_of("auto", "off"),
+    )
 
 
 @dataclass(kw_only=True, slots=True)

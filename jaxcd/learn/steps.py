@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32, Key
 
@@ -96,12 +97,18 @@ def build_network(config: Config, *, weights: bool = True) -> tuple[models.Netwo
     With `weights` False these two hold shapes and types only, for weights that come from a checkpoint.
     """
     m = config.model
-    make = objective_of(config).network
-    return models.build(
-        lambda rngs: make(m.name, size=m.size, fusion=m.fusion, dropout=m.dropout, dtype=DTYPES[m.dtype], rngs=rngs),
-        seed=config.seed,
-        weights=weights,
-    )
+    make, onednn = objective_of(config).network, choose_convolutions(config).onednn
+    dtype = DTYPES[m.dtype]
+
+    def made(rngs: nnx.Rngs) -> nnx.Module:
+        return make(m.name, size=m.size, fusion=m.fusion, dropout=m.dropout, dtype=dtype, onednn=onednn, rngs=rngs)
+
+    return models.build(made, seed=config.seed, weights=weights)
+
+
+def choose_convolutions(config: Config) -> models.Convolutions:
+    """Say what computes the convolutions of a run here, and why."""
+    return models.choose_convolutions(config.model.onednn, dtype=config.model.dtype, devices=config.train.devices)
 
 
 def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Network, TrainState, TrainStep]:

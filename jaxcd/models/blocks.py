@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from jaxcd.models.convolution import convolve, multiply
 from jaxcd.models.draws import dropout
 from jaxcd.models.functional import BATCHNORM_MOMENTUM
+from jaxcd.models.geometry import centred
 from jaxcd.models.kernels import BATCHNORM_EPSILON, batch_normalise, max_pool
 
 # torch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the reference trained from it.
@@ -99,6 +101,7 @@ class ConvLayer(nnx.Module):
         self.dropout = dropout
         self.decoder = decoder
         self.deterministic = True
+        self.onednn = False
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"], *, key: Key[Array, ""] | None) -> Float[Array, "b h w d"]:
@@ -119,9 +122,7 @@ class ConvLayer(nnx.Module):
         return dropout(x, self.dropout, key, (x.shape[0], 1, 1, x.shape[-1]) if self.decoder else x.shape)
 
     def _convolve(self, x: Array, kernel: Array, bias: Array) -> Array:
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), centred(3), onednn=self.onednn)
         return y + bias.astype(self.dtype)
 
 
@@ -136,13 +137,14 @@ class UpConv(nnx.Module):
     def __init__(self, channels: int, *, dtype: Any, rngs: nnx.Rngs):
         self.kernel = nnx.Param(_kernel_init(rngs.params(), (2, 2, channels, channels), jnp.float32))
         self.bias = nnx.Param(_bias_init(4 * channels)(rngs.params(), (channels,)))
+        self.onednn = False
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
         """Double height and width."""
         b, h, w, c = x.shape
         kernel = self.kernel[...][::-1, ::-1].transpose(2, 0, 1, 3).reshape(c, 4 * c).astype(self.dtype)
-        y = (x.astype(self.dtype) @ kernel).reshape(b, h, w, 2, 2, c).swapaxes(2, 3)
+        y = multiply(x.astype(self.dtype), kernel, onednn=self.onednn).reshape(b, h, w, 2, 2, c).swapaxes(2, 3)
         return y.reshape(b, 2 * h, 2 * w, c) + self.bias[...].astype(self.dtype)
 
 

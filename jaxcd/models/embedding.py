@@ -28,11 +28,13 @@ class Embedding(nnx.Module):
         fusion: str = "",
         dropout: float = 0.0,
         dtype: Any = jnp.float32,
+        onednn: bool = False,
         rngs: nnx.Rngs,
     ):
         """Make the network; its arguments are those of `create`, though the encoder is the same for each fusion."""
         check(ModelConfig(name=name, size=size, fusion=fusion))
         self.encoder, bottom = find(name).make_encoder(size, dropout=dropout, dtype=dtype, rngs=rngs)
+        self.encoder.set_attributes(onednn=onednn, raise_if_not_found=False)
         self.embedding = nnx.Linear(bottom, DIMENSIONS, rngs=rngs)
         self.dtype = dtype
 

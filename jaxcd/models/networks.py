@@ -83,6 +83,7 @@ def create(
     fusion: str = "",
     dropout: float = 0.0,
     dtype: Any = jnp.float32,
+    onednn: bool = False,
     rngs: nnx.Rngs,
 ) -> DamageNetwork:
     """Build a network, in eval mode.
@@ -93,6 +94,7 @@ def create(
         fusion: one of the network's, if it has any; empty for its usual one.
         dropout: dropout rate of train mode.
         dtype: compute type; parameters, statistics and logits are float32.
+        onednn: whether oneDNN computes its convolutions on a CPU (`jaxcd.models.cpu`).
         rngs: source of the initial weights, `nnx.Rngs(seed)`.
 
     Returns:
@@ -112,4 +114,6 @@ def create(
     check(ModelConfig(name=name, size=size, fusion=fusion))
     network: Any = find(name)
     chosen = {"fusion": fusion or network.fusions[0]} if network.fusions else {}
-    return network(size, dropout=dropout, dtype=dtype, rngs=rngs, **chosen)
+    made = network(size, dropout=dropout, dtype=dtype, rngs=rngs, **chosen)
+    made.set_attributes(onednn=onednn, raise_if_not_found=False)
+    return made

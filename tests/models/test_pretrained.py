@@ -15,7 +15,7 @@ from jaxcd.config import ModelConfig
 from jaxcd.learn.augmentation import normalise
 from jaxcd.models.pretrained import weights
 from jaxcd.models.pretrained.depthwise import depthwise
-from jaxcd.models.pretrained.geometry import centred, same
+from jaxcd.models.geometry import centred, same
 from tests.models.torch_resnet import ResNet
 
 # Parameters of the encoder, and of the whole network in its sizes; counted by torch's networks and by hand.

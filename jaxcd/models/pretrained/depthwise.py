@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcd.models.pretrained.geometry import Window
+from jaxcd.models.cpu import convolution as cpu
+from jaxcd.models.geometry import Window
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def depthwise(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "size size 1 c"], window: Window
+    x: Float[Array, "b h w c"], kernel: Float[Array, "size size 1 c"], window: Window, onednn: bool = False
 ) -> Float[Array, "b _ _ c"]:
     """Convolve each channel of images.
 
@@ -24,11 +25,19 @@ def depthwise(
         x: images; their sides are multiples of the window's stride.
         kernel: of the type of `x`.
         window: kernel size, stride and padding.
+        onednn: on a CPU, oneDNN computes it, and the gradient of images where the stride is 1.
 
     Returns:
         In the type of `x`; sums are taken in at least float32.
     """
-    return _convolved(x, kernel, window)
+    if not (onednn and cpu.takes(x, kernel)):
+        return _convolved(x, kernel, window)
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=partial(cpu.convolve, window=window, groups=x.shape[-1]),
+        default=partial(_convolved, window=window),
+    )
 
 
 def _convolved(x: Array, kernel: Array, window: Window) -> Array:
@@ -39,13 +48,17 @@ def _convolved(x: Array, kernel: Array, window: Window) -> Array:
     return total.astype(x.dtype)
 
 
-def _forward(x: Array, kernel: Array, window: Window) -> tuple[Array, tuple[Array, Array]]:
-    return _convolved(x, kernel, window), (x, kernel)
+def _forward(x: Array, kernel: Array, window: Window, onednn: bool) -> tuple[Array, tuple[Array, Array]]:
+    return depthwise(x, kernel, window, onednn), (x, kernel)
 
 
-def _backward(window: Window, given: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _backward(window: Window, onednn: bool, given: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = given
-    (to_x,) = jax.vjp(lambda x: _convolved(x, kernel, window), x)[1](gradient)
+    if window.stride == 1:
+        turned = Window(window.kernel, 1, window.kernel - 1 - window.before)
+        to_x = depthwise(gradient, kernel[::-1, ::-1], turned, onednn)
+    else:
+        (to_x,) = jax.vjp(lambda x: _convolved(x, kernel, window), x)[1](gradient)
     of_kernel = jax.lax.platform_dependent(
         x, gradient, cpu=partial(_by_rows, window), default=partial(_at_once, window)
     )

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from jaxcd.models.blocks import BatchNorm
 from jaxcd.models.pretrained.depthwise import depthwise
-from jaxcd.models.pretrained.geometry import Window
+from jaxcd.models.convolution import convolve, multiply
+from jaxcd.models.geometry import Window
 
 Activation = Callable[[Array], Array]
 
@@ -24,17 +25,15 @@ class Conv(nnx.Module):
     def __init__(self, c_in: int, c_out: int, window: Window, *, dtype: Any, rngs: nnx.Rngs):
         self.kernel = nnx.Param(_kernel_init(rngs.params(), (window.kernel, window.kernel, c_in, c_out), jnp.float32))
         self.window = window
+        self.onednn = False
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ d"]:
         """Apply the layer."""
         x, kernel, (size, stride, _) = x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.window
         if size == 1:
-            return x[:, ::stride, ::stride] @ kernel[0, 0]
-        padding = (self.window.padding, self.window.padding)
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+            return multiply(x[:, ::stride, ::stride], kernel[0, 0], onednn=self.onednn)
+        return convolve(x, kernel, self.window, onednn=self.onednn)
 
 
 class ConvNorm(nnx.Module):
@@ -67,11 +66,13 @@ class DepthwiseConv(nnx.Module):
     def __init__(self, channels: int, window: Window, *, dtype: Any, rngs: nnx.Rngs):
         self.kernel = nnx.Param(_kernel_init(rngs.params(), (window.kernel, window.kernel, 1, channels), jnp.float32))
         self.window = window
+        self.onednn = False
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
         """Apply the layer."""
-        return depthwise(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.window)
+        kernel = self.kernel[...].astype(self.dtype)
+        return depthwise(x.astype(self.dtype), kernel, self.window, self.onednn)
 
 
 class DepthwiseNorm(nnx.Module):

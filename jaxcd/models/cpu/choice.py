@@ -1,0 +1,40 @@
+"""What computes the convolutions of a network on this machine."""
+
+from typing import NamedTuple
+
+import jax
+
+from jaxcd.models.cpu import trial
+
+
+class Convolutions(NamedTuple):
+    """What computes the convolutions.
+
+    Attributes:
+        onednn: oneDNN does; else XLA.
+        why: what computes them and the reason, for the first lines of a run.
+    """
+
+    onednn: bool
+    why: str
+
+
+def choose_convolutions(setting: str, *, dtype: str, devices: int) -> Convolutions:
+    """Choose what computes convolutions: oneDNN on a single CPU device where it is right, else XLA.
+
+    Args:
+        setting: `config.model.onednn`, "auto" or "off".
+        dtype: the network's compute type, "float32" or "bfloat16".
+        devices: that share a batch; 0: all there are.
+    """
+    if jax.default_backend() != "cpu":
+        return Convolutions(False, "XLA's")
+    if setting == "off":
+        return Convolutions(False, "XLA's (config.model.onednn=off)")
+    if (devices or jax.device_count()) > 1:
+        # XLA cannot divide these calls: each device would compute the whole batch.
+        return Convolutions(False, "XLA's, because several devices share the batch")
+    failure = trial.failure(dtype)
+    if failure:
+        return Convolutions(False, f"XLA's, slower: {failure}")
+    return Convolutions(True, "oneDNN's")

@@ -1,0 +1,99 @@
+"""Whether this jaxlib's oneDNN is right on this machine.
+
+Tried in a process of its own, because settings that the calls cannot take end the process. The answer is kept in the
+user's cache folder.
+"""
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from jaxcd.base.files import write_whole
+from jaxcd.base.machine import cache_folder, cpu_digest
+from jaxcd.models.cpu import calls
+from jaxcd.models.cpu import convolution as cpu
+from jaxcd.models.geometry import Window, centred, same
+
+_SECONDS = 120  # that a trial may take
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # of the largest value
+_RIGHT = "right"
+_WRONG = 3  # exit code; Python's own for an error is 1
+_PACKAGES = Path(__file__).resolve().parents[3]
+
+
+@functools.cache
+def failure(dtype: str) -> str:
+    """Say why the calls must not be used here with a type, "float32" or "bfloat16"; empty where they are right."""
+    code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (calls.__file__, cpu.__file__, __file__)))
+    kept = cache_folder() / "onednn" / f"{dtype}-{jaxlib.__version__}-{cpu_digest()}-{code.hexdigest()[:12]}"
+    try:
+        answer = kept.read_text()
+    except OSError:
+        answer = _try(dtype)
+        if answer is None:  # it may be another time
+            return f"the trial of oneDNN was not done in {_SECONDS} s"
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(kept, answer)
+        except OSError:
+            pass  # a home that cannot be written to: the next process tries again
+    return "" if answer == _RIGHT else answer
+
+
+def _try(dtype: str) -> str | None:
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-c", f"from {__name__} import check; raise SystemExit(check({dtype!r}))"]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, text=True
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode == 0:
+        return _RIGHT
+    how = "gives wrong numbers" if done.returncode == _WRONG else "does not take jaxcd's calls"
+    return f"oneDNN of jaxlib {jaxlib.__version__} {how} in {dtype} on this machine"
+
+
+def check(dtype: str) -> int:
+    """Compare the calls with XLA's own convolutions, in a type; returns the exit code of the trial's process."""
+    dense = ((centred(3), 3, 16), (centred(3), 16, 1), (same(3, 2), 3, 8), (centred(7, 2), 5, 4), (centred(1), 7, 9))
+    right = (_right(window, 1, c, d, dtype) for window, c, d in dense)
+    return 0 if all(right) and _right(same(5), 6, 6, 6, dtype) else _WRONG
+
+
+def _right(window: Window, groups: int, c: int, d: int, dtype: str) -> bool:
+    """Compare a convolution and, for one group, its gradients."""
+    draw = np.random.default_rng(0).standard_normal
+    x = jnp.asarray(draw((2, 10, 14, c)), dtype)
+    kernel = jnp.asarray(draw((window.kernel, window.kernel, c // groups, d)), dtype)
+
+    def xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        strides, padding, dimensions = (window.stride,) * 2, (window.padding,) * 2, ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, dimension_numbers=dimensions, feature_group_count=groups
+        )
+
+    expected, pull = jax.vjp(xla, x, kernel)
+    gradient = jnp.asarray(draw(expected.shape), dtype)
+    of_x, of_kernel = pull(gradient)
+    pairs = [(jax.jit(lambda x, kernel: cpu.convolve(x, kernel, window, groups))(x, kernel), expected)]
+    if groups == 1 and cpu.has_input_gradient(window):
+        pairs.append((jax.jit(lambda kernel, g: cpu.input_gradient(kernel, g, window))(kernel, gradient), of_x))
+    if groups == 1 and cpu.has_kernel_gradient(x, window):
+        pairs.append((jax.jit(cpu.kernel_gradient)(x, gradient), of_kernel))
+    return all(_near(*pair, _TOLERANCE[dtype]) for pair in pairs)
+
+
+def _near(got: jax.Array, expected: jax.Array, tolerance: float) -> bool:
+    got, expected = got.astype(jnp.float32), expected.astype(jnp.float32)
+    return bool(jnp.max(jnp.abs(got - expected)) <= tolerance * jnp.max(jnp.abs(expected)))
