@@ -99,7 +99,7 @@ def one_cycle(highest: float, *, steps: int, rising: float) -> optax.Schedule:
 
 def _rate(config: OptimConfig, steps: int) -> optax.ScalarOrSchedule:
     if config.schedule == "onecycle":
-        rising = min(config.warmup_steps, steps) or _RISING * steps
+        rising = float(min(config.warmup_steps, steps) or _RISING * steps)
         return one_cycle(config.learning_rate, steps=steps, rising=rising)
     if config.schedule == "cosine":
         warmup = min(config.warmup_steps, steps - 1)
