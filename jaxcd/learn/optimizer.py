@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jaxcd.config import OptimConfig
 from jaxcd.models import ENCODER
-
 
 # PyTorch's defaults: the share of a one-cycle run in which the rate rises, and by what its highest rate is divided for
 # the first one, this again for the last one.
@@ -87,7 +87,7 @@ def one_cycle(highest: float, *, steps: int, rising: float) -> optax.Schedule:
     def between(start: float, stop: float, share: Float[Array, ""]) -> Float[Array, ""]:
         return stop + (start - stop) / 2 * (1 + jnp.cos(jnp.pi * share))
 
-    def rate(count: Int[Array, ""] | int) -> Float[Array, ""]:
+    def rate(count: ArrayLike) -> Float[Array, ""]:
         count = jnp.asarray(count)
         # Of a part without steps only its first rate is used: any length will do.
         up = between(first, highest, count / (top or 1))

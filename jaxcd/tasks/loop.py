@@ -244,9 +244,10 @@ class _Trainer:
 
     def _validate(self) -> None:
         self._settle(0)
+        params, stats = self.state.evaluated()
         try:
             with explained_memory(_validation_advice(self.config)):
-                validated = self.validate(*self.state.evaluated(), self.step, self._watch)
+                validated = self.validate(params, stats, self.step, self._watch)
         except (_Stopped, DeviceMemoryError) as ended:
             # Save the steps up to here; the next start begins with this validation.
             self.validation_due = True

@@ -35,7 +35,9 @@ def test_a_run_averages_what_its_steps_leave_also_frozen_thawed_and_in_micro_bat
         if t == 2:
             averaged = state.averaged
             assert averaged is not None
-            for now, was in zip(flat((averaged["params"]["encoder"], averaged["stats"]["encoder"])), encoder, strict=True):
+            for now, was in zip(
+                flat((averaged["params"]["encoder"], averaged["stats"]["encoder"])), encoder, strict=True
+            ):
                 np.testing.assert_array_equal(now, was)
             state, step = steps.thawed(network, state, config, steps=4)
         state, _ = step(state, random_batch(4, seed=t), jax.random.key(0, impl="rbg"))

@@ -44,7 +44,9 @@ def test_one_cycle_has_the_rates_of_pytorch(steps, warmup):
         np.testing.assert_allclose(ours, expected, rtol=2e-5, atol=1e-10)
     assert max(ours) <= 2e-3 * (1 + 1e-6)
     if warmup == 1:
-        assert ours[0] == pytest.approx(2e-3) and ours[-1] == pytest.approx(8e-9, rel=1e-5) and ours == sorted(ours)[::-1]
+        assert (
+            ours[0] == pytest.approx(2e-3) and ours[-1] == pytest.approx(8e-9, rel=1e-5) and ours == sorted(ours)[::-1]
+        )
     if warmup == 99:
         assert ours[0] == pytest.approx(8e-5, rel=1e-5) and ours[-1] == pytest.approx(2e-3) and ours == sorted(ours)
 
