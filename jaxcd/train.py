@@ -49,7 +49,7 @@ def _train(config: Config, run: Path) -> int:
     if not outcome.finished:
         print(f"stopped at step {outcome.step}, all saved; the same command goes on from there")
         return 128 + outcome.signal
-    print(f"finished {outcome.step} steps; {kind.next_command(run)}")
+    print(f"{outcome.early or f'finished {outcome.step} steps'}; {kind.next_command(run)}")
     return 0
 
 

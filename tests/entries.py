@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -147,9 +147,24 @@ def signal_at(patch: pytest.MonkeyPatch, step: int, number: int) -> None:
     patch.setattr(RunLog, "write", writing)
 
 
+def score_as(patch: pytest.MonkeyPatch, scores: dict[int, float]) -> None:
+    """Let the validations of damage networks in this process have the scores given for their steps."""
+    from jaxcd.tasks.segmentation import Segmentation
+
+    make = Segmentation.validator
+
+    def making(task: Segmentation, *arguments: Any) -> Any:
+        validate = make(task, *arguments)
+        return lambda params, stats, step, watch: validate(params, stats, step, watch)._replace(score=scores[step])
+
+    patch.setattr(Segmentation, "validator", making)
+
+
 def weights(run_folder: Path, step: int) -> list[np.ndarray]:
     """All arrays of a checkpoint, in order of their names."""
-    items = (tree(run_folder, step, item) for item in ("params", "stats", "opt_state"))
+    there = run_folder / "checkpoints" / str(step)
+    names = [name for name in ("params", "stats", "opt_state", "averaged") if (there / name).is_dir()]
+    items = (tree(run_folder, step, item) for item in names)
     return [array for item in items for arrays in item.values() for array in arrays]
 
 

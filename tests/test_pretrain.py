@@ -4,11 +4,13 @@ import os
 import signal
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxcd import evaluate, train
+from jaxcd.runs import inference, run_folder
 from jaxcd.runs.logs import read_log
 from tests.entries import run, signal_at, tree, weights
 
@@ -17,6 +19,7 @@ PRETRAINING = (
     "--config.train.steps=6",
     "--config.train.validate_every=3",
     "--config.contrast.samples=12",
+    "--config.optim.ema=0.5",
 )
 
 
@@ -96,6 +99,7 @@ def thawed(project, pretrained, tmp_path_factory) -> tuple[tuple[str, ...], Path
         "--config.freeze.until=6",
         "--config.train.steps=12",
         "--config.train.validate_every=6",
+        "--config.optim.ema=0.9",
     )
     folder = tmp_path_factory.mktemp("thawed") / "run"
     code, output = run("jaxcd.train", "--config", project, *flags, "--workdir", folder)
@@ -108,9 +112,20 @@ def _encoder(folder: Path, step: int) -> list[np.ndarray]:
     return [leaf for item in ("params", "stats") for leaf in tree(folder, step, item)["encoder"]]
 
 
+def _given(pretraining: Path) -> list[np.ndarray]:
+    """The encoder that other runs begin with: the averages, at the best validation."""
+    config = run_folder.read_config(pretraining)
+    trained = inference.load(config, pretraining)
+    best = min((e for e in read_log(pretraining) if e["kind"] == "validation"), key=lambda e: e["loss"])["step"]
+    assert trained.step == best
+    leaves = jax.tree.leaves((trained.params["encoder"], trained.stats["encoder"]))
+    raw = _encoder(pretraining, best)
+    assert sum(not np.array_equal(a, b) for a, b in zip(leaves, raw, strict=True)) > 10
+    return [np.asarray(leaf) for leaf in leaves]
+
+
 def test_a_thawed_encoder_has_learned(pretrained, thawed):
-    best = min((e for e in read_log(pretrained[0]) if e["kind"] == "validation"), key=lambda e: e["loss"])["step"]
-    before, after = _encoder(pretrained[0], best), _encoder(thawed[1], 12)
+    before, after = _given(pretrained[0]), _encoder(thawed[1], 12)
     assert len(before) == len(after) > 10
     assert all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True) if a.size > 16)
 
@@ -120,8 +135,7 @@ def test_a_run_is_gone_on_with_before_and_after_its_thaw(project, pretrained, th
     folder = tmp_path / "thawed_in_parts"
     arguments = "--config", project, *flags
     _stopped(folder, *arguments, step=3)
-    best = min((e for e in read_log(pretrained[0]) if e["kind"] == "validation"), key=lambda e: e["loss"])["step"]
-    for a, b in zip(_encoder(pretrained[0], best), _encoder(folder, 3), strict=True):
+    for a, b in zip(_given(pretrained[0]), _encoder(folder, 3), strict=True):
         np.testing.assert_array_equal(a, b)
     _stopped(folder, *arguments, step=9)
     code, output = run("jaxcd.train", *arguments, "--workdir", folder)

@@ -8,12 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from jaxcd import train
+from jaxcd.runs import inference, run_folder
 from jaxcd.runs.logs import read_log
-from tests.entries import run, run_process, signal_at, start, weights
+from tests.entries import run, run_process, score_as, signal_at, start, tree, weights
 
 
 def _logged(folder: Path) -> int:
@@ -25,9 +27,9 @@ def _checkpointed(folder: Path) -> int:
     return max((int(p.name) for p in there.iterdir() if p.name.isdigit()), default=0) if there.is_dir() else 0
 
 
-def _kill(project: Path, folder: Path, after: int) -> None:
+def _kill(project: Path, folder: Path, after: int, *flags: str) -> None:
     """Start training as a process, and kill it when it is `after` steps in and has a checkpoint."""
-    process = start("jaxcd.train", "--config", project, "--workdir", folder)
+    process = start("jaxcd.train", "--config", project, *flags, "--workdir", folder)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if _logged(folder) >= after and _checkpointed(folder):
@@ -39,11 +41,11 @@ def _kill(project: Path, folder: Path, after: int) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def _stopped(project: Path, folder: Path, step: int, number: int) -> str:
+def _stopped(project: Path, folder: Path, step: int, number: int, *flags: str) -> str:
     """Train until a signal ends it after a step; returns what was printed."""
     with pytest.MonkeyPatch.context() as patch:
         signal_at(patch, step, number)
-        code, output = run("jaxcd.train", "--config", project, "--workdir", folder)
+        code, output = run("jaxcd.train", "--config", project, *flags, "--workdir", folder)
     assert code == 128 + number, output
     assert f"stopped at step {step}, all saved; the same command goes on from there" in output
     assert str(step) in os.listdir(folder / "checkpoints")
@@ -74,6 +76,68 @@ def test_killed_and_stopped_run_ends_bit_for_bit_as_one_never_interrupted(projec
     shown = [(e.step, e.value) for e in _events(folder).Scalars("train/loss")]
     assert [step for step, _ in shown] == list(range(1, 13))
     assert [value for _, value in shown] == pytest.approx([loss for _, kind, loss in entries[0] if kind == "train"])
+
+
+EMA = "--config.optim.ema=0.8", "--config.optim.schedule=onecycle"
+
+
+@pytest.fixture(scope="module")
+def averaged(project, tmp_path_factory) -> Path:
+    """A run with moving averages that was never interrupted."""
+    folder = tmp_path_factory.mktemp("averaged") / "run"
+    code, output = run("jaxcd.train", "--config", project, *EMA, "--workdir", folder)
+    assert code == 0, output
+    return folder
+
+
+def test_a_killed_run_with_averages_ends_bit_for_bit_as_one_never_interrupted(project, averaged, tmp_path):
+    _kill(project, tmp_path / "r", 3, *EMA)
+    code, output = run("jaxcd.train", "--config", project, *EMA, "--workdir", tmp_path / "r")
+    assert code == 0 and "going on from step" in output, output
+    ours, never = weights(tmp_path / "r", 12), weights(averaged, 12)
+    assert len(ours) == len(never) and tree(averaged, 12, "averaged").keys() == {"params", "stats"}
+    for a, b in zip(ours, never, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_averages_are_what_is_validated_kept_as_best_and_evaluated(averaged, tmp_path):
+    validations = {e["step"]: e for e in read_log(averaged) if e["kind"] == "validation"}
+    best = max(validations, key=lambda step: validations[step]["iou"])
+    trained = inference.load(run_folder.read_config(averaged), averaged)
+    saved, raw = tree(averaged, best, "averaged"), weights(averaged, best)
+    ours = [np.asarray(leaf) for part in (trained.params, trained.stats) for leaf in jax.tree.leaves(part)]
+    assert trained.step == best
+    for a, b in zip(ours, [*saved["params"], *saved["stats"]], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert sum(not np.array_equal(a, b) for a, b in zip(ours, raw, strict=False)) > 20
+    code, output = run("jaxcd.evaluate", "--run", averaged, "--split", "validation", "--out", tmp_path / "o")
+    assert code == 0, output
+    scores = json.loads((tmp_path / "o" / "metrics.json").read_text())["0.5"]
+    for name in ("precision", "recall", "f1", "iou"):
+        assert scores[name] == pytest.approx(validations[best][name], rel=1e-9)
+
+
+def test_patience_ends_a_run_at_its_validation_and_the_count_survives_interruptions(project, tmp_path, monkeypatch):
+    # Better at 2 and 6; 8 is no better than 6; the second one in a row is 10.
+    score_as(monkeypatch, {2: 0.5, 4: 0.4, 6: 0.6, 8: 0.6, 10: 0.1, 12: 0.9})
+    flags = "--config.train.patience=2", "--config.train.validate_every=2"
+    why = (
+        "ended early at step 10 of 12: no validation after step 6 was better than its score of 0.6000 "
+        "(config.train.patience=2)"
+    )
+    code, output = run("jaxcd.train", "--config", project, *flags, "--workdir", tmp_path / "never")
+    assert code == 0 and output.count(why) == 1 and "evaluate with: python -m jaxcd.evaluate" in output, output
+    for step in (8, 9):  # at 8 before its validation
+        _stopped(project, tmp_path / "r", step, signal.SIGTERM, *flags)
+    for again in (False, True):
+        code, output = run("jaxcd.train", "--config", project, *flags, "--workdir", tmp_path / "r")
+        assert code == 0 and why in output and ("going on from step 9 of 12" in output) != again, output
+    logs = [[(e["step"], e["kind"], e.get("text")) for e in read_log(tmp_path / f)] for f in ("r", "never")]
+    assert logs[0] == logs[1] and logs[0][-1] == (10, "note", why)
+    for folder in ("r", "never"):  # of equal scores the later checkpoint is the best
+        assert set(os.listdir(tmp_path / folder / "checkpoints")) == {"8", "10"}
+    for a, b in zip(weights(tmp_path / "r", 10), weights(tmp_path / "never", 10), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from jaxcd.config import Config, DataConfig, LossConfig, TrainConfig
 from jaxcd.tuning import trials
 from jaxcd.tuning.space import Space, configured
 from jaxcd.tuning.trials import Tuning
-from tests.entries import read_config, run, start
+from tests.entries import read_config, run, score_as, start
 
 POINT = {"loss": "bce", "batch": 4, "learning_rate": 3e-3, "weight_decay": 1e-3, "dropout": 0.1, "size": "small"}
 ALL = Space(sizes=("small", "medium", "large"))
@@ -180,6 +180,29 @@ def test_a_hopeless_trial_is_pruned_and_a_failing_point_counts_once_another_has_
     assert failed is not None and failed.state.name == "PRUNED" and failed.value is None
     assert "holds files but no run" in failed.user_attrs["failure"]
     assert len(tuning.done()) == 3
+
+
+def test_a_trial_that_patience_ended_is_complete(project, tmp_path, monkeypatch):
+    score_as(monkeypatch, {2: 0.5, 4: 0.4, 6: 0.4})
+
+    class Here(Children):
+        """Runs trials in this process."""
+
+        def run(self, arguments, log, *, meanwhile):  # type: ignore[override]
+            code, output = run(*arguments)
+            log.write_text(output)
+            meanwhile()
+            return code
+
+    settings = base(project, steps=12, validate_every=2, checkpoint_every=0, patience=1)
+    tuning = Tuning(tmp_path / "tuned", settings, SMALL, "tpe")
+    tuning.study.enqueue_trial(POINT)
+    with Here() as children:
+        trial = tuning.run_next(1, children)
+    assert trial is not None and trial.state.name == "COMPLETE" and sorted(trial.intermediate_values) == [0, 1]
+    assert trial.value == max(trial.intermediate_values.values())
+    output = (tmp_path / "tuned" / "trials" / "0000" / "output.log").read_text()
+    assert "ended early at step 4 of 12: no validation after step 2" in output
 
 
 def test_equal_scores_have_no_importance_and_end_nothing(tmp_path):

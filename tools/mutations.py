@@ -41,6 +41,27 @@ class Fault(NamedTuple):
 
 FAULTS = (
     Fault(
+        "a run is evaluated by its raw weights, not by the averages",
+        "runs/checkpoints.py",
+        "averaged = (self.folder / str(step) / _AVERAGED).is_dir()",
+        "averaged = False",
+        "tests/runs/test_checkpoints.py",
+    ),
+    Fault(
+        "validations see the raw weights, not the averages",
+        "tasks/loop.py",
+        "params, stats = self.state.evaluated()",
+        "params, stats = self.state.params, self.state.stats",
+        "tests/test_train.py",
+    ),
+    Fault(
+        "a validation as good as the best one renews the patience",
+        "tasks/loop.py",
+        "score > self.score",
+        "score >= self.score",
+        "tests/test_train.py",
+    ),
+    Fault(
         "a crop's mask is not turned with its images",
         "feed/crops.py",
         "turns=turns), into)",

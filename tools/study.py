@@ -25,7 +25,7 @@ from jaxcd.base.files import write_whole
 from jaxcd.base.fingerprints import refuse_other
 from jaxcd.base.folders import alone, check_folder
 from jaxcd.base.processes import Children, Stopped, last_words
-from jaxcd.config import Config, FreezeConfig, InitConfig
+from jaxcd.config import Config, FreezeConfig, InitConfig, TrainConfig
 from jaxcd.config import files as config_files
 from jaxcd.config.flags import Parser, read_run, run_parser
 from jaxcd.learn.objectives import objective_of
@@ -261,12 +261,16 @@ def _setting(supervised: dict[str, Config], pretraining: dict[str, Config]) -> s
     """Say in a line what was run."""
     first = next(iter(supervised.values()))
     size = f"{first.data.crop}² crops" if first.data.crop else "whole tiles"
-    lengths = {f"{c.train.epochs} epochs" if c.train.epochs else f"{c.train.steps} steps" for c in supervised.values()}
-    before = {f"{c.train.epochs} epochs" if c.train.epochs else f"{c.train.steps} steps" for c in pretraining.values()}
+    lengths, before = ({_length(c.train) for c in configs.values()} for configs in (supervised, pretraining))
     return (
         f"{first.model.size} networks, {size}, {' or '.join(sorted(lengths))}; encoders pretrained for "
         f"{' or '.join(sorted(before))}; one split (by {first.data.split}, seed {first.data.split_seed})"
     )
+
+
+def _length(train: TrainConfig) -> str:
+    length = f"{train.epochs} epochs" if train.epochs else f"{train.steps} steps"
+    return f"up to {length} (patience {train.patience})" if train.patience else length
 
 
 if __name__ == "__main__":

@@ -269,15 +269,24 @@ class OptimConfig:
     weight_decay: float = setting(2e-3, "AdamW's decay, of all parameters", at_least(0))
     schedule: str = setting(
         "constant",
-        "constant (as the paper) or cosine (linear warm-up, then cosine decay to zero)",
-        one_of("constant", "cosine"),
+        "constant (as the paper), cosine (linear warm-up, then cosine decay to zero) or onecycle (cosine up from a "
+        "25th of the rate, then cosine down to a 250000th: PyTorch's OneCycleLR)",
+        one_of("constant", "cosine", "onecycle"),
     )
-    warmup_steps: int = setting(0, "steps in which the rate rises from zero", at_least(0))
+    warmup_steps: int = setting(
+        0, "steps in which the rate rises; 0: none, of onecycle 0.3 of the run's steps", at_least(0)
+    )
     clip_norm: float = setting(0.0, "largest global gradient norm; 0 does not clip", at_least(0))
     encoder_lr_scale: float = setting(
         1.0,
         "factor on the encoder's rate: below 1, a pretrained encoder changes less than the decoder",
         at_least(0),
+    )
+    ema: float = setting(
+        0.0,
+        "decay of a moving average of the parameters and BatchNorm statistics, such as 0.998: the averages are what "
+        "is validated, evaluated and used by other runs, training goes on from the raw ones; 0: none",
+        below_one("a decay"),
     )
 
 
@@ -301,6 +310,9 @@ class TrainConfig:
         "validation score of the best checkpoint: iou (at 0.5, as the paper) or best_iou (at the threshold best "
         "there); pretraining goes by the validation loss",
         one_of("iou", "best_iou"),
+    )
+    patience: int = setting(
+        0, "validations in a row without a better score (best_by) after which the run ends; 0: never", at_least(0)
     )
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: at validations only", at_least(0))
     log_every: int = setting(10, "steps between log entries", at_least(1))

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grain
 import numpy as np
@@ -26,6 +27,8 @@ from jaxcd.store.encodings import decode
 
 # Each thread decodes a batch; more threads than this cost more in memory than they save in time.
 MOST_THREADS = 8
+_ENDLESS = 2**62  # elements
+T = TypeVar("T")
 
 
 def train_batches(
@@ -98,7 +101,16 @@ def own_share(pairs: int, process_index: int, process_count: int) -> slice:
 
 def draws(rows: Sequence[int], seed: int) -> grain.MapDataset[tuple[int, int]]:
     """Return rows without end, each with a seed; every row comes once in an epoch."""
-    return grain.MapDataset.source(list(rows)).seed(seed).shuffle().repeat().random_map(_Draw())
+    return without_end(grain.MapDataset.source(list(rows)).seed(seed).shuffle()).random_map(_Draw())
+
+
+def without_end(elements: grain.MapDataset[T]) -> grain.MapDataset[T]:
+    """Repeat elements more often than a run can draw them, each time shuffled anew.
+
+    Grain's own endless repetition is 2**63 - 1 elements long. It counts the batches of these as a float, which rounds
+    up to 2**63; with one element a batch that is no length any more (OverflowError).
+    """
+    return elements.repeat(_ENDLESS // max(len(elements), 1))
 
 
 def read_ahead(batches: grain.MapDataset[Batch], config: Config) -> Iterator[Batch]:

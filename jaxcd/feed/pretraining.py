@@ -12,7 +12,7 @@ from jaxcd.base.errors import SplitError
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.feed.crops import Crops, Draw, crop_size, damaged_corner, intact_corner, intact_corners
-from jaxcd.feed.loader import MOST_THREADS, own_share, read_ahead
+from jaxcd.feed.loader import MOST_THREADS, own_share, read_ahead, without_end
 from jaxcd.feed.splits import NAMES, NOWHERE, Splits, blocks_of, check_parts, divided, permuted, split_places
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
@@ -199,7 +199,7 @@ def _draws(rows: Iterable[int], seed: int, kind: int) -> grain.MapDataset[tuple[
     # would share a place more often where their kinds differ than where they agree, and a network could learn that
     # instead of damage.
     own = int(np.random.SeedSequence((seed, kind)).generate_state(1)[0])
-    return grain.MapDataset.source([0]).seed(own).repeat().random_map(_DrawPlace(rows=tuple(rows)))
+    return without_end(grain.MapDataset.source([0]).seed(own)).random_map(_DrawPlace(rows=tuple(rows)))
 
 
 @dataclass(frozen=True, kw_only=True)

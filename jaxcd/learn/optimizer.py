@@ -3,10 +3,17 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jaxcd.config import OptimConfig
 from jaxcd.models import ENCODER
+
+# PyTorch's defaults: the share of a one-cycle run in which the rate rises, and by what its highest rate is divided for
+# the first one, this again for the last one.
+_RISING, _FIRST, _LAST = 0.3, 25.0, 1e4
 
 
 def create(
@@ -16,7 +23,7 @@ def create(
 
     Args:
         config: rate, decay, schedule, clipping. Decay acts on all parameters, as torch's AdamW does.
-        steps: optimiser steps of the whole run; the cosine schedule ends there at zero.
+        steps: optimiser steps of the whole run, at whose end cosine and one-cycle schedules have come down.
         grouped: keep the state of the encoder apart from the rest, so that it may be missing or added later.
         thawed_at: step from which the encoder learns; its schedule is that of the whole run.
     """
@@ -61,7 +68,39 @@ def _adamw(config: OptimConfig, steps: int, scale: float = 1.0, start: int = 0) 
     return optax.adamw(rate, weight_decay=config.weight_decay)
 
 
+def one_cycle(highest: float, *, steps: int, rising: float) -> optax.Schedule:
+    """Make a schedule of one rise and one fall, both half a cosine, as PyTorch's OneCycleLR.
+
+    optax.cosine_onecycle_schedule is another one: it comes to its highest rate and to its end a step later, and cuts
+    `rising` to whole steps. Adam's momentum, which OneCycleLR moves against the rate, stays as it is.
+
+    Source: L. N. Smith and N. Topin, Super-Convergence, 2018, in the form of torch.optim.lr_scheduler.OneCycleLR.
+
+    Args:
+        highest: rate in step `rising`, counted from 1.
+        steps: optimiser steps of the whole run; the last one has the lowest rate.
+        rising: steps of the rise, of which there may be a fraction.
+    """
+    first = highest / _FIRST
+    top, end = rising - 1, steps - 1  # counted from 0
+
+    def between(start: float, stop: float, share: Float[Array, ""]) -> Float[Array, ""]:
+        return stop + (start - stop) / 2 * (1 + jnp.cos(jnp.pi * share))
+
+    def rate(count: ArrayLike) -> Float[Array, ""]:
+        count = jnp.asarray(count)
+        # Of a part without steps only its first rate is used: any length will do.
+        up = between(first, highest, count / (top or 1))
+        down = between(highest, first / _LAST, jnp.minimum(count - top, end - top) / ((end - top) or 1))
+        return jnp.where(count < top, up, down)
+
+    return rate
+
+
 def _rate(config: OptimConfig, steps: int) -> optax.ScalarOrSchedule:
+    if config.schedule == "onecycle":
+        rising = float(min(config.warmup_steps, steps) or _RISING * steps)
+        return one_cycle(config.learning_rate, steps=steps, rising=rising)
     if config.schedule == "cosine":
         warmup = min(config.warmup_steps, steps - 1)
         return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, steps)

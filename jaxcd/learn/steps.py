@@ -48,12 +48,24 @@ class TrainState(NamedTuple):
         params: parameters.
         stats: BatchNorm statistics.
         opt_state: the optimiser's.
+        averaged: moving averages of `params` and `stats`, under these names; None without `config.optim.ema`.
     """
 
     step: Int32[Array, ""]
     params: Any
     stats: Any
     opt_state: Any
+    averaged: Any = None
+
+    def begun_with(self, params: Any, stats: Any) -> "TrainState":
+        """Return the state before the first step with other weights; their averages begin there, too."""
+        # Copies: the step is given the memory of the whole state, and can't be given an array twice.
+        averaged = self.averaged and jax.tree.map(jnp.copy, {"params": params, "stats": stats})
+        return self._replace(params=params, stats=stats, averaged=averaged)
+
+    def evaluated(self) -> tuple[Any, Any]:
+        """Return the parameters and statistics that are validated: the averages, where there are any."""
+        return (self.averaged["params"], self.averaged["stats"]) if self.averaged else (self.params, self.stats)
 
 
 class Evaluated(NamedTuple):
@@ -123,6 +135,8 @@ def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Ne
     held = frozen(config, at)
     tx = _optimizer(config, steps)
     state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(_learning(params, held)[0]))
+    if config.optim.ema:
+        state = state._replace(averaged={"params": params, "stats": stats}).begun_with(params, stats)
     return network, state, train_step(network, tx, config, held=held)
 
 
@@ -148,6 +162,30 @@ def _learning(params: dict, held: bool) -> tuple[dict, dict]:
     names = {models.ENCODER} if held else set()
     learning = {name: tree for name, tree in params.items() if name not in names}
     return learning, {name: params[name] for name in names}
+
+
+def moving_average(averaged: Any, new: Any, *, decay: float, step: Int32[Array, ""]) -> Any:
+    """Take a step's parameters and statistics into their exponential moving averages.
+
+    a <- a + (1 - d) (x - a),  d = min(decay, (1 + t) / (10 + t)),  with t steps done before this one.
+
+    With the decay alone, random initial weights would be in the average for some 1 / (1 - decay) steps. With this
+    warm-up (that of TensorFlow's ExponentialMovingAverage, after which timm's is made) the first step counts for 0.9,
+    and after ten steps the initial weights for 1e-5, so that nothing has to be divided by the sum of weights before
+    the averages are used. What does not change (a frozen encoder) stays bit for bit in this form.
+
+    BatchNorm's running statistics are averaged as the parameters are. The raw ones follow the activations of the last
+    steps' weights, which are not those of the averaged weights; to first order, the mean of the statistics is the
+    statistics of the mean.
+
+    Args:
+        averaged: the averages so far.
+        new: parameters and statistics after the step, in the same form.
+        decay: the largest share of the averages so far, `config.optim.ema`.
+        step: optimiser steps done before this one.
+    """
+    d = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, x: a + (1 - d) * (x - a), averaged, new)
 
 
 def train_step(
@@ -195,7 +233,11 @@ def train_step(
         learnt: Any = optax.apply_updates(learning, updates)
         params = {**learnt, **rest}
         progress = Progress(loss, optax.tree.norm(grads), optax.tree.norm((params, stats)))
-        return TrainState(state.step + 1, params, stats, opt_state), progress
+        averaged = state.averaged
+        if config.optim.ema:
+            new = {"params": params, "stats": stats}
+            averaged = moving_average(averaged, new, decay=config.optim.ema, step=state.step)
+        return TrainState(state.step + 1, params, stats, opt_state, averaged), progress
 
     return jax.jit(step, donate_argnums=0)
 

@@ -1,7 +1,7 @@
 """Checkpoints: the last one and the best by validation, written in the background by Orbax.
 
-Each holds plain trees of arrays (parameters, statistics, optimiser) and a small JSON: the step, the
-loader's position, the validation scores and the threshold found there.
+Each holds plain trees of arrays (parameters, statistics, optimiser; with `config.optim.ema` also the averages of the
+first two) and a small JSON: the step, the loader's position, the validation scores and the threshold found there.
 """
 
 import shutil
@@ -23,6 +23,7 @@ FOLDER = "checkpoints"
 # Space required beyond the arrays' bytes: for the checkpoint's metadata, and the file system's.
 _SLACK = 1.1
 _METADATA = 256 * 1024
+_AVERAGED = "averaged"
 
 
 # Prefix of a checkpoint that is set aside while one of the same step is written.
@@ -40,8 +41,8 @@ class Restored(NamedTuple):
 
     Attributes:
         step: optimiser steps done.
-        params: parameters.
-        stats: BatchNorm statistics.
+        params: parameters: their moving averages, where the run has them.
+        stats: BatchNorm statistics, likewise.
         threshold: the threshold best on validation, None where no validation was made.
     """
 
@@ -81,7 +82,7 @@ class Checkpoints:
                 preservation_policy=keep,
                 best_fn=_score,  # without it metrics are not written, and a resumed run would forget its best
             ),
-            item_names=("params", "stats", "opt_state", "meta"),
+            item_names=("params", "stats", "opt_state", _AVERAGED, "meta"),
         )
 
     def latest(self) -> int | None:
@@ -116,8 +117,7 @@ class Checkpoints:
             )
         items: dict[str, Any] = {"meta": ocp.args.JsonSave({**meta, "step": step})}
         # Orbax takes no empty tree: imported weights have no optimiser state, networks without BatchNorm no statistics.
-        trees = {"params": state.params, "stats": state.stats, "opt_state": state.opt_state}
-        items |= {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)}
+        items |= {name: ocp.args.StandardSave(tree) for name, tree in _trees(state).items() if jax.tree.leaves(tree)}
         if self.latest() == step:  # saved without scores when a signal cut its validation short
             self._replace(step, items, score)
         else:
@@ -154,12 +154,14 @@ class Checkpoints:
         step = self.latest()
         if step is None:
             raise RunError(f"{self.folder}: holds no checkpoint")
-        wanted = {"params": like.params, "stats": like.stats, "opt_state": like.opt_state}
-        items, meta = self._read(step, wanted)
+        items, meta = self._read(step, _trees(like))
         return TrainState(jnp.zeros_like(like.step) + step, **items), meta
 
     def restore_weights(self, params: Any, stats: Any) -> Restored:
-        """Read the weights of the best checkpoint in the form of `params` and `stats`.
+        """Read the weights of the best checkpoint in the form of `params` and `stats`: those that were validated.
+
+        Where the run averages its weights (`config.optim.ema`), these are the averages. Whatever uses a run's network
+        reads it here.
 
         Raises:
             CheckpointError: it is of another network, or damaged.
@@ -168,8 +170,11 @@ class Checkpoints:
         step = self.best()
         if step is None:
             raise RunError(f"{self.folder}: holds no checkpoint yet")
-        items, meta = self._read(step, {"params": params, "stats": stats})
-        return Restored(step, items["params"], items["stats"], meta.get("threshold"))
+        weights = {"params": params, "stats": stats}
+        averaged = (self.folder / str(step) / _AVERAGED).is_dir()
+        items, meta = self._read(step, {_AVERAGED: weights} if averaged else weights)
+        weights = items[_AVERAGED] if averaged else items
+        return Restored(step, weights["params"], weights["stats"], meta.get("threshold"))
 
     def _read(self, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], dict]:
         saved = {name: tree for name, tree in wanted.items() if jax.tree.leaves(tree)}
@@ -204,6 +209,11 @@ class Checkpoints:
                     f"{folder}: a checkpoint of another network: {path} is {there.get(path, 'absent')} there and "
                     f"{here.get(path, 'absent')} in the configured one"
                 )
+
+
+def _trees(state: TrainState) -> dict[str, Any]:
+    """Return the trees of a state by the names of a checkpoint's items."""
+    return {"params": state.params, "stats": state.stats, "opt_state": state.opt_state, _AVERAGED: state.averaged}
 
 
 def _score(metrics: Any) -> float:

@@ -33,21 +33,27 @@ class RunLog:
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
-        entry = {"step": step, "kind": figures.kind, "time": round(time.time(), 3), **figures.plain()}
+        self._append({"step": step, "kind": figures.kind, "time": round(time.time(), 3), **figures.plain()})
+        summary = Summary(value=[_summary(f"{figures.kind}/{name}", value) for name, value in figures.values().items()])
+        self._events.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._events.flush()
+
+    def note(self, step: int, text: str) -> None:
+        """Log what happened to the run at a step, in words, on disk when this returns."""
+        self._append({"step": step, "kind": "note", "time": round(time.time(), 3), "text": text})
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        self._events.close()
+
+    def _append(self, entry: dict) -> None:
         try:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:  # an error of an open file does not name it
             raise OSError(error.errno, error.strerror, str(self._path)) from error
-        summary = Summary(value=[_summary(f"{figures.kind}/{name}", value) for name, value in figures.values().items()])
-        self._events.add_event(Event(wall_time=time.time(), step=step, summary=summary))
-        self._events.flush()
-
-    def close(self) -> None:
-        """Close the files."""
-        self._file.close()
-        self._events.close()
 
     def _restart_events(self, step: int) -> None:
         """Tell TensorBoard to forget events after `step` that an interrupted process left."""

@@ -24,7 +24,6 @@ from jaxcd.learn import steps
 from jaxcd.learn.augmentation import normalise
 from jaxcd.learn.contrastive import contrastive
 from jaxcd.learn.objectives import embedding_stacks, pairs_an_element, shows_damage
-from jaxcd.learn.steps import TrainState
 from jaxcd.runs.figures import Figures, Histogram
 from jaxcd.store.dataset import TileDataset
 from jaxcd.tasks import embeddings
@@ -119,18 +118,18 @@ class Pretraining:
         embed = embedding_step(network, config)
         count = math.ceil(config.contrast.samples / (config.train.batch * pairs_an_element(config)))
 
-        def embedded(state: TrainState, source: Iterator[Batch], title: str) -> Embedded:
+        def embedded(params: Any, stats: Any, source: Iterator[Batch], title: str) -> Embedded:
             parts = []
             with progress.bar(count, unit="batch", title=title, leave=False) as bar:
                 for batch, _ in zip(source, range(count), strict=False):
-                    z, damaged = embed(state.params, state.stats, steps.shard_batch(batch, mesh))
+                    z, damaged = embed(params, stats, steps.shard_batch(batch, mesh))
                     parts.append((np.asarray(z[0]), np.asarray(z[1]), np.asarray(damaged)))
                     bar.update()
             return Embedded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
-        def validate(state: TrainState, step: int, watch: Watch) -> Validated | Diverged:
-            training = embedded(state, watch(self.training_batches()), "embedding training places")
-            validation = embedded(state, watch(self.validation_batches()), "embedding validation places")
+        def validate(params: Any, stats: Any, step: int, watch: Watch) -> Validated | Diverged:
+            training = embedded(params, stats, watch(self.training_batches()), "embedding training places")
+            validation = embedded(params, stats, watch(self.validation_batches()), "embedding validation places")
             return _measured(training, validation, config, run, step)
 
         return validate

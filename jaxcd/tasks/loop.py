@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -34,13 +35,15 @@ class Outcome:
 
     Attributes:
         step: optimiser steps done.
-        finished: all steps are done; else a signal ended it.
+        finished: all steps are done, or `config.train.patience` ended the run; else a signal ended it.
         signal: number of that signal, or 0.
+        early: why the run ended before all steps were done, or empty.
     """
 
     step: int
     finished: bool
     signal: int
+    early: str
 
 
 def total_steps(config: Config, places: int) -> int:
@@ -49,7 +52,7 @@ def total_steps(config: Config, places: int) -> int:
 
 
 def train(config: Config, run: Path, task: Task) -> Outcome:
-    """Train until all steps are done or SIGTERM or Ctrl-C ends it; continues where an earlier call ended.
+    """Train until all steps are done, patience or SIGTERM or Ctrl-C ends it; continues where an earlier call ended.
 
     Args:
         config: validated configuration; the same one each time.
@@ -92,6 +95,26 @@ class _Stopped(Exception):
     """A signal came while a validation went on."""
 
 
+class _Best(NamedTuple):
+    """The best validation so far.
+
+    Attributes:
+        score: of that validation; None before the first one.
+        step: of that validation.
+        since: validations after it, none of them better.
+    """
+
+    score: float | None = None
+    step: int = 0
+    since: int = 0
+
+    def after(self, score: float, step: int) -> "_Best":
+        """Return the best after one more validation."""
+        if self.score is None or score > self.score:
+            return _Best(score, step)
+        return self._replace(since=self.since + 1)
+
+
 class _Trainer:
     """One process's stretch of a run."""
 
@@ -105,12 +128,11 @@ class _Trainer:
         self.network, state, self.train_step = steps.initial_state(config, steps=self.steps, at=latest or 0)
         self.validate = task.validator(config, self.network, self.mesh, run)
         if latest is None and config.init.encoder_from:
-            params, stats = transfer.with_encoder(config, state.params, state.stats)
-            state = state._replace(params=params, stats=stats)
+            state = state.begun_with(*transfer.with_encoder(config, state.params, state.stats))
             print(f"the encoder begins as that of {config.init.encoder_from}")
         if latest is None and config.init.pretrained:
             params, stats, weights = transfer.with_pretrained(config, state.params, state.stats)
-            state = state._replace(params=params, stats=stats)
+            state = state.begun_with(params, stats)
             run_folder.record_weights(run, weights.file, weights.sha256)
             print(f"the encoder (nothing else) begins with ImageNet weights: {weights.file}, sha256 {weights.sha256}")
         if config.freeze.encoder and not (config.init.encoder_from or config.init.pretrained):
@@ -128,12 +150,14 @@ class _Trainer:
         self.state = steps.replicate(state, self.mesh)
         # rbg: threefry's dropout masks took a fifth of the small network's step on 2 CPU cores.
         self.key = steps.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)
-        self.step, self.threshold, self.validation_due = 0, None, False
+        self.step, self.threshold, self.validation_due, self.best = 0, None, False, _Best()
         if latest is not None:
             self.state, meta = self.checkpoints.restore(self.state)
             self.step, self.threshold = int(meta["batches"]), meta["threshold"]
             self.validation_due = meta.get("validation_due", False)
-            print(f"going on from step {self.step} of {self.steps}")
+            self.best = _Best(*meta.get("best", ()))
+            if not self._early():
+                print(f"going on from step {self.step} of {self.steps}")
         self.log = RunLog(run, step=self.step)
         self.saved, self.plotted = self.step, -1
         self.pending: collections.deque[tuple[int, np.ndarray, steps.Progress]] = collections.deque()
@@ -180,11 +204,22 @@ class _Trainer:
             self._save(None)
         self.checkpoints.wait()
         self._plot()
-        finished = self.step == self.steps and not self.validation_due
-        return Outcome(step=self.step, finished=finished, signal=self.signals.received)
+        early = self._early()
+        finished = (self.step == self.steps or early != "") and not self.validation_due
+        return Outcome(step=self.step, finished=finished, signal=self.signals.received, early=early)
 
     def _ended(self) -> bool:
-        return self.step == self.steps or self.signals.received != 0
+        return self.step == self.steps or self._early() != "" or self.signals.received != 0
+
+    def _early(self) -> str:
+        """Say why the run ends here, before all of its steps are done; empty where it does not."""
+        patience, best = self.config.train.patience, self.best
+        if not patience or best.score is None or best.since < patience or self.step == self.steps:
+            return ""
+        return (
+            f"ended early at step {self.step} of {self.steps}: no validation after step {best.step} was better than "
+            f"its score of {best.score:.4f} (config.train.patience={patience})"
+        )
 
     def _thaw(self) -> None:
         self.state, self.train_step = steps.thawed(self.network, self.state, self.config, steps=self.steps)
@@ -209,9 +244,10 @@ class _Trainer:
 
     def _validate(self) -> None:
         self._settle(0)
+        params, stats = self.state.evaluated()
         try:
             with explained_memory(_validation_advice(self.config)):
-                validated = self.validate(self.state, self.step, self._watch)
+                validated = self.validate(params, stats, self.step, self._watch)
         except (_Stopped, DeviceMemoryError) as ended:
             # Save the steps up to here; the next start begins with this validation.
             self.validation_due = True
@@ -229,6 +265,9 @@ class _Trainer:
         self.bar.write(f"step {self.step}: validation loss {validated.figures.loss:.4f}, {validated.summary}")
         if validated.warning:
             self.bar.write(f"WARNING: {validated.warning}", file=sys.stderr)
+        self.best = self.best.after(validated.score, self.step)
+        if early := self._early():
+            self.log.note(self.step, early)
         self._plot()
         self._save(validated.score)
 
@@ -255,6 +294,8 @@ class _Trainer:
     def _save(self, score: float | None) -> None:
         self._settle(0)
         meta = {"batches": self.step, "threshold": self.threshold, "validation_due": self.validation_due}
+        if self.config.train.patience:
+            meta["best"] = self.best
         self.checkpoints.save(self.state, meta=meta, score=score)
         self.saved = self.step
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from jax.sharding import Mesh
@@ -17,7 +17,6 @@ from jaxcd.feed.loader import evaluation_batches, train_batches
 from jaxcd.feed.splits import Splits, split_places
 from jaxcd.learn import steps
 from jaxcd.learn.metrics import Counts
-from jaxcd.learn.steps import TrainState
 from jaxcd.runs.evaluation import evaluate, with_bar
 from jaxcd.runs.figures import Figures, MapFigures
 from jaxcd.runs.panels import Keeper, save_panels
@@ -82,13 +81,13 @@ class Segmentation:
         """Make the validation: loss and scores of the split, pictures of the most damaged tiles."""
         evaluation_step = steps.evaluation_step(network, config)
 
-        def validate(state: TrainState, step: int, watch: Watch) -> Validated | Diverged:
+        def validate(params: Any, stats: Any, step: int, watch: Watch) -> Validated | Diverged:
             keeper = Keeper(_PANELS, most_damaged)
             with contextlib.closing(with_bar(self.validation(), self.validation_tiles, "validation")) as shown:
                 result = evaluate(
                     evaluation_step,
-                    state.params,
-                    state.stats,
+                    params,
+                    stats,
                     watch(shown),
                     mesh=mesh,
                     weights=config.loss,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jax.sharding import Mesh
 
@@ -10,7 +10,6 @@ from jaxcd import models
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.feed.splits import Splits
-from jaxcd.learn.steps import TrainState
 from jaxcd.runs.figures import Figures
 from jaxcd.store.dataset import TileDataset
 
@@ -49,8 +48,8 @@ class Watch(Protocol):
     def __call__(self, batches: Iterator[T], /) -> Iterator[T]: ...  # noqa: D102
 
 
-Validate = Callable[[TrainState, int, Watch], Validated | Diverged]
-"""`(state, its step, watch) -> Validated`; batches are drawn through `watch`."""
+Validate = Callable[[Any, Any, int, Watch], Validated | Diverged]
+"""`(params, stats, step, watch) -> Validated`: of these weights after this step; batches are drawn through `watch`."""
 
 
 @runtime_checkable

@@ -100,6 +100,14 @@ def test_fewer_places_than_a_batch_are_repeated(folders_dataset, config):
     assert sorted(batch.ids.tolist()) == [2, 2, 4, 4]
 
 
+def test_a_batch_may_be_one_pair(folders_dataset, config):
+    run = first(folders_dataset, ALL, config, 2)
+    config.train.batch = 1
+    singles = first(folders_dataset, ALL, config, 8)
+    for k, batch in enumerate(singles):
+        assert_same(batch, Batch(*(leaf[k % 4 : k % 4 + 1] for leaf in run[k // 4])))
+
+
 def test_processes_share_the_global_batch_in_order(folders_dataset, config):
     whole = first(folders_dataset, ALL, config, 4)
     shares = [first(folders_dataset, ALL, config, 4, process_index=index, process_count=2) for index in range(2)]

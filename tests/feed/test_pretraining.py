@@ -144,6 +144,14 @@ def test_half_of_a_siamese_micro_batch_shows_damage(folders_dataset, accumulatio
             assert sum(kinds_shown[part::accumulation]) == 4 // accumulation
 
 
+def test_a_batch_of_two_has_one_of_each_kind(folders_dataset):
+    """One pair of a kind a batch: of those, grain's own endless repetition could not tell the number."""
+    config = configured(batch=2)
+    run = first(folders_dataset, config, 4)
+    assert [shown(batch) for batch in run] == [[1, 0]] * 4
+    assert_same(first(folders_dataset, config, 1, start=3)[0], run[3])
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_half_of_the_pairs_of_pairs_differ_and_half_of_the_pairs_show_damage(folders_dataset, accumulation):
     config = configured("fc_ef", batch=8, accumulation=accumulation)

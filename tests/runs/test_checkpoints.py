@@ -65,6 +65,25 @@ def test_another_network_is_refused_by_name(tmp_path):
     checkpoints.close()
 
 
+@pytest.mark.parametrize("batchnorm", [True, False])
+def test_averages_are_kept_beside_the_raw_weights_and_are_what_a_run_is_used_by(tmp_path, batchnorm):
+    plain = _state(3) if batchnorm else _state(3)._replace(stats={})
+    plus_one = jax.tree.map(lambda leaf: leaf + 1, {"params": plain.params, "stats": plain.stats})
+    items = ["meta", "metrics", "opt_state", "params", *(["stats"] if batchnorm else [])]
+    for state, more in ((plain, []), (plain._replace(averaged=plus_one), ["averaged"])):
+        run = tmp_path / f"run{len(more)}"
+        checkpoints = Checkpoints(run, create=True)
+        checkpoints.save(state, meta={"batches": 3}, score=0.5)
+        checkpoints.wait()
+        there = [path.name for path in (run / "checkpoints" / "3").iterdir() if path.is_dir()]
+        assert sorted(there) == sorted([*items, *more])
+        restored = checkpoints.restore_weights(plain.params, plain.stats)
+        jax.tree.map(np.testing.assert_array_equal, (restored.params, restored.stats), state.evaluated())
+        again, _ = checkpoints.restore(jax.tree.map(jnp.zeros_like, state))
+        jax.tree.map(np.testing.assert_array_equal, again, state)
+        checkpoints.close()
+
+
 def test_a_checkpoint_saved_without_scores_gets_them(tmp_path):
     checkpoints = Checkpoints(tmp_path, create=True)
     _save(checkpoints, 1, 0.3)
