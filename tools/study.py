@@ -37,9 +37,12 @@ ENCODERS = {"fc_ef": "fc_ef", "fc_siam_conc": "fc_siam_diff", "fc_siam_diff": "f
 
 
 class Study(Protocol):
-    """What is run and reported; `settings` are recorded in its folder, by name."""
+    """What is run and reported."""
 
-    settings: Mapping[str, Config]
+    @property
+    def settings(self) -> Mapping[str, Config]:
+        """Configurations by name, which are recorded in the study's folder."""
+        ...
 
     def jobs(self, out: Path, seeds: int) -> Iterator[Job]:
         """Yield all runs, seed by seed, so that a study that ends early has complete tables of fewer seeds."""

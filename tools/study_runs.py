@@ -1,4 +1,4 @@
-"""The runs of a study: trained and evaluated one by one by `jaxcd.train` and `jaxcd.evaluate`, gone on with, recorded."""
+"""The runs of a study: recorded, trained by `jaxcd.train` and evaluated by `jaxcd.evaluate`, gone on with."""
 
 import json
 import sys

@@ -50,7 +50,8 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
     """
     if data.split == "published" and not any(sample.split for sample in samples):
         raise SplitError(
-            "config.data.split is published, but the source of these places has no published split; choose place or block"
+            "config.data.split is published, but the source of these places has no published split; choose place or "
+            "block"
         )
     rows = sorted(range(len(samples)), key=lambda row: samples[row].id)
     left_out: list[tuple[str, str]] = []
