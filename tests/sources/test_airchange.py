@@ -61,6 +61,15 @@ def test_the_split_is_the_published_one_and_the_test_shares_no_pixel(tmp_path, n
         assert (decode(record.label[0]) == DAMAGE).sum() == dataset.samples[row].damaged == damaged
 
 
+def test_prepare_shows_the_published_split(tmp_path, capsys):
+    source = write_airchange(tmp_path / "source", "tiszadob")
+    layout = ("--layout", "airchange_tiszadob", "--source", str(source))
+    assert main([*layout, "--out", str(tmp_path / "out"), "--split", "published"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Splits as published: train 5 places" in said and "test 1 places, 1 with damage" in said
+    assert "szada_7.png: not of the set tiszadob" in said
+
+
 def refusal(source, out, capsys, layout: str = "airchange_szada") -> str:
     assert main(["--layout", layout, "--source", str(source), "--out", str(out), "--split", "published"]) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
