@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     state = "built" if report.built else "was built before with these settings and is left as it is"
     print(f"{options.out}: {state}")
     print(report.describe(options.out / REPORT))
-    print(f"Splits by {data.split}, seed {data.split_seed}:")
+    print("Splits as published:" if data.split == "published" else f"Splits by {data.split}, seed {data.split_seed}:")
     try:
         print(describe(report.samples, split_places(report.samples, data)))
     except SplitError as error:

@@ -237,6 +237,13 @@ FAULTS = (
         "tests/learn/test_optimizer.py",
     ),
     Fault(
+        "AirChange trains on columns of its test",
+        "sources/airchange.py",
+        '("right", "train", 0, right, height, width - right),',
+        '("right", "train", 0, right - 8, height, width - right + 8),',
+        "tests/sources/test_airchange.py",
+    ),
+    Fault(
         "overlapping tiles are split apart",
         "feed/splits.py",
         "if i < j and shared > _OVERLAP",

@@ -6,58 +6,51 @@ Three networks, each from scratch, with a pretrained encoder, with a pretrained 
 only proposes) with a pretrained one that learns at a tenth of the rate; each with several seeds on one split. All goes
 through `jaxcd.train` and `jaxcd.evaluate`. The same command continues what was interrupted or has failed, and a larger
 --seeds adds seeds. Writes `study.md`, `study.csv` and `claims.png`.
+
+A table of anything else beside its published figures (`study.md`, `study.csv`) comes from a file of rows:
+
+    python tools/study.py --rows configs/airchange.py --out DIR [--seeds 3]
 """
 
 import argparse
 import copy
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from study_report import NETWORKS, STARTS, Result, read_result, write_report
+import study_rows
+from study_report import NETWORKS, STARTS, Result, read_results, write_report
+from study_runs import SETTINGS, Job, record, run_all, seeds_done
 
-from jaxcd.base import progress
 from jaxcd.base.entry import guarded
-from jaxcd.base.errors import ConfigError, RunError
-from jaxcd.base.files import write_whole
-from jaxcd.base.fingerprints import refuse_other
+from jaxcd.base.errors import ConfigError
 from jaxcd.base.folders import alone, check_folder
-from jaxcd.base.processes import Children, Stopped, last_words
+from jaxcd.base.processes import Stopped
 from jaxcd.config import Config, FreezeConfig, InitConfig, TrainConfig
-from jaxcd.config import files as config_files
 from jaxcd.config.flags import Parser, read_run, run_parser
-from jaxcd.learn.objectives import objective_of
-from jaxcd.runs import run_folder
-from jaxcd.runs.figures import METRICS
-from jaxcd.runs.logs import read_log
 from jaxcd.sources import layouts
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # FC-Siam-Conc and FC-Siam-Diff have the same encoder: it is pretrained once.
 ENCODERS = {"fc_ef": "fc_ef", "fc_siam_conc": "fc_siam_diff", "fc_siam_diff": "fc_siam_diff"}
-_SETTINGS = "study.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run of the study.
-
-    Attributes:
-        name: of its folder.
-        config: what is trained.
-        needs: name of the pretraining whose encoder it begins with, or empty.
-    """
-
-    name: str
-    config: Config
-    needs: str = ""
+class Study(Protocol):
+    """What is run and reported."""
 
     @property
-    def trains_maps(self) -> bool:
-        """Whether it is evaluated."""
-        return objective_of(self.config).maps
+    def settings(self) -> Mapping[str, Config]:
+        """Configurations by name, which are recorded in the study's folder."""
+        ...
+
+    def jobs(self, out: Path, seeds: int) -> Iterator[Job]:
+        """Yield all runs, seed by seed, so that a study that ends early has complete tables of fewer seeds."""
+        ...
+
+    def report(self, out: Path, recorded: Mapping[str, Config], failures: dict[str, str]) -> str:
+        """Write the report of all recorded rows; `failures` receives damaged results. Returns what was written."""
+        ...
 
 
 @guarded
@@ -66,32 +59,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.seeds < 1:
         raise ConfigError(f"--seeds: expected at least 1, got {options.seeds}")
-    supervised, pretraining = _bases(options)
-    check_folder(options.out, _SETTINGS, holds="study")
+    study: Study = study_rows.RowStudy.read(options.rows) if options.rows else _Pretraining(options)
+    check_folder(options.out, SETTINGS, holds="study")
     with alone(options.out, working="working on this study"):
-        networks = _record(options.out, supervised, pretraining)
-        jobs = list(_jobs(options.out, supervised, pretraining, options.seeds))
+        recorded = record(options.out, study.settings)
         failures: dict[str, str] = {}
         stopped = None
         try:
-            _run_all(options.out, jobs, failures)
+            run_all(options.out, list(study.jobs(options.out, options.seeds)), failures)
         except Stopped as signalled:
             stopped = signalled
-        results = _results(options.out, networks, failures)
-        write_report(options.out, results, failures, _setting(supervised, pretraining))
+        written = study.report(options.out, recorded, failures)
     if stopped is not None:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + stopped.number
     for name, reason in failures.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)
-    print(f"written: {options.out}/ study.md, study.csv, claims.png")
+    print(f"written: {options.out}/ {written}")
     return 1 if failures else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python tools/study.py", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", required=True, help="source folder or built dataset")
-    parser.add_argument("--layout", required=True, choices=layouts.NAMES, help="layout of --data")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", help="source folder or built dataset")
+    what.add_argument(
+        "--rows", type=Path, help="Python file with get_rows(): all further flags but --seeds do not count"
+    )
+    parser.add_argument("--layout", choices=layouts.NAMES, help="layout of --data")
     parser.add_argument("--out", required=True, type=Path, help="folder of the study")
     parser.add_argument(
         "--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NETWORK", help="default: all three"
@@ -105,6 +100,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pretrain_epochs", type=int, help="of the pretraining (default: as its config)")
     return parser
+
+
+class _Pretraining:
+    """The paper's study: whether pretraining helps."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Read the configurations."""
+        if options.layout is None:
+            raise ConfigError("--layout: say how --data is laid out")
+        self.supervised, self.pretraining = _bases(options)
+        self.settings = {f"train {name}": config for name, config in self.supervised.items()}
+        self.settings |= {f"pretrain {name}": config for name, config in self.pretraining.items()}
+
+    def jobs(self, out: Path, seeds: int) -> Iterator[Job]:
+        """Yield each seed's pretrainings, then its damage networks."""
+        return _jobs(out, self.supervised, self.pretraining, seeds)
+
+    def report(self, out: Path, recorded: Mapping[str, Config], failures: dict[str, str]) -> str:
+        """Write table, intervals and plot."""
+        networks = [network for network in NETWORKS if f"train {network}" in recorded]
+        results = _results(out, networks, failures)
+        write_report(out, results, failures, _setting(self.supervised, self.pretraining))
+        return "study.md, study.csv, claims.png"
 
 
 def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Config]]:
@@ -138,33 +156,7 @@ def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Co
     return supervised, pretraining
 
 
-def _record(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config]) -> list[str]:
-    """Record the settings, or check that they are those that the study began with; networks may be added.
-
-    Returns:
-        All networks of the study, also those of an earlier call.
-
-    Raises:
-        RunError: the settings are others, or the folder is not a study's.
-    """
-    path = out / _SETTINGS
-    here = {f"train {name}": config for name, config in supervised.items()}
-    here |= {f"pretrain {name}": config for name, config in pretraining.items()}
-    try:
-        text = path.read_text() if path.exists() else "{}"
-        there = {name: config_files.from_dict(values) for name, values in json.loads(text).items()}
-    except (ValueError, AttributeError, ConfigError) as error:
-        raise RunError(f"{path}: not a study's settings ({error}); give a new folder with --out") from error
-    for name, config in here.items():
-        difference = config_files.difference(there[name], config) if name in there else None
-        refuse_other(out, difference and f"{name}: {difference}", holds="study")
-    both = there | here
-    write_whole(path, json.dumps({name: config_files.to_dict(config) for name, config in both.items()}, indent=1))
-    return [network for network in NETWORKS if f"train {network}" in both]
-
-
 def _jobs(out: Path, supervised: dict[str, Config], pretraining: dict[str, Config], seeds: int) -> Iterator[Job]:
-    """Yield all runs, seed by seed, so that a study that ends early has complete tables of fewer seeds."""
     for seed in range(seeds):
         for encoder, base in pretraining.items():
             config = copy.deepcopy(base)
@@ -190,70 +182,15 @@ def _pretraining_name(encoder: str, seed: int) -> str:
     return f"pretraining-{encoder}-{seed}"
 
 
-def _run_all(out: Path, jobs: Sequence[Job], failures: dict[str, str]) -> None:
-    """Train and evaluate each; `failures` receives why runs failed, by name."""
-    for folder in ("configs", "runs", "results", "logs"):
-        (out / folder).mkdir(exist_ok=True)
-    with Children() as children, progress.bar(len(jobs), unit="run", title="study") as bar:
-
-        def show(text: str) -> None:
-            bar.set_postfix_str(text, refresh=sys.stderr.isatty())  # a log file has no use for a line a second
-
-        for job in jobs:
-            if job.needs in failures:
-                failures[job.name] = f"its pretraining {job.needs} failed"
-            else:
-                reason = _run_one(out, job, children, show)
-                if reason:
-                    failures[job.name] = reason
-                    bar.write(f"{job.name} failed: {reason}")
-            bar.update()
-
-
-def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None]) -> str:
-    """Train and evaluate one run, as far as that is not done; returns why it failed, or nothing."""
-    run, result, config = out / "runs" / job.name, out / "results" / job.name, out / "configs" / f"{job.name}.py"
-    done = (result / METRICS) if job.trains_maps else (run / ".done")
-    if done.exists():
-        return ""
-    config_files.write_python(
-        job.config, config, about=f"Run {job.name} of a study.\n\n    python -m jaxcd.train --config FILE --workdir RUN"
-    )
-    commands = [["jaxcd.train", "--config", str(config), "--workdir", str(run)]]
-    if job.trains_maps:
-        commands.append(["jaxcd.evaluate", "--run", str(run), "--split", "test", "--out", str(result)])
-    log = out / "logs" / f"{job.name}.log"
-    run_folder.await_free(run, meanwhile=children.check)
-    for command in commands:
-        code = children.run(command, log, meanwhile=lambda: show(f"{job.name}, {_last_step(run)}"))
-        if code:
-            return last_words(log, code)
-    if not job.trains_maps:
-        done.touch()
-    return ""
-
-
-def _last_step(run: Path) -> str:
-    entries = read_log(run)
-    return f"step {entries[-1]['step']}" if entries else "starting"
-
-
 def _results(
     out: Path, networks: Sequence[str], failures: dict[str, str]
 ) -> dict[tuple[str, str], list[Result | None]]:
     """Read all that was evaluated, by row of the table and seed; None where there is nothing."""
-    seeds = [int(folder.name.rpartition("-")[2]) for folder in (out / "results").glob("*-*-*")]
     results: dict[tuple[str, str], list[Result | None]] = {}
     for network in networks:
         for start in STARTS:
-            results[network, start] = []
-            for seed in range(max(seeds, default=-1) + 1):
-                name = _name(network, start, seed)
-                try:
-                    results[network, start].append(read_result(out / "results" / name, out / "runs" / name))
-                except RunError as error:
-                    results[network, start].append(None)
-                    failures[name] = str(error)
+            names = [_name(network, start, seed) for seed in range(seeds_done(out))]
+            results[network, start] = read_results(out, names, failures)
     return results
 
 

@@ -23,7 +23,7 @@ STARTS = {
     "slow": "pretrained, encoder's rate × 0.1",
 }
 _TITLES = {"fc_ef": "FC-EF", "fc_siam_conc": "FC-Siam-Conc", "fc_siam_diff": "FC-Siam-Diff"}
-_SCORES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1", "iou": "IoU"}
+SCORES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1", "iou": "IoU"}
 # Published rows, % (docs/method.md, Published results): accuracy, precision, recall, F1, IoU.
 PUBLISHED = {
     ("fc_ef", "scratch"): (94.45, 53.54, 53.15, 53.34, 36.37),
@@ -108,6 +108,18 @@ def read_result(folder: Path, run: Path) -> Result | None:
         ) from error
 
 
+def read_results(out: Path, names: Sequence[str], failures: dict[str, str]) -> list[Result | None]:
+    """Read the results of some runs of a study; `failures` receives why one can't be read, by name."""
+    results: list[Result | None] = []
+    for name in names:
+        try:
+            results.append(read_result(out / "results" / name, out / "runs" / name))
+        except RunError as error:
+            results.append(None)
+            failures[name] = str(error)
+    return results
+
+
 def recall(counts: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "..."]:
     """TP / (TP + FN); 0 where nothing is damaged."""
     return counts[..., 0] / np.maximum(counts[..., 0] + counts[..., 2], 1)
@@ -161,11 +173,11 @@ def write_report(out: Path, rows: Rows, failures: Mapping[str, str], setting: st
     """
     with replacing(out / "study.csv") as partial, partial.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["network", "start", "seed", *_SCORES, "f1_at_validated_threshold", "training_pairs_per_second"])
+        table.writerow(["network", "start", "seed", *SCORES, "f1_at_validated_threshold", "training_pairs_per_second"])
         for (network, start), results in rows.items():
             for seed, result in enumerate(results):
                 if result is not None:
-                    values = [getattr(result.scores, name) for name in _SCORES] + [result.best_f1, result.rate]
+                    values = [getattr(result.scores, name) for name in SCORES] + [result.best_f1, result.rate]
                     table.writerow([network, start, seed, *(f"{value:.6f}" for value in values)])
     gains = {
         key: tuple(paired_difference(results, rows[key[0], "scratch"], score) for score in (recall, f1))
@@ -190,16 +202,16 @@ def write_report(out: Path, rows: Rows, failures: Mapping[str, str], setting: st
 
 def _table(rows: Rows) -> list[str]:
     head = [
-        *_SCORES.values(),
+        *SCORES.values(),
         "F1 at the validated threshold",
         "pairs/s",
-        "published: " + " / ".join(list(_SCORES.values())[1:]),
+        "published: " + " / ".join(list(SCORES.values())[1:]),
     ]
     lines = ["| network | encoder | seeds | " + " | ".join(head) + " |", "|---" * (3 + len(head)) + "|"]
     for (network, start), results in rows.items():
         done = [result for result in results if result is not None]
-        cells = [_spread([100 * getattr(result.scores, name) for result in done]) for name in _SCORES]
-        cells.append(_spread([100 * result.best_f1 for result in done]))
+        cells = [spread([100 * getattr(result.scores, name) for result in done]) for name in SCORES]
+        cells.append(spread([100 * result.best_f1 for result in done]))
         cells.append(f"{np.mean([result.rate for result in done]):.1f}" if done else "failed")
         published = PUBLISHED.get((network, start))
         cells.append(" / ".join(f"{value:.1f}" for value in published[1:]) if published else "not in the paper")
@@ -207,7 +219,8 @@ def _table(rows: Rows) -> list[str]:
     return lines
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Write mean and standard deviation."""
     if not values:
         return "–"
     return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")

@@ -71,7 +71,8 @@ class DataConfig:
     )
     layout: str = setting(
         "folders",
-        "layout of root: xbd, paper, folders, scenes, simulated (made on first use) or prepared (a built dataset)",
+        "layout of root: xbd, paper, folders, airchange_szada, airchange_tiszadob, scenes, simulated (made on first "
+        "use) or prepared (a built dataset)",
     )
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     cache: str = setting("datasets", "folder for datasets built on first use, and for windows of remote scenes")
@@ -99,9 +100,11 @@ class DataConfig:
         one_of("all", "damaged"),
     )  # fmt: skip
     split: str = setting(
-        "place", "how places are split: place (each by itself) or block (spatial blocks stay together)",
-        one_of("place", "block"),
-    )  # fmt: skip
+        "place",
+        "how places are split: place (each by itself), block (spatial blocks stay together) or published (as the "
+        "source's authors did; layouts airchange_...)",
+        one_of("place", "block", "published"),
+    )
     split_shares: tuple[float, float, float] = setting(
         (0.70, 0.15, 0.15), "shares of training, validation and test places", SHARES
     )

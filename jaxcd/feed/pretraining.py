@@ -13,7 +13,7 @@ from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.feed.crops import Crops, Draw, crop_size, damaged_corner, intact_corner, intact_corners
 from jaxcd.feed.loader import MOST_THREADS, own_share, read_ahead, without_end
-from jaxcd.feed.splits import NAMES, NOWHERE, Splits, blocks_of, check_parts, divided, permuted, split_places
+from jaxcd.feed.splits import NAMES, Splits, blocks_of, check_parts, divided, in_no_block, permuted, split_places
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
 from jaxcd.store.manifest import Sample
@@ -78,7 +78,7 @@ def pretraining_splits(samples: Sequence[Sample], config: Config, *, pairs_compa
 
     def reason(row: int) -> str:
         if row not in blocks:
-            return NOWHERE
+            return in_no_block(data)
         if taken.get(row, "train") != "train" or sides[blocks[row]] in ({NAMES[1]}, {NAMES[2]}):
             return "held out by the supervised split"
         return "its block is in two splits" if len(sides[blocks[row]]) > 1 else "more places without damage than with"

@@ -1,4 +1,7 @@
-"""Which places are for training, validation and test: by rank in a seeded permutation, or by spatial block."""
+"""Which places are for training, validation and test.
+
+By rank in a seeded permutation, by spatial block, or as the source's authors split them.
+"""
 
 import math
 from collections import Counter, defaultdict
@@ -16,7 +19,10 @@ from jaxcd.store.manifest import Sample
 NAMES = ("train", "validation", "test")
 # Blocks are one block if tiles of both overlap by more than this share of the smaller tile; less is border noise.
 _OVERLAP = 0.05
-NOWHERE = "nothing tells where it lies (split = block)"
+_IN_NO_BLOCK = {
+    "block": "nothing tells where it lies (split = block)",
+    "published": "its source has no published split for it (split = published)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +46,13 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
         The splits: disjoint, and complete together with `left_out`.
 
     Raises:
-        SplitError: a split is empty or has no damaged pixel.
+        SplitError: a split is empty or has no damaged pixel, or none is published.
     """
+    if data.split == "published" and not any(sample.split for sample in samples):
+        raise SplitError(
+            "config.data.split is published, but the source of these places has no published split; choose place or "
+            "block"
+        )
     rows = sorted(range(len(samples)), key=lambda row: samples[row].id)
     left_out: list[tuple[str, str]] = []
     if data.places == "damaged":
@@ -50,8 +61,11 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
         ]
         rows = [row for row in rows if samples[row].damaged]
     blocks = blocks_of(samples, rows, data)
-    left_out += [(samples[row].id, NOWHERE) for row in rows if row not in blocks]
-    parts = divided(samples, blocks, data.split_shares, data)
+    left_out += [(samples[row].id, in_no_block(data)) for row in rows if row not in blocks]
+    if data.split == "published":
+        parts = tuple(tuple(sorted(row for row in blocks if samples[row].split == name)) for name in NAMES)
+    else:
+        parts = divided(samples, blocks, data.split_shares, data)
     check_parts(samples, parts, data)
     train, validation, test = parts
     return Splits(train=train, validation=validation, test=test, left_out=tuple(left_out))
@@ -60,7 +74,7 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
 def divided(
     samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], data: DataConfig
 ) -> tuple[tuple[int, ...], ...]:
-    """Divide rows into three parts by the configured rule, each in ascending order.
+    """Divide rows into three parts of some shares, each in ascending order: whole blocks, or each row by itself.
 
     Args:
         samples: all places.
@@ -95,9 +109,14 @@ def permuted(rows: Sequence[int], seed: int) -> list[int]:
 
 
 def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) -> dict[int, str]:
-    """Name the block of each row that has one; with `split = place`, each place is a block of its own."""
+    """Name the block of each row that has one.
+
+    With `split = place`, each place is a block of its own; with `published`, each split is a block.
+    """
     if data.split == "place":
         return {row: samples[row].id for row in rows}
+    if data.split == "published":
+        return {row: f"published {split}" for row in rows if (split := samples[row].split)}
     blocks = {}
     for row in rows:
         sample = samples[row]
@@ -107,6 +126,11 @@ def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) 
             blocks[row] = _cell(sample.bounds, data.block_size)
     merged = _merged(samples, blocks)
     return {row: merged[block] for row, block in blocks.items()}
+
+
+def in_no_block(data: DataConfig) -> str:
+    """Say why `blocks_of` left a row out."""
+    return _IN_NO_BLOCK[data.split]
 
 
 def _cell(bounds: Bounds, size: float) -> str:
@@ -205,6 +229,8 @@ def check_parts(
     damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
     if data.split == "block":
         remedy = f"try another config.data.split_seed, block_size (now {data.block_size:g} m) or {shares}"
+    elif data.split == "published":
+        remedy = "the published split wants all of its images: see what is missing"
     else:
         remedy = f"try another config.data.split_seed, {shares}, or more places"
     counts = ", ".join(

@@ -1,6 +1,6 @@
 """The networks: blocks, U-Nets, their pure form, ImageNet weights, and weights of the PyTorch reference."""
 
-from jaxcd.models.cpu.choice import Convolutions, choose_convolutions
+from jaxcd.models.convolutions.choice import Convolutions, choose_convolutions
 from jaxcd.models.description import ENCODER, IMAGENET, DamageNetwork, Description, Normalisation
 from jaxcd.models.embedding import Embedding
 from jaxcd.models.functional import Network, apply, build, merge, split

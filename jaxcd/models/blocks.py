@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from jaxcd.models.convolution import convolve, multiply
+from jaxcd.models.convolutions.convolution import convolve, multiply
+from jaxcd.models.convolutions.geometry import centred
 from jaxcd.models.draws import dropout
 from jaxcd.models.functional import BATCHNORM_MOMENTUM
-from jaxcd.models.geometry import centred
 from jaxcd.models.kernels import BATCHNORM_EPSILON, batch_normalise, max_pool
 
 # torch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the reference trained from it.

@@ -94,7 +94,7 @@ def create(
         fusion: one of the network's, if it has any; empty for its usual one.
         dropout: dropout rate of train mode.
         dtype: compute type; parameters, statistics and logits are float32.
-        onednn: whether oneDNN computes its convolutions on a CPU (`jaxcd.models.cpu`).
+        onednn: whether oneDNN computes its convolutions on a CPU (`jaxcd.models.choose_convolutions`).
         rngs: source of the initial weights, `nnx.Rngs(seed)`.
 
     Returns:

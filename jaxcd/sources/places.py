@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxcd.base.errors import LayoutError
 
@@ -28,6 +28,29 @@ class SourcePost(SourceImage):
     label: Path
 
 
+class Part(NamedTuple):
+    """A rectangle of images, in pixels.
+
+    Attributes:
+        top: first row.
+        left: first column.
+        height: rows.
+        width: columns.
+        image: height and width that the whole images must have.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    image: tuple[int, int]
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourcePlace:
     """A place: at least one image before the event and one labelled image after it, each oldest first.
@@ -37,12 +60,16 @@ class SourcePlace:
         pre: images before the event.
         post: labelled images after the event.
         block: spatial block given by the names (the quadkey of the paper's tiles), or None.
+        part: what of its images and labels is the place; None: all of them.
+        split: train, validation or test where the source has a published split, or None.
     """
 
     id: str
     pre: tuple[SourceImage, ...]
     post: tuple[SourcePost, ...]
     block: str | None = None
+    part: Part | None = None
+    split: str | None = None
 
     @property
     def files(self) -> list[Path]:

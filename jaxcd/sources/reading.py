@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from jaxcd.base.errors import ImageError
 from jaxcd.base.types import INVALID, Bounds
 from jaxcd.config import check_scaling
 from jaxcd.scenes.raster import Raster, read_rgb
@@ -60,10 +61,11 @@ class ReadPlace:
     Attributes:
         id: unique in its source.
         block: spatial block given by the source, or None.
-        bounds: where it lies, or None where unknown.
+        bounds: where it lies, or None where unknown (always of a part of images).
         pre: images before the event.
         post: labelled images after the event.
         notes: remarks on reading the images.
+        split: train, validation or test where the source has a published split, or None.
     """
 
     id: str
@@ -72,6 +74,7 @@ class ReadPlace:
     pre: tuple[ReadImage, ...]
     post: tuple[ReadPost, ...]
     notes: tuple[str, ...] = ()
+    split: str | None = None
 
 
 def read_place(place: SourcePlace, layout: Layout, *, scaling: str, damage_levels: tuple[str, ...]) -> ReadPlace:
@@ -86,38 +89,46 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, damage_level
         damage_levels: levels of the labels that count as damage.
 
     Raises:
-        ImageError: an image or mask outside the input contract, or images of different sizes.
+        ImageError: an image or mask outside the input contract, images of different sizes, or of another size than
+            the place's part is cut from.
         LabelError: a label that does not say what is damaged.
     """
     how = check_scaling(scaling, "config.data.scaling")
-    first = place.pre[0].file
+    first, part = place.pre[0].file, place.part
+    window = (slice(None), slice(None)) if part is None else part.window
     seen: Bool[np.ndarray, "h w"] = np.ones((), bool)
     bounds = size = None
     pre, post, notes = [], [], []
     for image in place.pre:
         raster = read_rgb(image.file, scaling=how)
         size = size or raster.valid.shape
+        if part is not None and size != part.image:
+            raise ImageError(
+                f"{image.file}: {size[0]} x {size[1]} pixels, but the published split is of images of "
+                f"{part.image[0]} x {part.image[1]}; use the benchmark's own files"
+            )
         check_size(image.file, raster.valid.shape, first, size)
         seen = seen & raster.valid
         bounds = bounds or bounds_of_raster(raster)
         notes.append(raster.note)
-        pre.append(
-            ReadImage(name=image.file.stem, date=image.date, pixels=raster.pixels, jpeg=_jpeg(image.file, raster))
-        )
+        jpeg = _jpeg(image.file, raster) if part is None else None
+        pre.append(ReadImage(name=image.file.stem, date=image.date, pixels=raster.pixels[window], jpeg=jpeg))
     assert size is not None  # a place has a pre image
     for image in place.post:
         raster = read_rgb(image.file, scaling=how)
         check_size(image.file, raster.valid.shape, first, size)
         label = layout.read_label(image, size, damage_levels)
-        codes = np.where(seen & raster.valid, label.codes, INVALID).astype(np.uint8)
+        codes = np.where(seen & raster.valid, label.codes, INVALID).astype(np.uint8)[window]
         bounds = bounds or bounds_of_raster(raster) or label.bounds
         notes.append(raster.note)
-        jpeg = _jpeg(image.file, raster)
-        post.append(ReadPost(name=image.file.stem, date=label.date, pixels=raster.pixels, jpeg=jpeg, codes=codes))
+        jpeg = _jpeg(image.file, raster) if part is None else None
+        pixels = raster.pixels[window]
+        post.append(ReadPost(name=image.file.stem, date=label.date, pixels=pixels, jpeg=jpeg, codes=codes))
     return ReadPlace(
         id=place.id,
         block=place.block,
-        bounds=bounds,
+        split=place.split,
+        bounds=bounds if part is None else None,
         pre=tuple(pre),
         post=tuple(post),
         notes=tuple(note for note in notes if note),

@@ -123,6 +123,7 @@ class Sample:
         width: pixels.
         pre: images before the event, oldest first.
         post: labelled images after the event, oldest first.
+        split: train, validation or test where the source has a published split, or None.
     """
 
     id: str
@@ -132,6 +133,7 @@ class Sample:
     width: int
     pre: tuple[Acquisition, ...]
     post: tuple[LabelledAcquisition, ...]
+    split: str | None = None
 
     @property
     def damaged(self) -> int:

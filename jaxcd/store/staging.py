@@ -176,7 +176,10 @@ def stage_all(jobs: Sequence[tuple], run_all: Callable[..., None], *, unit: str,
 
 def piece_of_tiles(places: Sequence[SourcePlace], settings: BuildSettings, folder: Path) -> Piece:
     """Name the piece of some places of a layout of tiles."""
-    contents = [[place.id, place.block, [file_state(file, str(file)) for file in place.files]] for place in places]
+    contents = [
+        [place.id, place.block, place.part, place.split, [file_state(file, str(file)) for file in place.files]]
+        for place in places
+    ]
     return Piece.of(contents, settings, folder)
 
 
@@ -233,6 +236,7 @@ def sample_of(place: ReadPlace) -> Sample:
     return Sample(
         id=place.id,
         block=place.block,
+        split=place.split,
         bounds=place.bounds,
         height=height,
         width=width,

@@ -6,10 +6,10 @@ from jaxcd.base.types import METRES_PER_DEGREE
 from jaxcd.store.manifest import Acquisition, LabelledAcquisition, Sample
 
 
-def place(name: str, *, damaged: int = 10, bounds=None, block=None) -> Sample:
+def place(name: str, *, damaged: int = 10, bounds=None, block=None, split=None) -> Sample:
     post = (LabelledAcquisition(name=name, date="", valid=100, damaged=damaged),)
     pre = (Acquisition(name=name, date=""),)
-    return Sample(id=name, block=block, bounds=bounds, height=10, width=10, pre=pre, post=post)
+    return Sample(id=name, block=block, bounds=bounds, height=10, width=10, pre=pre, post=post, split=split)
 
 
 def placed(name: str, x: float, y: float, *, side: float = 100, damaged: int = 10) -> Sample:

@@ -71,6 +71,21 @@ def test_the_papers_places_are_split_as_the_method_says():
     assert "held out by the supervised split" in describe(samples, fused)
 
 
+@pytest.mark.parametrize("name", ["fc_ef", "fc_siam_diff"])
+def test_a_published_split_is_kept_by_the_pretraining(name):
+    """Places without damage stay in the split that was published for them; nothing held out is learned from."""
+    published = (["train"] * 6 + ["validation", "test"]) * 10
+    samples = [place(f"{i:02}", damaged=10 * (i % 3 > 0), split=split) for i, split in enumerate(published)]
+    config = configured(name, places="damaged", split="published")
+    splits = split_for_pretraining(samples, config)
+    assert splits.train and splits.validation
+    if name == "fc_ef":
+        assert {published[row] for row in splits.train + splits.validation + splits.test} == {"train"}
+    else:
+        for part in ("train", "validation", "test"):
+            assert {published[row] for row in getattr(splits, part)} == {part}
+
+
 tiles = st.lists(
     st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 2)), min_size=30, max_size=60, unique=True
 )

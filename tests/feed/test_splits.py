@@ -55,6 +55,24 @@ def test_damaged_places_only_is_a_setting():
     assert len(splits.left_out) == 20 and splits.left_out[0] == ("00", "no damaged pixel (places = damaged)")
 
 
+PUBLISHED = ("train", "test", "train", "validation", None)
+
+
+@pytest.mark.parametrize("seed", [0, 42])
+def test_a_published_split_is_kept_whatever_seed_and_shares(seed):
+    samples = [place(f"{9 - i}", split=split) for i, split in enumerate(PUBLISHED)]
+    splits = split_with(samples, settings(split="published", split_shares=(0.2, 0.2, 0.6)), seed=seed)
+    assert parts(splits) == ((0, 2), (3,), (1,))
+    assert splits.left_out == (("5", "its source has no published split for it (split = published)"),)
+
+
+def test_a_split_that_nobody_published_is_refused_in_words():
+    with pytest.raises(SplitError, match="has no published split; choose place or block"):
+        split_with([place(f"{i}") for i in range(9)], settings(split="published"), seed=0)
+    with pytest.raises(SplitError, match=r"test split is empty; .*published split wants all of its images"):
+        split_with([place("a", split="train"), place("b", split="validation")], settings(split="published"), seed=0)
+
+
 tiles = st.lists(
     st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 50)), min_size=30, max_size=60, unique=True
 )

@@ -13,9 +13,9 @@ from jaxcd import models
 from jaxcd.base.errors import CheckpointError, ConfigError
 from jaxcd.config import ModelConfig
 from jaxcd.learn.augmentation import normalise
+from jaxcd.models.convolutions.depthwise import depthwise
+from jaxcd.models.convolutions.geometry import centred, same
 from jaxcd.models.pretrained import weights
-from jaxcd.models.pretrained.depthwise import depthwise
-from jaxcd.models.geometry import centred, same
 from tests.models.torch_resnet import ResNet
 
 # Parameters of the encoder, and of the whole network in its sizes; counted by torch's networks and by hand.
@@ -129,7 +129,7 @@ def test_depthwise_is_a_convolution_of_groups(kernel, stride, padding):
 
 
 def test_kernel_gradients_of_accelerators_are_those_of_a_cpu():
-    from jaxcd.models.pretrained.depthwise import _at_once, _by_rows
+    from jaxcd.models.convolutions.depthwise import _at_once, _by_rows
 
     x, g = jax.random.normal(jax.random.key(0), (2, 2, 8, 8, 3)), jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
     np.testing.assert_allclose(_at_once(same(5, 2), x[0], g), _by_rows(same(5, 2), x[0], g), atol=1e-5)

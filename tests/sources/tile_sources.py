@@ -51,6 +51,20 @@ def write_folders(source: Path, count: int, *, size: int = 64, suffix: str = ".p
     return source
 
 
+def write_airchange(source: Path, name: str) -> Path:
+    """Made-up pictures under the names of AirChange, of its size in one set; masks have 3 corners of 4, 8 and 16 px."""
+    for kept, count in (("szada", 7), ("tiszadob", 5), ("archieve", 1)):
+        height, width = (640, 952) if kept == name else (8, 8)
+        mask = np.zeros((height, width), np.uint8)
+        mask[:4, :4] = mask[:8, -8:] = mask[-16:, :16] = 255
+        for i in range(1, count + 1):
+            stem = "archieve" if kept == "archieve" else f"{kept}_{i}"
+            write_rgb(source / "A" / f"{stem}.png", picture(2 * i, height, width))
+            write_rgb(source / "B" / f"{stem}.png", picture(2 * i + 1, height, width))
+            write_rgb(source / "label" / f"{stem}.png", mask)
+    return source
+
+
 def write_xbd(source: Path, name: str, label: dict, *, seed: int = 0, suffix: str = ".png") -> Path:
     write_rgb(source / "images" / f"{name}_pre_disaster{suffix}", picture(seed))
     write_rgb(source / "images" / f"{name}_post_disaster{suffix}", picture(seed + 1))

@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxcd.models.blocks import BatchNorm
-from jaxcd.models.pretrained.depthwise import depthwise
-from jaxcd.models.convolution import convolve, multiply
-from jaxcd.models.geometry import Window
+from jaxcd.models.convolutions.convolution import convolve, multiply
+from jaxcd.models.convolutions.depthwise import depthwise
+from jaxcd.models.convolutions.geometry import Window
 
 Activation = Callable[[Array], Array]
 

@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from jaxcd.models.geometry import Window, same
+from jaxcd.models.convolutions.geometry import Window, same
 from jaxcd.models.pretrained.layers import ConvNorm, DepthwiseNorm
 
 EPSILON = 1e-3

@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from jaxcd.models.geometry import Window, centred
+from jaxcd.models.convolutions.geometry import Window, centred
 from jaxcd.models.pretrained.layers import ConvNorm, max_pool
 
 EPSILON = 1e-5

@@ -11,10 +11,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from jaxcd.models.blocks import ConvLayer
+from jaxcd.models.convolutions.geometry import Window, centred, receptive_radius
 from jaxcd.models.description import IMAGENET, DamageNetwork, Description, Normalisation
 from jaxcd.models.functional import apply_streams
 from jaxcd.models.pretrained import lite0, resnet
-from jaxcd.models.geometry import Window, centred, receptive_radius
 from jaxcd.models.pretrained.layers import ConvNorm
 
 WIDTHS = {"small": (16, 24, 32, 48, 64), "medium": (16, 32, 64, 96, 128), "large": (32, 64, 96, 128, 256)}

@@ -5,9 +5,8 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float
 
-from jaxcd.models.cpu import calls
-from jaxcd.models.cpu import convolution as cpu
-from jaxcd.models.geometry import Window
+from jaxcd.models.convolutions import by_onednn, calls
+from jaxcd.models.convolutions.geometry import Window
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -21,10 +20,10 @@ def convolve(
         x: images; their sides are multiples of the window's stride.
         kernel: of the type of `x`.
         window: kernel size, stride and padding.
-        onednn: on a CPU, oneDNN computes it and its gradient (`jaxcd.models.cpu`), but for shapes and types that it
-            does not take; sums are taken in another order, so that last bits differ.
+        onednn: on a CPU, oneDNN computes it and its gradient, but for shapes and types that it does not take; sums are
+            taken in another order, so that last bits differ.
     """
-    if not (onednn and cpu.takes(x, kernel)):
+    if not (onednn and by_onednn.takes(x, kernel)):
         return _convolve(x, kernel, window)
     return _by_platform(x, kernel, window)
 
@@ -37,7 +36,7 @@ def _convolve(x: Array, kernel: Array, window: Window) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _by_platform(x: Array, kernel: Array, window: Window) -> Array:
     elsewhere = partial(_convolve, window=window)
-    return jax.lax.platform_dependent(x, kernel, cpu=partial(cpu.convolve, window=window), default=elsewhere)
+    return jax.lax.platform_dependent(x, kernel, cpu=partial(by_onednn.convolve, window=window), default=elsewhere)
 
 
 def _forward(x: Array, kernel: Array, window: Window) -> tuple[Array, tuple[Array, Array]]:
@@ -48,15 +47,15 @@ def _backward(window: Window, given: tuple[Array, Array], gradient: Array) -> tu
     def derived(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
         return jax.vjp(partial(_convolve, window=window), x, kernel)[1](gradient)
 
-    def by_onednn(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+    def on_cpu(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
         of_x, of_kernel = derived(x, kernel, gradient)  # XLA drops what the next lines replace
-        if cpu.has_input_gradient(window):
-            of_x = cpu.input_gradient(kernel, gradient, window)
-        if cpu.has_kernel_gradient(x, window):
-            of_kernel = cpu.kernel_gradient(x, gradient)
+        if by_onednn.has_input_gradient(window):
+            of_x = by_onednn.input_gradient(kernel, gradient, window)
+        if by_onednn.has_kernel_gradient(x, window):
+            of_kernel = by_onednn.kernel_gradient(x, gradient)
         return of_x, of_kernel
 
-    return jax.lax.platform_dependent(*given, gradient, cpu=by_onednn, default=derived)
+    return jax.lax.platform_dependent(*given, gradient, cpu=on_cpu, default=derived)
 
 
 _by_platform.defvjp(_forward, _backward)
@@ -64,7 +63,7 @@ _by_platform.defvjp(_forward, _backward)
 
 def multiply(x: Float[Array, "b h w c"], kernel: Float[Array, "c d"], *, onednn: bool) -> Float[Array, "b h w d"]:
     """Multiply each pixel's channels by a matrix; arguments as those of `convolve`."""
-    if not (onednn and cpu.takes(x, kernel)):
+    if not (onednn and by_onednn.takes(x, kernel)):
         return x @ kernel
     return _multiply(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
 
@@ -79,14 +78,14 @@ def _multiply_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arra
 
 
 def _multiply_backward(given: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    def by_onednn(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+    def on_cpu(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
         # Not XLA's product: it copies the transpose of x first.
         return calls.product(gradient, kernel, transposed="b"), calls.product(x, gradient, transposed="a")
 
     def derived(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
         return gradient @ kernel.T, x.T @ gradient
 
-    return jax.lax.platform_dependent(*given, gradient, cpu=by_onednn, default=derived)
+    return jax.lax.platform_dependent(*given, gradient, cpu=on_cpu, default=derived)
 
 
 _multiply.defvjp(_multiply_forward, _multiply_backward)

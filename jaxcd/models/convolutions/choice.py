@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxcd.models.cpu import trial
+from jaxcd.models.convolutions import trial
 
 
 class Convolutions(NamedTuple):

@@ -1,4 +1,4 @@
-"""The two calls of jaxlib's oneDNN. Settings that it cannot take end the process: see `jaxcd.models.cpu.trial`.
+"""The two calls of jaxlib's oneDNN. Settings that it cannot take end the process: see `trial` beside this file.
 
 XLA compiles a program that holds them for a CPU alone. Both are internal to XLA, and another jaxlib may have changed
 them: axes are counted from 0 in jaxlib 0.10.
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from jaxcd.models.geometry import Window
+from jaxcd.models.convolutions.geometry import Window
 
 _IMAGES = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
 _KERNEL = {"dims": 4, "filter": {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}}

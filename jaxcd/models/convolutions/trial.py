@@ -9,21 +9,21 @@ import hashlib
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 
 from jaxcd.base.files import write_whole
 from jaxcd.base.machine import cache_folder, cpu_digest
-from jaxcd.models.cpu import calls
-from jaxcd.models.cpu import convolution as cpu
-from jaxcd.models.geometry import Window, centred, same
+from jaxcd.models.convolutions import by_onednn, calls
+from jaxcd.models.convolutions.geometry import Window, centred, same
 
 _SECONDS = 120  # that a trial may take
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # of the largest value
+_JAXLIB = metadata.version("jaxlib")
 _RIGHT = "right"
 _WRONG = 3  # exit code; Python's own for an error is 1
 _PACKAGES = Path(__file__).resolve().parents[3]
@@ -32,8 +32,8 @@ _PACKAGES = Path(__file__).resolve().parents[3]
 @functools.cache
 def failure(dtype: str) -> str:
     """Say why the calls must not be used here with a type, "float32" or "bfloat16"; empty where they are right."""
-    code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (calls.__file__, cpu.__file__, __file__)))
-    kept = cache_folder() / "onednn" / f"{dtype}-{jaxlib.__version__}-{cpu_digest()}-{code.hexdigest()[:12]}"
+    code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (calls.__file__, by_onednn.__file__, __file__)))
+    kept = cache_folder() / "onednn" / f"{dtype}-{_JAXLIB}-{cpu_digest()}-{code.hexdigest()[:12]}"
     try:
         answer = kept.read_text()
     except OSError:
@@ -61,7 +61,7 @@ def _try(dtype: str) -> str | None:
     if done.returncode == 0:
         return _RIGHT
     how = "gives wrong numbers" if done.returncode == _WRONG else "does not take jaxcd's calls"
-    return f"oneDNN of jaxlib {jaxlib.__version__} {how} in {dtype} on this machine"
+    return f"oneDNN of jaxlib {_JAXLIB} {how} in {dtype} on this machine"
 
 
 def check(dtype: str) -> int:
@@ -86,11 +86,11 @@ def _right(window: Window, groups: int, c: int, d: int, dtype: str) -> bool:
     expected, pull = jax.vjp(xla, x, kernel)
     gradient = jnp.asarray(draw(expected.shape), dtype)
     of_x, of_kernel = pull(gradient)
-    pairs = [(jax.jit(lambda x, kernel: cpu.convolve(x, kernel, window, groups))(x, kernel), expected)]
-    if groups == 1 and cpu.has_input_gradient(window):
-        pairs.append((jax.jit(lambda kernel, g: cpu.input_gradient(kernel, g, window))(kernel, gradient), of_x))
-    if groups == 1 and cpu.has_kernel_gradient(x, window):
-        pairs.append((jax.jit(cpu.kernel_gradient)(x, gradient), of_kernel))
+    pairs = [(jax.jit(lambda x, kernel: by_onednn.convolve(x, kernel, window, groups))(x, kernel), expected)]
+    if groups == 1 and by_onednn.has_input_gradient(window):
+        pairs.append((jax.jit(lambda kernel, g: by_onednn.input_gradient(kernel, g, window))(kernel, gradient), of_x))
+    if groups == 1 and by_onednn.has_kernel_gradient(x, window):
+        pairs.append((jax.jit(by_onednn.kernel_gradient)(x, gradient), of_kernel))
     return all(_near(*pair, _TOLERANCE[dtype]) for pair in pairs)
 
 

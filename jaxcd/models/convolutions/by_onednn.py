@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcd.models.cpu import calls
-from jaxcd.models.geometry import Window
+from jaxcd.models.convolutions import calls
+from jaxcd.models.convolutions.geometry import Window
 
 _TYPES = (jnp.float32, jnp.bfloat16)
 

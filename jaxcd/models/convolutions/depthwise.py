@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcd.models.cpu import convolution as cpu
-from jaxcd.models.geometry import Window
+from jaxcd.models.convolutions import by_onednn
+from jaxcd.models.convolutions.geometry import Window
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -30,12 +30,12 @@ def depthwise(
     Returns:
         In the type of `x`; sums are taken in at least float32.
     """
-    if not (onednn and cpu.takes(x, kernel)):
+    if not (onednn and by_onednn.takes(x, kernel)):
         return _convolved(x, kernel, window)
     return jax.lax.platform_dependent(
         x,
         kernel,
-        cpu=partial(cpu.convolve, window=window, groups=x.shape[-1]),
+        cpu=partial(by_onednn.convolve, window=window, groups=x.shape[-1]),
         default=partial(_convolved, window=window),
     )
 
@@ -56,9 +56,9 @@ def _backward(window: Window, onednn: bool, given: tuple[Array, Array], gradient
     x, kernel = given
     if window.stride == 1:
         turned = Window(window.kernel, 1, window.kernel - 1 - window.before)
-        to_x = depthwise(gradient, kernel[::-1, ::-1], turned, onednn)
+        to_x: Array = depthwise(gradient, kernel[::-1, ::-1], turned, onednn)
     else:
-        (to_x,) = jax.vjp(lambda x: _convolved(x, kernel, window), x)[1](gradient)
+        to_x, *_ = jax.vjp(lambda x: _convolved(x, kernel, window), x)[1](gradient)
     of_kernel = jax.lax.platform_dependent(
         x, gradient, cpu=partial(_by_rows, window), default=partial(_at_once, window)
     )

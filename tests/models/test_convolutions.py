@@ -12,11 +12,11 @@ from flax import nnx
 
 from jaxcd import models
 from jaxcd.base import machine
-from jaxcd.models.convolution import convolve, multiply
-from jaxcd.models.cpu import trial
-from jaxcd.models.cpu.choice import choose_convolutions
-from jaxcd.models.geometry import centred, same
-from jaxcd.models.pretrained.depthwise import depthwise
+from jaxcd.models.convolutions import trial
+from jaxcd.models.convolutions.choice import choose_convolutions
+from jaxcd.models.convolutions.convolution import convolve, multiply
+from jaxcd.models.convolutions.depthwise import depthwise
+from jaxcd.models.convolutions.geometry import centred, same
 
 
 def _drawn(*shape):
@@ -175,7 +175,7 @@ def test_a_call_that_ends_the_process_is_not_used(fresh, tmp_path, monkeypatch):
 
 def test_wrong_numbers_are_seen():
     script = (
-        "from jaxcd.models.cpu import calls, trial\n"
+        "from jaxcd.models.convolutions import calls, trial\n"
         "right = calls.product\n"
         "calls.product = lambda a, b, **more: right(a, b, **more) * 1.01\n"
         "raise SystemExit(trial.check('float32'))\n"

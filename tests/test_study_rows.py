@@ -1,0 +1,113 @@
+"""Tables of rows: what a file may say, the report on known numbers, and a whole one as a user runs it."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import study_rows
+from study_report import Result
+
+from jaxcd.base.errors import ConfigError
+from jaxcd.config import Config
+from jaxcd.learn.metrics import Scores
+from tests.entries import run
+
+ROOT = Path(__file__).resolve().parents[1]
+AIRCHANGE = ROOT / "configs" / "airchange.py"
+
+
+def study(*arguments: object) -> tuple[int, str]:
+    command = [sys.executable, str(ROOT / "tools/study.py"), *map(str, arguments)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    return process.returncode, process.stdout
+
+
+def result(f1: float) -> Result:
+    scores = Scores(accuracy=0.9, precision=0.5, recall=0.25, f1=f1, iou=0.2)
+    return Result(scores=scores, best_f1=f1 + 0.1, rate=2.0, tiles=("t",), counts=np.zeros((1, 3), np.int64))
+
+
+def test_airchange_has_a_run_for_each_network_of_each_set_and_seed(tmp_path):
+    rows = study_rows.RowStudy.read(AIRCHANGE)
+    assert len(rows.settings) == 8 and len(rows.published) == 6
+    assert rows.published["szada_fc_siam_diff"] == 0.5266 and rows.published["tiszadob_fc_ef"] == 0.934
+    jobs = list(rows.jobs(tmp_path, 3))
+    assert len({job.name for job in jobs}) == 24 and len({job.config.seed for job in jobs}) == 3
+    for job in jobs:
+        config, (images, _, network) = job.config, job.name.rpartition("-")[0].partition("_")
+        assert (config.data.layout, config.data.split) == (f"airchange_{images}", "published")
+        assert config.model.name == network and config.model.size == "medium"
+        assert (config.init.pretrained == "imagenet") == (network == "siam_lite0")
+        # The last step is the best one: nothing is chosen by scores.
+        assert config.train.validate_every == config.train.steps
+
+
+def test_the_table_has_means_deviations_and_what_was_published(tmp_path, monkeypatch):
+    done = {"a-0": result(0.3), "a-1": result(0.4), "b-0": result(0.5)}
+    monkeypatch.setattr(study_rows, "read_results", lambda out, names, failures: [done.get(name) for name in names])
+    monkeypatch.setattr(study_rows, "seeds_done", lambda out: 2)
+    recorded = {name: Config() for name in "abc"}
+    rows = study_rows.RowStudy(settings=recorded, published={"a": 0.40, "c": 0.2})
+    assert rows.report(tmp_path, recorded, {"c-0": "out of memory"}) == "study.md, study.csv"
+    text = (tmp_path / "study.md").read_text()
+    assert (
+        "| a | 2 | 90.0 ± 0.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 35.0 ± 7.1 | 20.0 ± 0.0 | 40.0 | -5.0 | 45.0 ± 7.1 | 2.0 |"
+        in text
+    )
+    assert "| b | 1 | 90.0 | 50.0 | 25.0 | 50.0 | 20.0 | – | – | 60.0 | 2.0 |" in text
+    assert "| c | 0 | – | – | – | – | – | 20.0 | – | – | – |" in text and "- c-0: out of memory" in text
+    with (tmp_path / "study.csv").open(newline="") as file:
+        assert [(row["row"], row["seed"], row["f1"]) for row in csv.DictReader(file)] == [
+            ("a", "0", "0.300000"),
+            ("a", "1", "0.400000"),
+            ("b", "0", "0.500000"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no attribute 'get_rows'"),
+        ("def get_rows():\n    return {'A B': (Config(), None)}\n", "row 'A B': expected a name of a-z"),
+        ("def get_rows():\n    return {'a': (1, None)}\n", "row 'a': expected a name .*and a Config"),
+        ("def get_rows():\n    return {'a': Config()}\n", "rows.py: cannot unpack"),
+        ("def get_rows():\n    return {'a': (Config(), None)}\n", r"row a: config\.data\.root"),
+    ],
+)
+def test_a_file_that_gives_no_rows_is_refused_in_words(tmp_path, text, message):
+    (tmp_path / "rows.py").write_text("from jaxcd.config import Config\n\n\n" + text)
+    with pytest.raises(ConfigError, match=message):
+        study_rows.RowStudy.read(tmp_path / "rows.py")
+    with pytest.raises(ConfigError, match=r"absent\.py: no such Python file"):
+        study_rows.RowStudy.read(tmp_path / "absent.py")
+
+
+def test_rows_and_data_exclude_each_other(tmp_path):
+    code, said = run("study", "--rows", AIRCHANGE, "--data", tmp_path, "--out", tmp_path / "out")
+    assert code == 2 and "not allowed with" in said
+    code, said = run("study", "--data", tmp_path, "--out", tmp_path / "out")
+    assert code == 2 and "--layout: say how --data is laid out" in said
+
+
+@pytest.mark.slow
+def test_a_table_is_made_gone_on_with_and_survives_a_failed_row(project, tmp_path):
+    file = tmp_path / "rows.py"
+    text = project.read_text()
+    file.write_text(
+        text + "\n\ndef get_rows():\n    bad = get_config()\n    bad.data.crop = 60\n"
+        "    return {'good': (get_config(), 0.5), 'bad': (bad, None)}\n"
+    )
+    out = tmp_path / "study"
+    code, said = study("--rows", file, "--out", out, "--seeds", 1)
+    assert code == 1 and "Traceback" not in said and "FAILED bad-0: config.data.crop" in said, said
+    assert "| good | 1 |" in (out / "study.md").read_text() and "| bad | 0 |" in (out / "study.md").read_text()
+    log = (out / "logs" / "good-0.log").read_text()
+    code, said = study("--rows", file, "--out", out, "--seeds", 2)
+    assert (out / "logs" / "good-0.log").read_text() == log  # not run again
+    assert "| good | 2 |" in (out / "study.md").read_text()
+    file.write_text(text + "\n\ndef get_rows():\n    c = get_config()\n    c.seed = 7\n    return {'good': (c, 0.5)}\n")
+    code, said = study("--rows", file, "--out", out)
+    assert code == 2 and "good: config.seed is" in said
