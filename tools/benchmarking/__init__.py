@@ -6,6 +6,7 @@ worker.py     that process
 jax_side.py   jaxcd's training step, inference and augmentation; ceilings of the hardware
 torch_side.py the same in PyTorch
 loading.py    batches from disk, jaxcd's and the paper's
+figures.py    rows of figures out of measured sides
 report.py     table and plot
 compiling/    suite compile: programs compiled for a card and counted, nothing measured
 """
