@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ from benchmarking.gpu_day import batches, bound, day, parts, plots, profiling, t
 from benchmarking.gpu_day.record import Record
 
 from jaxcd.base.errors import ConfigError
+from tests.child_processes import await_end, children
 
 ROOT = Path(__file__).resolve().parents[1]
 H100 = "1 x NVIDIA H100 80GB HBM3"
@@ -93,8 +95,8 @@ def test_the_parts_are_listed_and_chosen_by_number_or_name(capsys):
 
 def test_a_part_ends_in_time_and_the_next_call_goes_on(tmp_path, capsys):
     measured: list[str] = []
-    given = part(measured, first=0.3, second=0.1, third=0.0)
-    assert day.run(today(tmp_path), given, 0.5) == ["second", "third"]  # less is left than the first one took
+    given = part(measured, first=0.4, second=0.1, third=0.0)
+    assert day.run(today(tmp_path), given, 0.5) == ["second", "third"]  # less is left than half of what the first took
     assert "left for the next call: second; third" in capsys.readouterr().out
     assert day.run(today(tmp_path), given, 0.5) == [] and measured == ["first", "second", "third"]
     assert day.run(today(tmp_path), given, 0.5) == [] and len(measured) == 3
@@ -102,12 +104,14 @@ def test_a_part_ends_in_time_and_the_next_call_goes_on(tmp_path, capsys):
     assert [each["key"] for each in json.loads((tmp_path / "figures.json").read_text())["figures"]] == measured
 
 
-def test_a_piece_that_is_cut_is_left_and_one_that_had_the_whole_time_is_given_up(tmp_path):
+def test_a_piece_that_is_cut_is_left_and_one_that_had_the_whole_time_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(day, "LIMIT", 0.6)
     measured: list[str] = []
     given = part(measured, first=0.2, second=5.0)
     kept = today(tmp_path)
     assert day.run(kept, given, 0.6) == ["second"] and kept.record.rows("paper", "second") is None
-    assert day.run(kept, given, 0.6) == [] and measured == ["first", "second", "second"]
+    assert day.run(kept, given, 0.1) == ["second"]  # a shorter limit says nothing of it
+    assert day.run(kept, given, 0.6) == [] and measured == ["first", "second", "second", "second"]
     assert kept.record.rows("paper", "second") == [
         {"case": "second", "side": "jaxcd", "failed": "took longer than the part's 1 s"}
     ]
@@ -197,6 +201,31 @@ def test_where_jaxtyping_is_missing_annotations_say_nothing(monkeypatch):
     from jaxtyping import Array, Float, Key
 
     assert Float[Array, "b h w"] | None and Key[Array, ""]  # type: ignore[truthy-function]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_all_processes_and_leaves_what_was_measured(tmp_path, number, code):
+    out, temporary = tmp_path / "out", tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHON": sys.executable}
+    command = ["sh", str(ROOT / "tools" / "gpu_day"), str(out), "training", "--small"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert any(line.startswith("== part 7 training") for line in process.stdout)
+        deadline = time.monotonic() + 60
+        while not (sides := children(process.pid)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) == code
+    finally:
+        process.kill()
+        process.communicate()
+    await_end(sides)
+    assert not list(temporary.iterdir())
+    assert json.loads((out / "figures.json").read_text())["figures"] == []
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ _SAID = ("RESOURCE_EXHAUSTED", "out of memory", "OutOfMemory")
 def judged(row: dict[str, Any]) -> dict[str, Any]:
     """Add to a row whether memory ended it, and how much the compiler foretold."""
     if "failed" in row:
-        row = {**row, "out_of_memory": any(word.lower() in row["failed"].lower() for word in _SAID)}
+        said = row["failed"]
+        row = {**row, "failed": said[:300], "out_of_memory": any(word.lower() in said.lower() for word in _SAID)}
     needed = predicted(row)
     return row if needed is None else {**row, "predicted_bytes": needed}
 

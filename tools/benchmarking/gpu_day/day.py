@@ -15,7 +15,7 @@ from benchmarking.gpu_day.record import Record, Rows
 
 LIMIT = 480
 """Seconds that a part takes at most."""
-_WHOLE = 0.95  # share of the limit that a piece must have had before it is given up
+_WHOLE = 0.95  # share of it that a piece must have had before it is given up
 
 
 class TimeUp(Exception):
@@ -89,7 +89,8 @@ class Day:
         self.record = record
         self.sizes = sizes
         self.folder = Path(folder)
-        self.environment: Mapping[str, str] = figures.environment(folder)
+        # Where memory ends, the allocator would print thousands of lines.
+        self.environment: Mapping[str, str] = {**figures.environment(folder), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
     def case(self, suite: str, variant: str = "", **changed: Any) -> Case:
         """Return a case of the day's sizes, in bfloat16 if nothing else is said."""
@@ -103,10 +104,10 @@ class Day:
             self.record.write()
         return self.record.ceilings[dtype]
 
-    def measured(self, case: Case, *, names: tuple[str, ...] = (), again: bool = False) -> Rows:
+    def measured(self, case: Case, *, names: tuple[str, ...] = ()) -> Rows:
         """Measure a case; jaxcd's row says how fast the counted bytes were moved, where they were counted."""
         ceiling = self.ceiling(case.dtype)
-        rows = figures.rows(case, ceiling, self.environment, names=names, rounds=self.sizes.rounds, again=again)
+        rows = figures.rows(case, ceiling, self.environment, names=names, rounds=self.sizes.rounds, again=False)
         device, copy = self.record.machine["device"], ceiling["bytes_per_second"]
         rows = [bound.compared(row, device, copy) if row["side"] == JAXCD else row for row in rows]
         for row in rows:
@@ -128,8 +129,8 @@ def run(day: Day, part: Part, limit: float) -> list[str]:
             continue
         start = time.monotonic()
         rest = limit - (start - begun)
-        # What would be cut is not begun; of the first one nothing is known.
-        if left or rest <= longest:
+        # What would surely be cut is not begun; of the first one nothing is known.
+        if left or rest <= longest / 2:
             left.append(work.key)
             continue
         if not done:
@@ -139,7 +140,7 @@ def run(day: Day, part: Part, limit: float) -> list[str]:
             with _at_most(rest):
                 rows = work.measure()
         except TimeUp:
-            if rest < _WHOLE * limit:
+            if rest < _WHOLE * LIMIT:
                 left.append(work.key)
                 continue
             rows = [{"case": work.key, "side": JAXCD, "failed": f"took longer than the part's {limit:.0f} s"}]
