@@ -149,7 +149,9 @@ def test_memory_that_ends_is_a_result_beside_what_was_foretold():
     fits = batches.judged({**STEP, "batch": 16})
     assert fits["predicted_bytes"] == pytest.approx(2 * counted["needed_bytes"] + 2 * 16 * 8 * 1024**2)
     ended = batches.judged({**STEP, "failed": "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory"})
-    assert ended["out_of_memory"] and "out of memory, foretold 7.4" in batches.line(ended)
+    assert ended[
+        "out_of_memory"
+    ] and f"out of memory, foretold {ended['predicted_bytes'] / 1e9:.2f} GB" in batches.line(ended)
     torch = batches.judged({**STEP, "side": "PyTorch", "failed": "OutOfMemoryError: CUDA out of memory."})
     assert torch["out_of_memory"] and "predicted_bytes" not in torch
     assert not batches.judged({**STEP, "failed": "needs torch"})["out_of_memory"]
@@ -181,16 +183,18 @@ def test_tables_and_plots_show_the_figures(tmp_path):
     kept = Record(tmp_path, MACHINE)
     kept.ceilings["bfloat16"] = {"flops_per_second": 8e14, "bytes_per_second": 2.5e12}
     torch = {**STEP, "side": "PyTorch", "seconds": 0.05}
-    kept.add("paper", "step", [bound.compared({**STEP, "times_rival": 1.25}, H100, 2.5e12), torch])
+    row = bound.compared({**STEP, "times_rival": 1.25}, H100, 2.5e12)
+    kept.add("paper", "step", [row, torch])
     ended = {key: value for key, value in STEP.items() if key not in ("seconds", "quartiles", "pairs_per_second")}
-    for row in (STEP, {**ended, "batch": 128, "failed": "out of memory"}):
-        kept.add("batches", str(row["batch"]), [batches.judged(dict(row))])
-    text = tables.text(kept)
-    assert (
-        "| step plain, fc_siam_diff | 40.00 | 30.00 to 50.00 | 200.00 | 50.00 | – | 1.25 | 1339 | 45 % | 54 % |" in text
-    )
+    for tried in (STEP, {**ended, "batch": 128, "failed": "out of memory"}):
+        kept.add("batches", str(tried["batch"]), [batches.judged(dict(tried))])
+    predicted, text = batches.predicted(STEP), tables.text(kept)
+    assert predicted
+    assert "\n| step plain, fc_siam_diff | 40.00 | 30.00 to 50.00 | 200.00 | 50.00 | – | 1.25 | 8.00 |\n" in text
+    moved = f"{row['counted_bytes_per_pair'] / 1e9:.2f} | {row['moved_bytes_per_second'] / 1e9:.0f}"
+    assert f"\n| step plain, fc_siam_diff | {moved} | {row['share_of_bandwidth']:.0%}".replace("%", " % |") in text
     assert "    sh tools/gpu_day OUT paper\n" in text and f"Commit: `abc`. Machine: {H100}, driver 580" in text
-    assert "| jaxcd | 200.00 | 7.47 | 8.00 |" in text and "| out of memory |" in text
+    assert f"| jaxcd | 200.00 | {predicted / 1e9:.2f} | 8.00 |" in text and "| out of memory |" in text
     assert plots.plot(kept) == f", {tmp_path / 'speed.png'}, {tmp_path / 'batches.png'}"
     assert (tmp_path / "batches.png").stat().st_size > 10_000
 

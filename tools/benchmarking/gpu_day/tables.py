@@ -44,28 +44,22 @@ def _ceilings(record: Record) -> str:
 
 
 def _beside(pieces: Sequence[Rows]) -> str:
-    """Cases with jaxcd's side, PyTorch's, and bytes over time."""
-    head = ["what", "jaxcd, ms", "quartiles", "pairs/s", "PyTorch, ms", "compiled, ms", "× PyTorch's best"]
-    head += ["GB/s of counted bytes", "of the card's bandwidth", "of the measured copy", "of the model's bound"]
-    head += ["compiled in, s", "peak, GB"]
-    lines = []
+    """Cases with jaxcd's side and PyTorch's; below, bytes over time where they were counted."""
+    head = ["what", "jaxcd, ms", "quartiles", "pairs/s", "PyTorch, ms", "compiled, ms", "× PyTorch's best", "peak, GB"]
+    lines, moved = [], []
     for rows in pieces:
         sides = {row["side"]: row for row in rows}
         ours = sides.get(JAXCD, {})
-        shares = ("share_of_bandwidth", "share_of_measured_copy", "share_of_bound")
-        lines.append(
-            [
-                rows[0]["case"],
-                *_times(ours),
-                *(_seconds(sides.get(name, {})) for name in (TORCH, COMPILED)),
-                _of(ours, "times_rival", lambda ratio: f"{ratio:.2f}"),
-                _of(ours, "moved_bytes_per_second", lambda rate: f"{rate / 1e9:.0f}"),
-                *(_of(ours, name, _percent) for name in shares),
-                _of(ours, "compile_seconds", lambda seconds: f"{seconds:.1f}"),
-                _of(ours, "peak_bytes", lambda count: f"{count / 1e9:.2f}"),
-            ]
-        )
-    return _table(head, lines) + _failures(pieces)
+        others = [_seconds(sides.get(name, {})) for name in (TORCH, COMPILED)]
+        ratio = _of(ours, "times_rival", lambda ratio: f"{ratio:.2f}")
+        lines.append([rows[0]["case"], *_times(ours), *others, ratio, _gigabytes(ours, "peak_bytes")])
+        if "moved_bytes_per_second" in ours:
+            shares = (_of(ours, f"share_of_{name}", _percent) for name in ("bandwidth", "measured_copy", "bound"))
+            counted = _gigabytes(ours, "counted_bytes_per_pair")
+            moved.append([ours["case"], counted, _number(ours["moved_bytes_per_second"] / 1e9, 0), *shares])
+    head_of_moved = ["counted bytes over time", "GB a pair", "GB/s", "of the card's bandwidth", "of a measured copy"]
+    below = f"\n\n{_table([*head_of_moved, 'of the bound'], moved)}" if moved else ""
+    return _table(head, lines) + below + _failures(pieces)
 
 
 def _alone(pieces: Sequence[Rows]) -> str:
@@ -82,8 +76,8 @@ def _batches(pieces: Sequence[Rows]) -> str:
     head = ["what", "side", "pairs/s", "foretold, GB", "measured, GB"]
     lines = []
     for (row,) in pieces:
-        measured = "out of memory" if row.get("out_of_memory") else _of(row, "peak_bytes", lambda n: f"{n / 1e9:.2f}")
-        foretold = _of(row, "predicted_bytes", lambda n: f"{n / 1e9:.2f}")
+        measured = "out of memory" if row.get("out_of_memory") else _gigabytes(row, "peak_bytes")
+        foretold = _gigabytes(row, "predicted_bytes")
         lines.append([row["case"], row["side"], _times(row)[2], foretold, measured])
     note = (
         "\n\nForetold: what the compiler counted for one batch (`benchmarks/compile_*.json`), in proportion, and the "
@@ -131,8 +125,8 @@ def _failures(pieces: Sequence[Rows]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    first, *others = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
+    return "\n".join((first, "|---" * len(head) + "|", *others))
 
 
 def _times(row: Row) -> tuple[str, str, str]:
@@ -149,6 +143,10 @@ def _seconds(row: Row) -> str:
 
 def _of(row: Row, name: str, show: Callable[[Any], str]) -> str:
     return show(row[name]) if name in row else _NONE
+
+
+def _gigabytes(row: Row, name: str) -> str:
+    return _of(row, name, lambda count: _number(count / 1e9, 2))
 
 
 def _number(value: float, digits: int) -> str:
