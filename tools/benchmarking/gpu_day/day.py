@@ -29,14 +29,14 @@ class Sizes:
     Attributes:
         case: size, batch and tile.
         networks: beside the first one.
-        compiled: measure PyTorch compiled in every part where it can take part, not in the first alone.
+        compiled: suites in which PyTorch compiled takes part.
         batches: the first and the last batch tried for memory.
         rounds: in which sides take turns; 0: those of the benchmark.
     """
 
     case: Case
     networks: tuple[str, ...]
-    compiled: bool
+    compiled: tuple[str, ...]
     batches: tuple[int, int]
     rounds: int
 

@@ -16,14 +16,14 @@ from jaxcd.base.errors import ConfigError
 FULL = Sizes(
     case=Case(suite="", size="large", batch=8, tile=1024),
     networks=("fc_ef", "fc_siam_conc", "siam_lite0", "siam_resnet18", "siam_resnet34", "siam_resnet50"),
-    compiled=True,
+    compiled=("step", "infer"),
     batches=(16, 1024),
     rounds=0,
 )
 SMALL = Sizes(
     case=Case(suite="", size="small", batch=2, tile=32),
     networks=("fc_ef",),
-    compiled=False,
+    compiled=("infer",),  # of a step it takes minutes on a CPU
     batches=(2, 4),
     rounds=2,
 )
@@ -32,8 +32,7 @@ _PROGRAMS = (("step", "plain"), ("infer", ""))
 
 def _paper(day: Day) -> Iterator[Work]:
     for program in _PROGRAMS:
-        case = day.case(*program)
-        yield Work(key=str(case), measure=partial(day.measured, case))
+        yield _work(day, day.case(*program))
 
 
 def _profile(day: Day) -> Iterator[Work]:
@@ -118,7 +117,7 @@ def _there(package: str) -> bool:
 
 
 def _work(day: Day, case: Case) -> Work:
-    names = tuple(name for name in case.sides if name != COMPILED or day.sizes.compiled)
+    names = tuple(name for name in case.sides if name != COMPILED or case.suite in day.sizes.compiled)
     return Work(key=str(case), measure=partial(day.measured, case, names=names))
 
 
