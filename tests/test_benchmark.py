@@ -7,7 +7,7 @@ import benchmark
 import numpy as np
 import pytest
 import rasterio
-from benchmarking import jax_side, large_scenes, predicting, preparing, process, report
+from benchmarking import figures, jax_side, large_scenes, predicting, preparing, process, report
 from benchmarking.case import (
     BARE,
     COMPILED,
@@ -83,7 +83,7 @@ def test_cases_are_those_of_the_suites():
 
 
 def test_rows_tell_rates_ratios_and_shares(tmp_path, capsys):
-    (row,) = benchmark._rows(
+    (row,) = figures.rows(
         Case(suite="augment", batch=2, tile=32), {"flops_per_second": 1e9, "bytes_per_second": 1e9}, {}
     )
     assert row["pairs_per_second"] == pytest.approx(2 / row["seconds"])

@@ -17,27 +17,21 @@ and operations are counted from its text. Needs `sh tools/setup compile`.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarking import report  # noqa: E402
+from benchmarking import figures, report  # noqa: E402
 from benchmarking.case import (  # noqa: E402
     COMPILE,
-    DECODED,
     DEFAULT_SUITES,
     DTYPES,
     JAXCD,
-    NETWORK,
     REFERENCES,
-    RIVALS,
     SCENE,
-    STEP,
     SUITES,
     Case,
     cases,
@@ -45,7 +39,7 @@ from benchmarking.case import (  # noqa: E402
 from benchmarking.compiling import suite as compiling  # noqa: E402
 from benchmarking.compiling import targets  # noqa: E402
 from benchmarking.machine import machine  # noqa: E402
-from benchmarking.process import about_side, measured  # noqa: E402
+from benchmarking.process import about_side  # noqa: E402
 
 from jaxcd.base.entry import guarded  # noqa: E402
 from jaxcd.base.errors import ConfigError  # noqa: E402
@@ -76,13 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
     with tempfile.TemporaryDirectory(prefix="jaxcd-benchmark-") as folder:
-        environment = {
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-            "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "TORCHINDUCTOR_CACHE_DIR": str(Path(folder) / "inductor"),
-        }
+        environment = figures.environment(folder)
         about = about_side(Case(suite="nothing"), JAXCD, environment)
         if "failed" in about:
             raise ConfigError(f"jaxcd's side does not start: {about['failed']}")
@@ -93,65 +81,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = {name: getattr(options, name) or default for name, default in (_CPU if cpu else _PAPER).items()}
         data = str(options.data.resolve()) if options.data else ""
         template = Case(suite="", **given, dtype=dtypes[0], tiles=data, layout=options.layout, cache=folder)
-        ceilings = {dtype: _ceilings(dtype, environment) for dtype in dtypes}
+        ceilings = {dtype: figures.ceilings(dtype, environment) for dtype in dtypes}
         rows: list[dict[str, Any]] = []
         for case in cases(options.suite, options.model, dtypes, template):
             if case.suite in ("loader", "prepare") and not options.tile:
                 case = replace(case, tile=_LOADED_TILE)
             if case.suite == "predict":
                 case = replace(case, tile=options.tile or (_CPU_SCENE if cpu else SCENE))
-            rows += _rows(case, ceilings[case.dtype], environment)
+            rows += figures.rows(case, ceilings[case.dtype], environment)
             if options.out:  # what has been measured is kept, whatever comes
                 report.write(options.out, {"machine": here, "ceilings": ceilings, "rows": rows})
     if options.out:
         print(f"written: {options.out}{report.plot(options.out.with_suffix('.png'), rows, here)}")
     return 0
-
-
-def _ceilings(dtype: str, environment: Mapping[str, str]) -> dict[str, float]:
-    """Measure a large matrix product and a large copy."""
-    found = {}
-    for suite, unit in (("matmul", "flops"), ("copy", "bytes")):
-        (side,) = measured(Case(suite=suite, dtype=dtype), environment)
-        if side.failed:
-            raise ConfigError(f"the ceiling of {suite} in {dtype} can't be measured: {side.failed}")
-        found[f"{unit}_per_second"] = side.about[unit] / side.median
-    rates = f"{found['flops_per_second'] / 1e12:.2f} TFLOP/s, {found['bytes_per_second'] / 1e9:.1f} GB/s"
-    print(f"\na large matrix product and a large copy in {dtype}: {rates}", flush=True)
-    return found
-
-
-def _rows(case: Case, ceiling: Mapping[str, float], environment: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Measure a case; one row a side."""
-    print(f"\n{case}", flush=True)
-    sides = measured(case, environment)
-    medians = {side.name: side.median for side in sides if not side.failed}
-    rivals = [seconds for name, seconds in medians.items() if name in RIVALS]
-    rows = []
-    for side in sides:
-        row: dict[str, Any] = {"case": str(case), **asdict(case), "side": side.name, **side.about}
-        if not side.failed:
-            seconds = side.median
-            row["seconds"], row["quartiles"] = seconds, np.percentile(side.times, (25, 75)).tolist()
-            row["pairs_per_second"] = case.batch / seconds
-            row["megapixels_per_second"] = case.batch * case.tile**2 / seconds / 1e6
-            if rivals and side.name not in RIVALS:
-                row["times_rival"] = min(rivals) / seconds
-            if STEP in medians and side.name != STEP:
-                row["share_of_step"] = medians[STEP] / seconds
-            for alone, name in ((NETWORK, "share_of_network"), (DECODED, "share_of_decoding")):
-                if alone in medians and side.name == JAXCD:
-                    row[name] = medians[alone] / seconds
-            if "flops" in side.about:
-                again = about_side(case, side.name, environment)
-                if "compile_seconds" in again:
-                    row["compile_cached_seconds"] = again["compile_seconds"]
-                for unit, of in (("flops", "matmul"), ("bytes", "copy")):
-                    row[f"{unit}_per_second"] = side.about[unit] / seconds
-                    row[f"share_of_{of}"] = row[f"{unit}_per_second"] / ceiling[f"{unit}_per_second"]
-        print(report.line(row), flush=True)
-        rows.append({name: value for name, value in row.items() if name not in ("cache", "tiles")})
-    return rows
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

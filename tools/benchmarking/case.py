@@ -29,8 +29,8 @@ class Case:
     """What is measured, by all sides of it.
 
     Attributes:
-        suite: step, infer, augment, loader, train, prepare, predict; or a ceiling of the hardware: matmul, copy,
-            nothing.
+        suite: step, infer, augment, loader, train, prepare, predict; array (training on a synthetic array in host
+            memory); or a ceiling of the hardware: matmul, copy, nothing.
         variant: of suite step: plain, augment (with the augmentation) or frozen (with a frozen encoder); of suite
             prepare: one grid, or warped (the second scene half a pixel off the grid of the first).
         model: network.
@@ -59,7 +59,7 @@ class Case:
         """Who takes part. Augmentation has no rival: the reference does it on the host, image by image."""
         if self.suite == "loader":
             return (*(f"{JAXCD} {encoding}" for encoding in ENCODINGS), PAPER, PLAIN)
-        if self.suite == "train":
+        if self.suite in ("train", "array"):
             return JAXCD, STEP
         if self.suite == "prepare":
             return BARE, JUDGED, *(STAGED + encoding for encoding in ("zstd", "jpeg", "raw"))

@@ -24,11 +24,12 @@ _LARGE_MATMUL = 8192
 
 def configuration(case: Case, **more: Any) -> Config:
     """Return the configuration that a case stands for."""
+    augmented = case.variant == "augment" or case.suite in ("train", "array")
     config = Config(
         data=more.pop("data", DataConfig(root="none")),
         model=ModelConfig(name=case.model or "fc_ef", size=case.size or "small", dtype=case.dtype),
         loss=LossConfig(dice=1.0),
-        augment=AugmentConfig() if case.variant == "augment" or case.suite == "train" else AugmentConfig.off(),
+        augment=AugmentConfig() if augmented else AugmentConfig.off(),
         freeze=FreezeConfig(encoder=case.variant == "frozen"),
         train=more.pop("train", TrainConfig(batch=case.batch, steps=1000, devices=1)),
         **more,

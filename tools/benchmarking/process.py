@@ -113,13 +113,13 @@ def _started(case: Case, names: Sequence[str], environment: Mapping[str, str]) -
             side.kill()
 
 
-def measured(case: Case, environment: Mapping[str, str]) -> list[Side]:
-    """Measure the sides of a case, in turns; those that fail say why and take no part."""
-    with _started(case, case.sides, environment) as sides:
+def measured(case: Case, environment: Mapping[str, str], *, names: Sequence[str] = (), rounds: int = 0) -> list[Side]:
+    """Measure sides of a case (all if none are named), in turns; those that fail say why and take no part."""
+    with _started(case, names or case.sides, environment) as sides:
         running = [side for side in sides if not side.failed]
         for side in running:
             side.warm_up()
-        for _ in range(_ROUNDS):
+        for _ in range(rounds or _ROUNDS):
             for side in running:
                 side.round()
         for side in running:

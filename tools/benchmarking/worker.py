@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+from benchmarking.bare import supply_jaxtyping  # noqa: E402
 from benchmarking.case import BARE, COMPILED, DECODED, JAXCD, NETWORK, PAPER, PLAIN, STAGED, TORCH, Case  # noqa: E402
 from jaxcd.base.processes import keep_freed_memory  # noqa: E402
 
@@ -47,6 +48,10 @@ def prepare(case: Case, side: str) -> tuple[Run, dict[str, Any]]:
         from benchmarking import loading
 
         return loading.training(case, loads=side == JAXCD)
+    if case.suite == "array":
+        from benchmarking import in_memory
+
+        return in_memory.training(case, moves=side == JAXCD)
     if side in (TORCH, COMPILED):
         from benchmarking import torch_side
 
@@ -80,6 +85,7 @@ def main() -> None:
     """Answer until told to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     keep_freed_memory()  # as jaxcd's entries do
+    supply_jaxtyping()
     given = json.loads(sys.argv[1])
     try:
         run, about = prepare(Case(**given["case"]), given["side"])
