@@ -79,10 +79,11 @@ def rows(
             for alone, name in ((NETWORK, "share_of_network"), (DECODED, "share_of_decoding")):
                 if alone in medians and side.name == JAXCD:
                     row[name] = medians[alone] / seconds
-            if "flops" in side.about:
-                repeated = about_side(case, side.name, environment) if again else {}
+            if "compile_seconds" in side.about and side.name not in RIVALS and again:
+                repeated = about_side(case, side.name, environment)
                 if "compile_seconds" in repeated:
                     row["compile_cached_seconds"] = repeated["compile_seconds"]
+            if "flops" in side.about:
                 for unit, of in (("flops", "matmul"), ("bytes", "copy")):
                     row[f"{unit}_per_second"] = side.about[unit] / seconds
                     row[f"share_of_{of}"] = row[f"{unit}_per_second"] / ceiling[f"{unit}_per_second"]

@@ -51,9 +51,13 @@ def prepare(case: Case) -> tuple[Callable[[int], float], dict[str, Any]]:
     function, first, inputs = _function(case)
     start = time.perf_counter()
     compiled = function.lower(first, *inputs[0]).compile()
-    costs = compiled.cost_analysis() or {}
     about["compile_seconds"] = time.perf_counter() - start
-    about["flops"], about["bytes"] = (float(costs.get(name, 0)) for name in ("flops", "bytes accessed"))
+    convolutions = steps.choose_convolutions(configuration(case))
+    if case.suite != "augment":
+        about["convolutions"] = convolutions.why
+    if case.suite == "augment" or not convolutions.onednn:  # XLA does not count the work of oneDNN's calls
+        costs = compiled.cost_analysis() or {}
+        about["flops"], about["bytes"] = (float(costs.get(name, 0)) for name in ("flops", "bytes accessed"))
     carried = first
 
     def run(count: int) -> float:

@@ -42,6 +42,8 @@ def line(row: dict[str, Any]) -> str:
         parts.append(f"compiled in {row['compile_seconds']:.1f} s")
     if "compile_cached_seconds" in row:
         parts.append(f"again in {row['compile_cached_seconds']:.1f} s")
+    if row.get("convolutions", "XLA's") != "XLA's":
+        parts.append(f"convolutions: {row['convolutions']}")
     if "peak_bytes" in row:
         parts.append(f"peak {row['peak_bytes'] / _GIB:.2f} GiB")
     return f"  {row['side']:<30} " + "  ".join(parts)

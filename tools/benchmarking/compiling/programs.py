@@ -24,6 +24,7 @@ def program(case: Case, *, accumulation: int = 1, remat: bool = False) -> tuple[
     """
     train = TrainConfig(batch=case.batch, steps=1000, devices=1, accumulation=accumulation)
     config = configuration(case, train=train)
+    config.model.onednn = "off"  # as on a machine with the card; this one may have no accelerator
     network, params, stats = steps.build_network(config, weights=False)
     batch = _batch(case)
     if case.suite == "infer":
