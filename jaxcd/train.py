@@ -34,7 +34,7 @@ def _train(config: Config, run: Path) -> int:
 
     run_folder.check(run, config)
     steps.check_network(config)
-    announce_network(config)
+    announce_network(config, trains=True)
     transfer.check_weights(config, run)
     dataset, kind = open_or_build(config.data), TASKS[config.task]
     splits = kind.split(dataset, config)

@@ -50,7 +50,7 @@ FAULTS = (
     Fault(
         "validations see the raw weights, not the averages",
         "tasks/loop.py",
-        "params, stats = self.state.evaluated()",
+        "params, stats = self.state.weights_in_use()",
         "params, stats = self.state.params, self.state.stats",
         "tests/test_train.py",
     ),

@@ -59,11 +59,9 @@ class TrainState(NamedTuple):
 
     def begun_with(self, params: Any, stats: Any) -> "TrainState":
         """Return the state before the first step with other weights; their averages begin there, too."""
-        # Copies: the step is given the memory of the whole state, and can't be given an array twice.
-        averaged = self.averaged and jax.tree.map(jnp.copy, {"params": params, "stats": stats})
-        return self._replace(params=params, stats=stats, averaged=averaged)
+        return self._replace(params=params, stats=stats, averaged=self.averaged and _averages(params, stats))
 
-    def evaluated(self) -> tuple[Any, Any]:
+    def weights_in_use(self) -> tuple[Any, Any]:
         """Return the parameters and statistics that are validated: the averages, where there are any."""
         return (self.averaged["params"], self.averaged["stats"]) if self.averaged else (self.params, self.stats)
 
@@ -136,7 +134,7 @@ def initial_state(config: Config, *, steps: int, at: int = 0) -> tuple[models.Ne
     tx = _optimizer(config, steps)
     state = TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(_learning(params, held)[0]))
     if config.optim.ema:
-        state = state._replace(averaged={"params": params, "stats": stats}).begun_with(params, stats)
+        state = state._replace(averaged=_averages(params, stats))
     return network, state, train_step(network, tx, config, held=held)
 
 
@@ -162,6 +160,11 @@ def _learning(params: dict, held: bool) -> tuple[dict, dict]:
     names = {models.ENCODER} if held else set()
     learning = {name: tree for name, tree in params.items() if name not in names}
     return learning, {name: params[name] for name in names}
+
+
+def _averages(params: Any, stats: Any) -> dict[str, Any]:
+    """Begin the averages. They are copies: a step is given the memory of its state, and no array of it twice."""
+    return jax.tree.map(jnp.copy, {"params": params, "stats": stats})
 
 
 def moving_average(averaged: Any, new: Any, *, decay: float, step: Int32[Array, ""]) -> Any:

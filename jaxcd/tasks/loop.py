@@ -151,11 +151,19 @@ class _Trainer:
         # rbg: threefry's dropout masks took a fifth of the small network's step on 2 CPU cores.
         self.key = steps.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)
         self.step, self.threshold, self.validation_due, self.best = 0, None, False, _Best()
+        self.onednn = steps.choose_convolutions(config).onednn
         if latest is not None:
             self.state, meta = self.checkpoints.restore(self.state)
             self.step, self.threshold = int(meta["batches"]), meta["threshold"]
             self.validation_due = meta.get("validation_due", False)
             self.best = _Best(*meta.get("best", ()))
+            if meta.get("onednn", self.onednn) != self.onednn:
+                why = steps.choose_convolutions(config).why
+                print(
+                    f"WARNING: the convolutions are {why}, and were not before step {self.step}: the last bits of this "
+                    "run are no longer those of an uninterrupted one",
+                    file=sys.stderr,
+                )
             if not self._early():
                 print(f"going on from step {self.step} of {self.steps}")
         self.log = RunLog(run, step=self.step)
@@ -244,7 +252,7 @@ class _Trainer:
 
     def _validate(self) -> None:
         self._settle(0)
-        params, stats = self.state.evaluated()
+        params, stats = self.state.weights_in_use()
         try:
             with explained_memory(_validation_advice(self.config)):
                 validated = self.validate(params, stats, self.step, self._watch)
@@ -294,6 +302,7 @@ class _Trainer:
     def _save(self, score: float | None) -> None:
         self._settle(0)
         meta = {"batches": self.step, "threshold": self.threshold, "validation_due": self.validation_due}
+        meta["onednn"] = self.onednn
         if self.config.train.patience:
             meta["best"] = self.best
         self.checkpoints.save(self.state, meta=meta, score=score)

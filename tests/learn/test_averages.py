@@ -44,7 +44,7 @@ def test_a_run_averages_what_its_steps_leave_also_frozen_thawed_and_in_micro_bat
         d = min(0.2, (1 + t) / (10 + t))
         raw = flat((state.params, state.stats))
         expected = [d * a + (1 - d) * x for a, x in zip(expected, raw, strict=True)]
-    ours = flat(state.evaluated())
+    ours = flat(state.weights_in_use())
     for a, b in zip(ours, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert sum(not np.array_equal(a, b) for a, b in zip(ours, raw, strict=True)) > 20
@@ -52,7 +52,7 @@ def test_a_run_averages_what_its_steps_leave_also_frozen_thawed_and_in_micro_bat
 
 def test_without_averages_the_state_is_what_it_was():
     _, state, _ = steps.initial_state(small_config(), steps=4)
-    assert state.averaged is None and state.evaluated() == (state.params, state.stats)
+    assert state.averaged is None and state.weights_in_use() == (state.params, state.stats)
     assert len(jax.tree.leaves(state)) == 1 + len(jax.tree.leaves((state.params, state.stats, state.opt_state)))
 
 
@@ -61,5 +61,5 @@ def test_other_initial_weights_are_where_averages_begin():
     config.optim.ema = 0.5
     _, state, _ = steps.initial_state(config, steps=4)
     begun = state.begun_with(jax.tree.map(lambda p: p + 1, state.params), state.stats)
-    for a, b in zip(flat(begun.evaluated()), flat((begun.params, begun.stats)), strict=True):
+    for a, b in zip(flat(begun.weights_in_use()), flat((begun.params, begun.stats)), strict=True):
         np.testing.assert_array_equal(a, b)

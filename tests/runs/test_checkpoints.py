@@ -78,7 +78,7 @@ def test_averages_are_kept_beside_the_raw_weights_and_are_what_a_run_is_used_by(
         there = [path.name for path in (run / "checkpoints" / "3").iterdir() if path.is_dir()]
         assert sorted(there) == sorted([*items, *more])
         restored = checkpoints.restore_weights(plain.params, plain.stats)
-        jax.tree.map(np.testing.assert_array_equal, (restored.params, restored.stats), state.evaluated())
+        jax.tree.map(np.testing.assert_array_equal, (restored.params, restored.stats), state.weights_in_use())
         again, _ = checkpoints.restore(jax.tree.map(jnp.zeros_like, state))
         jax.tree.map(np.testing.assert_array_equal, again, state)
         checkpoints.close()

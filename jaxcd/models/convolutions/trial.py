@@ -7,6 +7,7 @@ user's cache folder.
 import functools
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -25,30 +26,38 @@ _SECONDS = 120  # that a trial may take
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # of the largest value
 _JAXLIB = metadata.version("jaxlib")
 _RIGHT = "right"
-_WRONG = 3  # exit code; Python's own for an error is 1
+_WRONG, _REFUSED = 3, 4  # exit codes; Python's own for an error is 1
+_REFUSALS = {_REFUSED, -signal.SIGABRT, -signal.SIGILL, -signal.SIGSEGV}
 _PACKAGES = Path(__file__).resolve().parents[3]
 
 
 @functools.cache
 def failure(dtype: str) -> str:
-    """Say why the calls must not be used here with a type, "float32" or "bfloat16"; empty where they are right."""
+    """Say why the calls must not be used here with a type, "float32" or "bfloat16"; empty where they are right.
+
+    The answer is kept for other processes, unless it says nothing of oneDNN: too little time or memory, say.
+    """
     code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (calls.__file__, by_onednn.__file__, __file__)))
     kept = cache_folder() / "onednn" / f"{dtype}-{_JAXLIB}-{cpu_digest()}-{code.hexdigest()[:12]}"
     try:
         answer = kept.read_text()
     except OSError:
-        answer = _try(dtype)
-        if answer is None:  # it may be another time
-            return f"the trial of oneDNN was not done in {_SECONDS} s"
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(kept, answer)
-        except OSError:
-            pass  # a home that cannot be written to: the next process tries again
+        answer, lasting = _try(dtype)
+        if lasting:
+            _keep(kept, answer)
     return "" if answer == _RIGHT else answer
 
 
-def _try(dtype: str) -> str | None:
+def _keep(path: Path, answer: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, answer)
+    except OSError:
+        pass  # a home that cannot be written to: the next process tries again
+
+
+def _try(dtype: str) -> tuple[str, bool]:
+    """Try the calls in another process; returns the answer, and whether it holds for the next time, too."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "0"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-c", f"from {__name__} import check; raise SystemExit(check({dtype!r}))"]
@@ -57,21 +66,38 @@ def _try(dtype: str) -> str | None:
             command, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, text=True
         )
     except subprocess.TimeoutExpired:
-        return None
+        return f"the trial of oneDNN was not done in {_SECONDS} s", False
     if done.returncode == 0:
-        return _RIGHT
-    how = "gives wrong numbers" if done.returncode == _WRONG else "does not take jaxcd's calls"
-    return f"oneDNN of jaxlib {_JAXLIB} {how} in {dtype} on this machine"
+        return _RIGHT, True
+    oneself = f"oneDNN of jaxlib {_JAXLIB}"
+    if done.returncode == _WRONG:
+        return f"{oneself} gives wrong numbers in {dtype} on this machine", True
+    if done.returncode in _REFUSALS:
+        return f"{oneself} does not take jaxcd's calls in {dtype} on this machine", True
+    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    return f"the trial of oneDNN failed (exit code {done.returncode}, {last[:200]})", False
 
 
 def check(dtype: str) -> int:
-    """Compare the calls with XLA's own convolutions, in a type; returns the exit code of the trial's process."""
-    dense = ((centred(3), 3, 16), (centred(3), 16, 1), (same(3, 2), 3, 8), (centred(7, 2), 5, 4), (centred(1), 7, 9))
-    right = (_right(window, 1, c, d, dtype) for window, c, d in dense)
-    return 0 if all(right) and _right(same(5), 6, 6, 6, dtype) else _WRONG
+    """Compare the calls with XLA's own convolutions and products, in a type; returns the process's exit code."""
+    dense = ((centred(3), 3, 16), (centred(3), 16, 1), (same(3, 2), 3, 8), (centred(7, 2), 5, 4), (centred(3), 7, 9))
+    try:
+        right = [_convolves(window, 1, c, d, dtype) for window, c, d in dense]
+        right += [_convolves(window, 6, 6, 6, dtype) for window in (same(5), same(3, 2))]
+        right += [_multiplies(transposed, dtype) for transposed in ("", "a", "b")]
+    except jax.errors.JaxRuntimeError:
+        return _REFUSED
+    return 0 if all(right) else _WRONG
 
 
-def _right(window: Window, groups: int, c: int, d: int, dtype: str) -> bool:
+def _multiplies(transposed: str, dtype: str) -> bool:
+    a, b = (jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype) for shape in ((70, 5), (5, 9)))
+    given = a.T if transposed == "a" else a, b.T if transposed == "b" else b
+    got = jax.jit(functools.partial(calls.product, transposed=transposed))(*given)
+    return _near(got, a @ b, _TOLERANCE[dtype])
+
+
+def _convolves(window: Window, groups: int, c: int, d: int, dtype: str) -> bool:
     """Compare a convolution and, for one group, its gradients."""
     draw = np.random.default_rng(0).standard_normal
     x = jnp.asarray(draw((2, 10, 14, c)), dtype)
