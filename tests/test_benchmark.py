@@ -1,13 +1,15 @@
 """The benchmark: real sides in real processes, with rounds cut short, and what it says of them."""
 
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import benchmark
 import numpy as np
 import pytest
 import rasterio
-from benchmarking import figures, jax_side, large_scenes, predicting, preparing, process, report
+from benchmarking import figures, jax_side, large_scenes, predicting, preparing, process, report, stepping
 from benchmarking.case import (
     BARE,
     COMPILED,
@@ -139,6 +141,26 @@ def test_pytorchs_side_runs(suite):
     finally:
         side.kill()
     assert side.about["versions"]["torch"] and side.about["peak_bytes"] > 2**26
+
+
+def test_steps_first_use_up_what_was_made_ready_and_stop_at_a_loss_that_is_not_finite(monkeypatch):
+    steps, taken, losses = stepping.steps, [], itertools.chain([1.0] * 8, itertools.repeat(np.nan))
+
+    def step(state, batch, key):
+        taken.append(batch)
+        return state, SimpleNamespace(loss=next(losses))
+
+    monkeypatch.setattr(steps, "initial_state", lambda *_, **__: (None, None, step))
+    monkeypatch.setattr(steps, "training_mesh", lambda _: None)
+    monkeypatch.setattr(steps, "replicate", lambda state, _: state)
+    monkeypatch.setattr(steps, "on_device", lambda batches, *_, **__: ((None, batch) for batch in batches))
+    config = jax_side.configuration(Case(suite="array", **TINY))
+    run = stepping.stepping(config, itertools.count(), ahead=2, moves=True)
+    assert run(2) > 0 and taken == list(range(7))  # 2 + 1 to compile, 2 + 2 now
+    taken.clear()
+    assert stepping.stepping(config, itertools.count(), ahead=2, moves=False) and taken == [0]
+    with pytest.raises(ArithmeticError, match="the loss of the first steps is nan"):
+        stepping.stepping(config, itertools.count(), ahead=2, moves=True)
 
 
 @pytest.mark.slow

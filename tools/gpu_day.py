@@ -3,9 +3,10 @@
     sh tools/gpu_day OUT [PART ...]     parts by number or name; without them all, in their order
     sh tools/gpu_day --list             what each part measures
 
-Needs jax, flax, optax, orbax, numpy and torch alone. OUT holds figures.json (written after each figure), rows.md
+Needs jax, flax, optax, orbax, numpy and torch alone. OUT holds figures.json (written after each case), rows.md
 (tables as docs/results.md has them), speed.png and batches.png (with matplotlib), profile.tar.gz. A part that ran is
-skipped; one whose time was up, or that was stopped, goes on in the next call with the same OUT.
+skipped; one whose time was up, or that was stopped, goes on in the next call with the same OUT, which also tries again
+what failed.
 """
 
 import argparse
@@ -53,9 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if about["backend"] != "gpu" and not options.small:
             raise DeviceError(f"JAX finds no GPU here ({about['device']}); --small rehearses with small sizes")
         here = record.here(about, commit=options.commit, small=options.small)
-        kept = record.Record(options.out, here)
+        options.out.mkdir(parents=True, exist_ok=True)
         try:
             with locked(options.out / _LOCK):
+                kept = record.Record(options.out, here)
                 left = _run(day.Day(kept, SMALL if options.small else FULL, folder), wanted, options.limit)
         except BlockingIOError as error:
             raise ConfigError(f"{options.out}: another process measures into it; wait for it") from error
@@ -66,6 +68,7 @@ def _run(today: day.Day, wanted: Sequence[day.Part], limit: float) -> int:
     """Run parts, and draw what there is; returns how many pieces are left."""
     print(report.heading(today.record.machine), flush=True)
     today.record.write()
+    tables.write(today.record)  # a call that was killed may have left older ones
     left = 0
     for part in wanted:
         left += len(day.run(today, part, limit))

@@ -7,6 +7,7 @@ jax_side.py   jaxcd's training step, inference and augmentation; ceilings of the
 torch_side.py the same in PyTorch
 loading.py    batches from disk, jaxcd's and the paper's
 in_memory.py  training on a synthetic array
+stepping.py   the training steps of both
 bare.py       what stands in for jaxtyping where it is missing
 figures.py    rows of figures out of measured sides
 report.py     table and plot

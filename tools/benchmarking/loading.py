@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,37 +98,14 @@ def torch_batches(case: Case, *, augmented: bool) -> tuple[Callable[[int], float
 
 def training(case: Case, *, loads: bool) -> tuple[Callable[[int], float], dict[str, Any]]:
     """Give the training step with augmentation, on batches as they are loaded, or on one that is there already."""
-    import jax
-
     from benchmarking.jax_side import configuration
+    from benchmarking.stepping import stepping
     from jaxcd import models
-    from jaxcd.learn import steps
 
     config = configuration(case, data=_data(case, DataConfig().encoding))
     dataset = _dataset(case, config.data.encoding)
-    _, state, step = steps.initial_state(config, steps=config.train.steps)
-    mesh, key = steps.training_mesh(config), jax.random.key(0, impl="rbg")
-    state = steps.replicate(state, mesh)
     loaded = train_batches(dataset, range(len(dataset.samples)), config, stride=models.describe(config.model).stride)
-    ready = steps.on_device(loaded, mesh, ahead=config.data.prefetch)
-    source: Iterator[Any] = ready if loads else itertools.repeat(next(ready))
-
-    ahead = reading_threads() + 1 + config.data.prefetch
-
-    def run(count: int) -> float:
-        nonlocal state
-        result = None
-        # First use up the batches that were read ahead while the other side was measured.
-        for _ in range(ahead if loads else 0):
-            state, result = step(state, next(source)[1], key)
-        jax.block_until_ready(result)
-        start = time.perf_counter()
-        for _ in range(count):
-            state, result = step(state, next(source)[1], key)
-        jax.block_until_ready(result)
-        return time.perf_counter() - start
-
-    return run, {}
+    return stepping(config, loaded, ahead=reading_threads() + 1 + config.data.prefetch, moves=loads), {}
 
 
 def _data(case: Case, encoding: str) -> DataConfig:

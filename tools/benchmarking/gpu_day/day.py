@@ -1,4 +1,4 @@
-"""Runs parts within their time, and writes each figure as it comes."""
+"""Runs parts within their time, and writes the figures of each piece as they come."""
 
 import signal
 import time
@@ -10,12 +10,15 @@ from typing import Any
 
 from benchmarking import figures
 from benchmarking.case import JAXCD, Case
-from benchmarking.gpu_day import bound, tables
+from benchmarking.gpu_day import batches, bound, tables
 from benchmarking.gpu_day.record import Record, Rows
 
 LIMIT = 480
 """Seconds that a part takes at most."""
-_WHOLE = 0.95  # share of it that a piece must have had before it is given up
+_WHOLE = 0.95  # share of a limit that counts as all of it
+_CUTS = 2  # with all of the limit, before a piece is given up
+# How far a piece is. What stands first is measured first, so that what always fails or takes too long blocks nothing.
+_NEW, _CUT, _FAILED, _DONE = range(4)
 
 
 class TimeUp(Exception):
@@ -48,10 +51,12 @@ class Work:
     Attributes:
         key: its name within the part.
         measure: gives its rows.
+        side: that it measures.
     """
 
     key: str
     measure: Callable[[], Rows]
+    side: str = "all sides"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +110,11 @@ class Day:
         return self.record.ceilings[dtype]
 
     def measured(self, case: Case, *, names: tuple[str, ...] = ()) -> Rows:
-        """Measure a case; jaxcd's row says how fast the counted bytes were moved, where they were counted."""
+        """Measure a case; rows say whether memory ended them, and how fast jaxcd moved the bytes that were counted."""
         ceiling = self.ceiling(case.dtype)
         rows = figures.rows(case, ceiling, self.environment, names=names, rounds=self.sizes.rounds, again=False)
         device, copy = self.record.machine["device"], ceiling["bytes_per_second"]
-        rows = [bound.compared(row, device, copy) if row["side"] == JAXCD else row for row in rows]
+        rows = [bound.compared(row, device, copy) if row["side"] == JAXCD else row for row in map(batches.judged, rows)]
         for row in rows:
             if "moved_bytes_per_second" in row:
                 print(bound.line(row), flush=True)
@@ -120,18 +125,17 @@ def run(day: Day, part: Part, limit: float) -> list[str]:
     """Measure what is left of a part, within its time.
 
     Returns:
-        Keys of what is left for the next call.
+        Keys of what is left for the next call. What failed before is not among them: it has its row.
     """
     begun = time.monotonic()
     record, longest, done, left = day.record, 0.0, 0, []
-    for work in part.works(day):
-        if record.rows(part.name, work.key) is not None:
-            continue
+    for work, stage in _pieces(day, part, limit):
         start = time.monotonic()
         rest = limit - (start - begun)
-        # What would surely be cut is not begun; of the first one nothing is known.
-        if left or rest <= longest / 2:
-            left.append(work.key)
+        # What would surely be cut is not begun, unless it can have the whole time.
+        if left or (done and rest <= max(longest / 2, *record.cuts(part.name, work.key), 0)):
+            if stage != _FAILED:
+                left.append(work.key)
             continue
         if not done:
             print(f"\n== part {part}: {part.what} (at most {limit:.0f} s)", flush=True)
@@ -140,16 +144,47 @@ def run(day: Day, part: Part, limit: float) -> list[str]:
             with _at_most(rest):
                 rows = work.measure()
         except TimeUp:
-            if rest < _WHOLE * LIMIT:
+            record.cut(part.name, work.key, rest)
+            if sum(had >= _WHOLE * limit for had in record.cuts(part.name, work.key)) < _CUTS:
                 left.append(work.key)
                 continue
-            rows = [{"case": work.key, "side": JAXCD, "failed": f"took longer than the part's {limit:.0f} s"}]
-            print(f"  {work.key}: {rows[0]['failed']}", flush=True)
+            rows = [_given_up(work, limit)]
         record.add(part.name, work.key, rows)
         tables.write(record)
         longest = max(longest, time.monotonic() - start)
     _say(part, done, left, time.monotonic() - begun)
     return left
+
+
+def _pieces(day: Day, part: Part, limit: float) -> Iterator[tuple[Work, int]]:
+    """Give what a call has to measure, each piece once, and how far it is."""
+    given: set[str] = set()
+    for now in (_NEW, _CUT, _FAILED):
+        for work in part.works(day):  # asked again: what was measured meanwhile may have brought a new piece
+            stage = _stage(day.record, part, work, limit)
+            if stage <= now and work.key not in given:
+                given.add(work.key)
+                yield work, stage
+
+
+def _stage(record: Record, part: Part, work: Work, limit: float) -> int:
+    """Say how far a piece is; what was given up with a smaller limit counts as cut."""
+    if record.cuts(part.name, work.key):
+        return _CUT
+    rows = record.rows(part.name, work.key)
+    if rows is None:
+        return _NEW
+    given_up = [row["given_up"] for row in rows if "given_up" in row]
+    if given_up:
+        return _CUT if limit > max(given_up) else _DONE
+    return _FAILED if any("failed" in row and not row.get("out_of_memory") for row in rows) else _DONE
+
+
+def _given_up(work: Work, limit: float) -> dict[str, Any]:
+    """Say that a piece is given up; returns its row."""
+    said = f"took longer than {limit:g} s{'; give a larger --limit' if limit < LIMIT else ''}"
+    print(f"  {work.key}: given up, {said}", flush=True)
+    return {"case": work.key, "side": work.side, "failed": said, "given_up": limit}
 
 
 def _say(part: Part, done: int, left: list[str], seconds: float) -> None:

@@ -51,7 +51,7 @@ def _profile(day: Day) -> Iterator[Work]:
             print(f"  left out, too large: {', '.join(left)}", flush=True)
         return [{**row, "packed": packed, "left_out": left} for row in rows]
 
-    yield Work(key="step and inference", measure=measure)
+    yield Work(key="step and inference", measure=measure, side=JAXCD)
 
 
 def _networks(day: Day) -> Iterator[Work]:
@@ -74,11 +74,11 @@ def _batches(day: Day) -> Iterator[Work]:
 
 def _batch(day: Day, case: Case, side: str) -> Work:
     def measure() -> Rows:
-        rows = [batches.judged(row) for row in day.measured(case, names=(side,))]
+        rows = day.measured(case, names=(side,))
         print(*map(batches.line, rows), sep="\n", flush=True)
         return rows
 
-    return Work(key=f"{case}, {side}", measure=measure)
+    return Work(key=f"{case}, {side}", measure=measure, side=side)
 
 
 def _float32(day: Day) -> Iterator[Work]:
@@ -130,7 +130,8 @@ PARTS = tuple(
             ("networks", "step and inference of the other networks, the published ones beside PyTorch", _networks),
             (
                 "batches",
-                "batches doubled until memory ends, jaxcd and PyTorch eager, beside what was foretold",
+                f"batches doubled until memory ends or {FULL.batches[1]} pairs are reached, jaxcd and PyTorch eager, "
+                "beside what was foretold",
                 _batches,
             ),
             ("float32", "step and inference in float32, beside PyTorch eager and compiled", _float32),

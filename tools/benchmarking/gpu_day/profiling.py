@@ -56,7 +56,8 @@ def pack(folder: Path, archive: Path, *, most: int = MOST) -> tuple[list[str], l
         most: bytes that it may have.
 
     Returns:
-        Names of files within, and of those left out: large ones first, XLA's own (xplane.pb) last.
+        Names of the files within, and of those left out. The largest is left out first; xplane.pb files only once
+        nothing else is left.
     """
     files = [file for file in folder.rglob("*") if file.is_file()]
     kept = sorted(files, key=lambda file: (not file.name.endswith(".xplane.pb"), file.stat().st_size))

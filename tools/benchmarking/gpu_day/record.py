@@ -1,4 +1,4 @@
-"""figures.json: what has been measured, and on what; one machine and one commit a folder."""
+"""figures.json: what has been measured, and on what; one machine, its settings and one commit a folder."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from jaxcd.base.fingerprints import difference, refuse_other
 
 _ROOT = Path(__file__).resolve().parents[3]
 FIGURES = "figures.json"
-_SAME = ("device", "driver", "cpu", "python", "versions", "commit", "code", "small")
+_SAME = ("device", "driver", "cpu", "cores", "python", "versions", "environment", "commit", "code", "small")
 
 Rows = list[dict[str, Any]]
 
@@ -36,26 +36,24 @@ class Record:
     """The figures of a folder, written whole after each change.
 
     Attributes:
-        folder: where they lie.
+        folder: where they lie; it has to be there, and locked by whoever writes.
         machine: of `here`.
         ceilings: rates of a large matrix product and a large copy, by type.
-        figures: entries `{"part", "key", "rows"}` in the order in which they were measured.
+        figures: entries `{"part", "key", "rows"}` in the order in which they were measured first.
     """
 
     def __init__(self, folder: Path, machine: dict[str, Any]):
         """Begin, or go on with what lies in the folder.
 
         Raises:
-            ConfigError: the folder is a file, or holds figures of another machine, commit or size, or broken ones.
+            ConfigError: the folder holds figures of another machine, setting, commit or size, or broken ones.
         """
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"{folder}: is a file; give a folder")
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._path = folder / FIGURES
         self.machine = machine
         self.ceilings: dict[str, dict[str, float]] = {}
         self.figures: list[dict[str, Any]] = []
+        self._cuts: dict[str, dict[str, list[float]]] = {}
         if self._path.exists():
             self._read()
 
@@ -63,6 +61,7 @@ class Record:
         try:
             read = json.loads(self._path.read_text())
             there, self.ceilings, self.figures = read["machine"], read["ceilings"], read["figures"]
+            self._cuts = read["cuts"]
             before = {name: there[name] for name in _SAME}
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self._path}: no figures of a GPU day; give a new folder") from error
@@ -72,20 +71,40 @@ class Record:
 
     def rows(self, part: str, key: str) -> Rows | None:
         """Return what was measured for a piece of a part, or None where it was not."""
-        return next((each["rows"] for each in self.figures if (each["part"], each["key"]) == (part, key)), None)
+        return next((each["rows"] for each in self.figures[self._place(part, key) :]), None)
 
     def of(self, part: str) -> list[Rows]:
         """Return all that was measured for a part."""
         return [each["rows"] for each in self.figures if each["part"] == part]
 
     def add(self, part: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what was measured for a piece of a part."""
-        self.figures.append({"part": part, "key": key, "rows": [dict(row) for row in rows]})
+        """Keep what was measured for a piece of a part; of an earlier try only what did not succeed again."""
+        before = [row for row in self.rows(part, key) or () if "failed" not in row]
+        kept: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in sorted((*rows, *before), key=lambda row: "failed" in row):
+            kept.setdefault((row["case"], row["side"]), dict(row))
+        place = self._place(part, key)
+        self.figures[place : place + 1] = [{"part": part, "key": key, "rows": list(kept.values())}]
+        self._cuts.get(part, {}).pop(key, None)
         self.write()
+
+    def cuts(self, part: str, key: str) -> list[float]:
+        """Return the seconds that a piece had each time when it was cut, since rows of it were last added."""
+        return self._cuts.get(part, {}).get(key, [])
+
+    def cut(self, part: str, key: str, seconds: float) -> None:
+        """Keep that a piece was cut after so many seconds."""
+        self._cuts.setdefault(part, {}).setdefault(key, []).append(round(seconds, 2))
+        self.write()
+
+    def _place(self, part: str, key: str) -> int:
+        """Where the entry of a piece is among the figures, or will be."""
+        places = (k for k, each in enumerate(self.figures) if (each["part"], each["key"]) == (part, key))
+        return next(places, len(self.figures))
 
     def write(self) -> None:
         """Write the file, whole."""
-        written = {"machine": self.machine, "ceilings": self.ceilings, "figures": self.figures}
+        written = {"machine": self.machine, "ceilings": self.ceilings, "figures": self.figures, "cuts": self._cuts}
         write_whole(self._path, json.dumps(written, indent=1) + "\n")
 
 
