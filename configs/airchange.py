@@ -7,8 +7,7 @@ trains and evaluates all 24 runs: two sets, four networks, three seeds. One run 
     python -m jaxcd.train --config configs/airchange.py --config.data.layout=airchange_tiszadob \\
         --config.model.name=fc_ef --workdir runs/tiszadob_fc_ef
 
-Published F1 0.527 (Szada/1) and 0.934 (Tiszadob/3) at best. Here not measured yet; by the first steps, all runs should
-take about 5 h on 2 free CPU cores (docs/results.md).
+Published F1 0.527 (Szada/1) and 0.934 (Tiszadob/3) at best. Figures: docs/results.md.
 """
 
 from jaxcd.config import (

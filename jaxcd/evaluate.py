@@ -102,6 +102,13 @@ def _read_other_data(config: Config, data: Path, settings: Settings) -> None:
     config.data.root, config.data.layout = str(data), settings.layout or config.data.layout
     config.data.cache = settings.cache or DataConfig().cache
     config.data.scaling = config.data.scaling if settings.scaling is None else settings.scaling
+    wanted = config.data.split == "published" and settings.split not in (None, "all")
+    if wanted and not layouts.may_publish(config.data.layout):
+        raise _unpublished(config)
+
+
+def _unpublished(config: Config) -> ConfigError:
+    return ConfigError(f"--split: {config.data.root} has no published split; give --split all")
 
 
 def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
@@ -152,6 +159,8 @@ def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, fo
     if split == "all":
         return list(range(len(samples)))
     if foreign:
+        if config.data.split == "published" and not any(sample.split for sample in samples):
+            raise _unpublished(config)
         return list(getattr(split_places(samples, config.data), split))
     rows = {sample.id: row for row, sample in enumerate(samples)}
     places = run_folder.read_splits(run)[split]

@@ -126,7 +126,8 @@ def test_several_tiles_at_a_time_count_the_same_and_stale_pictures_go(trained, t
         (["--split", "dev"], "--split: expected one of train, validation, test, all, got 'dev'"),
         (
             ["--layout", "coco"],
-            "--layout: expected one of xbd, paper, folders, scenes, simulated, prepared, got 'coco'",
+            "--layout: expected one of xbd, paper, folders, airchange_szada, airchange_tiszadob, scenes, simulated, "
+            "prepared, got 'coco'",
         ),
         (["--scaling", "full"], "--scaling: expected range:LOW,HIGH or percentiles:LOW,HIGH"),
     ],
@@ -145,6 +146,19 @@ def test_tiles_of_a_user_are_not_taken_for_a_simulated_town(trained, tmp_path, c
     error = _error(capsys, "--run", tmp_path / "run", "--data", trained / "tiles", "--out", tmp_path / "out")
     assert f"--layout: say how {trained / 'tiles'} is laid out" in error
     assert sorted(trained.rglob("*")) == before
+
+
+def test_a_split_that_nobody_published_for_other_data_is_named(trained, project, tmp_path, capsys):
+    shutil.copytree(trained / "run", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["data"]["split"] = "published"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    (built,) = (path.parent for path in (project.parent / "datasets").glob("*/dataset.json"))
+    for data, layout in ((trained / "tiles", "folders"), (built, "prepared")):
+        flags = ("--run", tmp_path / "run", "--data", data, "--layout", layout, "--cache", tmp_path / "cache")
+        error = _error(capsys, *flags, "--split", "test", "--out", tmp_path / "out")
+        assert error == f"error: --split: {data} has no published split; give --split all"
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "out").exists()  # found before anything is built
 
 
 def test_damaged_checkpoint_is_one_line(trained, tmp_path):

@@ -112,16 +112,21 @@ def _encoder(folder: Path, step: int) -> list[np.ndarray]:
     return [leaf for item in ("params", "stats") for leaf in tree(folder, step, item)["encoder"]]
 
 
+def _used(folder: Path) -> tuple[list[np.ndarray], int]:
+    """The encoder that all that uses a run sees, here the averages, and its step."""
+    trained = inference.load(run_folder.read_config(folder), folder)
+    leaves = jax.tree.leaves((trained.params["encoder"], trained.stats["encoder"]))
+    return [np.asarray(leaf) for leaf in leaves], trained.step
+
+
 def _given(pretraining: Path) -> list[np.ndarray]:
     """The encoder that other runs begin with: the averages, at the best validation."""
-    config = run_folder.read_config(pretraining)
-    trained = inference.load(config, pretraining)
+    leaves, step = _used(pretraining)
     best = min((e for e in read_log(pretraining) if e["kind"] == "validation"), key=lambda e: e["loss"])["step"]
-    assert trained.step == best
-    leaves = jax.tree.leaves((trained.params["encoder"], trained.stats["encoder"]))
+    assert step == best
     raw = _encoder(pretraining, best)
     assert sum(not np.array_equal(a, b) for a, b in zip(leaves, raw, strict=True)) > 10
-    return [np.asarray(leaf) for leaf in leaves]
+    return leaves
 
 
 def test_a_thawed_encoder_has_learned(pretrained, thawed):
@@ -135,8 +140,11 @@ def test_a_run_is_gone_on_with_before_and_after_its_thaw(project, pretrained, th
     folder = tmp_path / "thawed_in_parts"
     arguments = "--config", project, *flags
     _stopped(folder, *arguments, step=3)
-    for a, b in zip(_given(pretrained[0]), _encoder(folder, 3), strict=True):
-        np.testing.assert_array_equal(a, b)
+    averages, step = _used(folder)
+    assert step == 3
+    for given, raw, averaged in zip(_given(pretrained[0]), _encoder(folder, 3), averages, strict=True):
+        np.testing.assert_array_equal(given, raw)
+        np.testing.assert_array_equal(given, averaged)
     _stopped(folder, *arguments, step=9)
     code, output = run("jaxcd.train", *arguments, "--workdir", folder)
     assert code == 0, output

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import study as entry
 import study_report
 from PIL import Image
 from study_report import STARTS, Result, paired_difference
 
 from jaxcd.base.errors import RunError
+from jaxcd.config import Config, DataConfig, TrainConfig
 from jaxcd.learn.metrics import Scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +84,12 @@ def test_the_report_shows_means_deviations_what_was_published_and_what_failed(tm
         table = list(csv.DictReader(file))
     assert len(table) == 6 and {row["start"] for row in table} == {"scratch", "pretrained", "slow"}
     assert np.asarray(Image.open(tmp_path / "claims.png")).std() > 10
+
+
+@pytest.mark.parametrize(("split", "words"), [("published", "as published"), ("block", "by block, seed 42")])
+def test_the_report_says_how_places_were_split(split, words):
+    configs = {"fc_ef": Config(data=DataConfig(split=split), train=TrainConfig(epochs=2))}
+    assert entry._setting(configs, configs).endswith(f"one split ({words})")
 
 
 def study(*arguments: object) -> subprocess.Popen[str]:

@@ -54,17 +54,20 @@ def test_the_table_has_means_deviations_and_what_was_published(tmp_path, monkeyp
     assert rows.report(tmp_path, recorded, {"c-0": "out of memory"}) == "study.md, study.csv"
     text = (tmp_path / "study.md").read_text()
     assert (
-        "| a | 2 | 90.0 ± 0.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 35.0 ± 7.1 | 20.0 ± 0.0 | 40.0 | -5.0 | 45.0 ± 7.1 | 2.0 |"
+        "| a | 2 | 90.0 ± 0.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 35.0 ± 7.1 | 20.0 ± 0.0 | 45.0 ± 7.1 | 2.0 | 40.0 | -5.0 |"
         in text
     )
-    assert "| b | 1 | 90.0 | 50.0 | 25.0 | 50.0 | 20.0 | – | – | 60.0 | 2.0 |" in text
-    assert "| c | 0 | – | – | – | – | – | 20.0 | – | – | – |" in text and "- c-0: out of memory" in text
+    assert "| b | 1 | 90.0 | 50.0 | 25.0 | 50.0 | 20.0 | 60.0 | 2.0 | – | – |" in text
+    assert "| c | 0 | – | – | – | – | – | – | – | 20.0 | – |" in text and "- c-0: out of memory" in text
     with (tmp_path / "study.csv").open(newline="") as file:
         assert [(row["row"], row["seed"], row["f1"]) for row in csv.DictReader(file)] == [
             ("a", "0", "0.300000"),
             ("a", "1", "0.400000"),
             ("b", "0", "0.500000"),
         ]
+
+
+_GOOD = "def get_rows():\n    good = Config(data=DataConfig(root='d'), train=TrainConfig(steps=1))\n"
 
 
 @pytest.mark.parametrize(
@@ -75,10 +78,17 @@ def test_the_table_has_means_deviations_and_what_was_published(tmp_path, monkeyp
         ("def get_rows():\n    return {'a': (1, None)}\n", "row 'a': expected a name .*and a Config"),
         ("def get_rows():\n    return {'a': Config()}\n", "rows.py: cannot unpack"),
         ("def get_rows():\n    return {'a': (Config(), None)}\n", r"row a: config\.data\.root"),
+        ("def get_rows():\n    return {}\n", r"rows\.py: gives no rows"),
+        (f"{_GOOD}    return {{'a': (good, 51.4)}}\n", r"row a: published F1: expected 0 to 1, got 51\.4"),
+        (f"{_GOOD}    return {{'a': (good, '51.4')}}\n", r"row a: published F1: expected 0 to 1, got '51\.4'"),
+        (
+            f"{_GOOD}    good.task = 'contrastive'\n    return {{'a': (good, None)}}\n",
+            r"row a: config\.task: a network of task contrastive maps no damage",
+        ),
     ],
 )
 def test_a_file_that_gives_no_rows_is_refused_in_words(tmp_path, text, message):
-    (tmp_path / "rows.py").write_text("from jaxcd.config import Config\n\n\n" + text)
+    (tmp_path / "rows.py").write_text("from jaxcd.config import Config, DataConfig, TrainConfig\n\n\n" + text)
     with pytest.raises(ConfigError, match=message):
         study_rows.RowStudy.read(tmp_path / "rows.py")
     with pytest.raises(ConfigError, match=r"absent\.py: no such Python file"):
@@ -90,6 +100,28 @@ def test_rows_and_data_exclude_each_other(tmp_path):
     assert code == 2 and "not allowed with" in said
     code, said = run("study", "--data", tmp_path, "--out", tmp_path / "out")
     assert code == 2 and "--layout: say how --data is laid out" in said
+
+
+@pytest.mark.parametrize("name", ["layout", "networks", "epochs", "config", "pretrain_config", "pretrain_epochs"])
+def test_flags_that_go_with_data_are_refused_beside_rows(tmp_path, name):
+    value = {"layout": "folders", "networks": "fc_ef"}.get(name, "0")
+    code, said = run("study", "--rows", AIRCHANGE, f"--{name}", value, "--out", tmp_path / "out")
+    assert code == 2 and f"error: --{name}: goes with --data; a row's configuration says it" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("there", ["study.json", "rows.json"])
+def test_one_kind_of_study_does_not_go_into_the_folder_of_the_other(tmp_path, monkeypatch, there):
+    monkeypatch.setattr("study.run_all", lambda *_: None)
+    rows, pretraining = ("--rows", AIRCHANGE), ("--data", tmp_path, "--layout", "folders")
+    own, other = (pretraining, rows) if there == "study.json" else (rows, pretraining)
+    code, said = run("study", *own, "--out", tmp_path / "out")
+    assert code == 0 and (tmp_path / "out" / there).is_file(), said
+    before = (tmp_path / "out" / "study.md").read_text()
+    code, said = run("study", *other, "--out", tmp_path / "out")
+    wanted = {"study.json": "rows.json", "rows.json": "study.json"}[there]
+    assert code == 2 and f"holds files but no study with {wanted}; give a new folder" in said
+    assert (tmp_path / "out" / "study.md").read_text() == before
 
 
 @pytest.mark.slow

@@ -52,14 +52,21 @@ FAULTS = (
         "tasks/loop.py",
         "params, stats = self.state.weights_in_use()",
         "params, stats = self.state.params, self.state.stats",
-        "tests/test_train.py",
+        "tests/test_train.py::test_the_averages_are_what_is_validated_kept_as_best_and_evaluated",
+    ),
+    Fault(
+        "the averages of a run that begins with an encoder begin at a random one",
+        "tasks/loop.py",
+        "state.begun_with(*transfer.with_encoder(config, state.params, state.stats))",
+        "state._replace(**dict(zip(('params', 'stats'), transfer.with_encoder(config, state.params, state.stats))))",
+        "tests/test_pretrain.py::test_a_run_is_gone_on_with_before_and_after_its_thaw",
     ),
     Fault(
         "a validation as good as the best one renews the patience",
         "tasks/loop.py",
         "score > self.score",
         "score >= self.score",
-        "tests/test_train.py",
+        "tests/test_train.py::test_patience_ends_a_run_at_its_validation_and_the_count_survives_interruptions",
     ),
     Fault(
         "a crop's mask is not turned with its images",

@@ -17,11 +17,11 @@ import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import study_rows
 from study_report import NETWORKS, STARTS, Result, read_results, write_report
-from study_runs import SETTINGS, Job, record, run_all, seeds_done
+from study_runs import Job, record, run_all, seeds_done
 
 from jaxcd.base.entry import guarded
 from jaxcd.base.errors import ConfigError
@@ -34,10 +34,17 @@ from jaxcd.sources import layouts
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # FC-Siam-Conc and FC-Siam-Diff have the same encoder: it is pretrained once.
 ENCODERS = {"fc_ef": "fc_ef", "fc_siam_conc": "fc_siam_diff", "fc_siam_diff": "fc_siam_diff"}
+_WITH_DATA = ("layout", "networks", "epochs", "config", "pretrain_config", "pretrain_epochs")
 
 
 class Study(Protocol):
-    """What is run and reported."""
+    """What is run and reported.
+
+    Attributes:
+        mark: name of the file in the study's folder that holds the settings, and shows which kind of study it is.
+    """
+
+    mark: ClassVar[str]
 
     @property
     def settings(self) -> Mapping[str, Config]:
@@ -59,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.seeds < 1:
         raise ConfigError(f"--seeds: expected at least 1, got {options.seeds}")
-    study: Study = study_rows.RowStudy.read(options.rows) if options.rows else _Pretraining(options)
-    check_folder(options.out, SETTINGS, holds="study")
+    study: Study = _of_rows(options) if options.rows else _Pretraining(options)
+    check_folder(options.out, study.mark, holds=f"study with {study.mark}")
     with alone(options.out, working="working on this study"):
-        recorded = record(options.out, study.settings)
+        recorded = record(options.out, study.mark, study.settings)
         failures: dict[str, str] = {}
         stopped = None
         try:
@@ -83,27 +90,33 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python tools/study.py", description=(__doc__ or "").splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", help="source folder or built dataset")
-    what.add_argument(
-        "--rows", type=Path, help="Python file with get_rows(): all further flags but --seeds do not count"
-    )
-    parser.add_argument("--layout", choices=layouts.NAMES, help="layout of --data")
+    what.add_argument("--rows", type=Path, help="Python file with get_rows(), whose configurations say all else")
     parser.add_argument("--out", required=True, type=Path, help="folder of the study")
-    parser.add_argument(
-        "--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NETWORK", help="default: all three"
-    )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default 3)")
-    parser.add_argument("--epochs", type=int, help="of the damage networks (default: as their configs)")
-    parser.add_argument("--config", help="for all three networks (default: configs/NETWORK.py)")
-    parser.add_argument(
+    with_data = parser.add_argument_group("with --data only")
+    with_data.add_argument("--layout", choices=layouts.NAMES, help="layout of --data")
+    with_data.add_argument("--networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help="default: all three")
+    with_data.add_argument("--epochs", type=int, help="of the damage networks (default: as their configs)")
+    with_data.add_argument("--config", help="for all three networks (default: configs/NETWORK.py)")
+    with_data.add_argument(
         "--pretrain_config",
         help="for both encoders, with data, augmentation and size of --config (default: configs/pretrain_NETWORK.py)",
     )
-    parser.add_argument("--pretrain_epochs", type=int, help="of the pretraining (default: as its config)")
+    with_data.add_argument("--pretrain_epochs", type=int, help="of the pretraining (default: as its config)")
     return parser
+
+
+def _of_rows(options: argparse.Namespace) -> study_rows.RowStudy:
+    for name in _WITH_DATA:
+        if getattr(options, name) is not None:
+            raise ConfigError(f"--{name}: goes with --data; a row's configuration says it")
+    return study_rows.RowStudy.read(options.rows)
 
 
 class _Pretraining:
     """The paper's study: whether pretraining helps."""
+
+    mark: ClassVar[str] = "study.json"
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Read the configurations."""
@@ -141,7 +154,7 @@ def _bases(options: argparse.Namespace) -> tuple[dict[str, Config], dict[str, Co
         return config
 
     supervised, pretraining = {}, {}
-    for network in (name for name in NETWORKS if name in options.networks):
+    for network in (name for name in NETWORKS if name in (options.networks or NETWORKS)):
         config = read(options.config, network, options.epochs, "segmentation")
         config.model.name = network
         supervised[network] = config
@@ -199,9 +212,12 @@ def _setting(supervised: dict[str, Config], pretraining: dict[str, Config]) -> s
     first = next(iter(supervised.values()))
     size = f"{first.data.crop}² crops" if first.data.crop else "whole tiles"
     lengths, before = ({_length(c.train) for c in configs.values()} for configs in (supervised, pretraining))
+    split = (
+        "as published" if first.data.split == "published" else f"by {first.data.split}, seed {first.data.split_seed}"
+    )
     return (
         f"{first.model.size} networks, {size}, {' or '.join(sorted(lengths))}; encoders pretrained for "
-        f"{' or '.join(sorted(before))}; one split (by {first.data.split}, seed {first.data.split_seed})"
+        f"{' or '.join(sorted(before))}; one split ({split})"
     )
 
 

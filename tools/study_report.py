@@ -1,7 +1,7 @@
 """The report of the study: table, paired bootstrap intervals over test tiles, and a plot of the paper's two claims."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ STARTS = {
 }
 _TITLES = {"fc_ef": "FC-EF", "fc_siam_conc": "FC-Siam-Conc", "fc_siam_diff": "FC-Siam-Diff"}
 SCORES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1", "iou": "IoU"}
+MEASURED = (*SCORES.values(), "F1 at the validated threshold", "pairs/s")
 # Published rows, % (docs/method.md, Published results): accuracy, precision, recall, F1, IoU.
 PUBLISHED = {
     ("fc_ef", "scratch"): (94.45, 53.54, 53.15, 53.34, 36.37),
@@ -171,14 +172,7 @@ def write_report(out: Path, rows: Rows, failures: Mapping[str, str], setting: st
         failures: why runs failed, by name.
         setting: what was run, in a line.
     """
-    with replacing(out / "study.csv") as partial, partial.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["network", "start", "seed", *SCORES, "f1_at_validated_threshold", "training_pairs_per_second"])
-        for (network, start), results in rows.items():
-            for seed, result in enumerate(results):
-                if result is not None:
-                    values = [getattr(result.scores, name) for name in SCORES] + [result.best_f1, result.rate]
-                    table.writerow([network, start, seed, *(f"{value:.6f}" for value in values)])
+    write_csv(out / "study.csv", ("network", "start"), rows)
     gains = {
         key: tuple(paired_difference(results, rows[key[0], "scratch"], score) for score in (recall, f1))
         for key, results in rows.items()
@@ -194,29 +188,56 @@ def write_report(out: Path, rows: Rows, failures: Mapping[str, str], setting: st
         "",
         "![Differences in recall and F1](claims.png)",
     ]
-    if failures:
-        lines += ["", "## Failed", "", *(f"- {name}: {reason}" for name, reason in failures.items())]
+    lines += failed(failures)
     write_whole(out / "study.md", "\n".join(lines) + "\n")
     _plot(gains, out / "claims.png")
 
 
+def write_csv(path: Path, names: Sequence[str], rows: Mapping[tuple[str, ...], Sequence[Result | None]]) -> None:
+    """Write the scores of each run.
+
+    Args:
+        path: of the file.
+        names: heads of the columns that name a row.
+        rows: results of each seed, by these columns.
+    """
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow([*names, "seed", *SCORES, "f1_at_validated_threshold", "training_pairs_per_second"])
+        for key, results in rows.items():
+            for seed, result in enumerate(results):
+                if result is not None:
+                    values = [getattr(result.scores, score) for score in SCORES] + [result.best_f1, result.rate]
+                    lines.writerow([*key, seed, *(f"{value:.6f}" for value in values)])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def score_cells(done: Sequence[Result]) -> list[str]:
+    """Write the columns `MEASURED` of a row's finished runs."""
+    cells = [spread([100 * getattr(result.scores, score) for result in done]) for score in SCORES]
+    cells.append(spread([100 * result.best_f1 for result in done]))
+    cells.append(f"{np.mean([result.rate for result in done]):.1f}" if done else "–")
+    return cells
+
+
+def failed(failures: Mapping[str, str]) -> list[str]:
+    """Return the lines of a section that says why runs failed; none where all went well."""
+    return ["", "## Failed", "", *(f"- {name}: {reason}" for name, reason in failures.items())] if failures else []
+
+
 def _table(rows: Rows) -> list[str]:
-    head = [
-        *SCORES.values(),
-        "F1 at the validated threshold",
-        "pairs/s",
-        "published: " + " / ".join(list(SCORES.values())[1:]),
-    ]
-    lines = ["| network | encoder | seeds | " + " | ".join(head) + " |", "|---" * (3 + len(head)) + "|"]
+    lines = []
     for (network, start), results in rows.items():
         done = [result for result in results if result is not None]
-        cells = [spread([100 * getattr(result.scores, name) for result in done]) for name in SCORES]
-        cells.append(spread([100 * result.best_f1 for result in done]))
-        cells.append(f"{np.mean([result.rate for result in done]):.1f}" if done else "failed")
         published = PUBLISHED.get((network, start))
-        cells.append(" / ".join(f"{value:.1f}" for value in published[1:]) if published else "not in the paper")
-        lines.append(f"| {_TITLES[network]} | {STARTS[start]} | {len(done)} | " + " | ".join(cells) + " |")
-    return lines
+        theirs = " / ".join(f"{value:.1f}" for value in published[1:]) if published else "not in the paper"
+        lines.append([_TITLES[network], STARTS[start], str(len(done)), *score_cells(done), theirs])
+    heads = ["network", "encoder", "seeds", *MEASURED, "published: " + " / ".join(list(SCORES.values())[1:])]
+    return table(heads, lines)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -230,7 +251,7 @@ Gains = Mapping[tuple[str, str], tuple[Difference | None, ...]]
 
 
 def _gains(gains: Gains) -> list[str]:
-    lines = ["| network | encoder | seeds | recall | F1 | published: recall, F1 |", "|---" * 6 + "|"]
+    lines = []
     for (network, start), both in gains.items():
         cells = [
             "–" if d is None else f"{100 * d.value:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})" for d in both
@@ -238,8 +259,8 @@ def _gains(gains: Gains) -> list[str]:
         published = _published_gain(network, start)
         published_cell = f"{published[0]:+.1f}, {published[1]:+.1f}" if published else "not in the paper"
         seeds = both[0].seeds if both[0] else 0
-        lines.append(f"| {_TITLES[network]} | {STARTS[start]} | {seeds} | {cells[0]} | {cells[1]} | {published_cell} |")
-    return lines
+        lines.append([_TITLES[network], STARTS[start], str(seeds), *cells, published_cell])
+    return table(["network", "encoder", "seeds", "recall", "F1", "published: recall, F1"], lines)
 
 
 def _published_gain(network: str, start: str) -> tuple[float, float] | None:

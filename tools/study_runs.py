@@ -18,8 +18,6 @@ from jaxcd.runs import run_folder
 from jaxcd.runs.figures import METRICS
 from jaxcd.runs.logs import read_log
 
-SETTINGS = "study.json"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -41,11 +39,12 @@ class Job:
         return objective_of(self.config).maps
 
 
-def record(out: Path, here: Mapping[str, Config]) -> dict[str, Config]:
+def record(out: Path, mark: str, here: Mapping[str, Config]) -> dict[str, Config]:
     """Record the settings, or check that they are those that the study began with; others may be added.
 
     Args:
         out: the study's folder.
+        mark: name of the file that holds the settings.
         here: configurations by name.
 
     Returns:
@@ -54,7 +53,7 @@ def record(out: Path, here: Mapping[str, Config]) -> dict[str, Config]:
     Raises:
         RunError: the settings are others, or the folder is not a study's.
     """
-    path = out / SETTINGS
+    path = out / mark
     try:
         text = path.read_text() if path.exists() else "{}"
         there = {name: config_files.from_dict(values) for name, values in json.loads(text).items()}

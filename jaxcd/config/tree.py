@@ -277,7 +277,7 @@ class OptimConfig:
         one_of("constant", "cosine", "onecycle"),
     )
     warmup_steps: int = setting(
-        0, "steps in which the rate rises; 0: none, of onecycle 0.3 of the run's steps", at_least(0)
+        0, "steps in which the rate rises; 0 means none, and with onecycle 0.3 of all steps", at_least(0)
     )
     clip_norm: float = setting(0.0, "largest global gradient norm; 0 does not clip", at_least(0))
     encoder_lr_scale: float = setting(
@@ -287,8 +287,8 @@ class OptimConfig:
     )
     ema: float = setting(
         0.0,
-        "decay of a moving average of the parameters and BatchNorm statistics, such as 0.998: the averages are what "
-        "is validated, evaluated and used by other runs, training goes on from the raw ones; 0: none",
+        "decay of the moving averages of parameters and BatchNorm statistics, such as 0.998; 0 keeps none. Training "
+        "goes on from the raw weights; validation, evaluation and other runs use the averages",
         below_one("a decay"),
     )
 

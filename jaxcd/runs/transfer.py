@@ -45,6 +45,9 @@ def with_pretrained(
 def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> set[str]:
     """Check that the initial encoder has not learned from places that this run holds out.
 
+    A layout that cuts images names their parts `IMAGE_PART` (`jaxcd.sources.places.SourcePlace.part`): in other data, a
+    part of a learned image counts as learned, and an image of which a part is learned.
+
     Args:
         config: of the new run.
         places: ids of its places by split.
@@ -55,27 +58,39 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
 
     Raises:
         RunError: it has, on this dataset or an earlier state of it. For other data, whose places may have the same
-            names by chance, a warning is printed instead.
+            names by chance, a warning is printed instead. The same files in another layout are other data.
     """
     if not config.init.encoder_from:
         return set()
     source = Path(config.init.encoder_from)
     learned, theirs = run_folder.learned_from(source)
-    held = [place for part in ("validation", "test") for place in places[part] if place in learned]
-    if not held:
+    known = learned | {_image(place) for place in learned}
+    held = [place for part in ("validation", "test") for place in places[part]]
+    equal = [place for place in held if place in learned]
+    shared = [place for place in held if place in known or _image(place) in learned]
+    if not shared:
+        return learned
+    data = run_folder.read_config(source).data
+    other = theirs != labels and (data.root, data.layout) != (config.data.root, config.data.layout)
+    seen = shared if other else equal
+    if not seen:
         return learned
     message = (
-        f"config.init.encoder_from: {source} was trained on {len(held)} places that this run holds out, {held[0]} "
+        f"config.init.encoder_from: {source} was trained on {len(seen)} places that this run holds out, {seen[0]} "
         "among them"
     )
-    data = run_folder.read_config(source).data
-    if theirs == labels or (data.root, data.layout) == (config.data.root, config.data.layout):
+    if not other:
         raise RunError(
             f"{message}; give both the same data and the same config.data.places, split, split_seed, split_shares and "
             "block_size"
         )
     print(f"WARNING: {message}; see that these are not the same places", file=sys.stderr)
     return learned
+
+
+def _image(place: str) -> str:
+    """Return the image that a place is a part of, if its id says so."""
+    return place.rpartition("_")[0]
 
 
 def with_encoder(

@@ -80,6 +80,7 @@ LAYOUTS = {
         complete=f"a pre image, a post image and a mask named {name}_NUMBER",
         find=functools.partial(find, name),
         read_label=folders.LAYOUT.read_label,
+        published=True,
     )
     for name in SETS
 }

@@ -37,6 +37,11 @@ def check(layout: str) -> None:
         raise ConfigError(f"config.data.layout: expected one of {', '.join(NAMES)}, got {layout!r}")
 
 
+def may_publish(layout: str) -> bool:
+    """Say whether places of a layout can have a published split; of a built dataset, only its places tell."""
+    return layout == PREPARED or (layout in LAYOUTS and LAYOUTS[layout].published)
+
+
 def layout_of_tiles(layout: str) -> Layout:
     """Return the layout of a source's tiles: those of a simulated town are in layout folders."""
     return LAYOUTS["folders" if layout == SIMULATED else layout]

@@ -104,6 +104,7 @@ class Layout:
             `LabelError` or `ImageError` where the label does not say what is damaged, or has another size.
         label_suffix: end of the names of label files that are not images; empty where labels are images.
         has_levels: whether labels give levels of damage, some of which count as damage (`config.data.damage_levels`).
+        published: whether its places have a published split (`SourcePlace.split`).
     """
 
     folders: tuple[tuple[str, ...], ...]
@@ -112,6 +113,7 @@ class Layout:
     read_label: Callable[[SourcePost, tuple[int, int], tuple[str, ...]], "Label"]
     label_suffix: str = ""
     has_levels: bool = False
+    published: bool = False
 
 
 def images_of(folder: Path, left_out: list[tuple[str, str]]) -> dict[str, Path]:

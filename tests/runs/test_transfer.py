@@ -149,6 +149,24 @@ def test_an_encoder_that_saw_what_is_held_out_is_refused(tmp_path, capsys):
     assert transfer.check_places(configured(), other, labels="1") == set()
 
 
+@pytest.mark.parametrize(("learned", "held"), [("szada_1", "szada_1_test"), ("szada_1_right", "szada_1")])
+def test_a_part_of_a_learned_image_under_another_layout_is_warned_of(tmp_path, capsys, learned, held):
+    source = configured()
+    with run_folder.claim(tmp_path / "source", source):
+        run_folder.record_splits(
+            tmp_path / "source", {"train": ["szada_2", learned], "validation": [], "test": []}, labels="1"
+        )
+    config = configured(init__encoder_from=str(tmp_path / "source"), data__layout="airchange_szada")
+    places = {"train": ["szada_3"], "validation": ["szada_7"], "test": [held]}
+    assert transfer.check_places(config, places, labels="2") == {"szada_2", learned}
+    said = capsys.readouterr().err
+    assert f"trained on 1 places that this run holds out, {held} among them; see that these are not" in said
+    # In one dataset such names are of different places.
+    config.data.layout = source.data.layout
+    assert transfer.check_places(config, places, labels="1") == {"szada_2", learned}
+    assert capsys.readouterr().err == ""
+
+
 def test_what_an_encoder_saw_before_is_not_forgotten(tmp_path):
     places = {"train": ["c"], "validation": ["d"], "test": ["e"]}
     run_folder.record_splits(tmp_path, places, labels="1", before={"b", "a"})

@@ -8,7 +8,8 @@ from jaxcd.base.types import DAMAGE
 from jaxcd.config import DataConfig
 from jaxcd.feed.splits import NAMES, split_places
 from jaxcd.prepare import main
-from jaxcd.sources.layouts import discover
+from jaxcd.sources.layouts import NAMES as NAMES_OF_LAYOUTS
+from jaxcd.sources.layouts import discover, may_publish
 from jaxcd.store.build import build
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
@@ -59,6 +60,14 @@ def test_the_split_is_the_published_one_and_the_test_shares_no_pixel(tmp_path, n
         np.testing.assert_array_equal(decode(record.pre[0]), whole[0][rows, columns])
         np.testing.assert_array_equal(decode(record.post[0]), whole[1][rows, columns])
         assert (decode(record.label[0]) == DAMAGE).sum() == dataset.samples[row].damaged == damaged
+
+
+def test_only_these_layouts_and_built_datasets_may_have_a_published_split():
+    assert [name for name in NAMES_OF_LAYOUTS if may_publish(name)] == [
+        "airchange_szada",
+        "airchange_tiszadob",
+        "prepared",
+    ]
 
 
 def test_prepare_shows_the_published_split(tmp_path, capsys):
