@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxcd.base.entry import announce_device, guarded
+from jaxcd.base.errors import ConfigError
 from jaxcd.config import Config
 from jaxcd.config.flags import Parser, read_run, run_parser
+from jaxcd.sources import layouts
 
 
 def parser() -> Parser:
@@ -18,6 +20,10 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the entry; returns the exit code (143 or 130 after SIGTERM or Ctrl-C, with all saved)."""
     config, run, _ = read_run(parser(), argv)
+    if config.data.split == "published" and not layouts.may_publish(config.data.layout):
+        raise ConfigError(
+            f"config.data.split: layout {config.data.layout} has no published split; expected place or block"
+        )
     announce_device()
     return _train(config, run)
 

@@ -144,6 +144,7 @@ WRONG_VALUES = [
     ("model.dropout", 1.0),
     ("model.dropout", -0.1),
     ("model.dtype", "float16"),
+    ("model.onednn", "on"),
     *((f"loss.{name}", -1.0) for name in LossConfig().weights()),
     ("loss.positive_weight", 0.0),
     ("augment.brightness", 1.0),

@@ -248,6 +248,7 @@ def test_two_processes_never_train_in_one_folder(project, tmp_path):
         ("--config.train.epochs=2", "config.train: expected either steps or epochs above 0"),
         ("--config.data.root=/nowhere/at/all", "/nowhere/at/all"),
         ("--config.data.layout=xbd", "folders"),
+        ("--config.data.split=published", "config.data.split: layout folders has no published split; expected place"),
         ("--config.data.crop=60", "config.data.crop: the small network takes multiples of 8 pixels, got 60; set 56 or"),
         ("--nonsense=1", "nonsense"),
     ],
