@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxcd.runs.figures import Figures
 
 # A step takes a fraction of a second, and has little augmentation to compile: the run is tested, not the network.
+# XLA's convolutions: a program with oneDNN's would be compiled anew by each test.
 _CONFIG = """
 from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 
@@ -31,7 +32,7 @@ from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelCon
 def get_config():
     return Config(
         data=DataConfig(root={root!r}, cache={cache!r}, layout="folders", crop=64),
-        model=ModelConfig(name="fc_siam_diff", size="small", dropout=0.1),
+        model=ModelConfig(name="fc_siam_diff", size="small", dropout=0.1, onednn="off"),
         loss=LossConfig(dice=1.0, bce=1.0),
         augment=AugmentConfig(
             shift=0, scale=0, rotate=0, brightness=0, contrast=0, blur=0, clahe=0, gauss_noise=0, iso_noise=0

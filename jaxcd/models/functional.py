@@ -120,7 +120,8 @@ def apply_streams(
     """Run one encoder over several streams of images: shared parameters, one call.
 
     Each stream is normalised with its own batch statistics, and the running statistics take the streams' updates one
-    after the other, in their order (docs/method.md, BatchNorm). The streams lie on the batch axis, not on one of
+    after the other, in their order; an encoder whose `dates_together` is True normalises all streams as one batch
+    (docs/method.md, BatchNorm). The streams lie on the batch axis, not on one of
     their own under `jax.vmap`: there XLA writes gradients out between the layers that it can fuse here (7 % of a
     training step's bytes, benchmarks/NOTES.md). An element's streams lie behind each other, so that a batch that is
     spread over devices stays where it is.
@@ -137,7 +138,8 @@ def apply_streams(
     together = jnp.stack(streams, axis=1)
     graphdef, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
     copy = nnx.merge(graphdef, params, stats, copy=True)
-    copy.set_attributes(streams=n, raise_if_not_found=False)
+    if not getattr(encoder, "dates_together", False):
+        copy.set_attributes(streams=n, raise_if_not_found=False)
     outputs = copy(together.reshape(-1, *together.shape[2:]), key=key)  # type: ignore[operator]
     if not getattr(encoder, "deterministic", False):
         nnx.update(encoder, nnx.state(copy, nnx.BatchStat))

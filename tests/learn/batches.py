@@ -24,7 +24,7 @@ def small_config(*, batch: int = 4, accumulation: int = 1, steps: int = 10, drop
     """A small FC-Siam-Diff on crops of 32 pixels, without augmentation."""
     return Config(
         data=DataConfig(root="unused", crop=32),
-        model=ModelConfig(name="fc_siam_diff", size="small", dropout=dropout),
+        model=ModelConfig(name="fc_siam_diff", size="small", dropout=dropout, onednn="off"),
         loss=LossConfig(dice=1.0, bce=1.0, positive_weight=1.0),
         augment=AugmentConfig.off(),
         train=TrainConfig(batch=batch, accumulation=accumulation, steps=steps),

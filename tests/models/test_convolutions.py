@@ -11,11 +11,13 @@ from flax import nnx
 
 from jaxcd import models
 from jaxcd.base import machine
+from jaxcd.learn import steps
 from jaxcd.models.convolutions import trial
 from jaxcd.models.convolutions.choice import choose_convolutions
 from jaxcd.models.convolutions.convolution import convolve, multiply
 from jaxcd.models.convolutions.depthwise import depthwise
 from jaxcd.models.convolutions.geometry import centred, same
+from tests.learn.batches import random_batch, small_config
 
 
 def _drawn(*shape):
@@ -140,7 +142,8 @@ def fresh(tmp_path, monkeypatch):
 
 
 def test_they_are_tried_once_and_the_answer_is_kept(fresh, monkeypatch):
-    assert choose_convolutions("auto", dtype="float32", devices=1) == (True, "oneDNN's")
+    choice = choose_convolutions("auto", dtype="float32", devices=1)
+    assert choice.onednn and choice.why.startswith("oneDNN's, compiled anew at each start")
     (kept,) = (fresh / "jaxcd" / "onednn").iterdir()
     assert machine.cpu_digest() in kept.name and kept.read_text() == "right"
     trial.failure.cache_clear()
@@ -207,3 +210,16 @@ def test_a_type_that_the_processor_lacks_is_xlas(fresh):
     choice = choose_convolutions("auto", dtype="bfloat16", devices=1)
     assert choice.onednn == machine.cpu_has_bfloat16()
     assert choice.onednn or "does not take jaxcd's calls in bfloat16 on this machine" in choice.why
+
+
+def test_a_step_gives_the_same_bits_each_time():
+    config = small_config(dropout=0.1)
+    config.train.devices, config.model.onednn = 1, "auto"
+    network, state, step = steps.initial_state(config, steps=4)
+    batch, key = random_batch(config.train.batch, seed=1), jax.random.key(3, impl="rbg")
+    assert "onednn" in step.lower(state, batch, key).as_text()
+    twice = []
+    for _ in range(2):
+        after, _ = step(jax.tree.map(jnp.copy, state), batch, key)
+        twice.append([leaf.tobytes() for leaf in jax.tree.leaves(after)])
+    assert twice[0] == twice[1]

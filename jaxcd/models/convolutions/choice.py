@@ -37,4 +37,4 @@ def choose_convolutions(setting: str, *, dtype: str, devices: int) -> Convolutio
     failure = trial.failure(dtype)
     if failure:
         return Convolutions(False, f"XLA's, slower: {failure}")
-    return Convolutions(True, "oneDNN's")
+    return Convolutions(True, "oneDNN's, compiled anew at each start (config.model.onednn=off: XLA's, slower)")

@@ -83,6 +83,7 @@ class Lite0(nnx.Module):
                 c = row.channels
             self.levels.append(blocks)
         self.deterministic = True
+        self.dates_together = True
 
     def __call__(
         self, x: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None

@@ -101,6 +101,7 @@ class ResNet(nnx.Module):
             self.rows[row].append(_Block(c, width, stride, depth, dtype=dtype, rngs=rngs))
             c = depth.channels[row + 1]
         self.deterministic = True
+        self.dates_together = True
 
     def __call__(
         self, x: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
