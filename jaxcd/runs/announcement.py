@@ -1,7 +1,6 @@
 """What an entry says of the network before it computes."""
 
 import sys
-import warnings
 
 import jax
 
@@ -23,9 +22,6 @@ def announce_network(config: Config, *, trains: bool = False) -> None:
         return
     convolutions = steps.choose_convolutions(config)
     print(f"convolutions: {convolutions.why}", flush=True)
-    if convolutions.onednn:
-        # jaxlib cannot write a program that holds oneDNN's calls down: JAX tries for its cache, and would warn.
-        warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry", UserWarning)
     fast = convolutions.onednn and cpu_has_bfloat16() and not trains
     if config.model.dtype == "bfloat16" and not fast:
         print(

@@ -1,5 +1,6 @@
 """What computes the convolutions of a network on this machine."""
 
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -37,4 +38,6 @@ def choose_convolutions(setting: str, *, dtype: str, devices: int) -> Convolutio
     failure = trial.failure(dtype)
     if failure:
         return Convolutions(False, f"XLA's, slower: {failure}")
+    # jaxlib cannot write a program that holds these calls down: JAX tries for its cache, and would warn each time.
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry", UserWarning)
     return Convolutions(True, "oneDNN's, compiled anew at each start (config.model.onednn=off: XLA's, slower)")
