@@ -38,9 +38,9 @@ def _train(config: Config, run: Path) -> int:
     from jaxcd.tasks import loop
     from jaxcd.tasks.tasks import TASKS
 
+    announce_network(config, trains=True)
     run_folder.check(run, config)
     steps.check_network(config)
-    announce_network(config, trains=True)
     transfer.check_weights(config, run)
     dataset, kind = open_or_build(config.data), TASKS[config.task]
     splits = kind.split(dataset, config)

@@ -127,7 +127,9 @@ def test_each_step_runs(variant):
         side.end()
     finally:
         side.kill()
-    assert side.median > 0 and side.about["flops"] > 1e6
+    assert side.median > 0
+    # XLA does not count the work of oneDNN's calls.
+    assert side.about["flops"] > 1e6 if side.about["convolutions"].startswith("XLA's") else "flops" not in side.about
 
 
 @pytest.mark.parametrize("suite", ["step", pytest.param("infer", marks=pytest.mark.slow)])

@@ -102,7 +102,8 @@ def test_a_program_for_a_gpu_holds_none_of_the_calls():
 @pytest.mark.parametrize("name", ["fc_siam_diff", pytest.param("siam_lite0", marks=pytest.mark.slow)])
 def test_a_network_is_the_same_but_for_last_bits(name):
     made = {}
-    pre, post = _drawn(1, 32, 48, 3), _drawn(1, 32, 48, 3) + 1
+    pre = _drawn(2, 32, 48, 3)
+    post = pre[::-1] + 1
     for onednn in (False, True):
         make = partial(models.create, name, size="small", onednn=onednn)
         network, params, stats = models.build(lambda rngs, make=make: make(rngs=rngs), seed=1)
@@ -201,7 +202,8 @@ def test_a_trial_that_says_nothing_of_onednn_is_made_again(fresh, tmp_path, monk
     (changed / "sitecustomize.py").write_text("raise SystemExit('no memory')\n")
     monkeypatch.setenv("PYTHONPATH", str(changed))
     choice = choose_convolutions("auto", dtype="float32", devices=1)
-    assert not choice.onednn and choice.why == "XLA's, slower: the trial of oneDNN failed (exit code 1, no memory)"
+    assert not choice.onednn and choice.why.startswith("XLA's, slower: the trial of oneDNN failed (exit code 1, ")
+    assert "no memory" in choice.why
     assert not (fresh / "jaxcd").exists()
 
 

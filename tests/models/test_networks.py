@@ -85,6 +85,20 @@ def test_shared_encoder_is_two_passes_one_after_the_other():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), streamed, sequential)
 
 
+def test_an_encoder_of_dates_together_takes_them_as_one_batch():
+    encoder = Encoder(3, ((4,),), dropout=0.0, dtype=jnp.float32, rngs=nnx.Rngs(1))
+    encoder.dates_together = True
+    layer = encoder.blocks[0][0]
+    pre, post = pairs()
+    both = np.concatenate([np.asarray(layer.conv(image)).reshape(-1, 4) for image in (pre, 3 * post + 2)])
+    encoder.train()
+    ((skip,), _), _ = apply_streams(encoder, (pre, 3 * post + 2), key=None)
+    np.testing.assert_allclose(layer.norm.mean[...], 0.1 * both.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(layer.norm.var[...], 0.9 + 0.1 * both.var(0, ddof=1), rtol=1e-4)
+    expected = np.maximum((both - both.mean(0)) / np.sqrt(both.var(0) + 1e-5), 0)[: skip.size // 4]
+    np.testing.assert_allclose(np.asarray(skip).reshape(-1, 4), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_the_order_of_the_streams_updates():
     # docs/method.md: r <- .81 r + .09 pre + .1 post, the variance unbiased.
     encoder = Encoder(3, ((4,),), dropout=0.0, dtype=jnp.float32, rngs=nnx.Rngs(1))

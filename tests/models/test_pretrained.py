@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
 from jaxcd import models
 from jaxcd.base.errors import CheckpointError, ConfigError
@@ -59,6 +60,11 @@ def test_parameter_counts(name):
                 lambda rngs, s=size: models.create(name, size=s, rngs=rngs), seed=0, weights=False
             )
             assert count(params) == expected
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_both_dates_are_one_batch(name):
+    assert nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0))).encoder.dates_together
 
 
 def test_descriptions_say_what_the_weights_want():

@@ -112,17 +112,17 @@ def test_a_collapse_is_warned_of_and_a_spread_is_not(tmp_path):
         places=1, batches=lambda _: batches(), name=str, training_batches=batches, validation_batches=batches
     )
     validate = task.validator(config, network, steps.training_mesh(config), tmp_path)
-    validated = validate(state, 5, lambda given: given)
+    validated = validate(state.params, state.stats, 5, lambda given: given)
     assert validated.score == -validated.figures.loss and validated.threshold is None
     assert "chance 0.5" in validated.summary
     layer = state.params["embedding"]
     flat = {"kernel": 0 * layer["kernel"], "bias": layer["bias"] + 1}
-    collapsed = validate(state._replace(params=state.params | {"embedding": flat}), 6, lambda given: given)
+    collapsed = validate(state.params | {"embedding": flat}, state.stats, 6, lambda given: given)
     assert "nearly one point (mean squared distance 0.0000 margins)" in collapsed.warning
     assert collapsed.figures.loss == pytest.approx(
         0.5, abs=1e-4
     )  # half of the elements, at no distance, cost the margin's square
     wide = {"kernel": 50 * (layer["kernel"] - layer["kernel"].mean()), "bias": layer["bias"]}
-    assert not validate(state._replace(params=state.params | {"embedding": wide}), 7, lambda given: given).warning
+    assert not validate(state.params | {"embedding": wide}, state.stats, 7, lambda given: given).warning
     pictures = sorted(path.name for path in (tmp_path / "embeddings").iterdir())
     assert pictures == [f"step_000000{k}.png" for k in (5, 6, 7)]
