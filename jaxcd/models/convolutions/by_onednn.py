@@ -1,4 +1,4 @@
-"""A convolution and its gradients out of oneDNN's calls."""
+"""What oneDNN's calls take, and the gradients of a convolution out of them."""
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,6 @@ def takes(x: Array, kernel: Array) -> bool:
     return x.dtype in _TYPES and kernel.dtype == x.dtype and x.size > 0 and kernel.size > 0
 
 
-def convolve(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c_in d"], window: Window, groups: int = 1
-) -> Float[Array, "b _ _ d"]:
-    """Convolve images, in groups of channels."""
-    return calls.convolution(x, kernel, window, groups)
-
-
 def has_input_gradient(window: Window) -> bool:
     """Say whether `input_gradient` takes this window."""
     return window.stride == 1
@@ -34,7 +27,7 @@ def input_gradient(
 ) -> Float[Array, "b h w c"]:
     """Return the gradient of the images: a convolution with the kernel turned about."""
     turned = Window(window.kernel, 1, window.kernel - 1 - window.before)
-    return calls.convolution(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), turned, 1)
+    return calls.convolution(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), turned)
 
 
 def has_kernel_gradient(x: Array, window: Window) -> bool:

@@ -17,7 +17,7 @@ _KERNEL = {"dims": 4, "filter": {"input_feature_dim": 2, "output_feature_dim": 3
 
 
 def convolution(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c_in d"], window: Window, groups: int
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c_in d"], window: Window, groups: int = 1
 ) -> Float[Array, "b _ _ d"]:
     """Convolve images.
 

@@ -36,7 +36,7 @@ def _convolve(x: Array, kernel: Array, window: Window) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _by_platform(x: Array, kernel: Array, window: Window) -> Array:
     elsewhere = partial(_convolve, window=window)
-    return jax.lax.platform_dependent(x, kernel, cpu=partial(by_onednn.convolve, window=window), default=elsewhere)
+    return jax.lax.platform_dependent(x, kernel, cpu=partial(calls.convolution, window=window), default=elsewhere)
 
 
 def _forward(x: Array, kernel: Array, window: Window) -> tuple[Array, tuple[Array, Array]]:

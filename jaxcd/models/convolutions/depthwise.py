@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcd.models.convolutions import by_onednn
+from jaxcd.models.convolutions import by_onednn, calls
 from jaxcd.models.convolutions.geometry import Window
 
 
@@ -35,7 +35,7 @@ def depthwise(
     return jax.lax.platform_dependent(
         x,
         kernel,
-        cpu=partial(by_onednn.convolve, window=window, groups=x.shape[-1]),
+        cpu=partial(calls.convolution, window=window, groups=x.shape[-1]),
         default=partial(_convolved, window=window),
     )
 

@@ -69,11 +69,11 @@ def _try(dtype: str) -> tuple[str, bool]:
         return f"the trial of oneDNN was not done in {_SECONDS} s", False
     if done.returncode == 0:
         return _RIGHT, True
-    oneself = f"oneDNN of jaxlib {_JAXLIB}"
+    library = f"oneDNN of jaxlib {_JAXLIB}"
     if done.returncode == _WRONG:
-        return f"{oneself} gives wrong numbers in {dtype} on this machine", True
+        return f"{library} gives wrong numbers in {dtype} on this machine", True
     if done.returncode in _REFUSALS:
-        return f"{oneself} does not take jaxcd's calls in {dtype} on this machine", True
+        return f"{library} does not take jaxcd's calls in {dtype} on this machine", True
     last = (done.stderr.strip().splitlines() or ["no output"])[-1]
     return f"the trial of oneDNN failed (exit code {done.returncode}, {last[:200]})", False
 
@@ -112,7 +112,7 @@ def _convolves(window: Window, groups: int, c: int, d: int, dtype: str) -> bool:
     expected, pull = jax.vjp(xla, x, kernel)
     gradient = jnp.asarray(draw(expected.shape), dtype)
     of_x, of_kernel = pull(gradient)
-    pairs = [(jax.jit(lambda x, kernel: by_onednn.convolve(x, kernel, window, groups))(x, kernel), expected)]
+    pairs = [(jax.jit(lambda x, kernel: calls.convolution(x, kernel, window, groups))(x, kernel), expected)]
     if groups == 1 and by_onednn.has_input_gradient(window):
         pairs.append((jax.jit(lambda kernel, g: by_onednn.input_gradient(kernel, g, window))(kernel, gradient), of_x))
     if groups == 1 and by_onednn.has_kernel_gradient(x, window):
