@@ -1,6 +1,7 @@
 """Evaluate a run: `python -m jaxcd.evaluate --run RUN [--data DIR --layout L --split S] --out DIR`."""
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from jaxcd.base.entry import announce_device, guarded
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import replacing
+from jaxcd.base.scales import SCALES
 from jaxcd.config import Config, DataConfig, scaling_named
 from jaxcd.config.fields import at_least, check_bounds, one_of, setting, settings_of
 from jaxcd.config.flags import Parser, add_settings, settings_from
@@ -30,6 +32,10 @@ class Settings:
     data: Path | None = setting(None, "other data than the run's own: source folder or built dataset")
     layout: str | None = setting(None, "layout of --data, by default the run's own", one_of(*layouts.NAMES))
     cache: str | None = setting(None, f"where --data is built on first use (default: {DataConfig().cache})")
+    scale: str | None = setting(
+        None, "scale of the labels of --data, in which that of the run can be read (default: the run's)",
+        one_of(*SCALES),
+    )  # fmt: skip
     scaling: str | None = setting(
         None, "of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH", scaling_named("--scaling")
     )
@@ -47,7 +53,7 @@ class Settings:
             ConfigError: at the first invalid value; the message names its flag.
         """
         check_bounds(self, "--")
-        for name in ("layout", "scaling", "cache"):
+        for name in ("layout", "scale", "scaling", "cache"):
             if self.data is None and getattr(self, name) is not None:
                 raise ConfigError(f"--{name}: goes with --data; the run's own tiles are read as they were for training")
 
@@ -101,6 +107,9 @@ def _read_other_data(config: Config, data: Path, settings: Settings) -> None:
         raise ConfigError(f"--layout: say how {data} is laid out; the run's own tiles are simulated")
     config.data.root, config.data.layout = str(data), settings.layout or config.data.layout
     config.data.cache = settings.cache or DataConfig().cache
+    scale, labels = SCALES[config.data.scale], SCALES[settings.scale or config.data.scale]
+    if scale.read_as(labels) is None:
+        raise ConfigError(f"--scale: levels of the run's scale {scale.name} are not defined in {labels.name}")
     config.data.scaling = config.data.scaling if settings.scaling is None else settings.scaling
     wanted = config.data.split == "published" and settings.split not in (None, "all")
     if wanted and not layouts.may_publish(config.data.layout):
@@ -122,7 +131,8 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     from jaxcd.store.dataset import open_or_build
 
     trained = inference.load(config, run)
-    dataset = open_or_build(config.data)
+    labels = settings.scale or config.data.scale
+    dataset = open_or_build(dataclasses.replace(config.data, scale=labels))
     foreign, batch = settings.data is not None, settings.batch
     split = settings.split or ("all" if foreign else "test")
     rows = _rows(config, run, dataset.samples, split, foreign)
@@ -136,18 +146,24 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial))
     advice = f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones"
     shown = with_bar(batches, tiles, split)
-    result = inference.evaluate_trained(config, trained, shown, keepers=(best, worst), advice=advice)
+    result = inference.evaluate_trained(
+        config, trained, shown, keepers=(best, worst), scale=SCALES[labels], advice=advice
+    )
 
     for name in _OUTPUTS:  # no file of an earlier evaluation may stay beside the new ones
         (out / name).unlink(missing_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
         if keeper.kept():
-            save_panels(keeper.kept(), out / f"{name}.png", threshold=threshold, positive_unlabelled=partial)
+            how = {"threshold": threshold, "positive_unlabelled": partial, "scale": SCALES[labels]}
+            save_panels(keeper.kept(), out / f"{name}.png", **how)
     _write_tiles(result, out / "tiles.csv", threshold, partial)
     if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)
-    Metrics.of(result.counts, threshold=threshold, positive_unlabelled=partial).write(out)
+    metrics = Metrics.of(result.counts, threshold=threshold, positive_unlabelled=partial, grades=result.grades)
+    metrics.write(out)
     (_print_recall if partial else _print_table)(result, split, trained.step, trained.threshold)
+    if metrics.levels is not None:
+        _print_levels(result)
     print(f"written: {out}/ {', '.join(name for name in _OUTPUTS if (out / name).exists())}")
 
 
@@ -242,6 +258,24 @@ def _print_table(result: "Evaluation", split: str, step: int, threshold: float |
         print("this run has no validation: its threshold stays 0.5")
     if not counts.damaged:
         print("no damaged pixel here: precision, recall, F1 and IoU are 0 by definition")
+
+
+def _print_levels(result: "Evaluation") -> None:
+    grades = result.grades
+    assert grades is not None
+    scores, f1, codes = grades.scores(), grades.f1_by_level(), grades.scale.codes
+    print(f"\nlevels of the scale {grades.scale.name}, in pixels (rows: true, columns: predicted):")
+    width = max(map(len, codes)) + 2
+    print(f"{'':<20}" + "".join(f"{name:>{max(width, 12)}}" for name in codes) + f"{'F1':>10}")
+    for name, row in zip((*codes, "unknown level"), grades.counts, strict=True):
+        score = f"{f1[name]:>10.4f}" if name in f1 else ""
+        print(f"{name:<20}" + "".join(f"{count:>{max(width, 12)},}" for count in row) + score)
+    print(
+        f"xView2 score {scores.xview2:.4f} (localisation {scores.localisation:.4f}, levels {scores.damage:.4f}); "
+        f"mean level error {scores.level_error:.3f}, quadratic kappa {scores.kappa:.4f}"
+    )
+    if grades.absent:
+        print(f"no pixel is truly {' or '.join(grades.absent)}: left out of the mean over levels")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from typing import Any
 
 from jaxcd.base.entry import guarded
 from jaxcd.base.errors import ConfigError, SplitError
+from jaxcd.base.scales import SCALES
 from jaxcd.config import Config, DataConfig, ScenesConfig, TrainConfig
 from jaxcd.config.fields import settings_of
 from jaxcd.config.flags import Parser, add_settings, settings_from
 from jaxcd.sources import layouts
 
-_BUILD = ("damage_levels", "cache", "scaling", "encoding", "incomplete")
+_BUILD = ("scale", "damage_levels", "cache", "scaling", "encoding", "incomplete")
 _SPLITS = ("places", "split", "split_shares", "block_size", "split_seed")
 
 
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(report.describe(options.out / REPORT))
     print("Splits as published:" if data.split == "published" else f"Splits by {data.split}, seed {data.split_seed}:")
     try:
-        print(describe(report.samples, split_places(report.samples, data)))
+        print(describe(report.samples, split_places(report.samples, data), SCALES[data.scale]))
     except SplitError as error:
         # The dataset is good without splits: it may be there to be evaluated as a whole.
         print(f"none with these settings: {error}")

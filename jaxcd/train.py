@@ -44,7 +44,7 @@ def _train(config: Config, run: Path) -> int:
     transfer.check_weights(config, run)
     dataset, kind = open_or_build(config.data), TASKS[config.task]
     splits = kind.split(dataset, config)
-    print(describe(dataset.samples, splits))
+    print(describe(dataset.samples, splits, dataset.scale))
     task = kind.of(dataset, splits, config)
     places = {part: [dataset.samples[row].id for row in getattr(splits, part)] for part in NAMES}
     before = transfer.check_places(config, places, labels=dataset.digest())

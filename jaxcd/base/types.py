@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Int32, UInt8
 
-# Codes of a stored label raster. Where a pixel is INVALID its class is unknown (no data, un-classified
-# building): it takes part in no loss and no metric.
-INTACT, DAMAGE, INVALID = 0, 1, 2
+# Codes of a label raster; those of levels, from 0 on, are in `jaxcd.base.scales`. Where a pixel is INVALID its class is
+# unknown (no data; of the scale `binary` also a building of unknown level): it takes part in no loss and no metric.
+# Where it is UNKNOWN, it belongs to a building of unknown level.
+INTACT, DAMAGE, UNKNOWN, INVALID = 0, 1, 254, 255
 
 Bounds = tuple[float, float, float, float]
 """West, south, east, north in degrees."""
@@ -20,7 +21,8 @@ class Batch(NamedTuple):
     Attributes:
         pre: images before the event, RGB 0..255.
         post: images after the event, RGB 0..255.
-        labels: 1 where a building is damaged, else 0 (0 also where `valid` is 0).
+        labels: code of the scale, or UNKNOWN; with the scale `binary`, 1 where a building is damaged, else 0. 0 where
+            `valid` is 0.
         valid: 1 where `labels` is known, else 0.
         ids: row of each pair in its `TileDataset.samples`, so that a step can name its tiles.
     """

@@ -11,6 +11,7 @@ import typing
 from dataclasses import dataclass, field
 
 from jaxcd.base.errors import ConfigError
+from jaxcd.base.scales import SCALES
 from jaxcd.config.fields import (
     SHARE,
     SHARES,
@@ -27,7 +28,7 @@ from jaxcd.config.scenes import ScenesConfig
 
 XBD_LEVELS = ("no-damage", "minor-damage", "major-damage", "destroyed")
 ENCODINGS = ("auto", "png", "jpeg", "webp", "zstd", "raw")
-_LOSS_PARAMETERS = ("positive_weight",)
+_LOSS_PARAMETERS = ("positive_weight", "level_weights")
 _LEVELS = Bound(
     lambda levels: bool(levels) and set(levels) <= set(XBD_LEVELS), f"at least one level, of {', '.join(XBD_LEVELS)}"
 )
@@ -76,8 +77,14 @@ class DataConfig:
     )
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     cache: str = setting("datasets", "folder for datasets built on first use, and for windows of remote scenes")
+    scale: str = setting(
+        "binary",
+        "scale of damage that is learned: binary (damaged or not), or buildings and their levels: buildings (intact, "
+        "damaged), xbd (4 levels), ems98 (6) or copernicus (4)",
+        one_of(*SCALES),
+    )
     damage_levels: tuple[str, ...] = setting(
-        ("major-damage", "destroyed"), "xBD damage levels that count as damage", _LEVELS
+        ("major-damage", "destroyed"), "xBD damage levels that count as damage (scale = binary)", _LEVELS
     )
     scaling: str = setting(
         "",
@@ -205,13 +212,19 @@ class FreezeConfig:
 class LossConfig:
     """Weights of the summed losses (task = segmentation)."""
 
-    bce: float = setting(0.0, "weight of the binary cross-entropy", at_least(0))
+    bce: float = setting(0.0, "weight of the binary cross-entropy (of levels: the ordinal one)", at_least(0))
     dice: float = setting(1.0, "weight of the Dice loss", at_least(0))
     iou: float = setting(0.0, "weight of the IoU loss", at_least(0))
     positive_weight: float = setting(
         16.2578,
-        "weight of damaged pixels in the binary cross-entropy (by default the reference's)",
+        "weight of damaged pixels in the binary cross-entropy (by default the reference's; scale = binary)",
         above_zero("a weight"),
+    )
+    level_weights: tuple[float, ...] = setting(
+        (),
+        "weights in the cross-entropy of ground and of each level, the least damage first; empty: 1 each (not for "
+        "scale = binary)",
+        Bound(lambda weights: all(weight >= 0 for weight in weights), "weights of at least 0"),
     )
 
     def weights(self) -> dict[str, float]:
@@ -310,9 +323,9 @@ class TrainConfig:
     validate_every: int = setting(0, "steps between validations; 0: once an epoch", at_least(0))
     best_by: str = setting(
         "iou",
-        "validation score of the best checkpoint: iou (at 0.5, as the paper) or best_iou (at the threshold best "
-        "there); pretraining goes by the validation loss",
-        one_of("iou", "best_iou"),
+        "validation score of the best checkpoint: iou (of damage at 0.5, as the paper), best_iou (at the threshold "
+        "best there) or xview2 (of levels); pretraining goes by the validation loss",
+        one_of("iou", "best_iou", "xview2"),
     )
     patience: int = setting(
         0, "validations in a row without a better score (best_by) after which the run ends; 0: never", at_least(0)
@@ -386,5 +399,11 @@ def _check_together(config: Config) -> None:
     wants(freeze.encoder or not freeze.until, "freeze.until", freeze.until, "0 where nothing is frozen")
     length = (train.steps, train.epochs)
     wants((train.steps > 0) != (train.epochs > 0), "train", length, "either steps or epochs above 0, not both")
+    scale, levels = SCALES[config.data.scale], config.loss.level_weights
+    graded = f"{len(scale.codes)} weights, of {', '.join(scale.codes)}"
+    expected = graded if scale.buildings else "none with data.scale = binary"
+    wants(not levels or (scale.buildings and len(levels) == len(scale.codes)), "loss.level_weights", levels, expected)
+    by_levels = "iou or best_iou with data.scale = binary"
+    wants(scale.buildings or train.best_by != "xview2", "train.best_by", train.best_by, by_levels)
     accumulation, batch = train.accumulation, train.batch
     wants(batch % accumulation == 0, "train.accumulation", accumulation, f"a divisor of batch = {batch}")

@@ -16,7 +16,7 @@ from jaxcd.store.encodings import decode
 
 Codes = UInt8[np.ndarray, "h w"]
 Corner = Callable[[Codes, tuple[int, int], np.random.Generator], tuple[int, int]]
-"""Draws the top left corner of a crop of some height and width, inside a tile of these label codes."""
+"""Draws the top left corner of a crop of some height and width, in a tile of these codes of the scale `binary`."""
 
 _COLUMNS = 32  # columns that `_copy` copies at a time: source and target then fit into the processor's cache
 _LEAST_VALID = 0.5  # least share of valid pixels in an intact crop: a mostly unknown crop may be damaged
@@ -58,8 +58,8 @@ class Crops:
         record = self.dataset.read(row)
         pre = record.pre[int(rng.integers(len(record.pre)))]
         chosen = posts[int(rng.integers(len(posts)))]
-        images = decode(pre), decode(record.post[chosen]), decode(record.label[chosen])
-        top, left = corner(images[2], self.size, rng)
+        images = decode(pre), decode(record.post[chosen]), self.dataset.codes(record.label[chosen])
+        top, left = corner(self.dataset.damage(images[2]), self.size, rng)
         height, width = self.size
         vertical, horizontal, turns = rng.integers((2, 2, 4)).tolist() if self.flips else (0, 0, 0)
         for image, into in zip(images, out, strict=True):
@@ -73,8 +73,9 @@ def as_batch(
     codes: UInt8[np.ndarray, "b h w"],
     ids: Sequence[int],
 ) -> Batch:
-    """Make a batch of images and label codes."""
-    labels, valid = (codes == DAMAGE).view(np.uint8), (codes != INVALID).view(np.uint8)
+    """Make a batch of images and codes of a scale."""
+    known = codes != INVALID
+    labels, valid = np.where(known, codes, np.uint8(0)), known.view(np.uint8)
     return Batch(pre=pre, post=post, labels=labels, valid=valid, ids=np.array(ids, np.int32))
 
 

@@ -219,7 +219,7 @@ def _whole(
         window = slice(0, sample.height), slice(0, sample.width)
         for stream, content in zip(images, (record.pre[-1], record.post[i]), strict=True):
             stream[(k, *window)] = decode(content)
-        codes[(k, *window)] = decode(record.label[i])
+        codes[(k, *window)] = dataset.codes(record.label[i])
         ids[k] = row
         tiles.append(Tile(sample.id, sample.post[i].name, sample.height, sample.width))
     return as_batch(images[0], images[1], codes, ids.tolist()), tiles

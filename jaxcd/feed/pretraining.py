@@ -15,7 +15,6 @@ from jaxcd.feed.crops import Crops, Draw, crop_size, damaged_corner, intact_corn
 from jaxcd.feed.loader import MOST_THREADS, own_share, read_ahead, without_end
 from jaxcd.feed.splits import NAMES, Splits, blocks_of, check_parts, divided, in_no_block, permuted, split_places
 from jaxcd.store.dataset import TileDataset
-from jaxcd.store.encodings import decode
 from jaxcd.store.manifest import Sample
 
 # The kinds (1 damaged, 0 intact) of an element's pairs, by its position in a micro-batch: half of the pairs are damaged
@@ -115,7 +114,7 @@ def kinds(dataset: TileDataset, rows: Sequence[int], config: Config, *, stride: 
         for i, post in enumerate(dataset.samples[row].post):
             if post.damaged or post.valid < dataset.samples[row].height * dataset.samples[row].width:
                 record = record or dataset.read(row)
-                if not intact_corners(decode(record.label[i]), size).any():
+                if not intact_corners(dataset.damage(dataset.codes(record.label[i])), size).any():
                     continue
             labelled.append(i)
         return tuple(labelled)

@@ -12,6 +12,7 @@ import numpy as np
 import shapely
 
 from jaxcd.base.errors import SplitError
+from jaxcd.base.scales import BINARY, Scale
 from jaxcd.base.types import METRES_PER_DEGREE, Bounds
 from jaxcd.config import DataConfig
 from jaxcd.store.manifest import Sample
@@ -243,8 +244,11 @@ def check_parts(
             raise SplitError(f"the {name} split {what}; {total} places give {counts}; {remedy}")
 
 
-def describe(samples: Sequence[Sample], splits: Splits) -> str:
-    """Say in a few lines how many places each split has, how much damage, and how many are left out and why."""
+def describe(samples: Sequence[Sample], splits: Splits, scale: Scale = BINARY) -> str:
+    """Say in a few lines how many places each split has, how much damage, and how many are left out and why.
+
+    On a scale with levels it also says what share of the known pixels has each, and which levels no training pixel has.
+    """
     lines = []
     for name, rows in zip(NAMES, (splits.train, splits.validation, splits.test), strict=True):
         pixels = sum(post.valid for row in rows for post in samples[row].post)
@@ -254,6 +258,23 @@ def describe(samples: Sequence[Sample], splits: Splits) -> str:
         lines.append(
             f"{name:<10} {len(rows):>6} places, {with_damage} with damage, {share:.2%} of known pixels damaged"
         )
+        if scale.buildings:
+            lines.append("           " + ", ".join(_shares(samples, rows, scale, pixels)))
+    if scale.buildings:
+        counts = _count(samples, splits.train)
+        absent = [name for name, count in zip(scale.levels, counts[1:-1], strict=True) if not count]
+        if absent:
+            lines.append(f"WARNING: no training pixel is {' or '.join(absent)}: the network cannot learn it")
     for reason, count in Counter(reason for _, reason in splits.left_out).items():
         lines.append(f"in none    {count:>6} places: {reason}")
     return "\n".join(lines)
+
+
+def _count(samples: Sequence[Sample], rows: Sequence[int]) -> np.ndarray:
+    """Count the pixels of each code of the scale, then those of buildings of unknown level."""
+    return np.sum([post.codes for row in rows for post in samples[row].post], axis=0)
+
+
+def _shares(samples: Sequence[Sample], rows: Sequence[int], scale: Scale, pixels: int) -> list[str]:
+    counts = _count(samples, rows)
+    return [f"{name} {count / max(pixels, 1):.3%}" for name, count in zip(scale.levels, counts[1:-1], strict=True)]

@@ -2,7 +2,8 @@
 
 Every loss takes logits and 0/1 labels of shape [b, h, w] and a mask `valid` of known pixels, and gives a
 float32 scalar; where no pixel is valid it is 0 with gradient 0. All are ratios of sums over pixels, so the loss of
-a split comes from the added sums of its tiles, however they were batched.
+a split comes from the added sums of its tiles, however they were batched. The sums of graded damage, which has several
+logits a pixel, come from `jaxcd.learn.ordinal`.
 """
 
 from collections.abc import Callable

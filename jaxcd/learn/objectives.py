@@ -11,9 +11,10 @@ from jaxtyping import Array, Float, Int32, Key, Num
 
 from jaxcd import models
 from jaxcd.base.errors import ConfigError
+from jaxcd.base.scales import SCALES
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
-from jaxcd.learn import losses
+from jaxcd.learn import losses, ordinal
 from jaxcd.learn.augmentation import augment
 from jaxcd.learn.contrastive import contrastive
 
@@ -41,25 +42,28 @@ class Objective:
 
 
 def _segmentation(graph: nnx.GraphDef, config: Config) -> Loss:
-    wanted = models.describe(config.model).normalisation
+    wanted, scale = models.describe(config.model).normalisation, SCALES[config.data.scale]
 
     def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
         augmentation, dropout = jax.random.split(key)
         pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
         logits, stats = models.apply(graph, params, stats, pre, post, key=dropout)
-        return losses.weighted(logits, labels, valid=valid, weights=config.loss), stats
+        loss = ordinal.weighted if scale.buildings else losses.weighted
+        return loss(logits, labels, valid=valid, weights=config.loss), stats
 
     return objective
 
 
 def _contrastive(graph: nnx.GraphDef, config: Config) -> Loss:
     wanted, together = models.describe(config.model).normalisation, pairs_an_element(config)
+    scale = SCALES[config.data.scale]
 
     def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
         augmentation, dropout = jax.random.split(key)
         # The warp may move damage out of the crop, so a pair's kind comes from the labels after it.
         pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
         first, second = embedding_stacks(pre, post, together)
+        labels, valid = ordinal.damage_alone(labels, valid, scale)
         z, stats = models.apply(graph, params, stats, first, second, key=dropout)
         differ = kinds_differ(shows_damage(labels * valid, together))
         c = config.contrast

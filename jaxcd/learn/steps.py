@@ -9,17 +9,19 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int32, Key
+from jaxtyping import Array, Float, Int32, Key, UInt8
 
 from jaxcd import models
 from jaxcd.base.ahead import held_back
 from jaxcd.base.errors import ConfigError
+from jaxcd.base.scales import SCALES, Scale
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
-from jaxcd.learn import losses, metrics, optimizer
+from jaxcd.learn import losses, metrics, optimizer, ordinal
 from jaxcd.learn.augmentation import normalise
 from jaxcd.learn.objectives import objective_of, pairs_an_element
 
+_LEAST = 1e-6  # probability whose logit is taken
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -72,7 +74,9 @@ class Evaluated(NamedTuple):
     Attributes:
         bins: pixel counts by class and probability bin, see `metrics.histogram`.
         sums: of each pair, what the training loss is made of.
-        probability: probability of damage.
+        probability: probability of damage; on a scale with several levels, of one that counts as damage.
+        grades: counts by true and predicted code (`ordinal.confusion`); None with the scale `binary`.
+        levels: code of the predicted level; None with the scale `binary`.
         difference: counts of |pre - post| (mean over the bands, 0..255 mapped to 0..1), the baseline without
             learning.
     """
@@ -81,6 +85,8 @@ class Evaluated(NamedTuple):
     sums: losses.Sums
     probability: Float[Array, "b h w"]
     difference: Int32[Array, "b 2 1024"]
+    grades: Int32[Array, "b t p"] | None = None
+    levels: UInt8[Array, "b h w"] | None = None
 
 
 class Progress(NamedTuple):
@@ -109,9 +115,11 @@ def build_network(config: Config, *, weights: bool = True) -> tuple[models.Netwo
     m = config.model
     make, onednn = objective_of(config).network, choose_convolutions(config).onednn
     dtype = DTYPES[m.dtype]
+    outputs = {"outputs": len(SCALES[config.data.scale].levels)} if objective_of(config).maps else {}
 
     def made(rngs: nnx.Rngs) -> nnx.Module:
-        return make(m.name, size=m.size, fusion=m.fusion, dropout=m.dropout, dtype=dtype, onednn=onednn, rngs=rngs)
+        how = {"size": m.size, "fusion": m.fusion, "dropout": m.dropout, "dtype": dtype, "onednn": onednn}
+        return make(m.name, **how, **outputs, rngs=rngs)
 
     return models.build(made, seed=config.seed, weights=weights)
 
@@ -245,20 +253,48 @@ def train_step(
     return jax.jit(step, donate_argnums=0)
 
 
-def evaluation_step(network: models.Network, config: Config) -> EvaluationStep:
-    """Make the evaluation step, `(params, stats, batch) -> Evaluated`."""
-    wanted = models.describe(config.model).normalisation
+def evaluation_step(network: models.Network, config: Config, labels_in: Scale | None = None) -> EvaluationStep:
+    """Make the evaluation step, `(params, stats, batch) -> Evaluated`.
+
+    Args:
+        network: static graphs.
+        config: of the run.
+        labels_in: scale of the labels, in which the run's scale can be read; by default the run's own. With a coarser
+            one the loss is that of "damaged or not".
+    """
+    wanted, scale = models.describe(config.model).normalisation, SCALES[config.data.scale]
+    given = labels_in or scale
+    reading = scale.read_as(given)
 
     def step(params: Any, stats: Any, batch: Batch) -> Evaluated:
         pre, post = (normalise(images, wanted) for images in (batch.pre, batch.post))
         logits, _ = models.apply(network.eval, params, stats, pre, post)
         weight, per_pair = config.loss.positive_weight, (1, 2)
         distance = jnp.mean(jnp.abs(batch.pre.astype(jnp.float32) - batch.post.astype(jnp.float32)), axis=-1) / 255
+        if not scale.buildings:
+            return Evaluated(
+                bins=metrics.histogram(logits, batch.labels, valid=batch.valid),
+                sums=losses.sums(logits, batch.labels, valid=batch.valid, positive_weight=weight, axis=per_pair),
+                probability=jax.nn.sigmoid(logits),
+                difference=metrics.score_histogram(distance, batch.labels, valid=batch.valid),
+            )
+        probability = ordinal.exceedance(logits)
+        damaged, levels = probability[..., scale.damaged - 1], ordinal.predicted_level(probability)
+        levels = jnp.asarray(reading)[levels]
+        labels, valid = ordinal.damage_alone(batch.labels, batch.valid, given)
+        if given == scale:
+            sums = ordinal.sums(logits, batch.labels, valid=batch.valid, weights=config.loss, axis=per_pair)
+        else:
+            odds = jax.scipy.special.logit(jnp.clip(damaged, _LEAST, 1 - _LEAST))
+            sums = losses.sums(odds, labels, valid=valid, positive_weight=weight, axis=per_pair)
+        graded = given.buildings
         return Evaluated(
-            bins=metrics.histogram(logits, batch.labels, valid=batch.valid),
-            sums=losses.sums(logits, batch.labels, valid=batch.valid, positive_weight=weight, axis=per_pair),
-            probability=jax.nn.sigmoid(logits),
-            difference=metrics.score_histogram(distance, batch.labels, valid=batch.valid),
+            bins=metrics.score_histogram(damaged, labels, valid=valid),
+            sums=sums,
+            probability=damaged,
+            difference=metrics.score_histogram(distance, labels, valid=valid),
+            grades=ordinal.confusion(levels, batch.labels, valid=batch.valid, scale=given) if graded else None,
+            levels=levels if graded else None,
         )
 
     return jax.jit(step)

@@ -148,6 +148,11 @@ class UpConv(nnx.Module):
         return y.reshape(b, 2 * h, 2 * w, c) + self.bias[...].astype(self.dtype)
 
 
+def as_logits(x: Float[Array, "b h w k"]) -> Float[Array, "b h w *k"]:
+    """Return a network's outputs in float32, a single one without its axis."""
+    return (x[..., 0] if x.shape[-1] == 1 else x).astype(jnp.float32)
+
+
 def _fold(key: Key[Array, ""] | None, i: int) -> Key[Array, ""] | None:
     return None if key is None else jax.random.fold_in(key, i)
 
@@ -182,7 +187,7 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Blocks of: 2x2 transposed convolution, concatenation with the skips, convolutions; down to one logit."""
+    """Blocks of: 2x2 transposed convolution, concatenation with the skips, convolutions; down to the logits."""
 
     def __init__(
         self,
@@ -190,6 +195,7 @@ class Decoder(nnx.Module):
         blocks: Sequence[Sequence[int]],
         *,
         copies: int,
+        outputs: int,
         dropout: float,
         dtype: Any,
         rngs: nnx.Rngs,
@@ -201,6 +207,7 @@ class Decoder(nnx.Module):
             layers, c_in = nnx.List(), copies * c
             for j, c_out in enumerate(channels):
                 last = i == len(blocks) - 1 and j == len(channels) - 1
+                c_out = outputs if last else c_out
                 layers.append(ConvLayer(c_in, c_out, dropout=dropout, decoder=True, last=last, dtype=dtype, rngs=rngs))
                 c_in = c_out
             self.blocks.append(layers)
@@ -212,7 +219,7 @@ class Decoder(nnx.Module):
         skips: Sequence[Sequence[Float[Array, "b _ _ _"]]],
         *,
         key: Key[Array, ""] | None,
-    ) -> Float[Array, "b h w"]:
+    ) -> Float[Array, "b h w *k"]:
         """Return logits in float32; `skips` holds, shallowest first, the arrays to concatenate at each level."""
         step = 0
         for up, layers, skip in zip(self.ups, self.blocks, reversed(skips), strict=True):
@@ -220,4 +227,4 @@ class Decoder(nnx.Module):
             for layer in layers:
                 x = layer(x, key=_fold(key, step))
                 step += 1
-        return x[..., 0].astype(jnp.float32)
+        return as_logits(x)

@@ -29,7 +29,6 @@ class Description:
         receptive_radius: most pixels away at which an input pixel can change an output pixel.
         pairs_compared: image pairs that make one element when its encoder is pretrained: 1 where the encoder sees one
             date at a time (before is compared with after), 2 where it sees both (pairs are compared with each other).
-        outputs: values that it gives a pixel.
         normalisation: of its input.
         batchnorm_epsilon: added to the variance in BatchNorm.
         padding: what its convolutions add at the borders of an image.
@@ -38,7 +37,6 @@ class Description:
     stride: int
     receptive_radius: int
     pairs_compared: int
-    outputs: int = 1
     normalisation: Normalisation = IMAGENET
     batchnorm_epsilon: float = 1e-5
     padding: str = "zeros"
@@ -60,7 +58,7 @@ class DamageNetwork(nnx.Module):
     fusions: ClassVar[tuple[str, ...]] = ()
     encoder: nnx.Module
 
-    def __init__(self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs, outputs: int = 1):
         """Make the network with random weights, in eval mode.
 
         Args:
@@ -68,6 +66,8 @@ class DamageNetwork(nnx.Module):
             dropout: rate of train mode.
             dtype: compute type; parameters, statistics and logits are float32.
             rngs: source of the initial weights.
+            outputs: logits that it gives a pixel: as many as the scale of damage has levels. A network that takes no
+                such argument can learn the scale `binary` only.
         """
         raise NotImplementedError
 
@@ -87,6 +87,10 @@ class DamageNetwork(nnx.Module):
 
     def __call__(
         self, pre: Float[Array, "b h w 3"], post: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
-    ) -> Float[Array, "b h w"]:
-        """Return logits of damage for normalised images; `key` is the dropout key of train mode."""
+    ) -> Float[Array, "b h w *k"]:
+        """Return logits for normalised images, with an axis of outputs if there are several.
+
+        One output is the logit of damage; several are those of `jaxcd.learn.ordinal`. `key` is the dropout key of
+        train mode.
+        """
         raise NotImplementedError

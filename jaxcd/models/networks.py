@@ -1,6 +1,7 @@
 """The networks by name."""
 
 import importlib
+import inspect
 from typing import Any
 
 import jax.numpy as jnp
@@ -84,6 +85,7 @@ def create(
     dropout: float = 0.0,
     dtype: Any = jnp.float32,
     onednn: bool = False,
+    outputs: int = 1,
     rngs: nnx.Rngs,
 ) -> DamageNetwork:
     """Build a network, in eval mode.
@@ -95,14 +97,16 @@ def create(
         dropout: dropout rate of train mode.
         dtype: compute type; parameters, statistics and logits are float32.
         onednn: whether oneDNN computes its convolutions on a CPU (`jaxcd.models.choose_convolutions`).
+        outputs: logits that it gives a pixel: as many as the scale of damage has levels.
         rngs: source of the initial weights, `nnx.Rngs(seed)`.
 
     Returns:
         A network whose call takes normalised `f32[b,h,w,3]` images before and after the event and gives
-        logits `f32[b,h,w]`; sides are multiples of its description's stride.
+        logits `f32[b,h,w]`, or `f32[b,h,w,outputs]` if there are several; sides are multiples of its description's
+        stride.
 
     Raises:
-        ConfigError: an unknown name, size or fusion.
+        ConfigError: an unknown name, size or fusion, or a network of the user's own that gives one output only.
 
     Source: docs/method.md, Architectures (paper Fig. 4) and Pretrained encoders.
 
@@ -113,7 +117,14 @@ def create(
     """
     check(ModelConfig(name=name, size=size, fusion=fusion))
     network: Any = find(name)
-    chosen = {"fusion": fusion or network.fusions[0]} if network.fusions else {}
+    chosen: dict[str, Any] = {"fusion": fusion or network.fusions[0]} if network.fusions else {}
+    if outputs > 1:
+        if "outputs" not in inspect.signature(network.__init__).parameters:
+            raise ConfigError(
+                f"config.model.name: {name} takes no argument outputs, so it can learn the scale binary only; let its "
+                "__init__ take it (jaxcd.models.DamageNetwork)"
+            )
+        chosen["outputs"] = outputs
     made = network(size, dropout=dropout, dtype=dtype, rngs=rngs, **chosen)
     made.set_attributes(onednn=onednn, raise_if_not_found=False)
     return made

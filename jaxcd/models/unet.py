@@ -16,7 +16,8 @@ _MEDIUM = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128))
 _LARGE = (*_MEDIUM, (256, 256, 256))
 _MEDIUM_DECODER = ((128, 128, 64), (64, 64, 32), (32, 16), (16, 1))
 
-# Output channels of every convolution: encoder blocks from the image down, decoder blocks back up.
+# Output channels of every convolution: encoder blocks from the image down, decoder blocks back up. The last one gives
+# as many as there are outputs.
 ENCODER_BLOCKS = {"small": _SMALL, "medium": _MEDIUM, "large": _LARGE}
 DECODER_BLOCKS = {
     "small": ((32,), (16,), (1,)),
@@ -32,11 +33,17 @@ class UNet(DamageNetwork):
     c_in: ClassVar[int]
     copies: ClassVar[int]
 
-    def __init__(self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs, outputs: int = 1):
         self.encoder: Encoder
         self.encoder, bottom = self.make_encoder(size, dropout=dropout, dtype=dtype, rngs=rngs)
         self.decoder = Decoder(
-            bottom, DECODER_BLOCKS[size], copies=self.copies, dropout=dropout, dtype=dtype, rngs=rngs
+            bottom,
+            DECODER_BLOCKS[size],
+            copies=self.copies,
+            outputs=outputs,
+            dropout=dropout,
+            dtype=dtype,
+            rngs=rngs,
         )
         self.stride = self.describe(size).stride
         self.dtype = dtype
@@ -101,8 +108,8 @@ class FCEF(UNet):
 
     def __call__(
         self, pre: Float[Array, "b h w 3"], post: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
-    ) -> Float[Array, "b h w"]:
-        """Return logits of damage for normalised images; `key` is the dropout key of train mode."""
+    ) -> Float[Array, "b h w *k"]:
+        """Return logits for normalised images; `key` is the dropout key of train mode."""
         self._check(pre, post)
         down, up = _keys(key)
         skips, x = self.encoder(jnp.concatenate([pre, post], axis=-1).astype(self.dtype), key=down)
@@ -119,8 +126,8 @@ class FCSiam(UNet):
 
     def __call__(
         self, pre: Float[Array, "b h w 3"], post: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
-    ) -> Float[Array, "b h w"]:
-        """Return logits of damage for normalised images; `key` is the dropout key of train mode."""
+    ) -> Float[Array, "b h w *k"]:
+        """Return logits for normalised images; `key` is the dropout key of train mode."""
         self._check(pre, post)
         down, up = _keys(key)
         images = pre.astype(self.dtype), post.astype(self.dtype)

@@ -10,9 +10,11 @@ from jax.sharding import Mesh
 
 from jaxcd.base import progress
 from jaxcd.base.ahead import held_back
+from jaxcd.base.scales import BINARY, Scale
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import LossConfig
 from jaxcd.learn import losses
+from jaxcd.learn.grades import Grades
 from jaxcd.learn.metrics import Counts
 from jaxcd.learn.steps import Evaluated, EvaluationStep, shard_batch
 from jaxcd.runs.panels import Keeper, Prediction
@@ -30,6 +32,7 @@ class Evaluation:
         counts: over all tiles.
         baseline: over all tiles, of the score |pre - post| / 255 in place of the network's probability.
         tiles: counts of each tile, in the order of evaluation.
+        grades: pixels by true and predicted level; None with the scale `binary`.
     """
 
     loss: float
@@ -37,6 +40,7 @@ class Evaluation:
     counts: Counts
     baseline: Counts
     tiles: tuple[tuple[Tile, Counts], ...]
+    grades: Grades | None = None
 
 
 def evaluate(
@@ -47,6 +51,7 @@ def evaluate(
     *,
     mesh: Mesh,
     weights: LossConfig,
+    scale: Scale = BINARY,
     keepers: Sequence[Keeper] = (),
 ) -> Evaluation:
     """Run the evaluation step over all batches.
@@ -59,31 +64,37 @@ def evaluate(
             have `valid` 0, and are not counted.
         mesh: devices to spread the pairs over; a batch is of a multiple of its size.
         weights: of the loss.
+        scale: of the labels.
         keepers: choose the tiles whose pixels are kept for pictures.
     """
     counts, baseline, tiles, not_finite = Counts.zero(), Counts.zero(), [], []
-    total = np.zeros(len(losses.Sums._fields))  # float64: the pixels of many scenes
+    grades = Grades.zero(scale) if scale.buildings else None
+    total: Any = 0.0  # becomes `losses.Sums` in float64: the pixels of many scenes
     for batch, here, result in _ahead(step, params, stats, batches, mesh):
         bins, difference = np.asarray(result.bins), np.asarray(result.difference)
         sums = np.asarray(jax.device_get(result.sums), np.float64)
         for i, tile in enumerate(here):
-            total += sums[:, i]
+            total = total + sums[:, i]
             if not np.isfinite(sums[:, i]).all():
                 not_finite.append(tile)
             own = Counts(bins=bins[i].astype(np.int64))
             counts, baseline = counts + own, baseline + Counts(bins=difference[i].astype(np.int64))
             tiles.append((tile, own))
+            if grades is not None:
+                grades += Grades(scale=scale, counts=np.asarray(result.grades[i], np.int64))  # type: ignore[index]
             takers = [keeper for keeper in keepers if keeper.wants(own)]
             if takers:
                 prediction = _prediction(batch, i, tile, own, result)
                 for keeper in takers:
                     keeper.add(prediction)
     return Evaluation(
-        loss=float(losses.of_sums(losses.Sums(*total), weights)),
+        # Of several outputs, the mean; of no tile, 0.
+        loss=float(np.mean(losses.of_sums(losses.Sums(*total), weights))) if tiles else 0.0,
         not_finite=tuple(not_finite),
         counts=counts,
         baseline=baseline,
         tiles=tuple(tiles),
+        grades=grades,
     )
 
 
@@ -115,4 +126,5 @@ def _prediction(batch: Batch, i: int, tile: Tile, counts: Counts, result: Evalua
         labels=np.array(batch.labels[own]),
         valid=np.array(batch.valid[own]),
         probability=np.array(jax.device_get(result.probability[i])[own[1:]]),
+        levels=None if result.levels is None else np.array(jax.device_get(result.levels[i])[own[1:]]),
     )

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from jaxcd.base.errors import RunError
 from jaxcd.base.files import write_whole
+from jaxcd.base.scales import Scale
+from jaxcd.learn.grades import Grades
 from jaxcd.learn.metrics import Counts, PartialScores, Scores
 
 METRICS = "metrics.json"
@@ -100,6 +102,29 @@ class MapFigures(Figures):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradeFigures(MapFigures):
+    """Of a validation of graded damage: those of what counts as damage, and those of the levels."""
+
+    curves = {**MapFigures.curves, "xview2": "xView2 score"}
+    xview2: float
+    localisation: float
+    damage: float
+    level_error: float
+    kappa: float
+
+    @classmethod
+    def graded(cls, loss: float, counts: Counts, grades: Grades) -> "GradeFigures":
+        """Compute the figures of a validation."""
+        damage = MapFigures.of(loss, counts)
+        return cls(**dataclasses.asdict(damage), **grades.scores()._asdict())
+
+
+def validation_figures(scale: Scale) -> type[MapFigures]:
+    """Return what the validation of a damage network logs."""
+    return GradeFigures if scale.buildings else MapFigures
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metrics:
     """What `metrics.json` holds: the scores of an evaluation.
 
@@ -108,19 +133,24 @@ class Metrics:
         half: scores at 0.5.
         threshold: the one best on validation, or 0.5 where there was none.
         best: scores at that threshold.
+        levels: what graded damage adds (`levels_of`); None with the scale `binary`.
     """
 
     positive_unlabelled: bool
     half: Scores | PartialScores
     threshold: float
     best: Scores | PartialScores
+    levels: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, counts: Counts, *, threshold: float, positive_unlabelled: bool) -> "Metrics":
-        """Compute the scores that the labels allow."""
+    def of(
+        cls, counts: Counts, *, threshold: float, positive_unlabelled: bool, grades: Grades | None = None
+    ) -> "Metrics":
+        """Compute the scores that the labels allow; with much damage unlabelled, levels have none."""
         score = counts.partial_at if positive_unlabelled else counts.at
         half, best = score(0.5), score(threshold)
-        return cls(positive_unlabelled=positive_unlabelled, half=half, threshold=threshold, best=best)
+        levels = None if positive_unlabelled or grades is None else levels_of(grades)
+        return cls(positive_unlabelled=positive_unlabelled, half=half, threshold=threshold, best=best, levels=levels)
 
     def write(self, folder: Path) -> None:
         """Write `metrics.json`, whole or not at all."""
@@ -129,6 +159,8 @@ class Metrics:
             "0.5": self.half._asdict(),
             "best": {"threshold": self.threshold, **self.best._asdict()},
         }
+        if self.levels is not None:
+            content["levels"] = self.levels
         write_whole(folder / METRICS, json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -143,6 +175,29 @@ class Metrics:
             content = json.loads(path.read_text())
             partial, best = content["positive_unlabelled"], dict(content["best"])
             threshold, kind = best.pop("threshold"), PartialScores if partial else Scores
-            return cls(positive_unlabelled=partial, half=kind(**content["0.5"]), threshold=threshold, best=kind(**best))
+            return cls(
+                positive_unlabelled=partial,
+                half=kind(**content["0.5"]),
+                threshold=threshold,
+                best=kind(**best),
+                levels=content.get("levels"),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged ({error!r}); evaluate the run again") from error
+
+
+def levels_of(grades: Grades) -> dict[str, Any]:
+    """Return the scores of graded damage as JSON can hold them.
+
+    `confusion` holds pixels: rows are true codes, the last one buildings of unknown level; columns predicted codes.
+    """
+    return {
+        "scale": grades.scale.name,
+        **grades.scores()._asdict(),
+        "f1": grades.f1_by_level(),
+        "absent": list(grades.absent),
+        "confusion": {
+            "codes": list(grades.scale.codes),
+            "pixels": grades.counts.tolist(),
+        },
+    }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcd import models
+from jaxcd.base.scales import Scale
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
 from jaxcd.learn import steps
@@ -54,6 +55,7 @@ def evaluate_trained(
     batches: Iterable[tuple[Batch, Sequence[Tile]]],
     *,
     keepers: Sequence[Keeper],
+    scale: Scale,
     advice: str,
 ) -> Evaluation:
     """Evaluate a run's network on whole tiles.
@@ -63,6 +65,7 @@ def evaluate_trained(
         trained: its network.
         batches: of a multiple of `steps.evaluation_mesh(config).size` pairs.
         keepers: choose the tiles whose pixels are kept for pictures.
+        scale: of the labels.
         advice: what a user can do where memory does not suffice.
 
     Raises:
@@ -71,11 +74,12 @@ def evaluate_trained(
     mesh = steps.evaluation_mesh(config)
     with explained_memory(advice):
         return evaluate(
-            steps.evaluation_step(trained.network, config),
+            steps.evaluation_step(trained.network, config, scale),
             steps.replicate(trained.params, mesh),
             steps.replicate(trained.stats, mesh),
             batches,
             mesh=mesh,
             weights=config.loss,
+            scale=scale,
             keepers=keepers,
         )

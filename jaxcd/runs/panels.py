@@ -3,19 +3,24 @@
 import heapq
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from jaxcd.base.files import replacing
-from jaxcd.base.types import Tile
+from jaxcd.base.scales import BINARY, Scale
+from jaxcd.base.types import UNKNOWN, Tile
 from jaxcd.learn.metrics import Counts
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw
 
 _SIDE = 384  # pixels a column, at most
 _CAPTION = 18
 _GAP = 4
 _GREEN, _RED, _BLUE = (40, 200, 70), (235, 45, 45), (60, 110, 255)
+_UNKNOWN = (190, 190, 190)
 
 
 class Prediction(NamedTuple):
@@ -28,6 +33,7 @@ class Prediction(NamedTuple):
     labels: UInt8[np.ndarray, "h w"]
     valid: UInt8[np.ndarray, "h w"]
     probability: Float[np.ndarray, "h w"]
+    levels: UInt8[np.ndarray, "h w"] | None = None
 
 
 class Keeper:
@@ -59,7 +65,12 @@ class Keeper:
 
 
 def save_panels(
-    predictions: list[Prediction], path: Path, *, threshold: float, positive_unlabelled: bool = False
+    predictions: list[Prediction],
+    path: Path,
+    *,
+    threshold: float,
+    positive_unlabelled: bool = False,
+    scale: Scale = BINARY,
 ) -> None:
     """Write one PNG with a row for each prediction.
 
@@ -68,16 +79,21 @@ def save_panels(
         path: the PNG; written whole or not at all.
         threshold: probability from which a pixel is called damage.
         positive_unlabelled: much damage has no label: show recall and flagged share, but no precision.
+        scale: of the labels; with levels, the true and the predicted ones are shown in their colours.
     """
     from PIL import Image, ImageDraw
 
-    columns = ("pre", "post", "truth", "probability", "TP green  FN red  FP blue")
-    rows = [[_fit(image) for image in _columns(prediction, threshold)] for prediction in predictions]
-    width = 5 * _SIDE + 4 * _GAP
+    columns = ["pre", "post", "truth", "probability", "TP green  FN red  FP blue"]
+    if scale.buildings:
+        columns[2:3] = ["true levels", "predicted levels"]
+    rows = [[_fit(image) for image in _columns(prediction, threshold, scale)] for prediction in predictions]
+    width = len(columns) * (_SIDE + _GAP) - _GAP
     heights = [max(image.shape[0] for image in row) + 2 * _CAPTION for row in rows]
-    canvas = Image.new("RGB", (width, sum(heights)), "white")
+    top = _CAPTION if scale.buildings else 0
+    canvas = Image.new("RGB", (width, top + sum(heights)), "white")
     draw = ImageDraw.Draw(canvas)
-    top = 0
+    if scale.buildings:
+        _draw_legend(draw, scale)
     for prediction, row, height in zip(predictions, rows, heights, strict=True):
         scores = prediction.counts.at(threshold)
         scores_text = f"precision {scores.precision:.2f}  recall {scores.recall:.2f}  F1 {scores.f1:.2f}"
@@ -94,17 +110,38 @@ def save_panels(
         canvas.save(partial)
 
 
-def _columns(prediction: Prediction, threshold: float) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
+def _draw_legend(draw: "ImageDraw.ImageDraw", scale: Scale) -> None:
+    left = 2
+    for name, colour in (*zip(scale.levels, scale.colours, strict=True), ("unknown level", "#bebebe")):
+        draw.rectangle((left, 4, left + 10, 14), fill=colour)
+        draw.text((left + 14, 3), name, fill="black")
+        left += 14 + int(draw.textlength(name)) + 16
+
+
+def _painted(codes: UInt8[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], scale: Scale) -> np.ndarray:
+    """Paint codes in their colours; ground is black, what is not valid grey."""
+    table = np.zeros((256, 3), np.uint8)
+    table[UNKNOWN] = _UNKNOWN
+    for code, colour in enumerate(scale.colours, start=1):
+        table[code] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return np.where(valid[..., None], table[codes], np.uint8(110))
+
+
+def _columns(prediction: Prediction, threshold: float, scale: Scale) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
     from matplotlib import colormaps
 
-    damaged, valid = prediction.labels > 0, prediction.valid > 0
+    damaged, valid = scale.is_damaged(prediction.labels), prediction.valid > 0
     called = prediction.probability >= threshold
-    truth = np.where(valid, np.where(damaged, 255, 0), 110).astype(np.uint8)[..., None].repeat(3, axis=2)
+    if prediction.levels is None:
+        truth = [np.where(valid, np.where(damaged, 255, 0), 110).astype(np.uint8)[..., None].repeat(3, axis=2)]
+    else:
+        truth = [_painted(codes, valid, scale) for codes in (prediction.labels, prediction.levels)]
+        valid = valid & (prediction.labels != UNKNOWN)
     probability = (colormaps["magma"](prediction.probability)[..., :3] * 255).astype(np.uint8)
     outcome = prediction.post // 3 + 40
     for colour, where in ((_GREEN, called & damaged), (_RED, ~called & damaged), (_BLUE, called & ~damaged)):
         outcome[where & valid] = colour
-    return prediction.pre, prediction.post, truth, probability, outcome
+    return prediction.pre, prediction.post, *truth, probability, outcome
 
 
 def _fit(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h_ w_ 3"]:

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxcd.base.scales import BINARY
 from jaxcd.sources import folders
 from jaxcd.sources.places import Discovery, Layout, Part, SourcePlace
 
@@ -80,6 +81,7 @@ LAYOUTS = {
         complete=f"a pre image, a post image and a mask named {name}_NUMBER",
         find=functools.partial(find, name),
         read_label=folders.LAYOUT.read_label,
+        scales=(BINARY.name,),
         published=True,
     )
     for name in SETS

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxcd.sources.places import Discovery, Layout, SourcePost, folder_of, images_of, paired
+from jaxcd.sources.places import Discovery, LabelRules, Layout, SourcePost, folder_of, images_of, paired
 
 if TYPE_CHECKING:
     from jaxcd.sources.reading import Label
@@ -20,12 +20,12 @@ def find(source: Path) -> Discovery:
     return paired(pre, post, labels, left_out)
 
 
-def read_mask(post: SourcePost, size: tuple[int, int], damage_levels: tuple[str, ...]) -> "Label":
-    """Read a mask; masks have no levels of damage."""
+def read_mask(post: SourcePost, size: tuple[int, int], rules: LabelRules) -> "Label":
+    """Read a mask: of damage, or of the codes of a scale."""
     from jaxcd.sources.labels import check_size, read_mask_codes
     from jaxcd.sources.reading import Label
 
-    codes = read_mask_codes(post.label)
+    codes = read_mask_codes(post.label, rules.scale)
     check_size(post.label, codes.shape, post.file, size)
     return Label(codes, post.date, None)
 

@@ -1,19 +1,23 @@
-"""Label files become label rasters: xBD's polygons and drawn masks, in the codes of `jaxcd.base.types`."""
+"""Label files become label rasters: xBD's polygons and drawn masks, in the codes of a scale."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import shapely
+from affine import Affine
 from jaxtyping import UInt8
 from rasterio.features import rasterize
 
 from jaxcd.base.errors import ImageError, LabelError
-from jaxcd.base.types import DAMAGE, INTACT, INVALID
+from jaxcd.base.scales import XBD, Scale
+from jaxcd.base.types import DAMAGE, INTACT, INVALID, UNKNOWN
 from jaxcd.config import XBD_LEVELS
 from jaxcd.scenes.raster import read_mask
+from jaxcd.sources.places import LabelRules
 
 _UNCLASSIFIED = "un-classified"
 
@@ -74,46 +78,95 @@ def read_xbd(path: Path) -> XbdLabel:
     )
 
 
-def rasterise_xbd(
-    label: XbdLabel, *, height: int, width: int, damage_levels: tuple[str, ...]
-) -> UInt8[np.ndarray, "h w"]:
-    """Draw the buildings of an xBD label as codes of `jaxcd.base.types`.
+def rasterise_xbd(label: XbdLabel, *, height: int, width: int, rules: LabelRules) -> UInt8[np.ndarray, "h w"]:
+    """Draw the buildings of an xBD label as codes of a scale.
 
-    A pixel belongs to an outline that holds its centre. Where outlines overlap, DAMAGE wins over INVALID
-    (un-classified), and INVALID over INTACT.
+    A pixel belongs to an outline that holds its centre. Where outlines overlap, the worse level wins; a building of
+    unknown level (un-classified) wins over the levels that do not count as damage.
 
     Args:
         label: the file's content.
         height: pixels.
         width: pixels.
-        damage_levels: xBD levels that count as damage.
+        rules: the scale (binary, buildings or xbd), and for binary the xBD levels that count as damage.
     """
-    drawn = [building for building in label.buildings if not shapely.is_empty(building.outline)]
-    unknown = [(building.outline, INVALID) for building in drawn if building.level == _UNCLASSIFIED]
-    damaged = [(building.outline, DAMAGE) for building in drawn if building.level in damage_levels]
-    if not unknown and not damaged:
-        return np.full((height, width), INTACT, np.uint8)
+    codes = _codes_of_levels(rules)
+    there = (building for building in label.buildings if not shapely.is_empty(building.outline))
+    drawn = [(building.outline, codes[building.level]) for building in there]
+    return paint(drawn, rules.scale, shape=(height, width))
+
+
+def paint(
+    shapes: Iterable[tuple[shapely.Geometry, int]],
+    scale: Scale,
+    *,
+    shape: tuple[int, int],
+    transform: Affine = Affine.identity(),  # noqa: B008
+    outside: int = INTACT,
+) -> UInt8[np.ndarray, "h w"]:
+    """Draw shapes as codes of a scale.
+
+    A pixel belongs to a shape that holds its centre. Where shapes overlap, the worse level wins; an unknown one
+    (UNKNOWN or INVALID) wins over the levels that do not count as damage.
+
+    Args:
+        shapes: each with its code.
+        scale: of the codes.
+        shape: height and width in pixels.
+        transform: from pixels to the shapes' coordinates; by default these are pixels.
+        outside: the code of all other pixels.
+    """
     # Later shapes paint over earlier ones.
-    return rasterize(unknown + damaged, out_shape=(height, width), fill=INTACT, dtype="uint8")
+    order = sorted(shapes, key=lambda each: scale.damaged - 0.5 if each[1] in (UNKNOWN, INVALID) else each[1])
+    if not order:
+        return np.full(shape, outside, np.uint8)
+    return rasterize(order, out_shape=shape, fill=outside, dtype="uint8", transform=transform)
 
 
-def read_mask_codes(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Read a damage mask, 0 and 1 or 0 and 255, as codes of `jaxcd.base.types`.
+def _codes_of_levels(rules: LabelRules) -> dict[str, int]:
+    """Return the code of each level that xBD's files name."""
+    if not rules.scale.buildings:
+        codes = {level: DAMAGE if level in rules.damage_levels else INTACT for level in XBD_LEVELS}
+        return codes | {_UNCLASSIFIED: INVALID}
+    reading = XBD.read_as(rules.scale)
+    assert reading is not None  # `Layout.scales`
+    return {level: int(reading[code]) for code, level in enumerate(XBD_LEVELS, start=1)} | {_UNCLASSIFIED: UNKNOWN}
+
+
+def read_mask_codes(path: Path, scale: Scale) -> UInt8[np.ndarray, "h w"]:
+    """Read a mask as codes of a scale.
 
     Raises:
         ImageError: the file cannot be read as a mask.
-        LabelError: other values, or both 1 and 255.
+        LabelError: as `codes_of_mask`.
     """
-    return codes_of_mask(path, read_mask(path))
+    return codes_of_mask(path, read_mask(path), scale)
 
 
-def codes_of_mask(path: Path, mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Turn the values of a mask into codes of `jaxcd.base.types`; `path` is for the message.
+def codes_of_mask(path: Path, mask: UInt8[np.ndarray, "h w"], scale: Scale) -> UInt8[np.ndarray, "h w"]:
+    """Turn the values of a mask into codes of a scale.
+
+    Args:
+        path: for the message.
+        mask: of the scale `binary`: 0, and 1 or 255 for damage. Of others: codes, such as xBD's targets have them (0
+            ground, 1 no damage, 2 minor, 3 major, 4 destroyed), 254 for a building of unknown level, 255 for pixels
+            of unknown class.
+        scale: of the codes.
 
     Raises:
-        LabelError: other values than 0 and 1 or 255, or both 1 and 255.
+        LabelError: other values, or both 1 and 255 in the scale `binary`.
     """
     values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+    if scale.buildings:
+        known = range(len(scale.codes))
+        other = [value for value in values if value not in (*known, UNKNOWN, INVALID)]
+        if other:
+            names = ", ".join(f"{code} ({name})" for code, name in enumerate(scale.codes))
+            raise LabelError(
+                f"{path}: holds the value {other[0]}, expected {names}, {UNKNOWN} (building of unknown level) or "
+                f"{INVALID} (unknown) in the scale {scale.name}; a mask of damage alone is of the scale binary"
+            )
+        return mask
     other = [value for value in values if value not in (0, 1, 255)]
     if other:
         given = ", ".join(map(str, other[:6])) + (", ..." if len(other) > 6 else "")

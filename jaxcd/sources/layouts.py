@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jaxcd.base.errors import ConfigError, LayoutError
 from jaxcd.base.fingerprints import file_state
+from jaxcd.base.scales import BINARY
 from jaxcd.sources import airchange, folders, paper, xbd
 from jaxcd.sources.places import IMAGE_SUFFIXES, Discovery, Layout, folder_of
 from jaxcd.sources.simulated import TILES, simulate_once
@@ -27,14 +28,21 @@ NAMES = (*LAYOUTS, SCENES, SIMULATED, PREPARED)
 _LAYER_SUFFIXES = (".geojson", ".gpkg", ".shp", ".dbf", ".shx", ".prj", ".json", ".parquet", ".tsv", ".msk", ".tfw")
 
 
-def check(layout: str) -> None:
-    """Check that a layout exists.
+def check(layout: str, scale: str) -> None:
+    """Check that a layout exists, and that its labels can be read in a scale.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not, or they cannot.
     """
     if layout not in NAMES:
         raise ConfigError(f"config.data.layout: expected one of {', '.join(NAMES)}, got {layout!r}")
+    if layout == PREPARED:
+        return  # the dataset tells
+    can = LAYOUTS[layout].scales if layout in LAYOUTS else (BINARY.name,)
+    if scale not in can:
+        raise ConfigError(
+            f"config.data.scale: labels of layout {layout} can be read in the scale {' or '.join(can)}, got {scale!r}"
+        )
 
 
 def may_publish(layout: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxcd.base.errors import LayoutError
+from jaxcd.base.scales import SCALES, Scale
 
 if TYPE_CHECKING:
     from jaxcd.sources.reading import Label
@@ -26,6 +27,18 @@ class SourcePost(SourceImage):
     """An acquisition after the event with its label file."""
 
     label: Path
+
+
+class LabelRules(NamedTuple):
+    """How labels are read.
+
+    Attributes:
+        scale: whose codes they are given in.
+        damage_levels: levels that count as damage in the scale `binary`, where labels have levels.
+    """
+
+    scale: Scale
+    damage_levels: tuple[str, ...] = ()
 
 
 class Part(NamedTuple):
@@ -100,17 +113,19 @@ class Layout:
         folders: the required folders, each with the names that it may have.
         complete: what a complete place is made of, for messages.
         find: lists the places of a source folder that has all these folders.
-        read_label: `(post, size, damage_levels) -> Label`; height and width are those of the image. It raises
-            `LabelError` or `ImageError` where the label does not say what is damaged, or has another size.
+        read_label: `(post, size, rules) -> Label`; height and width are those of the image. It raises `LabelError` or
+            `ImageError` where the label does not say what is damaged, or has another size.
+        scales: names of the scales in which its labels can be read.
         label_suffix: end of the names of label files that are not images; empty where labels are images.
-        has_levels: whether labels give levels of damage, some of which count as damage (`config.data.damage_levels`).
+        has_levels: whether `config.data.damage_levels` says which of its labels' levels are damage (scale `binary`).
         published: whether its places have a published split (`SourcePlace.split`).
     """
 
     folders: tuple[tuple[str, ...], ...]
     complete: str
     find: Callable[[Path], Discovery]
-    read_label: Callable[[SourcePost, tuple[int, int], tuple[str, ...]], "Label"]
+    read_label: Callable[[SourcePost, tuple[int, int], LabelRules], "Label"]
+    scales: tuple[str, ...] = tuple(SCALES)
     label_suffix: str = ""
     has_levels: bool = False
     published: bool = False

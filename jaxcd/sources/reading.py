@@ -13,14 +13,14 @@ from jaxcd.config import check_scaling
 from jaxcd.scenes.raster import Raster, read_rgb
 from jaxcd.sources.geolocation import bounds_of_raster
 from jaxcd.sources.labels import check_size
-from jaxcd.sources.places import Layout, SourcePlace
+from jaxcd.sources.places import LabelRules, Layout, SourcePlace
 
 
 class Label(NamedTuple):
     """What a label file says of an image.
 
     Attributes:
-        codes: class of each pixel, in the codes of `jaxcd.base.types`.
+        codes: class of each pixel, in the codes of a scale.
         date: the image's date: text that sorts by time, or "".
         bounds: where the image lies, or None where the label does not say.
     """
@@ -49,7 +49,7 @@ class ReadImage:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPost(ReadImage):
-    """An image after the event with the codes of its pixels (`jaxcd.base.types`)."""
+    """An image after the event with the codes of its pixels, those of a scale."""
 
     codes: UInt8[np.ndarray, "h w"]
 
@@ -77,7 +77,7 @@ class ReadPlace:
     split: str | None = None
 
 
-def read_place(place: SourcePlace, layout: Layout, *, scaling: str, damage_levels: tuple[str, ...]) -> ReadPlace:
+def read_place(place: SourcePlace, layout: Layout, *, scaling: str, rules: LabelRules) -> ReadPlace:
     """Read, check and label a place.
 
     A pixel is INVALID where the post image or any of the pre images has no data.
@@ -86,7 +86,7 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, damage_level
         place: its files.
         layout: reads the labels.
         scaling: of 16-bit and float images (`config.data.scaling`).
-        damage_levels: levels of the labels that count as damage.
+        rules: of its labels.
 
     Raises:
         ImageError: an image or mask outside the input contract, images of different sizes, or of another size than
@@ -117,7 +117,7 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, damage_level
     for image in place.post:
         raster = read_rgb(image.file, scaling=how)
         check_size(image.file, raster.valid.shape, first, size)
-        label = layout.read_label(image, size, damage_levels)
+        label = layout.read_label(image, size, rules)
         codes = np.where(seen & raster.valid, label.codes, INVALID).astype(np.uint8)[window]
         bounds = bounds or bounds_of_raster(raster) or label.bounds
         notes.append(raster.note)

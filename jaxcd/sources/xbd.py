@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxcd.sources.places import Discovery, Layout, SourcePost, images_of, paired
+from jaxcd.base.scales import BINARY, BUILDINGS, XBD
+from jaxcd.sources.places import Discovery, LabelRules, Layout, SourcePost, images_of, paired
 
 if TYPE_CHECKING:
     from jaxcd.sources.reading import Label
@@ -33,7 +34,7 @@ def find(source: Path) -> Discovery:
     return paired(images["pre"], images["post"], labels, left_out)
 
 
-def read_label(post: SourcePost, size: tuple[int, int], damage_levels: tuple[str, ...]) -> "Label":
+def read_label(post: SourcePost, size: tuple[int, int], rules: LabelRules) -> "Label":
     """Draw the polygons of a label; the label also tells date and place of its image."""
     # Imported here because only builds read labels: opening a finished dataset must not need geospatial packages.
     from jaxcd.sources.geolocation import bounds_of_label
@@ -44,7 +45,7 @@ def read_label(post: SourcePost, size: tuple[int, int], damage_levels: tuple[str
     check_size(post.label, label.size or size, post.file, size)
     height, width = size
     return Label(
-        rasterise_xbd(label, height=height, width=width, damage_levels=damage_levels),
+        rasterise_xbd(label, height=height, width=width, rules=rules),
         label.date,
         bounds_of_label(label, height=height, width=width),
     )
@@ -56,5 +57,6 @@ LAYOUT = Layout(
     find=find,
     read_label=read_label,
     label_suffix=_LABEL,
+    scales=(BINARY.name, BUILDINGS.name, XBD.name),
     has_levels=True,
 )

@@ -97,7 +97,7 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
     """Build the tile dataset of a source folder, or go on where a killed build stopped.
 
     Args:
-        data: `root`, `layout`, `damage_levels`, `scaling`, `encoding`, `incomplete` and `scenes` count.
+        data: `root`, `layout`, `scale`, `damage_levels`, `scaling`, `encoding`, `incomplete` and `scenes` count.
         out: the dataset's folder; a finished dataset of the same settings is left as it is. On Beam, all machines
             must see it under this path, and the source under its own.
         on: Apache Beam, or None for a pool of processes here.
@@ -107,6 +107,7 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
 
     Raises:
         LayoutError, SceneError: the source lacks the layout, or a file its counterpart (`incomplete` = refuse).
+        ConfigError: the layout's labels cannot tell the levels of the scale.
         ImageError, LabelError: the first file found outside the contract ends the build.
         DatasetError: `out` holds something else.
         DiskFullError: no space left; what is staged stays for the next attempt.
@@ -297,6 +298,6 @@ def _write_report(path: Path, report: BuildReport) -> None:
         "notes": report.notes,
         "tiles": report.tiles,
         "polygons": report.polygons,
-        "places_by_id": [dataclasses.asdict(sample) for sample in report.samples],
+        "places_by_id": [sample.as_dict() for sample in report.samples],
     }
     manifest.write_json(path, content)

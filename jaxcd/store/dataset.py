@@ -1,6 +1,5 @@
 """A built tile dataset: its places in memory, its images read by random access."""
 
-import dataclasses
 import glob
 import math
 import statistics
@@ -9,13 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
+
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import locked
 from jaxcd.base.fingerprints import digest
+from jaxcd.base.scales import BINARY, SCALES, Scale
 from jaxcd.base.types import METRES_PER_DEGREE
 from jaxcd.config import DataConfig
 from jaxcd.sources import layouts
 from jaxcd.store import manifest
+from jaxcd.store.encodings import decode_codes
 from jaxcd.store.manifest import BuildSettings, Sample
 from jaxcd.store.records import open_records
 
@@ -30,18 +34,30 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TileDataset:
-    """Places of a finished dataset; a row is a position in `samples`."""
+    """Places of a finished dataset; a row is a position in `samples`.
+
+    Attributes:
+        path: its folder.
+        scale: of the labels that it gives; they may be stored in a finer one.
+        samples: its places.
+    """
 
     path: Path
+    scale: Scale
     samples: tuple[Sample, ...] = field(repr=False)
+    _reading: UInt8[np.ndarray, "256"] = field(repr=False, compare=False)
     _records: Sequence[dict] = field(repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: Path) -> "TileDataset":
+    def open(cls, path: Path, scale: Scale | None = None) -> "TileDataset":
         """Open a dataset that `jaxcd.prepare` built.
 
+        Args:
+            path: its folder.
+            scale: to read its labels in; by default the one they are stored in.
+
         Raises:
-            DatasetError: the folder is missing, unfinished, or no dataset.
+            DatasetError: the folder is missing, unfinished, or no dataset, or its labels cannot be read in the scale.
         """
         path = Path(path)
         if not path.is_dir():
@@ -50,18 +66,25 @@ class TileDataset:
             state = "the build was not finished; run the same command again" if (path / "staging").is_dir() else ""
             hint = state or "build one with python -m jaxcd.prepare --layout LAYOUT --source DIR --out DIR"
             raise DatasetError(f"{path}: not a finished dataset (no {manifest.MARKER}); {hint}")
-        manifest.read_settings(path)
+        stored = SCALES[manifest.read_settings(path).scale]
+        reading = stored.read_as(scale or stored)
+        if reading is None:
+            raise DatasetError(
+                f"{path}: holds labels of the scale {stored.name}, which cannot be read as {scale and scale.name}"
+            )
         samples = manifest.read_samples(path)
         records = open_records(path)
         if len(records) != len(samples):
             raise DatasetError(
                 f"{path}: {len(records)} records for {len(samples)} places; delete the folder and build it anew"
             )
-        return cls(path=path, samples=samples, _records=records)
+        if scale not in (None, stored):
+            samples = tuple(sample.read_as(reading, scale) for sample in samples)
+        return cls(path=path, scale=scale or stored, samples=samples, _reading=reading, _records=records)
 
     def __reduce__(self):
         # Loader processes open the files for themselves.
-        return TileDataset.open, (self.path,)
+        return TileDataset.open, (self.path, self.scale)
 
     @property
     def positive_unlabelled(self) -> bool:
@@ -81,7 +104,17 @@ class TileDataset:
 
     def digest(self) -> str:
         """Return a digest of the dataset's places and labels: eight hexadecimal digits."""
-        return digest([dataclasses.asdict(sample) for sample in self.samples], digits=manifest.DIGITS)
+        return digest([sample.as_dict() for sample in self.samples], digits=manifest.DIGITS)
+
+    def codes(self, label: bytes) -> UInt8[np.ndarray, "h w"]:
+        """Decode a label of a record as codes of the scale."""
+        return decode_codes(label, self._reading)
+
+    def damage(self, codes: UInt8[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
+        """Return codes of the scale as those of `binary`."""
+        reading = self.scale.read_as(BINARY)
+        assert reading is not None  # every scale can be read so
+        return reading[codes] if self.scale.buildings else codes
 
     def read(self, row: int) -> Record:
         """Read the encoded images of a place.
@@ -99,13 +132,15 @@ def open_or_build(data: DataConfig) -> TileDataset:
     """Open the dataset of a configuration; a source folder is built into `data.cache` on first use.
 
     Raises:
-        DatasetError: `data.root` is no finished dataset, or is one and the layout says otherwise.
+        ConfigError: the layout's labels cannot tell the levels of `data.scale`.
+        DatasetError: `data.root` is no finished dataset, or is one and the layout says otherwise, or its labels cannot
+            be read in `data.scale`.
         LayoutError, ImageError, LabelError, DiskFullError: as `jaxcd.store.build.build`.
     """
     root = Path(data.root)
-    layouts.check(data.layout)
+    layouts.check(data.layout, data.scale)
     if data.layout == layouts.PREPARED:
-        return TileDataset.open(root)
+        return TileDataset.open(root, SCALES[data.scale])
     if manifest.is_complete(root):
         raise DatasetError(f"{root}: is a built dataset; set config.data.layout=prepared (it is {data.layout!r})")
     settings = BuildSettings.of(data)

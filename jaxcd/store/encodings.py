@@ -35,6 +35,16 @@ def encode_codes(codes: UInt8[np.ndarray, "h w"]) -> bytes:
     return _zstd(codes)
 
 
+def decode_codes(content: bytes, reading: UInt8[np.ndarray, "256"]) -> UInt8[np.ndarray, "h w"]:
+    """Decode a label.
+
+    Args:
+        content: what `encode_codes` gave.
+        reading: the code to give for each code that is stored (`jaxcd.base.scales.Scale.read_as`).
+    """
+    return reading[decode(content)]
+
+
 def decode(content: bytes) -> UInt8[np.ndarray, "h w *c"]:
     """Decode an image (RGB) or a label.
 

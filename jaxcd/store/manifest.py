@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from jaxcd.base import fingerprints
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import write_whole
+from jaxcd.base.scales import BINARY, Scale
 from jaxcd.base.types import Bounds
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.sources import layouts
@@ -32,11 +36,12 @@ class BuildSettings:
         source: its folder.
         files: digest of the names, sizes and times of its files; empty where there are none (or none yet).
         incomplete: whether files without a counterpart are left out or refused.
-        damage_levels: xBD levels that count as damage.
+        damage_levels: xBD levels that count as damage (scale `binary`).
         scaling: of 16-bit and float images.
         encoding: of images in records.
         scenes: how scenes become tiles (layout scenes), as plain values; empty for other layouts.
         format: version of the dataset on disk.
+        scale: of its labels.
     """
 
     layout: str
@@ -48,14 +53,15 @@ class BuildSettings:
     encoding: str
     scenes: dict = field(default_factory=dict, hash=False)
     format: int = _FORMAT
+    scale: str = BINARY.name
 
     @classmethod
     def of(cls, data: DataConfig) -> "BuildSettings":
         """Take the settings that a build depends on from a configuration."""
-        layouts.check(data.layout)
+        layouts.check(data.layout, data.scale)
         # Where labels have no levels, a change of `damage_levels` must not build the dataset anew.
         has_levels = data.layout in layouts.LAYOUTS and layouts.LAYOUTS[data.layout].has_levels
-        levels = tuple(sorted(data.damage_levels)) if has_levels else ()
+        levels = tuple(sorted(data.damage_levels)) if has_levels and data.scale == BINARY.name else ()
         source = Path(data.root).resolve()
         found = layouts.listing(data.layout, source)
         if data.layout == layouts.SCENES:
@@ -76,6 +82,7 @@ class BuildSettings:
             scaling=data.scaling,
             encoding=data.encoding,
             scenes=scenes,
+            scale=data.scale,
         )
 
     @property
@@ -88,7 +95,10 @@ class BuildSettings:
 
     def fingerprint(self) -> str:
         """Return a digest of the settings, whatever the state of the files: hexadecimal digits."""
-        return fingerprints.digest(dataclasses.asdict(self) | {"files": ""}, digits=DIGITS)
+        values = dataclasses.asdict(self) | {"files": ""}
+        if self.scale == BINARY.name:
+            del values["scale"]  # datasets built before there were scales stay valid
+        return fingerprints.digest(values, digits=DIGITS)
 
     def difference(self, other: "BuildSettings") -> str | None:
         """Describe the first setting in which another differs, or return None."""
@@ -105,10 +115,15 @@ class Acquisition:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledAcquisition(Acquisition):
-    """A labelled image: `valid` pixels have a known class, `damaged` ones of them are damage."""
+    """A labelled image: `valid` pixels have a known class, `damaged` ones of them are damage.
+
+    `codes` counts the pixels of each code of the scale, then those of buildings of unknown level; it is empty where the
+    scale is `binary`.
+    """
 
     valid: int
     damaged: int
+    codes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +155,44 @@ class Sample:
         """Damaged pixels over all labelled images."""
         return sum(post.damaged for post in self.post)
 
+    def read_as(self, reading: UInt8[np.ndarray, "256"], scale: Scale) -> "Sample":
+        """Return the place with the counts that it has in a coarser scale than that of its dataset.
+
+        Args:
+            reading: the scale's code for each code of the dataset.
+            scale: the coarser one. In `binary`, a building of unknown level is of no known class.
+        """
+        return dataclasses.replace(self, post=tuple(_read_as(image, reading, scale) for image in self.post))
+
+    def as_dict(self) -> dict:
+        """Return what JSON can hold; without counts of levels where there are none, as before there were scales."""
+        values = dataclasses.asdict(self)
+        for image in values["post"]:
+            if not image["codes"]:
+                del image["codes"]
+        return values
+
     @classmethod
     def from_dict(cls, values: dict) -> "Sample":
-        """Rebuild what `dataclasses.asdict` gave."""
+        """Rebuild what `as_dict` gave."""
         return cls(
             **values
             | {
                 "bounds": None if values["bounds"] is None else tuple(values["bounds"]),
                 "pre": tuple(Acquisition(**image) for image in values["pre"]),
-                "post": tuple(LabelledAcquisition(**image) for image in values["post"]),
+                "post": tuple(
+                    LabelledAcquisition(**image | {"codes": tuple(image.get("codes", ()))}) for image in values["post"]
+                ),
             }
         )
+
+
+def _read_as(image: LabelledAcquisition, reading: UInt8[np.ndarray, "256"], scale: Scale) -> LabelledAcquisition:
+    *known, unknown = image.codes
+    if not scale.buildings:
+        return dataclasses.replace(image, valid=image.valid - unknown, codes=())
+    counts = np.bincount(reading[: len(known)], weights=known, minlength=len(scale.codes)).astype(int)
+    return dataclasses.replace(image, codes=(*counts.tolist(), unknown))
 
 
 def write_json(path: Path, content: object) -> None:
@@ -160,7 +202,7 @@ def write_json(path: Path, content: object) -> None:
 
 def write(folder: Path, settings: BuildSettings, samples: tuple[Sample, ...]) -> None:
     """Declare a dataset complete: write its places, then its marker."""
-    write_json(folder / _PLACES, [dataclasses.asdict(sample) for sample in samples])
+    write_json(folder / _PLACES, [sample.as_dict() for sample in samples])
     write_json(folder / MARKER, dataclasses.asdict(settings))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import write_whole
 from jaxcd.base.fingerprints import digest
+from jaxcd.base.scales import BINARY
 from jaxcd.scenes.pairing import Mosaic
 from jaxcd.scenes.registration import Shift
 from jaxcd.sources.from_scenes.plan import Estimate, PlannedPlace, ScenePlan, others, planned_tiles, registered, table
@@ -153,7 +154,7 @@ def stage_tiles(piece: Piece, tiles: Sequence[PlannedTile], reading: ReadingSett
         more = {"tile": read.tile, "images": read.images}
         return FoundPlace(place=read.place, pictures=read.pictures, more=more)
 
-    write_piece(piece, map(found, tiles), encoding)
+    write_piece(piece, map(found, tiles), encoding, BINARY)
 
 
 def _registered(

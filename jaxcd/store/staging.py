@@ -14,9 +14,10 @@ from jaxtyping import UInt8
 from jaxcd.base.files import replacing
 from jaxcd.base.fingerprints import digest, file_state
 from jaxcd.base.processes import check_wanted
-from jaxcd.base.types import DAMAGE, INVALID
+from jaxcd.base.scales import SCALES, Scale
+from jaxcd.base.types import INVALID, UNKNOWN
 from jaxcd.sources.layouts import layout_of_tiles
-from jaxcd.sources.places import SourcePlace
+from jaxcd.sources.places import LabelRules, SourcePlace
 from jaxcd.sources.reading import ReadImage, ReadPlace, read_place
 from jaxcd.store.encodings import JPEG_SIGNATURE, decode, encode_codes, encode_rgb
 from jaxcd.store.manifest import Acquisition, BuildSettings, LabelledAcquisition, Sample
@@ -190,17 +191,19 @@ def stage(piece: Piece, places: Sequence[SourcePlace], settings: BuildSettings) 
         ImageError, LabelError: as `jaxcd.sources.reading.read_place`.
     """
     layout = layout_of_tiles(settings.layout)
-    how = {"scaling": settings.scaling, "damage_levels": settings.damage_levels}
-    write_piece(piece, (FoundPlace(place=read_place(place, layout, **how)) for place in places), settings.encoding)
+    rules = LabelRules(SCALES[settings.scale], settings.damage_levels)
+    read = (FoundPlace(place=read_place(place, layout, scaling=settings.scaling, rules=rules)) for place in places)
+    write_piece(piece, read, settings.encoding, rules.scale)
 
 
-def write_piece(piece: Piece, places: Iterable[FoundPlace], encoding: str) -> None:
+def write_piece(piece: Piece, places: Iterable[FoundPlace], encoding: str, scale: Scale) -> None:
     """Write a piece, whole or not at all.
 
     Args:
         piece: where.
         places: in order of their records; one of them is in memory at a time.
         encoding: of the images (`config.data.encoding`).
+        scale: of the labels.
 
     Raises:
         Unwanted: the build has ended with an error or a signal meanwhile.
@@ -211,7 +214,7 @@ def write_piece(piece: Piece, places: Iterable[FoundPlace], encoding: str) -> No
     def records(archive: zipfile.ZipFile) -> Iterator[dict]:
         for number, found in enumerate(places):
             check_wanted()
-            sample = None if found.place is None else dataclasses.asdict(sample_of(found.place))
+            sample = None if found.place is None else sample_of(found.place, scale).as_dict()
             notes = () if found.place is None else found.place.notes
             headers.append({"sample": sample, "notes": notes, "more": found.more})
             for name, pixels in found.pictures.items():
@@ -230,8 +233,8 @@ def _record(place: ReadPlace, encoding: str) -> dict:
     return {"id": place.id, "pre": pre, "post": post}
 
 
-def sample_of(place: ReadPlace) -> Sample:
-    """Return what splits and batches need to know of a place."""
+def sample_of(place: ReadPlace, scale: Scale) -> Sample:
+    """Return what splits and batches need to know of a place whose labels are of a scale."""
     height, width = place.pre[0].pixels.shape[:2]
     return Sample(
         id=place.id,
@@ -246,11 +249,17 @@ def sample_of(place: ReadPlace) -> Sample:
                 name=image.name,
                 date=image.date,
                 valid=int((image.codes != INVALID).sum()),
-                damaged=int((image.codes == DAMAGE).sum()),
+                damaged=int(scale.is_damaged(image.codes).sum()),
+                codes=_count(image.codes, scale) if scale.buildings else (),
             )
             for image in place.post
         ),
     )
+
+
+def _count(codes: UInt8[np.ndarray, "h w"], scale: Scale) -> tuple[int, ...]:
+    counts = np.bincount(codes.ravel(), minlength=256)
+    return (*counts[: len(scale.codes)].tolist(), int(counts[UNKNOWN]))
 
 
 def _encoded(image: ReadImage, encoding: str) -> bytes:

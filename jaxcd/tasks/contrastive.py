@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ class Pretraining:
         validation_batches: likewise of validation places.
     """
 
-    figures: ClassVar[type[Figures]] = EmbeddingFigures
+    figures: type[Figures] = EmbeddingFigures
     places: int
     batches: Callable[[int], Iterator[Batch]]
     name: Callable[[int], str]

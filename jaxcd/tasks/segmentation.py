@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from jaxcd import models
+from jaxcd.base.scales import SCALES
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
 from jaxcd.feed.loader import evaluation_batches, train_batches
@@ -18,7 +19,7 @@ from jaxcd.feed.splits import Splits, split_places
 from jaxcd.learn import steps
 from jaxcd.learn.metrics import Counts
 from jaxcd.runs.evaluation import evaluate, with_bar
-from jaxcd.runs.figures import Figures, MapFigures
+from jaxcd.runs.figures import Figures, GradeFigures, MapFigures, validation_figures
 from jaxcd.runs.panels import Keeper, save_panels
 from jaxcd.store.dataset import TileDataset
 from jaxcd.tasks.task import Diverged, Validate, Validated, Watch
@@ -31,6 +32,7 @@ class Segmentation:
     """Where the batches of a damage network come from; a `jaxcd.tasks.task.Task`.
 
     Attributes:
+        figures: what its validations log.
         places: training places; each comes once in an epoch.
         batches: training batches from a position on.
         name: name of a place.
@@ -38,7 +40,7 @@ class Segmentation:
         validation: whole tiles with padding, one pass.
     """
 
-    figures: ClassVar[type[Figures]] = MapFigures
+    figures: type[Figures]
     places: int
     batches: Callable[[int], Iterator[Batch]]
     name: Callable[[int], str]
@@ -55,6 +57,7 @@ class Segmentation:
         """Take the batches from a dataset; each holds this process's part of the batch."""
         stride, devices = models.describe(config.model).stride, steps.training_mesh(config).size
         return cls(
+            figures=validation_figures(dataset.scale),
             places=len(splits.train),
             batches=lambda start: train_batches(
                 dataset,
@@ -79,7 +82,7 @@ class Segmentation:
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
         """Make the validation: loss and scores of the split, pictures of the most damaged tiles."""
-        evaluation_step = steps.evaluation_step(network, config)
+        evaluation_step, scale = steps.evaluation_step(network, config), SCALES[config.data.scale]
 
         def validate(params: Any, stats: Any, step: int, watch: Watch) -> Validated | Diverged:
             keeper = Keeper(_PANELS, most_damaged)
@@ -91,21 +94,26 @@ class Segmentation:
                     watch(shown),
                     mesh=mesh,
                     weights=config.loss,
+                    scale=scale,
                     keepers=(keeper,),
                 )
             folder = run / "panels"
             folder.mkdir(exist_ok=True)
-            save_panels(keeper.kept(), folder / f"step_{step:07d}.png", threshold=0.5)
+            save_panels(keeper.kept(), folder / f"step_{step:07d}.png", threshold=0.5, scale=scale)
             if not math.isfinite(result.loss):
                 return Diverged(result.loss, tuple(tile.place for tile in result.not_finite))
-            figures = MapFigures.of(result.loss, result.counts)
+            if result.grades is None:
+                figures, graded = MapFigures.of(result.loss, result.counts), ""
+            else:
+                figures = GradeFigures.graded(result.loss, result.counts, result.grades)
+                graded = f"; xView2 score {figures.xview2:.4f}"
             threshold = figures.best_threshold
             best = f"F1 {result.counts.at(threshold).f1:.4f} at {threshold:.3f}"
             return Validated(
                 figures=figures,
                 score=getattr(figures, config.train.best_by),
                 threshold=threshold,
-                summary=f"IoU {figures.iou:.4f}, F1 {figures.f1:.4f} at 0.5; {best}",
+                summary=f"IoU {figures.iou:.4f}, F1 {figures.f1:.4f} at 0.5; {best}{graded}",
             )
 
         return validate

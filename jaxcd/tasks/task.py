@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jax.sharding import Mesh
 
@@ -63,8 +63,8 @@ class Task(Protocol):
         name: name of the place that an entry of `Batch.ids` stands for.
     """
 
-    figures: ClassVar[type[Figures]]
-
+    @property
+    def figures(self) -> type[Figures]: ...  # noqa: D102
     @property
     def places(self) -> int: ...  # noqa: D102
     @property

@@ -20,10 +20,11 @@ from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import locked, write_whole
 from jaxcd.base.folders import check_folder
 from jaxcd.base.processes import Children, last_words
+from jaxcd.base.scales import SCALES
 from jaxcd.config import Config
 from jaxcd.config import files as config_files
 from jaxcd.runs import run_folder
-from jaxcd.runs.figures import MapFigures
+from jaxcd.runs.figures import validation_figures
 from jaxcd.runs.logs import read_figures
 from jaxcd.tuning.space import Space, configured
 
@@ -195,5 +196,5 @@ class Tuning:
 
 
 def _scores(run: Path, config: Config) -> Iterator[tuple[int, float]]:
-    for step, figures in read_figures(run, MapFigures):
+    for step, figures in read_figures(run, validation_figures(SCALES[config.data.scale])):
         yield step, getattr(figures, config.train.best_by)

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from jaxcd.base.errors import ImageError, LabelError
-from jaxcd.base.types import DAMAGE, INTACT, INVALID
+from jaxcd.base.scales import BINARY, BUILDINGS, XBD
+from jaxcd.base.types import DAMAGE, INTACT, INVALID, UNKNOWN
 from jaxcd.sources.labels import check_size, rasterise_xbd, read_mask_codes, read_xbd
+from jaxcd.sources.places import LabelRules
 from tests.sources.tile_sources import write_rgb, xbd_label
 
 LEVELS = ("major-damage", "destroyed")
+RULES = LabelRules(BINARY, LEVELS)
 
 
 def written(path, content):
@@ -16,9 +19,9 @@ def written(path, content):
     return path
 
 
-def drawn(path, buildings, levels=LEVELS):
+def drawn(path, buildings, levels=LEVELS, scale=BINARY):
     label = read_xbd(written(path / "label.json", xbd_label(buildings)))
-    return rasterise_xbd(label, height=64, width=64, damage_levels=levels)
+    return rasterise_xbd(label, height=64, width=64, rules=LabelRules(scale, levels))
 
 
 def test_polygons_become_codes_pixel_by_pixel(tmp_path):
@@ -51,6 +54,49 @@ def test_damage_wins_over_invalid_over_intact_in_any_order(tmp_path, order):
     np.testing.assert_array_equal(codes[15], [INTACT] * 10 + [INVALID] * 10 + [DAMAGE] * 30 + [INTACT] * 14)
 
 
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [(XBD, (0, 1, 2, 3, 4, UNKNOWN)), (BUILDINGS, (0, 1, 1, 2, 2, UNKNOWN))],
+)
+def test_levels_become_the_codes_of_a_scale(tmp_path, scale, expected):
+    levels = ["no-damage", "minor-damage", "major-damage", "destroyed", "un-classified"]
+    codes = drawn(tmp_path, [((0, 10 * i, 4, 10 * i + 4), level) for i, level in enumerate(levels)], scale=scale)
+    assert tuple(codes[2:50:10, 2]) == expected[1:] and codes[2, 40] == expected[0]
+
+
+def test_the_worse_level_wins_and_an_unknown_one_over_those_that_are_no_damage(tmp_path):
+    levels = ["destroyed", "no-damage", "un-classified", "minor-damage", "major-damage"]
+    codes = drawn(tmp_path, [((5 * i, 0, 60, 8), level) for i, level in enumerate(levels)], scale=XBD)
+    # The outlines begin five pixels apart and all end at 60.
+    assert codes[4].tolist() == [4] * 60 + [0] * 4
+    codes = drawn(tmp_path, [((5 * i, 0, 60, 8), level) for i, level in enumerate(levels[1:])], scale=XBD)
+    assert codes[4].tolist() == [1] * 5 + [UNKNOWN] * 10 + [3] * 45 + [0] * 4
+
+
+def test_graded_labels_read_as_binary_are_the_binary_ones(shared_data):
+    reading, seen = XBD.read_as(BINARY), set()
+    for path in sorted((shared_data / "xbd_michael" / "labels").glob("*_post_disaster.json"))[:6]:
+        label = read_xbd(path)
+        graded, binary = (
+            rasterise_xbd(label, height=1024, width=1024, rules=LabelRules(scale, LEVELS)) for scale in (XBD, BINARY)
+        )
+        np.testing.assert_array_equal(reading[graded], binary)
+        seen |= set(np.unique(graded).tolist())
+    assert {0, 1, 2, 3, 4} <= seen
+
+
+def test_a_mask_of_codes_is_taken_as_it_is(tmp_path):
+    mask = np.resize(np.array([0, 1, 2, 3, 4, UNKNOWN, INVALID], np.uint8), (16, 16))
+    np.testing.assert_array_equal(read_mask_codes(write_rgb(tmp_path / "mask.png", mask), XBD), mask)
+
+
+def test_a_mask_of_another_scale_is_refused(tmp_path):
+    mask = np.resize(np.array([0, 1, 2, 3, 4], np.uint8), (16, 16))
+    with pytest.raises(LabelError, match=r"mask.png: holds the value 3, expected 0 \(ground\), 1 \(intact\)") as error:
+        read_mask_codes(write_rgb(tmp_path / "mask.png", mask), BUILDINGS)
+    assert "254 (building of unknown level) or 255 (unknown) in the scale buildings" in str(error.value)
+
+
 def test_a_tile_without_buildings_is_intact(tmp_path):
     assert not drawn(tmp_path, []).any()
 
@@ -60,7 +106,7 @@ def test_holes_and_several_parts_are_kept(tmp_path):
     label["features"]["xy"][0]["wkt"] = (
         "MULTIPOLYGON (((0 0, 10 0, 10 10, 0 10, 0 0), (2 2, 8 2, 8 8, 2 8, 2 2)), ((20 0, 22 0, 22 2, 20 2, 20 0)))"
     )
-    codes = rasterise_xbd(read_xbd(written(tmp_path / "a.json", label)), height=64, width=64, damage_levels=LEVELS)
+    codes = rasterise_xbd(read_xbd(written(tmp_path / "a.json", label)), height=64, width=64, rules=RULES)
     assert (codes == DAMAGE).sum() == 100 - 36 + 4
 
 
@@ -107,7 +153,7 @@ def test_a_broken_label_is_named_with_its_field(tmp_path, content, message):
 def test_masks_of_0_1_and_of_0_255_mean_the_same(tmp_path, positive):
     mask = np.zeros((8, 8), np.uint8)
     mask[2:4] = positive
-    codes = read_mask_codes(write_rgb(tmp_path / "mask.png", mask))
+    codes = read_mask_codes(write_rgb(tmp_path / "mask.png", mask), BINARY)
     np.testing.assert_array_equal(codes, np.where(mask > 0, DAMAGE, INTACT))
 
 
@@ -122,7 +168,7 @@ def test_masks_of_0_1_and_of_0_255_mean_the_same(tmp_path, positive):
 def test_other_mask_values_are_named(tmp_path, values, message):
     mask = np.resize(np.array(values, np.uint8), (16, 16))
     with pytest.raises(LabelError) as error:
-        read_mask_codes(write_rgb(tmp_path / "mask.png", mask))
+        read_mask_codes(write_rgb(tmp_path / "mask.png", mask), BINARY)
     assert str(error.value).startswith(str(tmp_path / "mask.png")) and message in str(error.value)
 
 
@@ -130,7 +176,7 @@ def test_a_jpeg_mask_is_told_what_is_wrong_with_it(tmp_path):
     mask = np.zeros((32, 32), np.uint8)
     mask[5:20, 5:20] = 255
     with pytest.raises(LabelError, match="must not be saved as JPEG"):
-        read_mask_codes(write_rgb(tmp_path / "mask.jpg", mask))
+        read_mask_codes(write_rgb(tmp_path / "mask.jpg", mask), BINARY)
 
 
 def test_differing_sizes_name_both_files(tmp_path):
@@ -144,7 +190,7 @@ def test_real_labels_draw_their_polygons(shared_data):
     drawn_pixels = polygon_area = 0.0
     for path in sorted(source.glob("*_post_disaster.json"))[:12]:
         label = read_xbd(path)
-        codes = rasterise_xbd(label, height=1024, width=1024, damage_levels=LEVELS)
+        codes = rasterise_xbd(label, height=1024, width=1024, rules=RULES)
         drawn_pixels += (codes == DAMAGE).sum()
         polygon_area += sum(b.outline.area for b in label.buildings if b.level in LEVELS)
     # Outlines seldom overlap, and a pixel counts by its centre.

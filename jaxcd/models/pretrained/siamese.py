@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from jaxcd.models.blocks import ConvLayer
+from jaxcd.models.blocks import ConvLayer, as_logits
 from jaxcd.models.convolutions.geometry import Window, centred, receptive_radius
 from jaxcd.models.description import IMAGENET, DamageNetwork, Description, Normalisation
 from jaxcd.models.functional import apply_streams
@@ -83,7 +83,9 @@ class SiamNet(DamageNetwork):
     fusions = tuple(_COPIES)
     backbone: ClassVar[Backbone]
 
-    def __init__(self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs, fusion: str = "both"):
+    def __init__(
+        self, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs, fusion: str = "both", outputs: int = 1
+    ):
         """Make the network with random weights, in eval mode.
 
         Args:
@@ -93,6 +95,7 @@ class SiamNet(DamageNetwork):
             rngs: source of the initial weights.
             fusion: what a level of the decoder sees of the images' features: "both" dates and their absolute
                 difference, the difference alone ("diff"), or both dates alone ("conc").
+            outputs: logits a pixel.
         """
         widths, epsilon = WIDTHS[size], self.backbone.epsilon
         self.encoder, _ = self.make_encoder(size, dropout=dropout, dtype=dtype, rngs=rngs)
@@ -103,7 +106,13 @@ class SiamNet(DamageNetwork):
             for c, width in zip(self.backbone.channels, widths[1:], strict=True)
         )
         self.decoder = LightDecoder(
-            widths, (3 * copies, *widths[1:-1]), dropout=dropout, epsilon=epsilon, dtype=dtype, rngs=rngs
+            widths,
+            (3 * copies, *widths[1:-1]),
+            outputs=outputs,
+            dropout=dropout,
+            epsilon=epsilon,
+            dtype=dtype,
+            rngs=rngs,
         )
         self.stride = 2**_STRIDES
         self.dtype = dtype
@@ -127,8 +136,8 @@ class SiamNet(DamageNetwork):
 
     def __call__(
         self, pre: Float[Array, "b h w 3"], post: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
-    ) -> Float[Array, "b h w"]:
-        """Return logits of damage for normalised images; `key` is the dropout key of train mode."""
+    ) -> Float[Array, "b h w *k"]:
+        """Return logits for normalised images; `key` is the dropout key of train mode."""
         if pre.shape != post.shape or pre.shape[1] % self.stride or pre.shape[2] % self.stride:
             raise ValueError(
                 f"pre {pre.shape} and post {post.shape}: expected equal shapes with sides that are multiples of "
@@ -154,6 +163,7 @@ class LightDecoder(nnx.Module):
         widths: Sequence[int],
         skips: Sequence[int],
         *,
+        outputs: int,
         dropout: float,
         epsilon: float,
         dtype: Any,
@@ -164,6 +174,7 @@ class LightDecoder(nnx.Module):
         Args:
             widths: channels of its levels, from the full resolution down; the last are those that it begins with.
             skips: channels of what it sees of the encoder at each level but the last.
+            outputs: logits a pixel.
             dropout: rate of train mode, of whole channels.
             epsilon: of BatchNorm.
             dtype: compute type.
@@ -174,16 +185,16 @@ class LightDecoder(nnx.Module):
             layer(below + skip, width, last=False)
             for below, skip, width in zip(widths[1:], skips, widths[:-1], strict=True)
         )
-        self.out = layer(widths[0], 1, last=True)
+        self.out = layer(widths[0], outputs, last=True)
 
     def __call__(
         self, x: Float[Array, "b h_n w_n c_n"], skips: Sequence[Float[Array, "b _ _ _"]], *, key: Key[Array, ""] | None
-    ) -> Float[Array, "b h w"]:
+    ) -> Float[Array, "b h w *k"]:
         """Return logits in float32; `skips` holds what is concatenated at each level, the full resolution first."""
         for i in reversed(range(len(skips))):
             drawn = None if key is None else jax.random.fold_in(key, i)
             x = self.layers[i](jnp.concatenate([_nearest(x), skips[i]], axis=-1), key=drawn)
-        return self.out(x, key=None)[..., 0].astype(jnp.float32)
+        return as_logits(self.out(x, key=None))
 
 
 def _nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:

@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 
 from jaxcd.base.errors import LabelError
+from jaxcd.base.scales import BINARY
 from jaxcd.base.types import DAMAGE, INTACT, INVALID
 from jaxcd.config import ScenesConfig
 from jaxcd.scenes.catalogue import RASTERS
@@ -22,7 +23,7 @@ from jaxcd.sources.labels import codes_of_mask
 
 Codes = UInt8[np.ndarray, "h w"]
 
-_NOT_DRAWN = 255
+_NOT_DRAWN = 253
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def draw(files: Sequence[str], grid: Grid, scenes: ScenesConfig) -> Codes:
             codes = _painted(codes, read_labels(file, grid.crs, scenes), grid)
         else:
             values, valid = read_band(file, grid)
-            own = codes_of_mask(Path(file), np.where(valid, values, 0).astype(np.uint8))
+            own = codes_of_mask(Path(file), np.where(valid, values, 0).astype(np.uint8), BINARY)
             codes = np.where(valid & (codes != DAMAGE), own, codes)
     if scenes.labelled_area:
         area = read_polygons(scenes.labelled_area, grid.crs, "", ())
