@@ -66,9 +66,7 @@ class RowStudy:
                 check_maps(config, "config.task")
             except ConfigError as error:
                 raise ConfigError(f"{file}: row {name}: {error}") from error
-            config.data.root, config.data.cache = (
-                str(Path(p).resolve()) for p in (config.data.root, config.data.cache)
-            )
+            config.data.resolve()
         return cls(
             settings={name: config for name, (config, _) in rows.items()},
             published={name: published for name, (_, published) in rows.items() if published is not None},

@@ -113,8 +113,7 @@ def read_run(parser: Parser, argv: Sequence[str] | None) -> tuple[Config, Path, 
                 node = getattr(node, group)
             setattr(node, name, _value(setting, getattr(options, setting.path)))
     config.validate()
-    # Absolute paths, so that the run can be resumed and evaluated from any folder.
-    config.data.root, config.data.cache = (str(Path(p).resolve()) for p in (config.data.root, config.data.cache))
+    config.data.resolve()
     if config.init.encoder_from:
         config.init.encoder_from = str(Path(config.init.encoder_from).resolve())
     return config, Path(options.workdir), options

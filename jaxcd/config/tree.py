@@ -9,6 +9,7 @@ import dataclasses
 import math
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.scales import SCALES
@@ -68,12 +69,21 @@ class DataConfig:
     """Which tiles, how they are split, and how crops are drawn from them."""
 
     root: str = setting(
-        "", "source folder, or a dataset that prepare built", Bound(bool, "the folder that holds the data")
+        "",
+        "source folder, or a dataset that prepare built; several, separated by commas, are trained on together, each "
+        "with its own split",
+        Bound(lambda root: all(root.split(",")), "the folder that holds the data, or several, separated by commas"),
+    )
+    weights: tuple[float, ...] = setting(
+        (),
+        "shares of the training crops that come from each of several roots; empty: each place is drawn as often "
+        "(task = segmentation)",
+        Bound(lambda weights: all(weight > 0 for weight in weights), "weights above 0"),
     )
     layout: str = setting(
         "folders",
-        "layout of root: xbd, paper, folders, airchange_szada, airchange_tiszadob, scenes, simulated (made on first "
-        "use) or prepared (a built dataset)",
+        "layout of root, the same for all roots: xbd, paper, folders, airchange_szada, airchange_tiszadob, scenes, "
+        "simulated (made on first use) or prepared (a built dataset)",
     )
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     cache: str = setting("datasets", "folder for datasets built on first use, and for windows of remote scenes")
@@ -131,6 +141,16 @@ class DataConfig:
     )
     workers: int = setting(0, "loader processes; 0 reads in threads of the training process", at_least(0))
     prefetch: int = setting(2, "batches kept ready on the device", at_least(1))
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders that `root` names; a folder whose own name has a comma is one of them."""
+        return (self.root,) if Path(self.root).exists() else tuple(self.root.split(","))
+
+    def resolve(self) -> None:
+        """Make the paths absolute, so that a run can be resumed and evaluated from any folder."""
+        self.root = ",".join(str(Path(root).resolve()) for root in self.roots)
+        self.cache = str(Path(self.cache).resolve())
 
 
 @dataclass(kw_only=True, slots=True)
@@ -399,6 +419,11 @@ def _check_together(config: Config) -> None:
     wants(freeze.encoder or not freeze.until, "freeze.until", freeze.until, "0 where nothing is frozen")
     length = (train.steps, train.epochs)
     wants((train.steps > 0) != (train.epochs > 0), "train", length, "either steps or epochs above 0, not both")
+    roots, shares = config.data.roots, config.data.weights
+    several = f"none, or one of each of the {len(roots)} roots (one root: none)"
+    wants(not shares or len(shares) == len(roots) > 1, "data.weights", shares, several)
+    once = "roots whose folders have different names, as the names tell their places apart"
+    wants(len({Path(root).name for root in roots}) == len(roots), "data.root", config.data.root, once)
     scale, levels = SCALES[config.data.scale], config.loss.level_weights
     graded = f"{len(scale.codes)} weights, of {', '.join(scale.codes)}"
     expected = graded if scale.buildings else "none with data.scale = binary"

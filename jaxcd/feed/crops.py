@@ -58,7 +58,7 @@ class Crops:
         record = self.dataset.read(row)
         pre = record.pre[int(rng.integers(len(record.pre)))]
         chosen = posts[int(rng.integers(len(posts)))]
-        images = decode(pre), decode(record.post[chosen]), self.dataset.codes(record.label[chosen])
+        images = decode(pre), decode(record.post[chosen]), self.dataset.codes(row, record.label[chosen])
         top, left = corner(self.dataset.damage(images[2]), self.size, rng)
         height, width = self.size
         vertical, horizontal, turns = rng.integers((2, 2, 4)).tolist() if self.flips else (0, 0, 0)
@@ -91,7 +91,7 @@ def crop_size(dataset: TileDataset, rows: Sequence[int], config: Config, stride:
     if len(sizes) > 1:
         given = ", ".join(f"{height} x {width} ({count})" for (height, width), count in sizes.most_common(4))
         raise DatasetError(
-            f"{dataset.path}: tiles have {len(sizes)} sizes ({given}), but a batch of whole tiles needs one size; "
+            f"{dataset.where}: tiles have {len(sizes)} sizes ({given}), but a batch of whole tiles needs one size; "
             "set config.data.crop"
         )
     return rounded_up(*next(iter(sizes)), stride)

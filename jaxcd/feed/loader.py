@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import grain
@@ -24,6 +25,7 @@ from jaxcd.config import Config
 from jaxcd.feed.crops import Codes, Crops, Draw, any_corner, as_batch, crop_size, damaged_corner, rounded_up
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
+from jaxcd.store.manifest import Sample
 
 # Each thread decodes a batch; more threads than this cost more in memory than they save in time.
 MOST_THREADS = 8
@@ -84,7 +86,8 @@ def training_dataset(
     )
     # Rows and seeds are batched before anything is read: so the global batch is the same for any number of processes,
     # and a slice skips batches for free.
-    return draws(rows, config.seed).batch(config.train.batch, batch_fn=tuple).map(crops)
+    drawn = draws_by_origin(dataset.samples, rows, config)
+    return drawn.batch(config.train.batch, batch_fn=tuple).map(crops)
 
 
 def own_share(pairs: int, process_index: int, process_count: int) -> slice:
@@ -102,6 +105,19 @@ def own_share(pairs: int, process_index: int, process_count: int) -> slice:
 def draws(rows: Sequence[int], seed: int) -> grain.MapDataset[tuple[int, int]]:
     """Return rows without end, each with a seed; every row comes once in an epoch."""
     return without_end(grain.MapDataset.source(list(rows)).seed(seed).shuffle()).random_map(_Draw())
+
+
+def draws_by_origin(
+    samples: Sequence[Sample], rows: Sequence[int], config: Config
+) -> grain.MapDataset[tuple[int, int]]:
+    """Return rows without end, each with a seed; with `data.weights`, rows of each joined dataset in its share."""
+    data = config.data
+    if not data.weights:
+        return draws(rows, config.seed)
+    own = [[row for row in rows if samples[row].origin == Path(root).name] for root in data.roots]
+    # Each dataset is shuffled by a seed of its own.
+    seeds = np.random.SeedSequence((config.seed, len(own))).generate_state(len(own)).tolist()
+    return grain.MapDataset.mix([draws(part, seed) for part, seed in zip(own, seeds, strict=True)], data.weights)
 
 
 def without_end(elements: grain.MapDataset[T]) -> grain.MapDataset[T]:
@@ -219,7 +235,7 @@ def _whole(
         window = slice(0, sample.height), slice(0, sample.width)
         for stream, content in zip(images, (record.pre[-1], record.post[i]), strict=True):
             stream[(k, *window)] = decode(content)
-        codes[(k, *window)] = dataset.codes(record.label[i])
+        codes[(k, *window)] = dataset.codes(row, record.label[i])
         ids[k] = row
         tiles.append(Tile(sample.id, sample.post[i].name, sample.height, sample.width))
     return as_batch(images[0], images[1], codes, ids.tolist()), tiles

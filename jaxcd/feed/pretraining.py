@@ -114,7 +114,7 @@ def kinds(dataset: TileDataset, rows: Sequence[int], config: Config, *, stride: 
         for i, post in enumerate(dataset.samples[row].post):
             if post.damaged or post.valid < dataset.samples[row].height * dataset.samples[row].width:
                 record = record or dataset.read(row)
-                if not intact_corners(dataset.damage(dataset.codes(record.label[i])), size).any():
+                if not intact_corners(dataset.damage(dataset.codes(row, record.label[i])), size).any():
                     continue
             labelled.append(i)
         return tuple(labelled)

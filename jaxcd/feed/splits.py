@@ -39,6 +39,8 @@ class Splits:
 def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
     """Split the places of a dataset; the same places and settings give the same splits in any order.
 
+    Where several datasets are joined, each is split by itself.
+
     Args:
         samples: places of a dataset; the returned rows are positions in it.
         data: `places`, `split`, `split_shares`, `split_seed` and `block_size` count.
@@ -49,6 +51,9 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
     Raises:
         SplitError: a split is empty or has no damaged pixel, or none is published.
     """
+    origins = sorted({sample.origin for sample in samples})
+    if len(origins) > 1:
+        return _joined([_split_of(samples, data, origin) for origin in origins])
     if data.split == "published" and not any(sample.split for sample in samples):
         raise SplitError(
             "config.data.split is published, but the source of these places has no published split; choose place or "
@@ -70,6 +75,22 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
     check_parts(samples, parts, data)
     train, validation, test = parts
     return Splits(train=train, validation=validation, test=test, left_out=tuple(left_out))
+
+
+def _split_of(samples: Sequence[Sample], data: DataConfig, origin: str) -> Splits:
+    """Split the places of one of several joined datasets; rows are positions among all places."""
+    rows = [row for row, sample in enumerate(samples) if sample.origin == origin]
+    try:
+        own = split_places([samples[row] for row in rows], data)
+    except SplitError as error:
+        raise SplitError(f"{origin}: {error}") from error
+    parts = {name: tuple(rows[i] for i in getattr(own, name)) for name in NAMES}
+    return Splits(**parts, left_out=own.left_out)
+
+
+def _joined(splits: Sequence[Splits]) -> Splits:
+    parts = {name: tuple(sorted(row for each in splits for row in getattr(each, name))) for name in NAMES}
+    return Splits(**parts, left_out=tuple(place for each in splits for place in each.left_out))
 
 
 def divided(

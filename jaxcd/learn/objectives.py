@@ -75,6 +75,8 @@ def _contrastive(graph: nnx.GraphDef, config: Config) -> Loss:
 def _check_contrastive(config: Config) -> None:
     if config.freeze.encoder:
         raise ConfigError("config.freeze.encoder: expected False: the encoder is what pretraining learns, got True")
+    if config.data.weights:
+        raise ConfigError(f"config.data.weights: expected none with task = contrastive, got {config.data.weights}")
     # Half of a (micro-)batch differs; where pairs are compared with pairs, half of them also show damage.
     even, batch = 2 * pairs_an_element(config) * config.train.accumulation, config.train.batch
     if batch % even:

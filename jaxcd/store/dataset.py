@@ -1,8 +1,11 @@
-"""A built tile dataset: its places in memory, its images read by random access."""
+"""A built tile dataset, or several joined: its places in memory, its images read by random access."""
 
+import bisect
+import dataclasses
 import glob
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,64 +35,105 @@ class Record(NamedTuple):
     label: Sequence[bytes]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TileDataset:
-    """Places of a finished dataset; a row is a position in `samples`.
+class _Part(NamedTuple):
+    """One of the datasets that a `TileDataset` joins.
 
     Attributes:
         path: its folder.
+        first: row of its first place.
+        ids: of its places, as its records hold them.
+        reading: the code to give for each code that its labels hold.
+        records: of its places.
+    """
+
+    path: Path
+    first: int
+    ids: Sequence[str]
+    reading: UInt8[np.ndarray, "256"]
+    records: Sequence[dict]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileDataset:
+    """Places of a finished dataset, or of several ones; a row is a position in `samples`.
+
+    Attributes:
         scale: of the labels that it gives; they may be stored in a finer one.
         samples: its places.
     """
 
-    path: Path
     scale: Scale
     samples: tuple[Sample, ...] = field(repr=False)
-    _reading: UInt8[np.ndarray, "256"] = field(repr=False, compare=False)
-    _records: Sequence[dict] = field(repr=False, compare=False)
+    _parts: tuple[_Part, ...] = field(repr=False, compare=False)
+    _names: tuple[str, ...] = field(repr=False, compare=False)
 
     @classmethod
     def open(cls, path: Path, scale: Scale | None = None) -> "TileDataset":
-        """Open a dataset that `jaxcd.prepare` built.
+        """Open a dataset that `jaxcd.prepare` built; arguments and errors as those of `join`."""
+        return cls.join((Path(path),), scale)
+
+    @classmethod
+    def join(cls, paths: Sequence[Path], scale: Scale | None = None, names: Sequence[str] = ()) -> "TileDataset":
+        """Open datasets that `jaxcd.prepare` built, as one.
 
         Args:
-            path: its folder.
-            scale: to read its labels in; by default the one they are stored in.
+            paths: their folders.
+            scale: to read their labels in; by default the one that the first one's are stored in.
+            names: of the datasets, for `Sample.origin` of their places; none for a single one. Of places with one id in
+                several datasets, the id begins with this name.
 
         Raises:
-            DatasetError: the folder is missing, unfinished, or no dataset, or its labels cannot be read in the scale.
+            DatasetError: a folder is missing, unfinished, or no dataset, or its labels cannot be read in the scale.
         """
-        path = Path(path)
-        if not path.is_dir():
-            raise DatasetError(f"{path}: no such folder, expected a dataset built by python -m jaxcd.prepare")
-        if not manifest.is_complete(path):
-            state = "the build was not finished; run the same command again" if (path / "staging").is_dir() else ""
-            hint = state or "build one with python -m jaxcd.prepare --layout LAYOUT --source DIR --out DIR"
-            raise DatasetError(f"{path}: not a finished dataset (no {manifest.MARKER}); {hint}")
-        stored = SCALES[manifest.read_settings(path).scale]
-        reading = stored.read_as(scale or stored)
-        if reading is None:
-            raise DatasetError(
-                f"{path}: holds labels of the scale {stored.name}, which cannot be read as {scale and scale.name}"
-            )
-        samples = manifest.read_samples(path)
-        records = open_records(path)
-        if len(records) != len(samples):
-            raise DatasetError(
-                f"{path}: {len(records)} records for {len(samples)} places; delete the folder and build it anew"
-            )
-        if scale not in (None, stored):
-            samples = tuple(sample.read_as(reading, scale) for sample in samples)
-        return cls(path=path, scale=scale or stored, samples=samples, _reading=reading, _records=records)
+        parts: list[_Part] = []
+        samples: list[Sample] = []
+        for path in paths:
+            settings = _finished(path)
+            stored = SCALES[settings.scale]
+            scale = scale or stored
+            reading = stored.read_as(scale)
+            if reading is None:
+                raise DatasetError(
+                    f"{path}: holds labels of the scale {stored.name}, which cannot be read in the scale {scale.name}"
+                )
+            own = manifest.read_samples(path)
+            records = open_records(path)
+            if len(records) != len(own):
+                raise DatasetError(
+                    f"{path}: {len(records)} records for {len(own)} places; delete the folder and build it anew"
+                )
+            parts.append(_Part(path, len(samples), [sample.id for sample in own], reading, records))
+            samples += own if scale == stored else [sample.read_as(reading, scale) for sample in own]
+        assert scale is not None  # there is at least one dataset
+        if names:
+            origins = [name for part, name in zip(parts, names, strict=True) for _ in part.ids]
+            often = Counter(sample.id for sample in samples)
+            samples = [
+                dataclasses.replace(
+                    sample, origin=origin, id=f"{origin}/{sample.id}" if often[sample.id] > 1 else sample.id
+                )
+                for sample, origin in zip(samples, origins, strict=True)
+            ]
+        return cls(scale=scale, samples=tuple(samples), _parts=tuple(parts), _names=tuple(names))
 
     def __reduce__(self):
         # Loader processes open the files for themselves.
-        return TileDataset.open, (self.path, self.scale)
+        return TileDataset.join, (self.paths, self.scale, self._names)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Folders of the datasets."""
+        return tuple(part.path for part in self._parts)
+
+    @property
+    def where(self) -> str:
+        """Its folders, for messages."""
+        return ", ".join(map(str, self.paths))
 
     @property
     def positive_unlabelled(self) -> bool:
         """Whether much of its damage is unlabelled, so that precision means nothing."""
-        return bool(manifest.read_settings(self.path).scenes.get("positive_unlabelled"))
+        return any(manifest.read_settings(path).scenes.get("positive_unlabelled") for path in self.paths)
 
     @property
     def metres(self) -> float:
@@ -106,10 +150,6 @@ class TileDataset:
         """Return a digest of the dataset's places and labels: eight hexadecimal digits."""
         return digest([sample.as_dict() for sample in self.samples], digits=manifest.DIGITS)
 
-    def codes(self, label: bytes) -> UInt8[np.ndarray, "h w"]:
-        """Decode a label of a record as codes of the scale."""
-        return decode_codes(label, self._reading)
-
     def damage(self, codes: UInt8[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
         """Return codes of the scale as those of `binary`."""
         reading = self.scale.read_as(BINARY)
@@ -122,14 +162,35 @@ class TileDataset:
         Raises:
             DatasetError: the record is another place's.
         """
-        record = self._records[row]
-        if record["id"].decode() != self.samples[row].id:
-            raise DatasetError(f"{self.path}: record {row} is not {self.samples[row].id!r}; build the dataset anew")
+        part = self._part(row)
+        record, place = part.records[row - part.first], part.ids[row - part.first]
+        if record["id"].decode() != place:
+            raise DatasetError(f"{part.path}: record {row - part.first} is not {place!r}; build the dataset anew")
         return Record(pre=record["pre"]["image"], post=record["post"]["image"], label=record["post"]["label"])
+
+    def codes(self, row: int, label: bytes) -> UInt8[np.ndarray, "h w"]:
+        """Decode a label of a place's record as codes of the scale."""
+        return decode_codes(label, self._part(row).reading)
+
+    def _part(self, row: int) -> _Part:
+        return self._parts[bisect.bisect_right([part.first for part in self._parts], row) - 1]
+
+
+def _finished(path: Path) -> BuildSettings:
+    """Return the settings of a finished dataset; a folder that is none is refused."""
+    if not path.is_dir():
+        raise DatasetError(f"{path}: no such folder, expected a dataset built by python -m jaxcd.prepare")
+    if not manifest.is_complete(path):
+        state = "the build was not finished; run the same command again" if (path / "staging").is_dir() else ""
+        hint = state or "build one with python -m jaxcd.prepare --layout LAYOUT --source DIR --out DIR"
+        raise DatasetError(f"{path}: not a finished dataset (no {manifest.MARKER}); {hint}")
+    return manifest.read_settings(path)
 
 
 def open_or_build(data: DataConfig) -> TileDataset:
     """Open the dataset of a configuration; a source folder is built into `data.cache` on first use.
+
+    The datasets of several roots are joined.
 
     Raises:
         ConfigError: the layout's labels cannot tell the levels of `data.scale`.
@@ -137,10 +198,20 @@ def open_or_build(data: DataConfig) -> TileDataset:
             be read in `data.scale`.
         LayoutError, ImageError, LabelError, DiskFullError: as `jaxcd.store.build.build`.
     """
-    root = Path(data.root)
     layouts.check(data.layout, data.scale)
+    paths = [_found_or_built(dataclasses.replace(data, root=root, weights=())) for root in data.roots]
+    names = [Path(root).name for root in data.roots] if len(paths) > 1 else []
+    dataset = TileDataset.join(paths, SCALES[data.scale], names)
+    if data.layout != layouts.PREPARED:
+        print(f"tiles: {dataset.where}, {len(dataset.samples)} places", flush=True)
+    return dataset
+
+
+def _found_or_built(data: DataConfig) -> Path:
+    """Return the folder of the dataset of one root."""
+    root = Path(data.root)
     if data.layout == layouts.PREPARED:
-        return TileDataset.open(root, SCALES[data.scale])
+        return root
     if manifest.is_complete(root):
         raise DatasetError(f"{root}: is a built dataset; set config.data.layout=prepared (it is {data.layout!r})")
     settings = BuildSettings.of(data)
@@ -160,9 +231,7 @@ def open_or_build(data: DataConfig) -> TileDataset:
                 report = build(data, making)
                 making.rename(out)
                 print(report.describe(out / REPORT), flush=True)
-    dataset = TileDataset.open(out)
-    print(f"tiles: {out}, {len(dataset.samples)} places", flush=True)
-    return dataset
+    return out
 
 
 def _last_built(cache: Path, stem: str) -> Path | None:

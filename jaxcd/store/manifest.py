@@ -139,6 +139,7 @@ class Sample:
         pre: images before the event, oldest first.
         post: labelled images after the event, oldest first.
         split: train, validation or test where the source has a published split, or None.
+        origin: name of its dataset where several are joined, else empty.
     """
 
     id: str
@@ -149,6 +150,7 @@ class Sample:
     pre: tuple[Acquisition, ...]
     post: tuple[LabelledAcquisition, ...]
     split: str | None = None
+    origin: str = ""
 
     @property
     def damaged(self) -> int:
@@ -165,8 +167,10 @@ class Sample:
         return dataclasses.replace(self, post=tuple(_read_as(image, reading, scale) for image in self.post))
 
     def as_dict(self) -> dict:
-        """Return what JSON can hold; without counts of levels where there are none, as before there were scales."""
+        """Return what JSON can hold, without origin and counts of levels where there are none: as before they were."""
         values = dataclasses.asdict(self)
+        if not self.origin:
+            del values["origin"]
         for image in values["post"]:
             if not image["codes"]:
                 del image["codes"]

@@ -308,7 +308,7 @@ if __name__ == "__main__":
 def test_workers_start_from_a_plain_script_and_from_a_module(folders_dataset, config, tmp_path, as_module):
     (tmp_path / "entry.py").write_text(SCRIPT)
     how = ["-m", "entry"] if as_module else ["entry.py"]
-    command = [sys.executable, "-W", "error", *how, str(folders_dataset.path)]
+    command = [sys.executable, "-W", "error", *how, str(folders_dataset.paths[0])]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     digest = hashlib.sha256()
@@ -326,7 +326,7 @@ ENDLESS = SCRIPT.replace("islice(batches, 3):", "batches:\n        print('batch'
 
 def test_workers_survive_what_a_group_is_sent_and_end_with_a_killed_trainer(folders_dataset, tmp_path):
     (tmp_path / "entry.py").write_text("import signal\n" + ENDLESS)
-    command = [sys.executable, "entry.py", str(folders_dataset.path)]
+    command = [sys.executable, "entry.py", str(folders_dataset.paths[0])]
     trainer = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert trainer.stdout is not None
     watchdog = threading.Timer(60, trainer.kill)  # a trainer without workers waits forever

@@ -158,11 +158,11 @@ def test_training_builds_on_first_use_and_opens_afterwards(tmp_path, capsys):
     first = open_or_build(data)
     assert first.path.parent == tmp_path / "cache" and first.path.name.startswith("folders-source-")
     said = capsys.readouterr().out
-    assert f"building its tile dataset in {first.path}" in said
+    assert f"building its tile dataset in {first.paths[0]}" in said
     assert "damaged share" in said and "0 files left out" in said
     # What has nothing to do with the build has nothing to do with the folder.
     assert open_or_build(dataclasses.replace(data, split="block", crop=64)) == first
-    assert capsys.readouterr().out == f"tiles: {first.path}, 3 places\n"
+    assert capsys.readouterr().out == f"tiles: {first.paths[0]}, 3 places\n"
     other = open_or_build(dataclasses.replace(data, scaling="range:0,9"))
     assert other.path != first.path
     assert open_or_build(DataConfig(root=str(first.path), layout="prepared")).samples == first.samples
@@ -182,7 +182,7 @@ def test_a_changed_source_is_built_anew_and_a_vanished_one_is_used_as_it_was(tmp
     assert [sample.damaged for sample in after.samples] == [8, 32 * 64, 24]
     with pytest.raises(DatasetError, match=r"as it was before its files changed"):
         build(data, before.path)
-    os.utime(after.path / "dataset.json", (time.time() + 9, time.time() + 9))
+    os.utime(after.paths[0] / "dataset.json", (time.time() + 9, time.time() + 9))
     source.rename(tmp_path / "elsewhere")
     capsys.readouterr()
     assert open_or_build(data) == after
