@@ -60,7 +60,7 @@ class BuildSettings:
         """Take the settings that a build depends on from a configuration.
 
         Raises:
-            ConfigError: labels of the layout, or the label settings of scenes, do not fit to `data.scale`.
+            ConfigError: labels of the layout, or the label settings of scenes, do not fit `data.scale`.
         """
         layouts.check(data.layout, data.scale)
         if data.layout == layouts.SCENES:  # also where the labels are wanted in another scale than a run's own
