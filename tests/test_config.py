@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from jaxcd.base import fingerprints
 from jaxcd.base.errors import ConfigError
-from jaxcd.config import Config, LossConfig, check_scaling
+from jaxcd.base.scales import XBD
+from jaxcd.config import Config, LossConfig, ScenesConfig, check_scaling
 from jaxcd.config import files as configs
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -67,6 +68,7 @@ WRONG_TYPES = [
     ("data.scenes.match_histogram", "yes"),
     ("data.scenes.labels", None),
     ("data.scenes.label_attribute", 1),
+    ("data.scenes.label_levels", "minor-damage=minor"),
     ("data.scenes.labelled_area", None),
     ("data.scenes.positive_unlabelled", 0),
     ("data.root", Path("somewhere")),
@@ -121,6 +123,8 @@ WRONG_VALUES = [
     ("data.scenes.variance", -1.0),
     ("data.scenes.valid", 2.0),
     ("data.scenes.label_values", ("destroyed",)),
+    ("data.scenes.label_levels", ("minor-damage",)),
+    ("data.scenes.label_levels", ("minor-damage=minor",)),
     ("data.scenes.label_unknown", ("un-classified",)),
     ("data.scenes.outside", "unknown"),
     ("data.scale", "ems-98"),
@@ -196,6 +200,39 @@ def test_a_wrong_value_is_refused_by_its_name(name, value):
     assert "\n" not in message
     wrong = value[-1] if name == "data.damage_levels" and isinstance(value, tuple) and value else value
     assert str(wrong) in message
+
+
+@pytest.mark.parametrize(
+    ("scale", "settings", "message"),
+    [
+        ("xbd", {"label_values": ("a",)}, "label_values: expected none with data.scale = xbd, which has label_levels"),
+        ("binary", {"label_levels": ("a=damaged",)}, "label_levels: expected none with data.scale = binary, which has"),
+        ("xbd", {"label_attribute": "", "label_levels": ("a=minor",)}, "label_levels: expected levels only where"),
+        ("xbd", {"label_attribute": "", "label_unknown": ("a",)}, "label_unknown: expected values only where"),
+        (
+            "xbd",
+            {"label_levels": ("a=minor", "b=grade 1")},
+            "scale xbd (intact, minor, major, destroyed), got ('a=minor",
+        ),
+        ("xbd", {"label_levels": ("a=ground",)}, "label_levels: expected VALUE=LEVEL with levels of the scale xbd"),
+        ("xbd", {"label_levels": ("a=minor", "a=major")}, "label_levels: expected each value once, and none of label_"),
+        ("xbd", {"label_levels": ("a=minor",), "label_unknown": ("a",)}, "label_levels: expected each value once"),
+    ],
+)
+def test_levels_of_scenes_fit_the_scale(scale, settings, message):
+    config = put(valid(), "data.scale", scale)
+    config.data.scenes = ScenesConfig(**{"label_attribute": "state"} | settings)
+    with pytest.raises(ConfigError) as caught:
+        config.validate()
+    assert str(caught.value).startswith("config.data.scenes.label_") and message in str(caught.value)
+
+
+def test_a_value_of_scenes_may_hold_an_equals_sign_and_rename_a_level():
+    scenes = ScenesConfig(label_attribute="state", label_levels=("x=1=minor", "=intact", "major=destroyed"))
+    config = put(put(valid(), "data.scale", "xbd"), "data.scenes", scenes)
+    config.validate()
+    codes = {"intact": 1, "minor": 2, "major": 4, "destroyed": 4, "x=1": 2, "": 1}
+    assert scenes.codes_of_values(XBD) == codes
 
 
 def test_every_field_is_refused_for_some_value():

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 
 from jaxcd.base.errors import ConfigError
+from jaxcd.base.scales import Scale
+from jaxcd.base.types import DAMAGE
 from jaxcd.config.fields import SHARE, Bound, at_least, one_of, setting
+
+_Check = tuple[str, bool, str]
+"""A field's name, whether it is right, and what is expected."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,15 +46,23 @@ class ScenesConfig:
         "", "file of damage polygons or mask raster for all places; empty: the file beside each; none: unlabelled tiles"
     )
     label_attribute: str = setting(
-        "", "attribute of the polygons that tells damage from other classes; empty: every polygon is damage"
+        "",
+        "attribute of the polygons that tells damage from other classes, or the level of damage; empty: every polygon "
+        "is damage (scale = binary)",
     )
-    label_values: tuple[str, ...] = setting((), "values of the attribute that mean damage")
+    label_values: tuple[str, ...] = setting((), "values of the attribute that mean damage (scale = binary)")
+    label_levels: tuple[str, ...] = setting(
+        (),
+        "the level that values of the attribute mean, such as no-damage=intact minor-damage=minor; a value that is a "
+        "level's name needs none (not for scale = binary)",
+        Bound(lambda entries: all("=" in entry for entry in entries), "texts VALUE=LEVEL"),
+    )
     label_unknown: tuple[str, ...] = setting(
-        (), "values of the attribute that mean neither damage nor none (such as un-classified), as no value does"
+        (), "values of the attribute that tell neither damage nor its level (such as un-classified), as no value does"
     )
     outside: str = setting(
         "intact",
-        "what lies outside of all polygons: intact, or unlabelled (of unknown class)",
+        "what lies outside of all polygons: intact (scales of levels: ground), or unlabelled (of unknown class)",
         one_of("intact", "unlabelled"),
     )
     labelled_area: str = setting(
@@ -59,16 +72,55 @@ class ScenesConfig:
         False, "much damage has no polygon: evaluation then reports recall and flagged area, and no precision"
     )
 
-    def check_together(self, path: str) -> None:
-        """Check the values that depend on each other; in messages, `path` goes before the field's name.
+    def codes_of_values(self, scale: Scale) -> dict[str, int]:
+        """Return the codes that values of the attribute have: of `binary` those that mean damage, else of each level.
 
         Raises:
-            ConfigError: label values without label_attribute, or label_attribute without values.
+            KeyError: the scale has no such level; `check_together` tells it in words.
         """
-        attribute = bool(self.label_attribute)
-        for name, holds, expected in (
-            ("label_values", attribute == bool(self.label_values), "values exactly where label_attribute is given"),
-            ("label_unknown", attribute or not self.label_unknown, "values only where label_attribute is given"),
-        ):
+        if not scale.buildings:
+            return dict.fromkeys(self.label_values, DAMAGE)
+        codes = {level: code for code, level in enumerate(scale.levels, start=1)}
+        return codes | {value: codes[level] for value, level in self._entries()}
+
+    def check_together(self, path: str, scale: Scale) -> None:
+        """Check the values that depend on each other and on the scale.
+
+        Args:
+            path: what goes before the field's name in messages.
+            scale: of the labels (`config.data.scale`).
+
+        Raises:
+            ConfigError: values or levels of labels do not fit label_attribute or the scale.
+        """
+        attribute, unknown = bool(self.label_attribute), self.label_unknown
+        checks = (
+            *(self._checks_of_levels(scale) if scale.buildings else self._checks_of_binary()),
+            ("label_unknown", attribute or not unknown, "values only where label_attribute is given"),
+        )
+        for name, holds, expected in checks:
             if not holds:
                 raise ConfigError(f"{path}{name}: expected {expected}, got {getattr(self, name)!r}")
+
+    def _checks_of_binary(self) -> tuple[_Check, ...]:
+        given = bool(self.label_attribute) == bool(self.label_values)
+        return (
+            ("label_levels", not self.label_levels, "none with data.scale = binary, which has label_values"),
+            ("label_values", given, "values exactly where label_attribute is given"),
+        )
+
+    def _checks_of_levels(self, scale: Scale) -> tuple[_Check, ...]:
+        values, levels = ([entry[i] for entry in self._entries()] for i in (0, 1))
+        once = len(set(values)) == len(values) and not set(values) & set(self.label_unknown)
+        given = bool(self.label_attribute) or not values
+        of_scale = f"VALUE=LEVEL with levels of the scale {scale.name} ({', '.join(scale.levels)})"
+        return (
+            ("label_values", not self.label_values, f"none with data.scale = {scale.name}, which has label_levels"),
+            ("label_levels", given, "levels only where label_attribute is given"),
+            ("label_levels", set(levels) <= set(scale.levels), of_scale),
+            ("label_levels", once, "each value once, and none of label_unknown"),
+        )
+
+    def _entries(self) -> list[tuple[str, str]]:
+        """Split the entries of label_levels: a value may hold a =, a level does not."""
+        return [(value, level) for value, _, level in (entry.rpartition("=") for entry in self.label_levels)]

@@ -382,7 +382,7 @@ class Config:
             ConfigError: at the first invalid field; the message names it.
         """
         check(self, "config.")
-        self.data.scenes.check_together("config.data.scenes.")
+        self.data.scenes.check_together("config.data.scenes.", SCALES[self.data.scale])
         _check_together(self)
 
 

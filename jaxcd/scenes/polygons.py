@@ -78,8 +78,6 @@ def damage_of(
 ) -> pd.Series:
     """Say of each polygon whether the value of an attribute means damage.
 
-    Values are compared as a user would write them: whole numbers without a decimal point, text as it is.
-
     Args:
         frame: of `read_frame`.
         path: its file, for the message.
@@ -93,11 +91,32 @@ def damage_of(
     Raises:
         LabelError: the polygons have no such attribute.
     """
+    texts = known_texts(frame, path, attribute, unknown)
+    return texts.isin(values).astype("boolean").mask(texts.isna())
+
+
+def known_texts(frame: gpd.GeoDataFrame, path: Path, attribute: str, unknown: Sequence[str] = ()) -> pd.Series:
+    """Return the values of an attribute as a user would write them; missing where unknown.
+
+    Values are compared so: whole numbers without a decimal point, text as it is.
+
+    Args:
+        frame: of `read_frame`.
+        path: its file, for the message.
+        attribute: name of the attribute.
+        unknown: values that tell nothing, like a missing value.
+
+    Returns:
+        Texts, with the frame's index.
+
+    Raises:
+        LabelError: the polygons have no such attribute.
+    """
     if attribute not in frame.columns and len(frame):
         there = ", ".join(str(name) for name in frame.columns if name != frame.geometry.name) or "none"
         raise LabelError(f"{path}: no attribute {attribute!r}; it has {there}")
     texts = texts_of(frame, attribute)
-    return texts.isin(values).astype("boolean").mask(texts.isna() | texts.isin(unknown))
+    return texts.mask(texts.isin(unknown))
 
 
 def texts_of(frame: gpd.GeoDataFrame, attribute: str) -> pd.Series:

@@ -36,9 +36,9 @@ def check(layout: str, scale: str) -> None:
     """
     if layout not in NAMES:
         raise ConfigError(f"config.data.layout: expected one of {', '.join(NAMES)}, got {layout!r}")
-    if layout == PREPARED:
-        return  # the dataset tells
-    can = LAYOUTS[layout].scales if layout in LAYOUTS else (BINARY.name,)
+    if layout in (PREPARED, SCENES):
+        return  # a dataset tells; labels of scenes can be of any scale
+    can = (BINARY.name,) if layout == SIMULATED else LAYOUTS[layout].scales
     if scale not in can:
         raise ConfigError(
             f"config.data.scale: labels of layout {layout} can be read in the scale {' or '.join(can)}, got {scale!r}"

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from jaxcd.base import fingerprints
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import write_whole
-from jaxcd.base.scales import BINARY, Scale
+from jaxcd.base.scales import BINARY, SCALES, Scale
 from jaxcd.base.types import Bounds
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.sources import layouts
@@ -57,8 +57,14 @@ class BuildSettings:
 
     @classmethod
     def of(cls, data: DataConfig) -> "BuildSettings":
-        """Take the settings that a build depends on from a configuration."""
+        """Take the settings that a build depends on from a configuration.
+
+        Raises:
+            ConfigError: labels of the layout, or the label settings of scenes, do not fit `data.scale`.
+        """
         layouts.check(data.layout, data.scale)
+        if data.layout == layouts.SCENES:  # also where the labels are wanted in another scale than a run's own
+            data.scenes.check_together("config.data.scenes.", SCALES[data.scale])
         # Where labels have no levels, a change of `damage_levels` must not build the dataset anew.
         has_levels = data.layout in layouts.LAYOUTS and layouts.LAYOUTS[data.layout].has_levels
         levels = tuple(sorted(data.damage_levels)) if has_levels and data.scale == BINARY.name else ()
@@ -68,8 +74,9 @@ class BuildSettings:
             layers = [Path(name).resolve() for name in (data.scenes.labels, data.scenes.labelled_area) if name]
             found += [entry for layer in layers if layer.is_file() for entry in layouts.listing(layouts.SCENES, layer)]
         scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == layouts.SCENES else {}
-        if not scenes.get("label_unknown"):
-            scenes.pop("label_unknown", None)  # datasets built before this setting existed stay valid
+        for name in ("label_unknown", "label_levels"):
+            if not scenes.get(name):
+                scenes.pop(name, None)  # datasets built before this setting existed stay valid
         for name in ("labels", "labelled_area"):
             if scenes.get(name) not in (None, "", "none"):
                 scenes[name] = str(Path(scenes[name]).resolve())

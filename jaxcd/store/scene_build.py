@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import write_whole
 from jaxcd.base.fingerprints import digest
-from jaxcd.base.scales import BINARY
+from jaxcd.base.scales import SCALES
 from jaxcd.scenes.pairing import Mosaic
 from jaxcd.scenes.registration import Shift
 from jaxcd.sources.from_scenes.plan import Estimate, PlannedPlace, ScenePlan, others, planned_tiles, registered, table
@@ -63,6 +63,7 @@ def stage_scenes(
     reading = ReadingSettings(
         scenes=scenes,
         scaling=settings.scaling,
+        scale=SCALES[settings.scale],
         refuse=settings.incomplete == "refuse",
         window_folder=window_folder,
     )
@@ -84,7 +85,7 @@ def stage_scenes(
             f"{scene_index.TILES} there, and set other thresholds"
         )
     ids = {each.sample.id for each in kept if each.sample}
-    notes, polygons = scene_index.write_polygons(planned.places, scenes, ids, out / scene_index.POLYGONS)
+    notes, polygons = scene_index.write_polygons(planned.places, scenes, reading.scale, ids, out / scene_index.POLYGONS)
     if scenes.edges == "shift":
         notes["tiles at the edges share ground with those before: split them by block"] = len(planned.places)
     unread = {
@@ -154,7 +155,7 @@ def stage_tiles(piece: Piece, tiles: Sequence[PlannedTile], reading: ReadingSett
         more = {"tile": read.tile, "images": read.images}
         return FoundPlace(place=read.place, pictures=read.pictures, more=more)
 
-    write_piece(piece, map(found, tiles), encoding, BINARY)
+    write_piece(piece, map(found, tiles), encoding, reading.scale)
 
 
 def _registered(

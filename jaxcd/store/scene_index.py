@@ -11,12 +11,12 @@ import shapely
 from PIL import Image, ImageDraw
 
 from jaxcd.base.files import replacing
-from jaxcd.base.types import DAMAGE, INTACT, INVALID
+from jaxcd.base.scales import Scale
 from jaxcd.config import ScenesConfig
 from jaxcd.scenes.catalogue import RASTERS
 from jaxcd.scenes.reader import read_band
 from jaxcd.scenes.windows import DEGREES, tile_windows
-from jaxcd.sources.from_scenes.layers import read_labels
+from jaxcd.sources.from_scenes.layers import names_of_codes, read_labels
 from jaxcd.sources.from_scenes.plan import PlannedPlace
 from jaxcd.sources.from_scenes.tiles import THUMBNAIL, tile_id
 from jaxcd.store.staging import StagedPlace
@@ -25,7 +25,6 @@ TILES = "tiles.parquet"
 POLYGONS = "polygons.parquet"
 SHEET = "contact_sheet.png"
 
-_LABELS = {INTACT: "intact", DAMAGE: "damage", INVALID: "unknown"}
 _GLANCE = 256  # longest side in pixels of the decimated scene on which a mask is looked for
 _ACROSS = 6  # pairs in a row of the sheet
 _EACH = 18  # pairs in a section of the sheet
@@ -69,18 +68,18 @@ def reasons(staged: Sequence[StagedPlace]) -> dict[str, int]:
 
 
 def write_polygons(
-    planned: Sequence[PlannedPlace], scenes: ScenesConfig, kept: set[str], path: Path
+    planned: Sequence[PlannedPlace], scenes: ScenesConfig, scale: Scale, kept: set[str], path: Path
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Write the label polygons of kept tiles, one row per polygon and tile, and count all polygons.
 
-    Columns: tile, place, file, row (of the polygon in its file), label (damage, intact or unknown); geometry: the whole
-    polygon in degrees.
+    Columns: tile, place, file, row (of the polygon in its file), label (damage, intact or unknown; where the scale has
+    levels, a level's name or "unknown level"); geometry: the whole polygon in degrees.
 
     Returns:
         Remarks on reading the polygons, and how many polygons lie in kept tiles, in dropped tiles only, and outside of
         all tiles.
     """
-    frames, notes = [], Counter()
+    frames, notes, names = [], Counter(), names_of_codes(scale)
     where: dict[tuple[str, object], str] = {}
     for each in planned:
         for file in each.label_files:
@@ -89,7 +88,7 @@ def write_polygons(
                 if not read_band(file, coarse)[1].any():
                     notes[f"{Path(file).name}: lies outside of its scene, which stays unlabelled"] += 1
                 continue
-            found = read_labels(file, each.grid.crs, scenes)
+            found = read_labels(file, each.grid.crs, scenes, scale)
             notes.update(set(found.notes))
             for row in found.rows:
                 where.setdefault((file, row), "outside of all scenes")
@@ -102,7 +101,7 @@ def write_polygons(
                 if tile in kept and over.size:
                     values = {"tile": tile, "place": each.place.id, "file": Path(file).name}
                     frame = gpd.GeoDataFrame(
-                        values | {"row": found.rows[over], "label": [_LABELS[code] for code in found.codes[over]]},
+                        values | {"row": found.rows[over], "label": [names[code] for code in found.codes[over]]},
                         geometry=found.outlines[over],
                         crs=each.grid.crs.to_wkt(),
                     )

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxcd.base.errors import LayoutError
-from jaxcd.sources.layouts import discover, listing
+from jaxcd.base.errors import ConfigError, LayoutError
+from jaxcd.base.scales import SCALES
+from jaxcd.sources.layouts import check, discover, listing
 from tests.sources.tile_sources import picture, write_folders, write_paper, write_rgb, write_xbd, xbd_label
 
 
@@ -164,3 +165,11 @@ def test_a_built_dataset_is_recognised(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({}))
     with pytest.raises(LayoutError, match="use layout prepared"):
         discover("xbd", tmp_path)
+
+
+def test_labels_of_scenes_can_be_of_any_scale_and_simulated_ones_are_binary():
+    for scale in SCALES:
+        check("scenes", scale)
+    check("simulated", "binary")
+    with pytest.raises(ConfigError, match="labels of layout simulated can be read in the scale binary, got 'xbd'"):
+        check("simulated", "xbd")

@@ -10,6 +10,7 @@ import rasterio
 import shapely
 from affine import Affine
 
+from jaxcd.base.types import INVALID
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.prepare import main
 from jaxcd.scenes.catalogue import find_scenes
@@ -85,11 +86,11 @@ def test_ground_that_a_mask_does_not_show_is_unknown(tmp_path, capsys):
     assert prepare(tmp_path / "s", tmp_path / "out") == 0
     _, _, _, (codes,) = the_tile(tmp_path / "out")
     assert (codes[:10, :100] == 1).all() and (codes[10:50, :100] == 0).all()
-    assert (codes[50:] == 2).all() and (codes[:, 100:] == 2).all()
+    assert (codes[50:] == INVALID).all() and (codes[:, 100:] == INVALID).all()
     write(town / "mask.tif", np.zeros((100, 100), np.uint8), at(0, 20_000))
     assert prepare(tmp_path / "s", tmp_path / "far") == 0
     assert "mask.tif: lies outside of its scene, which stays unlabelled" in capsys.readouterr().out
-    assert (the_tile(tmp_path / "far")[3][0] == 2).all()
+    assert (the_tile(tmp_path / "far")[3][0] == INVALID).all()
 
 
 def test_every_date_has_its_own_labels(tmp_path):
@@ -112,7 +113,7 @@ def test_of_scenes_beside_each_other_the_unlabelled_one_is_unknown(tmp_path, cap
     assert prepare(tmp_path / "s", tmp_path / "out", "--incomplete", "leave_out") == 0
     _, _, (post,), (codes,) = the_tile(tmp_path / "out")
     np.testing.assert_array_equal(post, POST)
-    assert (codes[:20, :20] == 1).all() and (codes[20:, :128] == 0).all() and (codes[:, 128:] == 2).all()
+    assert (codes[:20, :20] == 1).all() and (codes[20:, :128] == 0).all() and (codes[:, 128:] == INVALID).all()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_polygons_without_a_value_are_unknown(tmp_path, values, wanted):
     polygons(town / "damage.gpkg", 20, state=values)
     assert prepare(tmp_path / "s", tmp_path / "out", "--label_attribute", "state", "--label_values", wanted) == 0
     _, _, _, (codes,) = the_tile(tmp_path / "out")
-    unknown = 2 if values[2] is None else 0
+    unknown = INVALID if values[2] is None else 0
     assert (codes[5, 5], codes[5, 45], codes[5, 85], codes[100, 100]) == (1, 0, unknown, 0)
 
 

@@ -15,6 +15,7 @@ import rasterio
 import shapely
 from affine import Affine
 
+from jaxcd.base.types import INVALID
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.prepare import main
 from jaxcd.scenes.raster import read_rgb
@@ -64,7 +65,7 @@ def test_tiles_hold_the_scenes_pixels_to_the_last_row_and_column(tmp_path, capsy
     pre, post, codes, sample = images(dataset, "town_5")  # the last row and column: 72 x 44 pixels of it on the scene
     np.testing.assert_array_equal(pre[:72, :44], PRE[128:, 256:])
     np.testing.assert_array_equal(post[:72, :44], POST[128:, 256:])
-    assert not pre[72:].any() and (codes[72:] == 2).all() and (codes[:, 44:] == 2).all()
+    assert not pre[72:].any() and (codes[72:] == INVALID).all() and (codes[:, 44:] == INVALID).all()
     assert (sample.height, sample.width) == (128, 128) and sample.post[0].valid == 72 * 44
     _, _, codes, sample = images(dataset, "town_0")
     expected = np.zeros((128, 128), np.uint8)
@@ -80,7 +81,7 @@ def test_edge_tiles_are_moved_inward(tmp_path):
     assert prepare(town(tmp_path / "source"), tmp_path / "out", "--edges", "shift") == 0
     pre, _, codes, _ = images(TileDataset.open(tmp_path / "out"), "town_5")
     np.testing.assert_array_equal(pre, PRE[72:, 172:])
-    assert (codes != 2).all()
+    assert (codes != INVALID).all()
 
 
 def test_the_index_says_of_every_image_why(tmp_path, capsys):
@@ -123,7 +124,7 @@ def test_labels_by_attribute_and_unlabelled_ground(tmp_path):
     assert prepare(source, tmp_path / "b", *flags, "--outside", "unlabelled") == 0
     dataset = TileDataset.open(tmp_path / "b")
     _, _, codes, sample = images(dataset, "town_0")
-    assert sample.post[0].valid == pytest.approx(1200, abs=70) and (codes[100, 100], codes[20, 70]) == (2, 0)
+    assert sample.post[0].valid == pytest.approx(1200, abs=70) and (codes[100, 100], codes[20, 70]) == (INVALID, 0)
     assert prepare(source, tmp_path / "c", *flags, "--labelled_area", str(tmp_path / "area.gpkg")) == 0
     dataset = TileDataset.open(tmp_path / "c")
     assert images(dataset, "town_1")[3].post[0].valid == 0 and images(dataset, "town_0")[3].post[0].valid == 128**2
@@ -150,7 +151,7 @@ def test_post_on_another_grid_lies_on_the_ground_of_pre(tmp_path):
     assert prepare(source, tmp_path / "out", "--variance", "100") == 0
     pre, post, codes, sample = images(TileDataset.open(tmp_path / "out"), "town_0")
     np.testing.assert_array_equal(post[40:, 20:], pre[40:, 20:])
-    assert (codes[:40] == 2).all() and (codes[:, :20] == 2).all() and sample.post[0].valid == 88 * 108
+    assert (codes[:40] == INVALID).all() and (codes[:, :20] == INVALID).all() and sample.post[0].valid == 88 * 108
 
 
 def test_registration_is_applied_and_told(tmp_path):
@@ -165,7 +166,7 @@ def test_registration_is_applied_and_told(tmp_path):
     assert (place, tile, image, accepted) == ("town", "town_0", "post", "True") and float(confidence) > 20
     assert float(down) == pytest.approx(7, abs=0.2) and float(right) == pytest.approx(-11, abs=0.2)
     pre, post, codes, _ = images(TileDataset.open(tmp_path / "out"), "town_6")
-    assert np.abs(post.astype(int) - pre).mean() < 2 and (codes == 2).all()
+    assert np.abs(post.astype(int) - pre).mean() < 2 and (codes == INVALID).all()
     assert prepare(tmp_path / "source", tmp_path / "still", "--labels", "none", "--variance", "100") == 0
     pre, post, _, _ = images(TileDataset.open(tmp_path / "still"), "town_6")
     assert np.abs(post.astype(int) - pre).mean() > 20
@@ -337,7 +338,9 @@ def test_joplin_in_two_reference_systems(shared_data, tmp_path):
     covered = {sample.id: sample.post[0].valid / 1024**2 for sample in dataset.samples}
     assert covered["tile_1361-10160_0"] > 0.95 and 0.5 < covered["tile_337-9136_0"] < 0.6
     pre, post, codes, _ = images(dataset, "tile_337-9136_0")
-    assert not post[codes == 2].any() or (post[codes == 2].max(axis=-1) == 0).mean() > 0.99  # empty, not black ground
+    assert (
+        not post[codes == INVALID].any() or (post[codes == INVALID].max(axis=-1) == 0).mean() > 0.99
+    )  # empty, not black ground
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from rasterio.windows import Window as RasterWindow
 
 from benchmarking.case import Case
 from benchmarking.large_scenes import large_pair
+from jaxcd.base.scales import BINARY
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.scenes.windows import Grid, Window, tile_windows
 from jaxcd.sources.from_scenes.plan import plan
@@ -67,7 +68,7 @@ def tiles(case: Case, encoding: str) -> tuple[Callable[[int], float], dict[str, 
             PlannedTile(place=place.place, grid=place.grid, labels=place.labels, window=window, shifts=shift)
             for window in itertools.islice(windows, count)
         ]
-        reading = ReadingSettings(scenes=scenes, scaling="", refuse=True, window_folder=folder)
+        reading = ReadingSettings(scenes=scenes, scaling="", scale=BINARY, refuse=True, window_folder=folder)
         start = time.perf_counter()
         stage_tiles(Piece(folder / "piece", count), tiles, reading, encoding or "raw")
         return time.perf_counter() - start

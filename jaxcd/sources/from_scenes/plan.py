@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxcd.base.errors import ImageError, LabelError, SceneError
 from jaxcd.base.fingerprints import file_state
+from jaxcd.base.scales import SCALES
 from jaxcd.config import DataConfig, ScenesConfig, check_scaling
 from jaxcd.scenes.catalogue import find_scenes
 from jaxcd.scenes.pairing import Mosaic, Pairing, ScenePlace, pair, restricted_to
@@ -17,7 +18,7 @@ from jaxcd.scenes.reader import close_scenes, common_grid, open_scene
 from jaxcd.scenes.registration import REGISTERED, Shift, View, register
 from jaxcd.scenes.window_cache import read_window
 from jaxcd.scenes.windows import Grid, Window, tile_windows
-from jaxcd.sources.from_scenes.layers import check_layers, label_files, read_polygons
+from jaxcd.sources.from_scenes.layers import check_layers, label_file, read_polygons
 from jaxcd.sources.from_scenes.tiles import PlannedTile, ReadingSettings, Shifts, tile_id
 
 _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (jaxcd.prepare: --incomplete leave_out)"
@@ -25,17 +26,17 @@ _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (ja
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedPlace:
-    """A place, its grid, the label files of each post scene (by location), and a stamp of its files' state."""
+    """A place, its grid, the label file of each post scene (by location; "": none), and a stamp of its files' state."""
 
     place: ScenePlace
     grid: Grid
-    labels: Mapping[str, tuple[str, ...]]
+    labels: Mapping[str, str]
     stamp: str
 
     @property
     def label_files(self) -> tuple[str, ...]:
         """All label files, each once."""
-        return tuple(dict.fromkeys(file for files in self.labels.values() for file in files))
+        return tuple(dict.fromkeys(file for file in self.labels.values() if file))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,13 +192,13 @@ def table(estimates: Iterable[tuple[str, Estimate]]) -> str:
 def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[tuple[str, str], ...]]:
     """Open the files of a place; also return its unlabelled scenes, where those are left out."""
     scenes = data.scenes
-    labels: dict[str, tuple[str, ...]] = {}
+    labels: dict[str, str] = {}
     unlabelled: tuple[tuple[str, str], ...] = ()
     for scene in (scene for image in place.post for scene in image.scenes):
         try:
-            labels[scene.location] = label_files(scene.label, scenes)
+            labels[scene.location] = label_file(scene.label, scenes)
         except LabelError as error:
-            labels[scene.location] = ()
+            labels[scene.location] = ""
             unlabelled += ((scene.location, str(error)),)
     if unlabelled and (data.incomplete == "refuse" or not any(labels.values())):
         raise LabelError(unlabelled[0][1])
@@ -208,8 +209,8 @@ def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[t
     for location in locations:
         if not is_remote(location):
             open_scene(location, scaling)  # reports errors of its header now
-    layers = sorted({file for files in labels.values() for file in files})
-    check_layers(layers, grid, scenes)
+    layers = sorted({file for file in labels.values() if file})
+    check_layers(layers, grid, scenes, SCALES[data.scale])
     stats = [
         file_state(part, str(part))
         for name in (*locations, *layers, scenes.labelled_area)

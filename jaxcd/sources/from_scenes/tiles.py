@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxcd.base.errors import ImageError, SceneError
+from jaxcd.base.scales import Scale
 from jaxcd.base.types import INVALID
 from jaxcd.config import ScenesConfig, check_scaling
 from jaxcd.scenes.pairing import Mosaic, ScenePlace
@@ -41,12 +42,14 @@ class ReadingSettings:
     Attributes:
         scenes: how they become tiles.
         scaling: of 16-bit and float images (`config.data.scaling`).
+        scale: of the labels.
         refuse: whether an unreadable local file ends the build; else the reason is kept with the tile.
         window_folder: keeps the windows that came over the network.
     """
 
     scenes: ScenesConfig
     scaling: str
+    scale: Scale
     refuse: bool
     window_folder: Path
 
@@ -58,14 +61,14 @@ class PlannedTile:
     Attributes:
         place: its place.
         grid: the place's grid.
-        labels: files that label each post scene of the place, by its location.
+        labels: the file that labels each post scene of the place, by its location; empty: there is none.
         window: where the tile lies on the grid.
         shifts: its shifts.
     """
 
     place: ScenePlace
     grid: Grid
-    labels: Mapping[str, tuple[str, ...]]
+    labels: Mapping[str, str]
     window: Window
     shifts: Shifts
 
@@ -230,16 +233,15 @@ def _labelled(
 
 def _drawn(planned: PlannedTile, image: Mosaic, part: Grid, reading: ReadingSettings) -> UInt8[np.ndarray, "h w"]:
     """Draw the labels of an acquisition; in a mosaic, those of each scene on the ground that it covers."""
-    scenes = reading.scenes
     own = [planned.labels[location] for location in image.locations]
     if len(set(own)) == 1:
-        return draw(own[0], part, scenes)
+        return draw(own[0], part, reading.scenes, reading.scale)
     moved = part.moved(*planned.shifts.get(image.locations, (0.0, 0.0)))
     scaling = check_scaling(reading.scaling, "config.data.scaling")
     codes = np.full(part.shape, INVALID, np.uint8)
-    for location, files in reversed(list(zip(image.locations, own, strict=True))):
+    for location, file in reversed(list(zip(image.locations, own, strict=True))):
         shown = open_scene(location, scaling).inside(moved)
-        codes[shown] = draw(files, part, scenes)[shown]
+        codes[shown] = draw(file, part, reading.scenes, reading.scale)[shown]
     return codes
 
 
