@@ -42,5 +42,5 @@ def get_config() -> Config:
             encoder_lr_scale=0.3,
             ema=0.998,
         ),
-        train=TrainConfig(batch=6, steps=2000, validate_every=500, best_by="xview2", log_every=20),
+        train=TrainConfig(batch=6, steps=1200, validate_every=300, best_by="xview2", log_every=20),
     )

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -12,9 +12,6 @@ from jaxcd.base.files import replacing
 from jaxcd.base.scales import BINARY, Scale
 from jaxcd.base.types import UNKNOWN, Tile
 from jaxcd.learn.metrics import Counts
-
-if TYPE_CHECKING:
-    from PIL import ImageDraw
 
 _SIDE = 384  # pixels a column, at most
 _CAPTION = 18
@@ -110,7 +107,8 @@ def save_panels(
         canvas.save(partial)
 
 
-def _draw_legend(draw: "ImageDraw.ImageDraw", scale: Scale) -> None:
+def _draw_legend(draw: Any, scale: Scale) -> None:
+    """Name the colours of the levels, with an `ImageDraw` of Pillow."""
     left = 2
     for name, colour in (*zip(scale.levels, scale.colours, strict=True), ("unknown level", "#bebebe")):
         draw.rectangle((left, 4, left + 10, 14), fill=colour)
