@@ -88,7 +88,7 @@ COPERNICUS = Scale(
 SCALES = {scale.name: scale for scale in (BINARY, BUILDINGS, XBD, EMS98, COPERNICUS)}
 """By name."""
 
-# Codes of the second scale for those of the first, from 0 on. They are jaxcd's own choice (docs/method.md, Graded damage).
+# Codes of the second scale for those of the first, from 0 on: jaxcd's own choice (docs/method.md, Graded damage).
 _READINGS = {
     ("ems98", "xbd"): (0, 1, 2, 2, 3, 3, 4),
     ("ems98", "copernicus"): (0, 1, 1, 1, 3, 3, 4),
