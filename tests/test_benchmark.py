@@ -50,6 +50,7 @@ def test_pytorch_takes_part_where_there_is_a_reference():
     for suite in ("infer", "predict"):
         assert "PyTorch" in Case(suite=suite, model="fc_ef").sides
         assert "PyTorch" not in Case(suite=suite, model="own_module:Network").sides
+        assert "PyTorch" not in Case(suite=suite, model="fc_ef", scale="xbd").sides
 
 
 def test_a_network_or_a_size_that_is_not_there_is_named(capsys):

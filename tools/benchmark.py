@@ -43,6 +43,7 @@ from benchmarking.process import about_side  # noqa: E402
 
 from jaxcd.base.entry import guarded  # noqa: E402
 from jaxcd.base.errors import ConfigError  # noqa: E402
+from jaxcd.base.scales import BINARY, SCALES
 from jaxcd.sources import layouts  # noqa: E402
 
 _PAPER = {"size": "large", "batch": 8, "tile": 1024}
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 programs=options.programs or list(compiling.PROGRAMS),
                 models=options.model,
                 dtypes=options.dtype or ["bfloat16"],
-                case=Case(suite="", **given),
+                case=Case(suite="", scale=options.scale, **given),
                 memory=options.memory,
                 against=options.against,
                 out=options.out,
@@ -80,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         dtypes = options.dtype or (["float32"] if cpu else list(DTYPES))
         given = {name: getattr(options, name) or default for name, default in (_CPU if cpu else _PAPER).items()}
         data = str(options.data.resolve()) if options.data else ""
-        template = Case(suite="", **given, dtype=dtypes[0], tiles=data, layout=options.layout, cache=folder)
+        template = Case(
+            suite="", **given, dtype=dtypes[0], scale=options.scale, tiles=data, layout=options.layout, cache=folder
+        )
         ceilings = {dtype: figures.ceilings(dtype, environment) for dtype in dtypes}
         rows: list[dict[str, Any]] = []
         for case in cases(options.suite, options.model, dtypes, template):
@@ -126,6 +129,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=positive, help="pairs (default 8, on a CPU 2)")
     add("--tile", type=positive, help="side in pixels (default 1024, on a CPU 256)")
     add("--dtype", type=some(DTYPES), help=f"of {','.join(DTYPES)} (default both, on a CPU float32)")
+    add("--scale", choices=tuple(SCALES), default=BINARY.name, help="of damage, for the networks (default %(default)s)")
     add("--data", type=Path, help="tiles to load in suites loader and train (default: simulated ones)")
     tiles = [*layouts.LAYOUTS, layouts.SCENES]
     add("--layout", choices=tiles, default="folders", help="of --data (default folders)")

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from jaxcd.base.scales import BINARY
+
 COMPILE = "compile"
 SUITES = ("step", "infer", "augment", "loader", "train", "prepare", "predict", COMPILE)
 DEFAULT_SUITES = SUITES[:-3]  # two write large scenes first; compile measures nothing and comes alone
@@ -38,6 +40,7 @@ class Case:
         batch: pairs.
         tile: side in pixels; of suite predict that of the scenes.
         dtype: float32 or bfloat16.
+        scale: of damage, which the network has its outputs from.
         tiles: of suites loader and train: folder of tiles in layout `layout`.
         layout: of `tiles`.
         cache: folder for datasets that are built of `tiles`.
@@ -50,29 +53,36 @@ class Case:
     batch: int = 0
     tile: int = 0
     dtype: str = "float32"
+    scale: str = BINARY.name
     tiles: str = ""
     layout: str = ""
     cache: str = ""
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """Who takes part. Augmentation has no rival: the reference does it on the host, image by image."""
+        """Who takes part.
+
+        Augmentation has no rival: the reference does it on the host, image by image. Nor have networks of a scale with
+        levels.
+        """
         if self.suite == "loader":
             return (*(f"{JAXCD} {encoding}" for encoding in ENCODINGS), PAPER, PLAIN)
         if self.suite in ("train", "array"):
             return JAXCD, STEP
         if self.suite == "prepare":
             return BARE, JUDGED, *(STAGED + encoding for encoding in ("zstd", "jpeg", "raw"))
+        referred = self.model in REFERENCES and self.scale == BINARY.name
         if self.suite == "predict":
-            return (JAXCD, NETWORK, DECODED, *((TORCH,) if self.model in REFERENCES else ()))
-        if (self.suite == "infer" or self.variant == "plain") and self.model in REFERENCES:
+            return (JAXCD, NETWORK, DECODED, *((TORCH,) if referred else ()))
+        if referred and (self.suite == "infer" or self.variant == "plain"):
             return JAXCD, TORCH, COMPILED
         return (JAXCD,)
 
     def __str__(self) -> str:
         """Name it in a line of the table."""
         what = f"{self.suite} {self.variant}".strip()
-        parts = [what, self.model, self.size, f"{self.batch} x {self.tile}²", self.dtype if self.model else ""]
+        scale = self.scale if self.model and self.scale != BINARY.name else ""
+        parts = [what, self.model, self.size, scale, f"{self.batch} x {self.tile}²", self.dtype if self.model else ""]
         return ", ".join(part for part in parts if part)
 
 

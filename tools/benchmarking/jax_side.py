@@ -1,5 +1,6 @@
 """jaxcd's side: training step, inference, augmentation; and what the hardware can do at best."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from benchmarking.images import SETS, images
 from jaxcd import models
 from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig, Config, DataConfig, FreezeConfig, LossConfig, ModelConfig, TrainConfig
-from jaxcd.learn import steps
+from jaxcd.learn import ordinal, steps
 from jaxcd.learn.augmentation import augment, normalise
 
 _CEILINGS = ("matmul", "copy", "nothing")
@@ -26,7 +27,7 @@ def configuration(case: Case, **more: Any) -> Config:
     """Return the configuration that a case stands for."""
     augmented = case.variant == "augment" or case.suite in ("train", "array")
     config = Config(
-        data=more.pop("data", DataConfig(root="none")),
+        data=dataclasses.replace(more.pop("data", DataConfig(root="none")), scale=case.scale),
         model=ModelConfig(name=case.model or "fc_ef", size=case.size or "small", dtype=case.dtype),
         loss=LossConfig(dice=1.0),
         augment=AugmentConfig() if augmented else AugmentConfig.off(),
@@ -98,7 +99,7 @@ def inference(network: models.Network, config: Config) -> Any:
         params, stats = weights
         pre, post = (normalise(images, wanted) for images in (batch.pre, batch.post))
         logits, _ = models.apply(network.eval, params, stats, pre, post)
-        return jax.nn.sigmoid(logits)
+        return ordinal.exceedance(logits) if logits.ndim == 4 else jax.nn.sigmoid(logits)
 
     return jax.jit(infer)
 
