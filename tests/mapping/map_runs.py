@@ -14,10 +14,10 @@ from jaxcd.runs.checkpoints import Checkpoints
 from tests.scenes.scene_files import ground, write
 
 
-def config(name: str, size: str, *, devices: int = 1) -> Config:
+def config(name: str, size: str, *, devices: int = 1, scale: str = "binary") -> Config:
     """The configuration of a run of random weights."""
     return Config(
-        data=DataConfig(root="none", layout="folders"),
+        data=DataConfig(root="none", layout="folders", scale=scale),
         model=ModelConfig(name=name, size=size),
         train=TrainConfig(steps=1, devices=devices),
     )
