@@ -126,6 +126,8 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
     if settings.footprints is not None:  # read now: an error in them must not come after hours of prediction
         footprints = buildings.read(pair.grid, settings, mapper.scale)
         notes += footprints.notes
+    elif mapper.scale.buildings:
+        notes += ("no footprints were given: buildings are outlined as the network sees them, those that touch as one",)
     with _claimed(out):
         if settings.register:
             pair, registered = register_pair(pair)
