@@ -33,6 +33,15 @@ def lively(wanted: Config) -> tuple[models.Network, dict, dict]:
     return network, params, stats
 
 
+def graded_run(folder: Path) -> Path:
+    """Write a run of the scale `xbd` whose network gives every level somewhere."""
+    wanted = config("fc_siam_diff", "small", scale="xbd")
+    _, params, _ = lively(wanted)
+    last = params["decoder"]["blocks"][2][0]["conv"]
+    last["kernel"], last["bias"] = 8 * last["kernel"], jnp.array([-1.0, 1.0, 1.0, 1.0])
+    return write_run(folder, wanted, params=params)
+
+
 def write_run(folder: Path, wanted: Config, *, params: dict | None = None) -> Path:
     """Write a run folder whose one checkpoint holds a lively network, or one of given parameters."""
     _, own, stats = lively(wanted)

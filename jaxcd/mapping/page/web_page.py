@@ -244,7 +244,7 @@ def _buildings(frame: Any, scale: Scale) -> Any:
     if scale.buildings:
         del named[CLASS]
         named |= {LEVEL: "class", EXPECTED: "expected"} | {probability_column(name): name for name in scale.levels}
-        frame = frame.assign(code=pd.Categorical(frame[LEVEL], categories=scale.levels).codes)
+        frame = frame.assign(code=pd.Index(scale.levels).get_indexer(np.asarray(frame[LEVEL])))
         worst = ["code", EXPECTED, *worst]
     ordered = frame.sort_values(worst, ascending=False, kind="stable").head(_FEATURES)
     table = ordered[[*named]].rename(columns=named)

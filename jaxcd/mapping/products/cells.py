@@ -117,7 +117,7 @@ def _buildings(
             np.clip(np.floor(each / size).astype(int), 0, most - 1)
             for each, size, most in zip((rows, columns), step, shape, strict=True)
         ]
-        kind = pd.Categorical(frame[column], categories=values).codes
+        kind = pd.Index(values).get_indexer(np.asarray(frame[column]))
         counted = kind >= 0
         np.add.at(found, (kind[counted], *(each[counted] for each in at)), 1)
     return found

@@ -189,12 +189,14 @@ def _plain(path: Path, grid: Grid, scale: Scale) -> Iterator[Any]:
     ) as target:  # fmt: skip
         target.scales = (_SCALES[path.name],)
         if path.name == CODES:
-            target.write_colormap(1, {0: (0, 0, 0, 0), EMPTY: (0, 0, 0, 0)} | _colours(scale))
+            target.write_colormap(1, _colours(scale))
         yield target
 
 
-def _colours(scale: Scale) -> dict[int, tuple[int, int, int, int]]:
-    return {code: (*bytes.fromhex(colour[1:]), 255) for code, colour in enumerate(scale.colours, start=1)}  # type: ignore[misc]
+def _colours(scale: Scale) -> dict[int, tuple[int, ...]]:
+    """Return the colour of each code; a TIFF's colours have no opacity, so ground is white."""
+    colours = ("#ffffff", *scale.colours)
+    return {code: (*bytes.fromhex(colour[1:]), 255) for code, colour in enumerate(colours)}
 
 
 def _cog(path: Path, sums: Sequence[int]) -> None:
