@@ -1,6 +1,9 @@
 """Maps of levels: rasters of known probabilities, buildings by level, outlines, what is told, and the page."""
 
+import base64
+import io
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +16,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import shapely
+from PIL import Image
 from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
@@ -23,7 +27,7 @@ from jaxcd.mapping import pair_list, scene_map
 from jaxcd.mapping.predict import blocks
 from jaxcd.mapping.predict.network import LEVELS
 from jaxcd.mapping.predict.tiling import Span
-from jaxcd.mapping.products import buildings, cells, levels, outlines, rasters, styles
+from jaxcd.mapping.products import buildings, cells, layers, levels, outlines, rasters, styles
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.scenes.windows import Grid
@@ -207,6 +211,17 @@ def test_outlines_of_levels_and_of_buildings(striped):
     assert building.area == pytest.approx(3 * 400 - 15 * 5, rel=2e-3)
 
 
+def test_ground_without_a_building_makes_empty_layers(tmp_path):
+    values = np.tile(in_16_bits([[[0.3]], [[0.1]], [[0.1]], [[0.0]]]), (1, 60, 60))
+    _, virtual = grown(tmp_path, values, rasters.Rule(XBD, 3, 0.5), middle=20)
+    found = layers.write(tmp_path, place(60, 60), None, MapSettings(), levels.Levels(XBD, virtual))
+    assert found.buildings is not None and len(found.buildings) == len(found.polygons) == 0
+    drawn = gpd.read_file(tmp_path / "damage.gpkg", layer="levels")
+    assert len(drawn) == 0 and {"level", "area_m2"} <= set(drawn)
+    assert {"source", "level", "expected_level", *COLUMNS} <= set(gpd.read_file(tmp_path / "buildings.gpkg"))
+    assert len(found.cells) == 1 and found.cells.level_intact[0] == 0
+
+
 def test_agreement_by_level(striped):
     folder, grid, frame = striped
     names = ["minor-damage", "no-damage", "destroyed", "major-damage", "un-classified", "destroyed", "no-damage"]
@@ -252,7 +267,6 @@ def town(tmp_path_factory):
     mapper = scene_map.load(run, given)
     scene_map.make(mapper, [str(pre)], [str(post)], folder / "given", given)
     own = MapSettings(window=120, level="minor", min_area=8)
-    scene_map.make(mapper, [str(pre)], [str(post)], folder / "given-again", given)
     scene_map.make(mapper, [str(pre)], [str(post)], folder / "own", own)
     return folder, mapper
 
@@ -320,8 +334,9 @@ def test_a_map_of_damage_alone_has_no_word_of_levels(tmp_path, town):
     settings = MapSettings(window=120, threshold=0.5, min_area=60)
     mapper = scene_map.load(run, settings)
     # Into the folder of a map of levels: nothing of it may stay.
-    scene_map.make(mapper, [str(folder / "pre.tif")], [str(folder / "post.tif")], folder / "given-again", settings)
-    out = folder / "given-again"
+    out = tmp_path / "out"
+    shutil.copytree(folder / "given", out)
+    scene_map.make(mapper, [str(folder / "pre.tif")], [str(folder / "post.tif")], out, settings)
     left = {path.name for path in out.iterdir()}
     assert left == {*scene_map.FILES, ".blocks", ".lock"} - {"buildings.gpkg", "buildings.qml"}
     told = json.loads((out / "summary.json").read_text())
@@ -348,6 +363,12 @@ def test_totals_of_many_maps(tmp_path, town):
 def test_the_page_shows_levels_and_their_probabilities(browser, town):
     folder, _ = town
     houses = gpd.read_file(folder / "given" / "buildings.gpkg")
+    (image,) = data_of(folder / "given" / "map.html")["images"]
+    painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(image["levels"].split(",")[1]))).convert("RGBA"))
+    codes = read(folder / "given" / rasters.CODES)
+    assert ((painted[..., 3] > 0) == (codes > 0)).all()
+    for code, colour in enumerate(XBD.colours, start=1):
+        assert (painted[codes == code] == [*bytes.fromhex(colour[1:]), 255]).all()
     with opened(browser, folder / "given" / "map.html") as page:
         assert page.inner_text("#level-key").split("\n") == list(XBD.levels)
         assert page.locator("img.levels").count() == 1
