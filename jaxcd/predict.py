@@ -72,6 +72,8 @@ def _tell(summary: "MapSummary", out: Path) -> None:
     )
     if summary.buildings:
         print("buildings: " + ", ".join(f"{count:,} {name}" for name, count in summary.buildings.items()))
+    if summary.levels:
+        print("levels: " + ", ".join(f"{count:,} {name}" for name, count in summary.levels.buildings.items()))
     blocks = f"{summary.blocks_computed} of {summary.blocks} blocks computed"
     print(f"{blocks}, {summary.seconds:.1f} s; look at {out}/map.html")
 

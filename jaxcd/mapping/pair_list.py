@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from jaxcd.base.errors import ConfigError, DiskFullError, JaxcdError
 from jaxcd.base.files import write_whole
+from jaxcd.base.scales import SCALES
 from jaxcd.mapping import scene_map
-from jaxcd.mapping.products import buildings, summary
+from jaxcd.mapping.products import buildings, levels, summary
 from jaxcd.mapping.products.buildings import CLASSES
-from jaxcd.mapping.products.summary import Area, MapSummary, Totals
+from jaxcd.mapping.products.summary import Area, LevelTotals, MapSummary, Totals
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import is_remote
 
@@ -103,8 +104,8 @@ def make(
             continue
         tell(made[each.name], out / each.name)
     total = _total(made.values())
-    maps = {name: dataclasses.asdict(each) for name, each in made.items()}
-    summary.write_json(out, {"total": dataclasses.asdict(total), "maps": maps, "failed": failed})
+    maps = {name: summary.plain(each) for name, each in made.items()}
+    summary.write_json(out, {"total": summary.plain(total), "maps": maps, "failed": failed})
     write_whole(out / summary.MARKDOWN, _table(made, total, failed))
     print(f"{len(made)} of {len(wanted)} maps made; look at {out / summary.MARKDOWN}")
     return 2 if failed else 0
@@ -129,6 +130,22 @@ def _total(made: Iterable[MapSummary]) -> Totals:
         polygons=sum(each.polygons for each in made),
         buildings={name: sum(classes[name] for classes in counted) for name in CLASSES} if counted else {},
         agreement=buildings.scored(table) if table else {},
+        levels=_total_of_levels([each.levels for each in made if each.levels]),
+    )
+
+
+def _total_of_levels(made: Sequence[LevelTotals]) -> LevelTotals | None:
+    """Sum up what maps tell of levels; all are on the scale of one network."""
+    if not made:
+        return None
+    known = [each.agreement["confusion"] for each in made if each.agreement]
+    first = known[0] if known else {}
+    table = {true: {name: sum(each[true][name] for each in known) for name in row} for true, row in first.items()}
+    return dataclasses.replace(
+        made[0],
+        area_m2={name: sum(each.area_m2[name] for each in made) for name in made[0].area_m2},
+        buildings={name: sum(each.buildings[name] for each in made) for name in made[0].buildings},
+        agreement=levels.scored(table, SCALES[made[0].scale]) if table else {},
     )
 
 
@@ -149,5 +166,5 @@ def _table(made: dict[str, MapSummary], total: Totals, failed: dict[str, str]) -
         ]
         lines.append(f"| {' | '.join(cells)} |")
     failure_lines = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
-    found = summary.agreement(total.agreement)
+    found = summary.agreement(total.agreement) + summary.of_levels(total.levels)
     return "\n".join(["# Damage maps", "", *lines, *found, *([""] if failure_lines else []), *failure_lines]) + "\n"

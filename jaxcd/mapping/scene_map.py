@@ -12,14 +12,16 @@ from jaxcd import __version__, models
 from jaxcd.base.errors import ConfigError, SceneError
 from jaxcd.base.fingerprints import file_digest
 from jaxcd.base.folders import alone, check_folder
+from jaxcd.base.scales import SCALES, Scale
 from jaxcd.config import Config
 from jaxcd.learn.objectives import check_maps
 from jaxcd.mapping.page import web_page
 from jaxcd.mapping.predict import blocks, tiling, weights
 from jaxcd.mapping.predict.network import WindowNetwork
 from jaxcd.mapping.predict.scene_pair import Registered, ScenePair, open_pair, register_pair
-from jaxcd.mapping.products import buildings, cells, layers, rasters, styles, summary
-from jaxcd.mapping.products.summary import Area, MapGrid, MapSummary, NetworkUsed, SceneFile, VectorFile
+from jaxcd.mapping.products import buildings, cells, layers, levels, rasters, styles, summary
+from jaxcd.mapping.products.rasters import Rule
+from jaxcd.mapping.products.summary import Area, LevelTotals, MapGrid, MapSummary, NetworkUsed, SceneFile, VectorFile
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.runs import inference, run_folder
 from jaxcd.scenes.registration import LARGEST
@@ -39,6 +41,8 @@ FILES = (
     summary.MARKDOWN,
 )
 """The files of a map's folder; those of buildings only where there are footprints."""
+LEVEL_FILES = (rasters.CODES, "damage_levels.qml", f"{rasters.CODES}.aux.xml")
+"""Further files of a map of levels; it always has those of buildings."""
 
 # Files beside those of an older map: SQLite's would spoil a new GeoPackage, QGIS's hold the old raster's statistics.
 _BESIDE = ("-wal", "-shm", "-journal", ".aux.xml")
@@ -66,16 +70,22 @@ class Mapper(NamedTuple):
     weights: str
     metres: float
 
+    @property
+    def scale(self) -> Scale:
+        """The scale of its levels of damage."""
+        return SCALES[self.config.data.scale]
+
 
 def load(run: Path, settings: MapSettings) -> Mapper:
     """Load the network of a run.
 
     Raises:
         RunError: no run, or a run without a checkpoint.
-        ConfigError: the run's network maps no damage, or wants larger windows.
+        ConfigError: the run's network maps no damage, doesn't know the wanted level, or wants larger windows.
     """
     config = run_folder.read_config(run)
     check_maps(config, str(run))
+    _damage_from(SCALES[config.data.scale], settings)
     least = tiling.least_window(models.describe(config.model))
     if settings.window and settings.window < least:
         raise ConfigError(f"--window: the {config.model.size} network wants at least {least}, got {settings.window}")
@@ -114,26 +124,29 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
     registered: tuple[Registered, ...] = ()
     footprints = None
     if settings.footprints is not None:  # read now: an error in them must not come after hours of prediction
-        footprints = buildings.read(pair.grid, settings)
+        footprints = buildings.read(pair.grid, settings, mapper.scale)
         notes += footprints.notes
+    elif mapper.scale.buildings:
+        notes += ("no footprints were given: buildings are outlined as the network sees them, those that touch as one",)
     with _claimed(out):
         if settings.register:
             pair, registered = register_pair(pair)
             notes += _disagreement(registered)
         predicted = _predict(mapper, pair, out, settings)
-        styles.write(out, buildings=footprints is not None)
-        found = layers.write(out, pair.grid, footprints, settings)
+        found = layers.write(out, pair.grid, footprints, settings, predicted.levels)
+        styles.write(out, buildings=found.buildings is not None, scale=mapper.scale)
         pixel = pair.grid.metres**2
         map_summary = MapSummary(
             name=out.resolve().name,
             area=Area(
-                seen_km2=predicted.seen * pixel / 1e6,
-                damaged_m2=predicted.damaged * pixel,
-                damaged_share=predicted.damaged / predicted.seen,
+                seen_km2=predicted.grown.seen * pixel / 1e6,
+                damaged_m2=predicted.grown.damaged * pixel,
+                damaged_share=predicted.grown.damaged / predicted.grown.seen,
             ),
             polygons=len(found.polygons),
             buildings={} if found.buildings is None else buildings.counts(found.buildings),
             agreement=found.agreement,
+            levels=_levels_told(mapper.scale, predicted, found, pixel, settings),
             worst_cells=summary.worst_cells(found.cells),
             pre=tuple(map(SceneFile.of, pair.pre)),
             post=tuple(map(SceneFile.of, pair.post)),
@@ -141,7 +154,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             vectors=_vectors(settings),
             network=predicted.network,
             grid=_grid(pair.grid),
-            settings=_plain(settings),
+            settings=_plain(settings, mapper.scale),
             notes=notes,
             blocks=predicted.blocks,
             blocks_computed=predicted.computed,
@@ -156,13 +169,13 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
 
 
 class _Predicted(NamedTuple):
-    """Pixel counts of the rasters, the network as it was used, and how many of the blocks this call computed."""
+    """What the rasters hold, the network as it was used, how many blocks this call computed; levels, or None."""
 
-    seen: int
-    damaged: int
+    grown: rasters.Grown
     network: NetworkUsed
     blocks: int
     computed: int
+    levels: levels.Levels | None
 
 
 def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) -> _Predicted:
@@ -170,12 +183,15 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     network = models.describe(mapper.config.model)
     most = settings.window or tiling.default_window(network)
     down, across = (tiling.cover(length, network, most=most) for length in pair.grid.shape)
-    threshold, source = _threshold(mapper, settings)
+    scale = mapper.scale
+    level = _damage_from(scale, settings)
+    threshold, source = _threshold(mapper, settings, level)
     folder = out / _BLOCKS
     folder.mkdir(exist_ok=True)
-    planned = blocks.plan(pair, down, across, folder, weights=mapper.weights, average=settings.average)
+    how = {"weights": mapper.weights, "average": settings.average, "bands": len(scale.levels)}
+    planned = blocks.plan(pair, down, across, folder, **how)
     written = blocks.Written(planned)
-    with rasters.growing(planned, written, pair.grid, out, threshold=threshold) as growth:
+    with rasters.growing(planned, written, pair.grid, out, rule=Rule(scale, level, threshold)) as growth:
         computed = blocks.compute(pair, planned, down, across, mapper.network, written)
         growth.result()
     _remove(out)  # no file of an earlier map may stay beside the new ones
@@ -200,7 +216,44 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
         threshold_from=source,
         window=(down.window, across.window),
     )
-    return _Predicted(grown.seen, grown.damaged, used, len(planned), computed)
+    graded = levels.Levels(scale, blocks.as_raster(planned, pair.grid)) if scale.buildings else None
+    return _Predicted(grown, used, len(planned), computed, graded)
+
+
+def _damage_from(scale: Scale, settings: MapSettings) -> int:
+    """Return the code of the level from which a level counts as damage.
+
+    Raises:
+        ConfigError: the scale has no such level of damage.
+    """
+    if not settings.level:
+        return scale.damaged
+    if not scale.buildings:
+        raise ConfigError(
+            f"--level {settings.level}: the run's network knows damage, but no levels of it (its scale is "
+            f"{scale.name}); leave --level out"
+        )
+    if settings.level not in scale.levels[1:]:
+        raise ConfigError(
+            f"--level: expected one of {', '.join(scale.levels[1:])} (the run's scale is {scale.name}), "
+            f"got {settings.level!r}"
+        )
+    return scale.codes.index(settings.level)
+
+
+def _levels_told(
+    scale: Scale, predicted: _Predicted, found: layers.Layers, pixel: float, settings: MapSettings
+) -> LevelTotals | None:
+    """Say what a map tells of levels; `pixel` is the area of one, in square metres."""
+    if not scale.buildings or found.buildings is None:
+        return None
+    return LevelTotals(
+        scale=scale.name,
+        damage_from=scale.codes[_damage_from(scale, settings)],
+        area_m2={name: n * pixel for name, n in zip(scale.levels, predicted.grown.by_level, strict=True)},
+        buildings=levels.counts(found.buildings, scale),
+        agreement=found.level_agreement,
+    )
 
 
 def _vectors(settings: MapSettings) -> dict[str, VectorFile]:
@@ -223,9 +276,11 @@ def _grid(grid: Grid) -> MapGrid:
     )
 
 
-def _threshold(mapper: Mapper, settings: MapSettings) -> tuple[float, str]:
+def _threshold(mapper: Mapper, settings: MapSettings, level: int) -> tuple[float, str]:
     if settings.threshold is not None:
         return settings.threshold, "--threshold"
+    if level != mapper.scale.damaged:
+        return 0.5, f"the run's validation is of damage from {mapper.scale.codes[mapper.scale.damaged]} on"
     if mapper.trained.threshold is None:
         return 0.5, "the run has no validation"
     return mapper.trained.threshold, "best on the run's validation"
@@ -257,9 +312,11 @@ def _disagreement(registered: Sequence[Registered]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _plain(settings: MapSettings) -> dict[str, Any]:
+def _plain(settings: MapSettings, scale: Scale) -> dict[str, Any]:
     return {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(settings).items()
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(settings).items()
+        if name != "level" or scale.buildings  # without levels there is no choice
     }
 
 
@@ -275,6 +332,6 @@ def _claimed(out: Path) -> Iterator[None]:
 
 def _remove(out: Path) -> None:
     """Delete the files of a map, and what QGIS wrote beside them; its blocks stay."""
-    for name in FILES:
+    for name in (*FILES, *LEVEL_FILES):
         for ending in ("", *_BESIDE):
             (out / f"{name}{ending}").unlink(missing_ok=True)

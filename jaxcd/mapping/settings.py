@@ -37,6 +37,9 @@ class MapSettings:
         "probability from which a pixel is damage (default: the best one on the run's validation)",
         Bound(lambda threshold: 0 < threshold < 1, "between 0 and 1"),
     )
+    level: str = setting(
+        "", "level of damage from which a pixel is damage, on the scale of the run; empty: the one that the scale names"
+    )
     min_area: float = setting(10.0, "least m² of a damage polygon", _FROM_ZERO)
     simplify: float = setting(1.0, "pixels by which an outline may leave the pixels' edges, about", _FROM_ZERO)
     cell: float = setting(

@@ -14,10 +14,10 @@ from jaxcd.runs.checkpoints import Checkpoints
 from tests.scenes.scene_files import ground, write
 
 
-def config(name: str, size: str, *, devices: int = 1) -> Config:
+def config(name: str, size: str, *, devices: int = 1, scale: str = "binary") -> Config:
     """The configuration of a run of random weights."""
     return Config(
-        data=DataConfig(root="none", layout="folders"),
+        data=DataConfig(root="none", layout="folders", scale=scale),
         model=ModelConfig(name=name, size=size),
         train=TrainConfig(steps=1, devices=devices),
     )
@@ -31,6 +31,15 @@ def lively(wanted: Config) -> tuple[models.Network, dict, dict]:
     params = jax.tree.map(lambda x: (2 / np.prod(x.shape[:3])) ** 0.5 / jnp.std(x) * x if x.ndim == 4 else x, params)
     stats = jax.tree.map(lambda x: x + 0.1 * rng.random(x.shape).astype(np.float32), stats)
     return network, params, stats
+
+
+def graded_run(folder: Path) -> Path:
+    """Write a run of the scale `xbd` whose network gives every level somewhere."""
+    wanted = config("fc_siam_diff", "small", scale="xbd")
+    _, params, _ = lively(wanted)
+    last = params["decoder"]["blocks"][2][0]["conv"]
+    last["kernel"], last["bias"] = 8 * last["kernel"], jnp.array([-1.0, 1.0, 1.0, 1.0])
+    return write_run(folder, wanted, params=params)
 
 
 def write_run(folder: Path, wanted: Config, *, params: dict | None = None) -> Path:

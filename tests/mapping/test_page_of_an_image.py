@@ -43,7 +43,7 @@ def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses:
     judged = gpd.GeoDataFrame(geometry=list(houses), crs=crs)
     judged["damaged_share"], judged["mean_probability"], judged["seen_share"] = 1.0, 0.8, 1.0
     judged["area_m2"], judged[buildings.CLASS] = 9.0, "damaged"
-    found = layers.Layers(polygons, cells, judged if houses else None, {})
+    found = layers.Layers(polygons, cells, judged if houses else None, {}, {})
     map_summary = summary.MapSummary(
         name="noise",
         area=summary.Area(seen_km2=1.0, damaged_m2=1.0, damaged_share=0.1),

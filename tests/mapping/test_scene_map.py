@@ -1,6 +1,7 @@
 """Maps of real files: equal to the whole image at once, masked, resumed, incremental, refused."""
 
 import dataclasses
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from jaxcd import models
 from jaxcd.base.errors import ConfigError, ImageError, LabelError, RunError, SceneError
+from jaxcd.learn import ordinal
 from jaxcd.learn.augmentation import normalise
 from jaxcd.mapping import scene_map
 from jaxcd.mapping.predict import blocks, scene_pair, tiling
@@ -31,22 +33,22 @@ from tests.scenes.scene_files import GSD, ORIGIN, at, ground, write
 QUIET = MapSettings(window=120, threshold=0.5, min_area=60.0)
 
 
-def whole(network, params, stats, pre, post, described):
+def whole(network, params, stats, pre, post, described, answer=sigmoid):
     """The network's answer for the whole image at once, padded with black at the bottom and right."""
     (height, width, _), stride = pre.shape, described.stride
     padding = ((0, -height % stride), (0, -width % stride), (0, 0))
     padded = (jnp.asarray(np.pad(image, padding)[None]) for image in (pre, post))
     pre_input, post_input = (normalise(image, described.normalisation) for image in padded)
     logits, _ = models.apply(network.eval, params, stats, pre_input, post_input)
-    return np.asarray(sigmoid(logits))[0, :height, :width]
+    return np.asarray(answer(logits))[0, :height, :width]
 
 
-def pieces(pair, wanted, trained, folder, *, window, average=False):
+def pieces(pair, wanted, trained, folder, *, window, average=False, bands=1):
     network = WindowNetwork(wanted, trained, average=average)
     described = models.describe(wanted.model)
     down, across = (tiling.cover(n, described, most=window) for n in pair.grid.shape)
     folder.mkdir()
-    planned = blocks.plan(pair, down, across, folder, weights="w", average=average)
+    planned = blocks.plan(pair, down, across, folder, weights="w", average=average, bands=bands)
     blocks.compute(pair, planned, down, across, network, blocks.Written(planned))
     return blocks.read_rows(planned, 0, pair.grid.height, pair.grid.width), len(planned)
 
@@ -84,6 +86,36 @@ def test_pieces_equal_the_whole(tmp_path, name, size, height, width, window):
     assert count > 1 or width < 10
     assert np.ptp(expected) > 0.2  # else anything would be equal
     assert np.abs(found / LEVELS - expected).max() <= 1e-4
+
+
+def test_pieces_of_levels_equal_the_whole_in_every_band(tmp_path):
+    """As a mean over views, which holds what is true of one."""
+    wanted = config("fc_siam_diff", "small", scale="xbd")
+    network, params, stats = lively(wanted)
+    pre, post = write_scenes(tmp_path, 136, 208)
+    pair = scene_pair.open_pair([str(pre)], [str(post)], MapSettings())
+    trained = Trained(network, params, stats, 1, None)
+    found, count = pieces(pair, wanted, trained, tmp_path / "b", window=96, average=True, bands=4)
+    with rasterio.open(pre) as pre_scene, rasterio.open(post) as post_scene:
+        images = [source.read().transpose(1, 2, 0) for source in (pre_scene, post_scene)]
+    views = []
+    for turns, flip in itertools.product(range(4), (False, True)):
+        seen = [np.rot90(image[::-1] if flip else image, turns) for image in images]
+        back = whole(network, params, stats, *seen, models.describe(wanted.model), ordinal.exceedance)
+        back = np.rot90(back, -turns)
+        views.append(back[::-1] if flip else back)
+    expected = np.mean(views, axis=0).transpose(2, 0, 1)
+    assert count > 1 and found.shape == expected.shape == (4, 136, 208)
+    assert (np.ptp(expected, axis=(1, 2)) > 0.05).all()
+    assert np.abs(found / LEVELS - expected).max() <= 1e-4
+    assert (np.diff(found.astype(int), axis=0) <= 0).all()
+    # Of another number of outputs, no block may be taken for one of these.
+    down, across = (tiling.cover(n, models.describe(wanted.model), most=96) for n in pair.grid.shape)
+    names = [
+        {block.file for block in blocks.plan(pair, down, across, tmp_path, weights="w", average=True, bands=bands)}
+        for bands in (1, 2, 4)
+    ]
+    assert len(set.union(*names)) == 3 * count
 
 
 def test_two_devices_give_what_one_gives(tmp_path):

@@ -1,4 +1,4 @@
-"""The images of `map.html`, as data URIs: the ground before and after, and the probability of damage."""
+"""The images of `map.html`, as data URIs: the ground before and after, the probability of damage, its levels."""
 
 import base64
 import io
@@ -13,17 +13,18 @@ from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterWindow
 
+from jaxcd.base.scales import BINARY, Scale
 from jaxcd.mapping.predict.scene_pair import ScenePair
-from jaxcd.mapping.products.rasters import EMPTY, PROBABILITY, TOP
+from jaxcd.mapping.products.rasters import CODES, EMPTY, PROBABILITY, TOP
 from jaxcd.mapping.products.styles import RAMP, rgba
 from jaxcd.scenes.windows import Grid, Window
 
 _QUALITY = 82
-_LEVELS = 32  # of the probability: the eye tells no more apart, and noise takes 5 bits a pixel
-_NOTHING = _LEVELS  # entry of the palette that paints nothing
+_STEPS = 32  # of the probability: the eye tells no more apart, and noise takes 5 bits a pixel
+_NOTHING = _STEPS  # entry of the palette that paints nothing
 
 
-def of_part(out: Path, pair: ScenePair, window: Window, factor: int) -> dict[str, str]:
+def of_part(out: Path, pair: ScenePair, window: Window, factor: int, scale: Scale = BINARY) -> dict[str, str]:
     """Make the images of a part of a map.
 
     Args:
@@ -31,43 +32,52 @@ def of_part(out: Path, pair: ScenePair, window: Window, factor: int) -> dict[str
         pair: what was mapped.
         window: the part.
         factor: side of the images' pixels, in pixels of the map; the last row and column may reach beyond the part.
+        scale: of the map.
 
     Returns:
-        Data URIs of three images of one size: before, after, and likely (the probability, transparent where it is low).
+        Data URIs of images of one size: before, after, likely (the probability, transparent where it is low) and, of
+        a map of levels, levels.
     """
     before, after = pair.images(pair.grid.part(window), coarse=factor)
-    return {
-        "before": _jpeg(before),
-        "after": _jpeg(after),
-        "likely": probability_image(out, pair.grid, window, factor),
-    }
+    return {"before": _jpeg(before), "after": _jpeg(after)} | painted(out, pair.grid, window, factor, scale)
 
 
-def probability_image(out: Path, grid: Grid, window: Window, factor: int, *, without: Sequence[Window] = ()) -> str:
-    """Paint the probability of damage on a part of a map.
+def painted(
+    out: Path, grid: Grid, window: Window, factor: int, scale: Scale, *, without: Sequence[Window] = ()
+) -> dict[str, str]:
+    """Paint the probability of damage, and its levels where the scale has some, on a part of a map.
 
     Args:
         out: folder of the map, with its rasters.
         grid: of the map.
         window: the part.
-        factor: side of the image's pixels, in pixels of the map.
-        without: parts that are left unpainted; their edges lie on edges of the image's pixels.
+        factor: side of the images' pixels, in pixels of the map.
+        scale: of the map.
+        without: parts that are left unpainted; their edges lie on edges of the images' pixels.
 
     Returns:
-        A data URI.
+        Data URIs: likely and, where there are some, levels.
     """
+    found = {"likely": _likely(_values(out / PROBABILITY, grid, window, factor, Resampling.average, without))}
+    if scale.buildings:
+        found["levels"] = _levels(_values(out / CODES, grid, window, factor, Resampling.mode, without), scale)
+    return found
+
+
+def _values(
+    raster: Path, grid: Grid, window: Window, factor: int, resampling: Resampling, without: Sequence[Window]
+) -> UInt8[np.ndarray, "h w"]:
+    """Read a part of a raster in pixels of the image; without data where it ends, and in the parts left out."""
     values = np.full(grid.part(window).coarser(factor).shape, EMPTY, np.uint8)
     rows, columns = window.height // factor, window.width // factor  # those that are complete
     if rows and columns:
-        with rasterio.open(out / PROBABILITY) as source:
+        with rasterio.open(raster) as source:
             part: Any = RasterWindow(window.column, window.row, columns * factor, rows * factor)  # type: ignore[call-arg]
-            values[:rows, :columns] = source.read(
-                1, window=part, out_shape=(rows, columns), resampling=Resampling.average
-            )
+            values[:rows, :columns] = source.read(1, window=part, out_shape=(rows, columns), resampling=resampling)
     for hole in without:
         top, left = (hole.row - window.row) // factor, (hole.column - window.column) // factor
         values[top : top + hole.height // factor, left : left + hole.width // factor] = EMPTY
-    return _png(values)
+    return values
 
 
 def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> str:
@@ -76,15 +86,26 @@ def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(done.getvalue()).decode()}"
 
 
-def _png(values: UInt8[np.ndarray, "h w"]) -> str:
+def _levels(values: UInt8[np.ndarray, "h w"], scale: Scale) -> str:
+    """Colour codes of levels; ground and pixels without data stay transparent."""
+    codes = np.where(values == EMPTY, np.uint8(0), values)
+    return _png(codes, [(0, 0, 0, 0), *(rgba(colour, 255) for colour in scale.colours)])
+
+
+def _likely(values: UInt8[np.ndarray, "h w"]) -> str:
     """Colour probabilities; pixels without data stay transparent."""
-    levels = np.rint(np.arange(256) * ((_LEVELS - 1) / TOP)).astype(np.uint8)
+    levels = np.rint(np.arange(256) * ((_STEPS - 1) / TOP)).astype(np.uint8)
     levels[EMPTY] = _NOTHING
-    at = np.linspace(0, 1, _LEVELS)
+    at = np.linspace(0, 1, _STEPS)
     bands = np.array([rgba(*stop[1:]) for stop in RAMP]).T
     table = np.stack([np.rint(np.interp(at, [stop[0] for stop in RAMP], band)) for band in bands]).astype(np.uint8)
-    image = Image.fromarray(levels[values])
-    image.putpalette(table[:3].T.tobytes() + bytes(3))
+    return _png(levels[values], [*map(tuple, table.T.tolist()), (0, 0, 0, 0)])
+
+
+def _png(entries: UInt8[np.ndarray, "h w"], palette: Sequence[tuple[int, ...]]) -> str:
+    table = np.array(palette, np.uint8)
+    image = Image.fromarray(entries)
+    image.putpalette(table[:, :3].tobytes())
     done = io.BytesIO()
-    image.save(done, "PNG", transparency=table[3].tobytes() + bytes(1))
+    image.save(done, "PNG", transparency=table[:, 3].tobytes())
     return f"data:image/png;base64,{base64.b64encode(done.getvalue()).decode()}"

@@ -10,14 +10,15 @@ const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const map = L.map("map", { crs: L.CRS.Simple, minZoom: -8, maxZoom: 5, zoomSnap: 0.25, attributionControl: false,
   renderer: L.canvas({ tolerance: 2 }), zoomAnimation: !still, fadeAnimation: !still, inertia: !still });
 L.control.scale({ imperial: false }).addTo(map);
-["before", "after", "likely"].forEach((name, i) => { map.createPane(name).style.zIndex = 210 + 10 * i; });
-map.getPane("likely").style.pointerEvents = "none";
+const panes = ["before", "after", ...(data.levels ? ["levels"] : []), "likely"];
+panes.forEach((name, i) => { map.createPane(name).style.zIndex = 210 + 10 * i; });
+for (const name of panes.slice(2)) map.getPane(name).style.pointerEvents = "none";
 map.createPane("marked").style.zIndex = 450;
 map.createPane("divider").style.zIndex = 680; // below the pop-ups' 700
 
 const boxOf = ([left, top, right, bottom]) => L.latLngBounds([[-bottom, left], [-top, right]]);
 for (const image of data.images) {
-  for (const pane of ["before", "after", "likely"]) {
+  for (const pane of panes) {
     L.imageOverlay(image[pane], boxOf(image.box), { pane, className: pane }).addTo(map);
   }
 }
@@ -83,9 +84,14 @@ const rowsOf = {
   polygon: (one) => [["damage", `no. ${one.id}`], ["area", square(one.area)], ["mean probability", percent(one.mean)],
     ["largest probability", percent(one.max)], ["latitude, longitude", one.at]],
   building: (one) => [["building", one.class], ...(one.called === null ? [] : [[one.called_by, one.called]]),
+    ...(data.levels ? levelRows(one) : []),
     ["damaged share", percent(one.share)], ["mean probability", percent(one.mean)], ["seen", percent(one.seen)],
     ["area", square(one.area)], ["latitude, longitude", one.at]],
 };
+function levelRows(one) {
+  const probabilities = Object.keys(data.levels.colours).map((name) => [`probability of ${name}`, percent(one[name])]);
+  return [...probabilities, ["mean level", one.expected === null ? "–" : `${one.expected.toFixed(2)} of ${probabilities.length}`]];
+}
 function tell(layer, at) {
   popup.setContent(table(rowsOf[layer.options.kind](layer.options.told))).setLatLng(at).openOn(map);
 }
@@ -118,10 +124,19 @@ function within(parent, layer) { return (on) => { if (on) parent.addLayer(layer)
 toggle(byId("show-polygons"), within(map, polygons));
 toggle(byId("show-buildings"), within(map, buildings));
 toggle(byId("show-buildings"), (on) => { byId("classes").disabled = !on; });
-toggle(byId("show-probability"), (on) => { map.getPane("likely").style.display = on ? "" : "none"; });
-function fade() { map.getPane("likely").style.opacity = byId("opacity").value / 100; }
-byId("opacity").addEventListener("input", fade);
-fade();
+function painted(pane, box, slider) {
+  const show = () => { map.getPane(pane).style.display = byId(box).checked ? "" : "none"; };
+  const fade = () => { map.getPane(pane).style.opacity = byId(slider).value / 100; };
+  toggle(byId(box), show);
+  byId(slider).addEventListener("input", fade);
+  show();
+  fade();
+}
+if (data.levels) {
+  byId("show-probability").checked = false; // two paintings, one over the other, can't be read
+  painted("levels", "show-levels", "levels-opacity");
+}
+painted("likely", "show-probability", "opacity");
 
 // Where somebody flies to is marked, and told of on arrival; who takes the map in hand meanwhile is left alone.
 const mark = L.rectangle(bounds, { pane: "marked", renderer: L.svg({ pane: "marked" }), interactive: false, fill: false,
@@ -165,10 +180,11 @@ for (const place of data.worst) {
   button.addEventListener("click", () => fly(button, box, box, { padding: [32, 32] }));
 }
 const LISTED = 200;
-const damaged = houses.filter((house) => ["damaged", "possibly"].includes(house.options.told.class));
+const worst = data.levels ? data.levels.damaged : ["damaged", "possibly"];
+const damaged = houses.filter((house) => worst.includes(house.options.told.class));
 for (const house of damaged.slice(0, LISTED)) {
   const { called, area, share, class: name } = house.options.told;
-  const button = item("houses", called ?? square(area), `${percent(share)} damaged`);
+  const button = item("houses", called ?? square(area), data.levels ? name : `${percent(share)} damaged`);
   const colour = L.DomUtil.create("i", "");
   colour.style.borderColor = data.colours.classes[name];
   button.prepend(colour);
@@ -205,22 +221,43 @@ for (const name of counted) {
   add(label, "span", name);
   add(label, "span", count(data.counts[name]), "count");
 }
-const listed = data.counts.damaged + data.counts.possibly;
+const listed = counted.length ? worst.reduce((sum, name) => sum + data.counts[name], 0) : 0;
 const first = Math.min(damaged.length, LISTED);
 byId("houses-told").textContent = `${listed > first ? `The worst ${count(first)} of ${count(listed)}` : count(listed)} `
-  + "damaged or possibly damaged, the worst first.";
+  + `${data.levels ? `at least ${data.levels.from}` : "damaged or possibly damaged"}, the worst first.`;
+if (data.levels) {
+  for (const [name, colour] of Object.entries(data.levels.colours)) {
+    const line = L.DomUtil.create("li", "", byId("level-key"));
+    L.DomUtil.create("i", "", line).style.background = colour;
+    add(line, "span", name);
+  }
+  byId("probability-name").textContent = `probability of at least ${data.levels.from}`;
+  byId("polygon-name").textContent = `damage: at least ${data.levels.from}`;
+}
+// Judged classes in rows, true ones in columns.
+function confusionTable(what, confusion, judged, told) {
+  const truth = Object.keys(confusion);
+  const rows = judged.map((name) => [name, ...truth.map((true_) => count(confusion[true_][name]))]);
+  return table([[what, ...truth.map(told)], ...rows], "confusion");
+}
 if (data.agreement.confusion) {
   const { confusion, ...scores } = data.agreement;
   const shares = (one) => [one.precision, one.recall, one.f1].map((value) => value === null ? "–" : value.toFixed(3));
   const named = Object.entries(scores).map(([name, one]) => [name, ...shares(one)]);
   byId("agreement").append(table([["called damage", "precision", "recall", "F1"], ...named], "scores"));
-  const truth = Object.keys(confusion);
-  const rows = Object.keys(data.colours.classes).map((name) => [name, ...truth.map((true_) => count(confusion[true_][name]))]);
-  byId("agreement").append(table([["buildings", ...truth.map((name) => `truly ${name}`)], ...rows], "confusion"));
+  byId("agreement").append(confusionTable("buildings", confusion,
+    data.levels ? data.levels.classes : Object.keys(data.colours.classes), (name) => `truly ${name}`));
+}
+if (data.levels && data.levels.agreement.confusion) {
+  const { confusion, kappa, level_error: error } = data.levels.agreement;
+  add(byId("agreement"), "p", "By level, the true ones in columns:", "small");
+  byId("agreement").append(confusionTable("level", confusion, Object.keys(data.colours.classes), (name) => name));
+  const told = (value) => value === null ? "–" : value.toFixed(3);
+  add(byId("agreement"), "p", `quadratic kappa ${told(kappa)}, mean error ${told(error)} levels`, "small");
 }
 byId("about").append(table(data.about, "about"));
 byId("shown").textContent = data.shown.join(" ");
-const wanted = { notes: data.notes.length, buildings: counted.length, houses: damaged.length,
+const wanted = { levels: Boolean(data.levels), notes: data.notes.length, buildings: counted.length, houses: damaged.length,
   worst: data.worst.length, agreement: data.agreement.confusion };
 for (const [name, there] of Object.entries(wanted)) byId(`with-${name}`).hidden = !there;
 

@@ -13,12 +13,14 @@ import pandas as pd
 import shapely
 
 from jaxcd.base.files import write_whole
+from jaxcd.base.scales import BINARY, SCALES, Scale
 from jaxcd.mapping.page import images as page_images
 from jaxcd.mapping.predict.scene_pair import ScenePair
+from jaxcd.mapping.products.attributes import EXPECTED, LEVEL, probability_column
 from jaxcd.mapping.products.buildings import CLASS
 from jaxcd.mapping.products.layers import Layers
-from jaxcd.mapping.products.styles import CLASSES, OUTLINE, RAMP, rgba
-from jaxcd.mapping.products.summary import MapSummary
+from jaxcd.mapping.products.styles import CLASSES, OUTLINE, RAMP, of_levels, rgba
+from jaxcd.mapping.products.summary import LevelTotals, MapSummary
 from jaxcd.scenes.dates import told
 from jaxcd.scenes.windows import Grid, Window
 
@@ -51,13 +53,16 @@ def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> No
         summary: what is told of the map.
     """
     grid = pair.grid
-    data = _texts(summary) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours()}
+    scale = SCALES[summary.levels.scale] if summary.levels else BINARY
+    data = _texts(summary) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours(scale)}
+    if summary.levels:
+        data |= {"levels": _levels(summary.levels, scale), "counts": summary.levels.buildings}
     factor = max(1, math.ceil(math.sqrt(grid.height * grid.width / (MEGAPIXELS * 1e6))))
-    whole = page_images.of_part(out, pair, _whole(grid), factor)
+    whole = page_images.of_part(out, pair, _whole(grid), factor, scale)
     everything = MEGABYTES * 1e6
     room = everything - _SPARE - _size(data) - _size(whole)
     kept = _DETAILS * everything if factor > 1 else 0
-    outlined = {"polygons": _polygons(layers.polygons), "buildings": _buildings(layers.buildings)}
+    outlined = {"polygons": _polygons(layers.polygons), "buildings": _buildings(layers.buildings, scale)}
     totals = {"polygons": summary.polygons, "buildings": sum(summary.buildings.values())}
     notes = []
     for waiting, (name, frame) in zip((2, 1), outlined.items(), strict=True):
@@ -66,10 +71,10 @@ def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> No
         shown = len(data[name]["rows"])
         if shown < totals[name]:
             notes.append(f"Of {totals[name]:,} {name} {shown:,} are shown, the worst for which there is room.")
-    data["worst"], details, windows = _worst(out, pair, layers.cells, factor, room)
+    data["worst"], details, windows = _worst(out, pair, layers.cells, factor, scale, room)
     full = sum(place["full"] for place in data["worst"])
     if windows:  # painted twice, these parts would be twice as opaque
-        whole["likely"] = page_images.probability_image(out, grid, _whole(grid), factor, without=windows)
+        whole |= page_images.painted(out, grid, _whole(grid), factor, scale, without=windows)
     if factor > 1:
         notes.insert(0, _resolution(factor * grid.metres, full, len(windows) - full, len(data["worst"])))
     data |= {"images": [{"box": _box(grid, _grown(grid, factor))} | whole, *details], "shown": notes}
@@ -110,7 +115,7 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
     return {
         "name": summary.name,
         "numbers": f"{area.damaged_m2:,.0f} m² ({area.damaged_share:.2%}) of what was seen before and after are "
-        f"called damage, in {summary.polygons:,} polygons.",
+        f"called damage{_at_least(summary)}, in {summary.polygons:,} polygons.",
         "dates": {
             "before": told(scene.date for scene in summary.pre),
             "after": told(scene.date for scene in summary.post),
@@ -124,9 +129,24 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
     }
 
 
-def _colours() -> dict[str, Any]:
+def _at_least(summary: MapSummary) -> str:
+    return f" (at least {summary.levels.damage_from})" if summary.levels else ""
+
+
+def _levels(found: LevelTotals, scale: Scale) -> dict[str, Any]:
+    """Return what the page knows of levels, and shows of them beside the buildings."""
+    return {
+        "colours": dict(zip(scale.levels, scale.colours, strict=True)),
+        "from": found.damage_from,
+        "damaged": scale.levels[scale.levels.index(found.damage_from) :],
+        "agreement": found.agreement,
+        "classes": list(CLASSES),
+    }
+
+
+def _colours(scale: Scale) -> dict[str, Any]:
     ramp = [f"rgba{(*rgba(colour, alpha)[:3], round(alpha / 255, 2))}" for _, colour, alpha in RAMP]
-    return {"classes": CLASSES, "polygon": OUTLINE, "ramp": ramp}
+    return {"classes": of_levels(scale) if scale.buildings else CLASSES, "polygon": OUTLINE, "ramp": ramp}
 
 
 def _resolution(metres: float, full: int, middles: int, places: int) -> str:
@@ -141,7 +161,7 @@ def _resolution(metres: float, full: int, middles: int, places: int) -> str:
 
 
 def _worst(
-    out: Path, pair: ScenePair, cells: gpd.GeoDataFrame, factor: int, room: float
+    out: Path, pair: ScenePair, cells: gpd.GeoDataFrame, factor: int, scale: Scale, room: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Window]]:
     """Return the places with most damage, detailed images of those for which there is room, and their windows.
 
@@ -150,6 +170,7 @@ def _worst(
         pair: the scenes that were mapped.
         cells: of the map.
         factor: side of the pixels that the whole map is shown in, in its own pixels; 1 shows all details already.
+        scale: of the map.
         room: bytes left for the images.
     """
     damaged: Any = cells[cells["damaged_m2"] > 0]
@@ -161,7 +182,7 @@ def _worst(
         part = _middle(pair.grid, window, factor)
         if factor == 1 or room < _LEAST * part.height * part.width or not part.height * part.width:
             continue
-        detail = {"box": _box(pair.grid, part)} | page_images.of_part(out, pair, part, 1)
+        detail = {"box": _box(pair.grid, part)} | page_images.of_part(out, pair, part, 1, scale)
         if _size(detail) < room:
             room -= _size(detail)
             places[-1]["full"] = min(part.height / window.height, part.width / window.width) > _COVERED
@@ -213,13 +234,19 @@ def _polygons(frame: Any) -> Any:
     return frame[[*named, "geometry"]].rename(columns=named)
 
 
-def _buildings(frame: Any) -> Any:
-    """Return what the page shows of each building, the most damaged first."""
+def _buildings(frame: Any, scale: Scale) -> Any:
+    """Return what the page shows of each building, the most damaged first; its class is its level where it has one."""
     if frame is None:
         return pd.DataFrame({"geometry": []})
     named = {CLASS: "class", "damaged_share": "share", "mean_probability": "mean", "seen_share": "seen"}
     named |= {"area_m2": "area", "geometry": "geometry"}
-    ordered = frame.sort_values(["damaged_share", "mean_probability"], ascending=False, kind="stable").head(_FEATURES)
+    worst = ["damaged_share", "mean_probability"]
+    if scale.buildings:
+        del named[CLASS]
+        named |= {LEVEL: "class", EXPECTED: "expected"} | {probability_column(name): name for name in scale.levels}
+        frame = frame.assign(code=pd.Index(scale.levels).get_indexer(np.asarray(frame[LEVEL])))
+        worst = ["code", EXPECTED, *worst]
+    ordered = frame.sort_values(worst, ascending=False, kind="stable").head(_FEATURES)
     table = ordered[[*named]].rename(columns=named)
     columns = {str(name).lower(): name for name in ordered.columns}
     table["called"], table["called_by"] = None, None

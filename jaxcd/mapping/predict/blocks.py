@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -33,15 +34,29 @@ NO_DATA = LEVELS + 1
 """Value of a block's pixels outside of the common valid area."""
 
 _FORMAT = 1
+_VIRTUAL = """<VRTDataset rasterXSize="{width}" rasterYSize="{height}">
+<SRS>{crs}</SRS><GeoTransform>{place}</GeoTransform>
+{bands}
+</VRTDataset>"""
+_BAND = """<VRTRasterBand dataType="UInt16" band="{number}"><NoDataValue>{nodata}</NoDataValue><Scale>{scale}</Scale>
+{sources}
+</VRTRasterBand>"""
+_SOURCE = """<SimpleSource><SourceFilename relativeToVRT="0">{file}</SourceFilename><SourceBand>{band}</SourceBand>
+<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>
+<DstRect xOff="{column}" yOff="{row}" xSize="{width}" ySize="{height}"/></SimpleSource>"""
 _READERS = 2  # more would read faster than the device computes; each keeps its files open
 
 
 class Block(NamedTuple):
-    """A window of the map, along its rows and columns, and the file that holds the pixels it answers for."""
+    """A window of the map, along its rows and columns, and the file that holds the pixels it answers for.
+
+    The file has a band for each output of the network.
+    """
 
     rows: Span
     columns: Span
     file: Path
+    bands: int
 
 
 Piece = tuple[Block, View]
@@ -95,7 +110,9 @@ class Written:
                 raise Ended
 
 
-def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: str, average: bool) -> list[Block]:
+def plan(
+    pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: str, average: bool, bands: int = 1
+) -> list[Block]:
     """List the blocks of a map, row by row.
 
     Args:
@@ -105,14 +122,16 @@ def plan(pair: ScenePair, down: Axis, across: Axis, folder: Path, *, weights: st
         folder: for the blocks' files.
         weights: digest of the network.
         average: whether its probabilities are averaged over flips and turns.
+        bands: its outputs: one, or one for each level of a scale.
     """
     found = []
+    outputs = [bands] if bands > 1 else []  # blocks of one output keep the names that they have always had
     for rows, columns in itertools.product(down.spans, across.spans):
         seen = pair.identity(_window(pair.grid, rows, columns, down, across))
         # Relative to the window: a grid that grows for more scenes moves windows, and leaves their content as it is.
         own = [(span.first - span.start, span.last - span.start) for span in (rows, columns)]
-        key = digest([_FORMAT, weights, average, own, seen], digits=32)
-        found.append(Block(rows, columns, folder / f"{key}.tif"))
+        key = digest([_FORMAT, weights, average, own, seen, *outputs], digits=32)
+        found.append(Block(rows, columns, folder / f"{key}.tif", bands))
     return found
 
 
@@ -186,7 +205,7 @@ class _Writing:
             self._under_way.popleft().result()
         self._shown.update(_pixels(block))
 
-    def add_all(self, pieces: list[Piece], probabilities: UInt16[np.ndarray, "b h w"]) -> None:
+    def add_all(self, pieces: list[Piece], probabilities: UInt16[np.ndarray, "b h w *k"]) -> None:
         """Write the blocks of a batch; the network's result may be longer, as it is padded."""
         for (block, ground), probability in zip(pieces, probabilities, strict=False):
             self.add(block, ground, probability)
@@ -212,9 +231,9 @@ def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, Vi
         yield batch
 
 
-def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UInt16[np.ndarray, "h w"]:
-    """Assemble rows of a map from the blocks' files."""
-    found = np.full((last - first, width), NO_DATA, np.uint16)
+def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UInt16[np.ndarray, "k h w"]:
+    """Assemble rows of a map from the blocks' files, in bands as they have."""
+    found = np.full((blocks[0].bands, last - first, width), NO_DATA, np.uint16)
     for block in blocks:
         top, bottom = max(first, block.rows.first), min(last, block.rows.last)
         if top < bottom:
@@ -223,8 +242,38 @@ def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UIn
                 (top - block.rows.first, bottom - block.rows.first), (0, columns.stop - columns.start)
             )
             with rasterio.open(block.file) as source:
-                found[top - first : bottom - first, columns] = source.read(1, window=window)
+                found[:, top - first : bottom - first, columns] = source.read(window=window)
     return found
+
+
+def as_raster(blocks: Sequence[Block], grid: Grid) -> str:
+    """Describe a map's blocks as one raster, for what reads here and there in it once all of them are on disk.
+
+    Args:
+        blocks: of the whole map.
+        grid: of the map.
+
+    Returns:
+        A virtual raster of GDAL, as `rasterio.open` takes it in place of a path; its scale makes probabilities.
+    """
+    place = ", ".join(map(repr, grid.transform.to_gdal()))
+    bands = "\n".join(_band(blocks, number) for number in range(1, blocks[0].bands + 1))
+    return _VIRTUAL.format(
+        width=grid.width, height=grid.height, crs=escape(grid.crs.to_wkt()), place=place, bands=bands
+    )
+
+
+def _band(blocks: Sequence[Block], number: int) -> str:
+    sources = []
+    for block in blocks:
+        height, width = block.rows.last - block.rows.first, block.columns.last - block.columns.first
+        sources.append(
+            _SOURCE.format(
+                file=escape(str(block.file.resolve())), band=number, height=height, width=width,
+                row=block.rows.first, column=block.columns.first,
+            )
+        )  # fmt: skip
+    return _BAND.format(number=number, nodata=NO_DATA, scale=repr(1 / LEVELS), sources="\n".join(sources))
 
 
 def drop_others(folder: Path, blocks: Sequence[Block]) -> None:
@@ -264,9 +313,10 @@ def _write(
     written: Written,
 ) -> None:
     core = _core(pair.grid, block.rows, block.columns)
-    values = np.full(core.shape, NO_DATA, np.uint16)
+    outputs = (block.bands,) if block.bands > 1 else ()
+    values = np.full((*core.shape, *outputs), NO_DATA, np.uint16)
     if probability is not None:
-        np.copyto(values, _own(block, probability), where=valid)
+        values[valid] = _own(block, probability)[valid]
     write_geotiff(block.file, values, transform=core.transform, crs=core.crs, compress="zstd", zstd_level=1)
     written.add(block)
 
@@ -275,7 +325,7 @@ def _is_whole(file: Path) -> bool:
     """Say whether a block is there and readable: after a power cut a file may have its name and no content."""
     try:
         with rasterio.open(file) as source:
-            source.read(1)
+            source.read()
     except RasterioError:
         return False
     return True

@@ -9,8 +9,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8, UInt16
 
 from jaxcd import models
+from jaxcd.base.scales import SCALES
 from jaxcd.config import Config
-from jaxcd.learn import steps
+from jaxcd.learn import ordinal, steps
 from jaxcd.learn.augmentation import normalise
 from jaxcd.runs.inference import Trained
 from jaxcd.runs.memory import explained_memory
@@ -38,12 +39,13 @@ class WindowNetwork:
         self._images = NamedSharding(mesh, PartitionSpec("data"))
         self._weights = steps.replicate((trained.params, trained.stats), mesh)
         network, wanted = trained.network, models.describe(config.model).normalisation
+        answer = ordinal.exceedance if SCALES[config.data.scale].buildings else jax.nn.sigmoid
 
-        def once(params: Any, stats: Any, pre: Array, post: Array) -> Float[Array, "b h w"]:
+        def once(params: Any, stats: Any, pre: Array, post: Array) -> Float[Array, "b h w *k"]:
             logits, _ = models.apply(network.eval, params, stats, normalise(pre, wanted), normalise(post, wanted))
-            return jax.nn.sigmoid(logits)
+            return answer(logits)
 
-        def predict(params: Any, stats: Any, pre: Array, post: Array) -> UInt16[Array, "b h w"]:
+        def predict(params: Any, stats: Any, pre: Array, post: Array) -> UInt16[Array, "b h w *k"]:
             if not average:
                 probability = once(params, stats, pre, post)
             else:
@@ -53,7 +55,9 @@ class WindowNetwork:
 
         self._predict = jax.jit(predict)
 
-    def __call__(self, pre: UInt8[np.ndarray, "b h w 3"], post: UInt8[np.ndarray, "b h w 3"]) -> UInt16[Array, "b h w"]:
+    def __call__(
+        self, pre: UInt8[np.ndarray, "b h w 3"], post: UInt8[np.ndarray, "b h w 3"]
+    ) -> UInt16[Array, "b h w *k"]:
         """Predict windows before and after the event; returns at once, `fetch` waits for the result.
 
         Args:
@@ -61,7 +65,8 @@ class WindowNetwork:
             post: likewise.
 
         Returns:
-            LEVELS times the probability of damage.
+            LEVELS times the probability of damage; on a scale with several levels, times P(level >= j) for each of
+            them, along a last axis: they never rise along it.
         """
         missing = self.batch - len(pre)
         if missing:
@@ -70,7 +75,7 @@ class WindowNetwork:
             images = (jax.make_array_from_process_local_data(self._images, image) for image in (pre, post))
             return self._predict(*self._weights, *images)
 
-    def fetch(self, result: UInt16[Array, "b h w"]) -> UInt16[np.ndarray, "b h w"]:
+    def fetch(self, result: UInt16[Array, "b h w *k"]) -> UInt16[np.ndarray, "b h w *k"]:
         """Bring a result of a call to the host.
 
         Raises:

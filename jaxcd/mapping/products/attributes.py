@@ -9,21 +9,37 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from jaxcd.base.scales import BINARY, Scale
+
 RESERVED = ("fid", "geometry", "geom", "damaged_share", "mean_probability", "seen_share", "area_m2", "damage_class")
 """Names of the columns that a map adds to its buildings, and of GDAL's own: such attributes are renamed."""
+
+LEVEL, EXPECTED, SOURCE = "level", "expected_level", "source"
+"""Further columns of the buildings of a map of levels; those of `probability_column` come on top."""
 
 _EXACT = 2**53  # integers up to here are exact in 64 bits of floating point; larger ones, ids, become text
 
 
-def storable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+def probability_column(level: str) -> str:
+    """Return the name of the column that holds the probability of a level."""
+    return f"p_{level.replace(' ', '_')}"
+
+
+def of_levels(scale: Scale) -> tuple[str, ...]:
+    """Return the names of the columns that a map of levels adds to its buildings; none on the scale `binary`."""
+    return (LEVEL, EXPECTED, SOURCE, *map(probability_column, scale.levels)) if scale.buildings else ()
+
+
+def storable(frame: gpd.GeoDataFrame, scale: Scale = BINARY) -> gpd.GeoDataFrame:
     """Give attributes names and types that a GeoPackage can hold.
 
-    A name that is one of `RESERVED`, or differs from another in case only, becomes `source_...`. Lists and
-    the like become JSON, all other values that are neither numbers nor times nor text become text.
+    A name that is one of `RESERVED` or of a map's columns of levels, or differs from another in case only, becomes
+    `source_...`. Lists and the like become JSON, all other values that are neither numbers nor times nor text become
+    text.
     """
     if frame.geometry.name != "geometry":
         frame = frame.rename_geometry("geometry")
-    taken: set[str] = set(RESERVED)
+    taken = {*RESERVED, *of_levels(scale)}
     columns: dict[str, Any] = {}
     for name in frame.columns:
         if name == "geometry":

@@ -9,6 +9,8 @@ import pandas as pd
 import shapely
 
 from jaxcd.base.errors import LabelError
+from jaxcd.base.scales import BINARY, XBD, Scale
+from jaxcd.config import XBD_LEVELS
 from jaxcd.mapping.products.attributes import storable
 from jaxcd.mapping.products.outlines import areas, in_metres, statistics_under_polygons
 from jaxcd.mapping.products.rasters import DECISION, PROBABILITY
@@ -30,15 +32,21 @@ class Footprints(NamedTuple):
         frame: the outlines, with attributes that a GeoPackage can hold.
         truth: whether a building is damaged, where that is known, by the frame's index; None without true classes.
         notes: what had to be done to read them.
+        true_levels: names of the true levels, where they are known, by the frame's index; None without true classes,
+            or on a map of damage alone.
     """
 
     frame: gpd.GeoDataFrame
     truth: pd.Series | None
     notes: tuple[str, ...]
+    true_levels: pd.Series | None = None
 
 
-def read(grid: Grid, settings: MapSettings) -> Footprints:
+def read(grid: Grid, settings: MapSettings, scale: Scale = BINARY) -> Footprints:
     """Read the footprints on the ground of a map.
+
+    True levels are known where the attribute of true classes has the name of a level of the map's scale; those of the
+    scale `xbd` may also be written as xBD does (no-damage, minor-damage, major-damage, destroyed).
 
     Raises:
         LabelError: the file can't be read, lacks the attribute of true classes, or has true classes of which none
@@ -47,7 +55,8 @@ def read(grid: Grid, settings: MapSettings) -> Footprints:
     assert settings.footprints is not None
     frame, notes = read_frame(settings.footprints, over=grid)
     truth = _truth(frame, settings) if settings.label_attribute else None
-    return Footprints(storable(frame), truth, notes)
+    true_levels = None if truth is None or not scale.buildings else _true_levels(frame, settings.label_attribute, scale)
+    return Footprints(storable(frame, scale), truth, notes, true_levels)
 
 
 def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSettings) -> gpd.GeoDataFrame:
@@ -146,6 +155,13 @@ def _truth(frame: gpd.GeoDataFrame, settings: MapSettings) -> pd.Series:
         there = ", ".join(sorted(set(texts_of(frame, attribute)[damaged.index]))[:10])
         raise LabelError(f"{path}: no {attribute!r} is one of {', '.join(settings.label_values)}; there are {there}")
     return damaged
+
+
+def _true_levels(frame: gpd.GeoDataFrame, attribute: str, scale: Scale) -> pd.Series:
+    known = {name: name for name in scale.levels}
+    if scale == XBD:
+        known |= dict(zip(XBD_LEVELS, scale.levels, strict=True))
+    return texts_of(frame, attribute).map(known).dropna()
 
 
 def _widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:

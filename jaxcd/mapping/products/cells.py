@@ -11,6 +11,8 @@ import shapely
 from rasterio.windows import Window as RasterWindow
 
 from jaxcd.base.errors import ConfigError
+from jaxcd.base.scales import BINARY, Scale
+from jaxcd.mapping.products.attributes import LEVEL
 from jaxcd.mapping.products.buildings import CLASS, CLASSES
 from jaxcd.mapping.products.rasters import DECISION, EMPTY
 from jaxcd.scenes.windows import Grid
@@ -36,7 +38,9 @@ def shape_of(grid: Grid, side: float) -> tuple[int, int]:
     return rows, columns
 
 
-def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: float) -> gpd.GeoDataFrame:
+def count(
+    out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: float, scale: Scale = BINARY
+) -> gpd.GeoDataFrame:
     """Count ground and buildings in cells, the first at the map's top left corner; empty cells are left out.
 
     Args:
@@ -44,10 +48,11 @@ def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: fl
         grid: of the map.
         buildings: with their classes, or None; a building counts in the cell of its middle.
         side: of a cell in metres, rounded to whole pixels.
+        scale: of the map.
 
     Returns:
-        Cells in the map's reference system: row, column, seen_m2, damaged_m2, damaged_share, and buildings_... for each
-        class.
+        Cells in the map's reference system: row, column, seen_m2, damaged_m2, damaged_share, buildings_... for each
+        class, and level_... for each level of a scale with buildings.
 
     Raises:
         ConfigError: as `shape_of`.
@@ -61,7 +66,7 @@ def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: fl
             values = source.read(1, window=window)
             for i, mask in enumerate((values != EMPTY, values == 1)):
                 ground[i, row] = np.add.reduceat(np.count_nonzero(mask, axis=0), lefts)
-    houses = _buildings(grid, buildings, step, ground.shape[1:])
+    houses = _buildings(grid, buildings, step, ground.shape[1:], (CLASS, CLASSES))
     rows, columns = np.nonzero((ground[0] > 0) | (houses.sum(axis=0) > 0))
     seen, damaged = ground[:, rows, columns] * grid.metres**2
     share = np.divide(damaged, seen, out=np.zeros(len(rows)), where=seen > 0)
@@ -72,6 +77,12 @@ def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: fl
             f"buildings_{name.replace(' ', '_')}": each[rows, columns]
             for name, each in zip(CLASSES, houses, strict=True)
         }
+    if buildings is not None and scale.buildings:
+        graded = _buildings(grid, buildings, step, ground.shape[1:], (LEVEL, scale.levels))
+        found |= {
+            f"level_{name.replace(' ', '_')}": each[rows, columns]
+            for name, each in zip(scale.levels, graded, strict=True)
+        }
     place = grid.transform
     left, right = (place.c + place.a * np.minimum((columns + i) * step[1], grid.width) for i in (0, 1))
     upper, lower = (place.f + place.e * np.minimum((rows + i) * step[0], grid.height) for i in (0, 1))
@@ -79,9 +90,24 @@ def count(out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: fl
     return gpd.GeoDataFrame(pd.DataFrame(found), geometry=squares, crs=grid.crs.to_wkt())
 
 
-def _buildings(grid: Grid, frame: gpd.GeoDataFrame | None, step: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
-    """Count the buildings of each class in each cell; one whose middle is off the map counts in the nearest cell."""
-    found = np.zeros((len(CLASSES), *shape), np.int64)
+def _buildings(
+    grid: Grid,
+    frame: gpd.GeoDataFrame | None,
+    step: tuple[int, int],
+    shape: tuple[int, ...],
+    kinds: tuple[str, tuple[str, ...]],
+) -> np.ndarray:
+    """Count the buildings of each kind in each cell; one whose middle is off the map counts in the nearest cell.
+
+    Args:
+        grid: of the map.
+        frame: of the buildings.
+        step: rows and columns of a cell.
+        shape: cells down and across.
+        kinds: a column of the frame, and those of its values that are counted.
+    """
+    column, values = kinds
+    found = np.zeros((len(values), *shape), np.int64)
     if frame is not None and len(frame):
         middles = frame.geometry.representative_point()
         x, y = np.asarray(middles.x), np.asarray(middles.y)
@@ -91,5 +117,7 @@ def _buildings(grid: Grid, frame: gpd.GeoDataFrame | None, step: tuple[int, int]
             np.clip(np.floor(each / size).astype(int), 0, most - 1)
             for each, size, most in zip((rows, columns), step, shape, strict=True)
         ]
-        np.add.at(found, (pd.Categorical(frame[CLASS], categories=CLASSES).codes, *at), 1)
+        kind = pd.Index(values).get_indexer(np.asarray(frame[column]))
+        counted = kind >= 0
+        np.add.at(found, (kind[counted], *(each[counted] for each in at)), 1)
     return found

@@ -1,4 +1,4 @@
-"""The vector layers of a map: outlines of damage, cells of counts, buildings."""
+"""The vector layers of a map: outlines of damage and of its levels, cells of counts, buildings."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,8 @@ import pyogrio
 from pyogrio.errors import DataSourceError, FeatureError
 
 from jaxcd.base.files import not_written, replacing, write_whole
-from jaxcd.mapping.products import buildings, cells, outlines, styles
+from jaxcd.base.scales import BINARY, Scale
+from jaxcd.mapping.products import buildings, cells, levels, outlines, styles
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.windows import Grid
 
@@ -24,37 +25,65 @@ class Layers(NamedTuple):
         cells: with the ground seen and damaged in each, and buildings by class.
         buildings: with their classes; None without footprints.
         agreement: of the classes with the true ones; empty where these are not known.
+        level_agreement: of the levels with the true ones; empty where these are not known.
     """
 
     polygons: gpd.GeoDataFrame
     cells: gpd.GeoDataFrame
     buildings: gpd.GeoDataFrame | None
     agreement: dict[str, Any]
+    level_agreement: dict[str, Any]
 
 
-def write(out: Path, grid: Grid, footprints: buildings.Footprints | None, settings: MapSettings) -> Layers:
+def write(
+    out: Path,
+    grid: Grid,
+    footprints: buildings.Footprints | None,
+    settings: MapSettings,
+    found_levels: levels.Levels | None,
+) -> Layers:
     """Lay polygons over a map's rasters, and write them, each file whole or not at all.
 
     Args:
         out: folder with the rasters.
         grid: of the map.
-        footprints: of `buildings.read`, or None.
+        footprints: of `buildings.read`, or None: then the buildings of a map of levels are those that its network sees.
         settings: of the map.
+        found_levels: of a map of levels; None for one of damage alone.
 
     Raises:
         DiskFullError, WriteError: no space left, or another failure of the disk.
     """
+    scale = found_levels.scale if found_levels else BINARY
     polygons = outlines.damage_polygons(out, grid, min_area=settings.min_area, simplify=settings.simplify)
-    judged, agreement = None, {}
+    judged, agreement, level_agreement = None, {}, {}
+    source = levels.FOOTPRINTS
+    if footprints is None and found_levels:
+        footprints, source = _seen_by_network(out, grid, scale, settings), levels.NETWORK
     if footprints is not None:
         judged = buildings.judge(footprints.frame, out, grid, settings)
+        if found_levels:
+            judged = levels.judge(judged, out, found_levels, source=source)
         if footprints.truth is not None:
             agreement = buildings.agreement(judged, footprints.truth)
+        if footprints.true_levels is not None:
+            level_agreement = levels.agreement(judged, footprints.true_levels, scale)
         write_layers(out / BUILDINGS, {"buildings": judged})
-    counted = cells.count(out, grid, judged, side=settings.cell)
-    write_layers(out / DAMAGE, {"damage": polygons, "cells": counted}, styles.of_damage())
+    counted = cells.count(out, grid, judged, side=settings.cell, scale=scale)
+    in_package = {"damage": polygons, "cells": counted}
+    if found_levels:
+        in_package["levels"] = outlines.level_polygons(
+            out, grid, scale, min_area=settings.min_area, simplify=settings.simplify
+        )
+    write_layers(out / DAMAGE, in_package, styles.of_damage(scale))
     write_geojson(out / DAMAGE_DEGREES, polygons)
-    return Layers(polygons, counted, judged, agreement)
+    return Layers(polygons, counted, judged, agreement, level_agreement)
+
+
+def _seen_by_network(out: Path, grid: Grid, scale: Scale, settings: MapSettings) -> buildings.Footprints:
+    """Outline the buildings that the network sees; smaller ones than can be judged are left out."""
+    frame = outlines.building_polygons(out, grid, scale, min_area=settings.min_building, simplify=settings.simplify)
+    return buildings.Footprints(frame, None, ())
 
 
 def write_layers(path: Path, layers: dict[str, gpd.GeoDataFrame], looks: dict[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Damage as polygons, and statistics of rasters under polygons."""
+"""Damage, its levels and buildings as polygons, and statistics of rasters under polygons."""
 
 import math
 from collections.abc import Iterator
@@ -13,12 +13,13 @@ import rasterio
 import shapely
 from exactextract import exact_extract
 from exactextract.raster import RasterioRasterSource
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from rasterio.features import shapes
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 
-from jaxcd.mapping.products.rasters import DECISION, PROBABILITY
+from jaxcd.base.scales import Scale
+from jaxcd.mapping.products.rasters import CODES, DECISION, PROBABILITY
 from jaxcd.scenes.windows import Grid
 
 _CELLS_IN_MEMORY = 8_000_000  # of a raster, while polygons are laid over it
@@ -43,40 +44,97 @@ def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) 
         Polygons in the map's reference system, the largest first: id, area_m2, mean_probability, max_probability; the
         last three are of the pixels, not of the simplified outline.
     """
-    least = max(1, math.floor(0.99 * min_area / grid.metres**2))  # the ground size of a pixel varies over the map
-    found = np.array(list(_outlined(out / DECISION, least)), dtype=object)
-    frame: Any = gpd.GeoDataFrame(geometry=found, crs=grid.crs.to_wkt())
-    frame["area_m2"] = areas(frame).round(2)
-    frame = frame[frame["area_m2"] >= min_area]
+    frame = _patches(out / DECISION, grid, {1: 1}, min_area=min_area).drop(columns="kind")
     statistics = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "max"])
     frame["mean_probability"], frame["max_probability"] = statistics["mean"].round(4), statistics["max"].round(4)
+    frame = _simplified(frame, grid, simplify).sort_values("area_m2", ascending=False, kind="stable")
+    return _numbered(frame)
+
+
+def level_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
+    """Outline the pixels of each damaged level, as `damage_polygons` does with all damage; intact buildings have none.
+
+    Where levels meet, their outlines share one line. A patch counts for its own level alone: a few pixels of another
+    one within it are a hole.
+
+    Returns:
+        Polygons in the map's reference system, the worst level first, the largest of each first: id, level (its name),
+        area_m2 (of the pixels).
+    """
+    kinds = {code: code for code in range(2, len(scale.codes))}
+    frame = _simplified(_patches(out / CODES, grid, kinds, min_area=min_area), grid, simplify)
+    frame = frame.sort_values(["kind", "area_m2"], ascending=False, kind="stable")
+    frame["level"] = pd.Series([scale.codes[kind] for kind in frame["kind"]], index=frame.index, dtype=object)
+    return _numbered(frame[["level", "area_m2", "geometry"]])
+
+
+def building_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
+    """Outline the pixels that are called a building, of whatever level; buildings that touch are one outline.
+
+    Returns:
+        Polygons in the map's reference system, without attributes, the largest first.
+    """
+    kinds = dict.fromkeys(range(1, len(scale.codes)), 1)
+    frame = _simplified(_patches(out / CODES, grid, kinds, min_area=min_area), grid, simplify)
+    return frame.sort_values("area_m2", ascending=False, kind="stable").reset_index(drop=True)[["geometry"]]
+
+
+def _patches(raster: Path, grid: Grid, kinds: dict[int, int], *, min_area: float) -> Any:
+    """Outline patches of pixels of one kind along the pixels' edges: kind, area_m2.
+
+    Args:
+        raster: of codes.
+        grid: of the map.
+        kinds: by code, from 1 on; pixels of other codes are of no kind.
+        min_area: square metres below which a patch is left out.
+    """
+    least = max(1, math.floor(0.99 * min_area / grid.metres**2))  # the ground size of a pixel varies over the map
+    table = np.zeros(256, np.uint8)
+    table[list(kinds)] = list(kinds.values())
+    found = list(_outlined(raster, least, table))
+    outlines = np.array([outline for outline, _ in found], dtype=object)
+    frame: Any = gpd.GeoDataFrame({"kind": [kind for _, kind in found]}, geometry=outlines, crs=grid.crs.to_wkt())
+    frame["area_m2"] = areas(frame).round(2)
+    return frame[frame["area_m2"] >= min_area].copy()
+
+
+def _simplified(frame: Any, grid: Grid, simplify: float) -> Any:
     within = simplify * min(abs(grid.transform.a), abs(grid.transform.e))
     # GEOS' other simplification that keeps outlines valid takes minutes for a polygon with very many holes.
-    frame = frame.set_geometry(shapely.coverage_simplify(np.asarray(frame.geometry), within))
-    frame = frame.sort_values("area_m2", ascending=False, kind="stable").reset_index(drop=True)
+    return frame.set_geometry(shapely.coverage_simplify(np.asarray(frame.geometry), within))
+
+
+def _numbered(frame: Any) -> gpd.GeoDataFrame:
+    frame = frame.reset_index(drop=True)
     frame.insert(0, "id", np.arange(1, len(frame) + 1))
     return frame
 
 
-def _outlined(decision: Path, least: int) -> Iterator[shapely.geometry.base.BaseGeometry]:
-    """Outline patches of at least `least` pixels."""
-    with MemoryFile() as file, rasterio.open(decision) as source:
+def _outlined(
+    raster: Path, least: int, table: UInt8[np.ndarray, "256"]
+) -> Iterator[tuple[shapely.geometry.base.BaseGeometry, int]]:
+    """Outline patches of at least `least` pixels of one kind; `table` holds the kinds of codes, 0 for none."""
+    kinds = np.unique(table[table > 0])
+    with MemoryFile() as file, rasterio.open(raster) as source:
         profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": source.height, "width": source.width}
         profile |= {"transform": source.transform, "compress": "zstd", "zstd_level": 1, "tiled": True}
         with file.open(**profile) as target:
             for top in range(0, source.height, _STRIP):
                 bottom = min(top + _STRIP, source.height)
                 window: Any = RasterWindow.from_slices((top, bottom), (0, source.width))
-                damage = source.read(1, window=window) == 1
+                strip = table[source.read(1, window=window)]
                 goes_on = (top > 0, bottom < source.height)
-                target.write(_without_specks(damage, least, goes_on).astype(np.uint8), 1, window=window)
+                kept = np.zeros_like(strip)
+                for kind in kinds:
+                    kept[_without_specks(strip == kind, least, goes_on)] = kind
+                target.write(kept, 1, window=window)
         side = abs(source.transform.a * source.transform.e)
         with file.open() as kept:
             band: Any = rasterio.band(kept, 1)
-            for shape, _ in shapes(band, mask=band, connectivity=4, transform=kept.transform):
+            for shape, kind in shapes(band, mask=band, connectivity=4, transform=kept.transform):
                 outline = shapely.geometry.shape(shape)
                 if outline.area >= (least - 0.5) * side:  # strips kept small patches at their edges, too
-                    yield outline
+                    yield outline, int(kind)
 
 
 def _without_specks(damage: Bool[np.ndarray, "h w"], least: int, goes_on: tuple[bool, bool]) -> Bool[np.ndarray, "h w"]:
@@ -89,6 +147,43 @@ def _without_specks(damage: Bool[np.ndarray, "h w"], least: int, goes_on: tuple[
             kept[labels[row]] = True
     kept[0] = False
     return kept[labels]
+
+
+def means_under_polygons(raster: str, frame: gpd.GeoDataFrame) -> Float[np.ndarray, "n k"]:
+    """Return the mean under each polygon of each band of a raster; NaN where there are no data.
+
+    Args:
+        raster: a path, or a virtual raster.
+        frame: polygons in the raster's reference system.
+    """
+    with rasterio.open(raster) as source:
+        bands = {f"band{band}": band for band in source.indexes}
+        if not len(frame):
+            return np.zeros((0, len(bands)))
+        found = _extracted([_Unmasked(source, band, name=name) for name, band in bands.items()], frame, ["mean"])
+    return np.stack([found[f"{name}_mean"].to_numpy(float) for name in bands], axis=1)
+
+
+def shares_under_polygons(raster: Path, frame: gpd.GeoDataFrame, codes: int) -> Float[np.ndarray, "n codes"]:
+    """Return the share of each code, from 0 on, in what a raster holds under polygons; 0 where there are no data.
+
+    Args:
+        raster: of codes.
+        frame: polygons in the raster's reference system.
+        codes: how many there are.
+    """
+    shares = np.zeros((len(frame), codes))
+    if len(frame):
+        with rasterio.open(raster) as source:
+            found = _extracted(_Unmasked(source), frame, ["unique", "frac"])
+        for row, there, share in zip(shares, found["unique"], found["frac"], strict=True):
+            row[np.asarray(there, int)] = share
+    return shares
+
+
+def _extracted(raster: Any, frame: gpd.GeoDataFrame, operations: list[str]) -> Any:
+    polygons = frame[[frame.geometry.name]]
+    return exact_extract(raster, polygons, operations, output="pandas", max_cells_in_memory=_CELLS_IN_MEMORY)
 
 
 def statistics_under_polygons(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.DataFrame:
@@ -105,13 +200,7 @@ def statistics_under_polygons(raster: Path, frame: gpd.GeoDataFrame, operations:
     if not len(frame):
         return pd.DataFrame({name: np.zeros(0) for name in operations}, index=frame.index)
     with rasterio.open(raster) as source:
-        found: Any = exact_extract(
-            _Unmasked(source),
-            frame[[frame.geometry.name]],
-            ["count", *operations],
-            output="pandas",
-            max_cells_in_memory=_CELLS_IN_MEMORY,
-        )
+        found = _extracted(_Unmasked(source), frame, ["count", *operations])
     found.index = frame.index
     for name in operations:
         found.loc[found["count"] == 0, name] = 0.0 if name in ("sum", "count") else np.nan

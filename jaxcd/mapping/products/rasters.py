@@ -1,4 +1,8 @@
-"""The rasters of a map, probability and decision: Cloud-Optimised GeoTIFFs, assembled row by row as blocks come."""
+"""The rasters of a map: Cloud-Optimised GeoTIFFs, assembled row by row as blocks come.
+
+Every map has a probability and a decision: those of damage, or of one level and all that are worse. A map of levels
+also has the level that each pixel most likely has.
+"""
 
 import contextlib
 import zlib
@@ -10,16 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 import rasterio.shutil
+from jaxtyping import UInt8, UInt16
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from jaxcd.base.files import not_written, replacing
+from jaxcd.base.scales import Scale
 from jaxcd.mapping.predict.blocks import NO_DATA, Block, Ended, Written, read_rows
 from jaxcd.mapping.predict.network import LEVELS
 from jaxcd.scenes.windows import Grid
 
-PROBABILITY, DECISION = "damage_probability.tif", "damage.tif"
+PROBABILITY, DECISION, CODES = "damage_probability.tif", "damage.tif", "damage_levels.tif"
 TOP = 254
 """A pixel of probability p holds the integer nearest to TOP * p, as the file's scale says; 255 means no data."""
 EMPTY = 255
@@ -28,31 +34,51 @@ EMPTY = 255
 # What rasterio raises if GDAL fails to write a file; SystemError if GDAL gives no reason.
 _GDAL = (RasterioError, CPLE_BaseError, SystemError)
 _SIDE = 512  # of a COG's blocks
-_SCALES = {PROBABILITY: 1 / TOP, DECISION: 1.0}
+_SCALES = {PROBABILITY: 1 / TOP, DECISION: 1.0, CODES: 1.0}
 # An overview of the decision shows every n-th pixel, which keeps the share of damage; a majority would show none.
-_OVERVIEWS = {PROBABILITY: "AVERAGE", DECISION: "NEAREST"}
+_OVERVIEWS = {PROBABILITY: "AVERAGE", DECISION: "NEAREST", CODES: "NEAREST"}
 
 
 class Grown(NamedTuple):
-    """Numbers of pixels seen both before and after, and of damaged ones; checksums of each raster's strips."""
+    """What the rasters hold.
+
+    Attributes:
+        seen: pixels seen both before and after.
+        damaged: pixels called damage.
+        by_level: pixels of each level, the first one's first; empty on the scale `binary`.
+        sums: checksums of each raster's strips.
+    """
 
     seen: int
     damaged: int
+    by_level: tuple[int, ...]
     sums: dict[str, list[int]]
 
 
+class Rule(NamedTuple):
+    """What is made of a network's probabilities.
+
+    Attributes:
+        scale: of the network.
+        level: code from which a level counts as damage.
+        threshold: probability of such a level from which a pixel is called damage.
+    """
+
+    scale: Scale
+    level: int
+    threshold: float
+
+
 @contextlib.contextmanager
-def growing(
-    blocks: Sequence[Block], written: Written, grid: Grid, out: Path, *, threshold: float
-) -> Iterator[Future[Grown]]:
-    """Assemble the rows of both rasters, in a thread of their own, while blocks are written.
+def growing(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, *, rule: Rule) -> Iterator[Future[Grown]]:
+    """Assemble the rows of all rasters, in a thread of their own, while blocks are written.
 
     Args:
         blocks: of the whole map.
         written: those of them that are on disk.
         grid: of the map.
         out: folder.
-        threshold: probability from which a pixel is damage.
+        rule: what is made of the probabilities.
 
     Yields:
         The future that `finish` takes.
@@ -63,7 +89,7 @@ def growing(
     with ThreadPoolExecutor(1) as thread:
         growth: Future[Grown] | None = None
         try:
-            growth = thread.submit(_grow, blocks, written, grid, out, threshold)
+            growth = thread.submit(_grow, blocks, written, grid, out, rule)
             yield growth
         except Ended:
             if growth is not None:
@@ -75,7 +101,7 @@ def growing(
 
 
 def finish(out: Path, growth: Future[Grown]) -> Grown:
-    """Wait for all rows, and give both rasters their names, each whole or not at all.
+    """Wait for all rows, and give the rasters their names, each whole or not at all.
 
     Args:
         out: folder.
@@ -85,36 +111,51 @@ def finish(out: Path, growth: Future[Grown]) -> Grown:
         DiskFullError, WriteError: no space left, or another failure of the disk.
     """
     grown = growth.result()
-    with ThreadPoolExecutor(len(_SCALES)) as threads:
-        for done in [threads.submit(_cog, out / name, grown.sums[name]) for name in _SCALES]:
+    with ThreadPoolExecutor(len(grown.sums)) as threads:
+        for done in [threads.submit(_cog, out / name, sums) for name, sums in grown.sums.items()]:
             done.result()
     return grown
 
 
-def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, threshold: float) -> Grown:
+def codes_of(probabilities: UInt16[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Return the code of each pixel's level by the rule of `jaxcd.learn.ordinal.predicted_level`.
+
+    In whole numbers and on the host: a strip of a wide map would take memory of the device, where the network is.
+
+    Args:
+        probabilities: LEVELS times P(level >= j), for all levels of a scale.
+    """
+    building = probabilities[0]
+    found = np.ones(building.shape, np.uint8)
+    for worse in probabilities[1:]:
+        found += worse >= building - building // 2  # half of it, rounded up
+    found[building < LEVELS // 2] = 0
+    return found
+
+
+def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, rule: Rule) -> Grown:
     """Write plain files strip by strip, so that memory never holds a whole raster: a COG can't be written in pieces."""
-    least = int(np.ceil(threshold * LEVELS))
     seen = damaged = 0
+    counted = np.zeros(256, np.int64)
     whole = False
-    sums: dict[str, list[int]] = {name: [] for name in _SCALES}
+    sums: dict[str, list[int]] = {name: [] for name in (PROBABILITY, DECISION, *((CODES,) * rule.scale.buildings))}
     try:
         with rasterio.Env(), contextlib.ExitStack() as stack:
-            targets = {name: stack.enter_context(_plain(out / name, grid)) for name in _SCALES}
+            targets = {name: stack.enter_context(_plain(out / name, grid, rule.scale)) for name in sums}
             for window in _strips(grid.height, grid.width):
                 top, bottom = window.row_off, window.row_off + window.height
                 written.wait(bottom)
                 values = read_rows(blocks, top, bottom, grid.width)
-                empty = values == NO_DATA
-                found = {
-                    PROBABILITY: np.rint(values.astype(np.float32) * (TOP / LEVELS)).astype(np.uint8),
-                    DECISION: (values >= least).astype(np.uint8),
-                }
+                empty = values[0] == NO_DATA
+                found = _strips_of(values, rule)
                 for name, strip in found.items():
                     strip[empty] = EMPTY
                     targets[name].write(strip, 1, window=window)
                     sums[name].append(zlib.crc32(strip.data))
                 seen += strip.size - int(np.count_nonzero(empty))
                 damaged += int(np.count_nonzero(found[DECISION] == 1))
+                if CODES in found:
+                    counted += np.bincount(found[CODES].ravel(), minlength=256)
         whole = True
     except _GDAL as error:
         # Before the files are deleted: `not_written` recognises a full disk by its free space.
@@ -122,13 +163,24 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, thre
     finally:
         if not whole:
             written.give_up()
-            for name in _SCALES:
+            for name in sums:
                 _plain_name(out / name).unlink(missing_ok=True)
-    return Grown(seen, damaged, sums)
+    by_level = counted[1 : len(rule.scale.codes)] if rule.scale.buildings else ()
+    return Grown(seen, damaged, tuple(map(int, by_level)), sums)
+
+
+def _strips_of(values: UInt16[np.ndarray, "k h w"], rule: Rule) -> dict[str, UInt8[np.ndarray, "h w"]]:
+    """Return the rows of each raster, as they are where there are data."""
+    damage = values[rule.level - 1]
+    found = {
+        PROBABILITY: np.rint(damage.astype(np.float32) * (TOP / LEVELS)).astype(np.uint8),
+        DECISION: (damage >= int(np.ceil(rule.threshold * LEVELS))).astype(np.uint8),
+    }
+    return found | {CODES: codes_of(values)} if rule.scale.buildings else found
 
 
 @contextlib.contextmanager
-def _plain(path: Path, grid: Grid) -> Iterator[Any]:
+def _plain(path: Path, grid: Grid, scale: Scale) -> Iterator[Any]:
     profile = {"compress": "zstd", "zstd_level": 1, "tiled": True, "blockxsize": _SIDE, "blockysize": _SIDE}
     place = {"height": grid.height, "width": grid.width, "crs": grid.crs, "transform": grid.transform}
     with rasterio.open(
@@ -136,7 +188,15 @@ def _plain(path: Path, grid: Grid) -> Iterator[Any]:
         **profile,
     ) as target:  # fmt: skip
         target.scales = (_SCALES[path.name],)
+        if path.name == CODES:
+            target.write_colormap(1, _colours(scale))
         yield target
+
+
+def _colours(scale: Scale) -> dict[int, tuple[int, ...]]:
+    """Return the colour of each code; a TIFF's colours have no opacity, so ground is white."""
+    colours = ("#ffffff", *scale.colours)
+    return {code: (*bytes.fromhex(colour[1:]), 255) for code, colour in enumerate(colours)}
 
 
 def _cog(path: Path, sums: Sequence[int]) -> None:

@@ -4,14 +4,17 @@ The styles of rasters and buildings lie beside them, in .qml files of the same n
 lie within it, in a table that QGIS knows, because damage.qml is that of the raster damage.tif.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
 from jaxcd.base.files import write_whole
+from jaxcd.base.scales import Scale
+from jaxcd.mapping.products.attributes import LEVEL
 from jaxcd.mapping.products.buildings import CLASS, DAMAGED, INTACT, NOT_SEEN, POSSIBLY, TOO_SMALL
-from jaxcd.mapping.products.rasters import DECISION, PROBABILITY
+from jaxcd.mapping.products.rasters import CODES, DECISION, PROBABILITY
 
 RAMP = (
     (0.0, "#ffffb2", 0),
@@ -47,9 +50,17 @@ _SHADER = """<rastershader>
     </colorrampshader>
    </rastershader>"""
 _PALETTE = """<colorPalette>
-    <paletteEntry value="0" label="no damage found" color="#ffffff" alpha="0"/>
-    <paletteEntry value="1" label="damage" color="{colour}" alpha="220"/>
+    {entries}
    </colorPalette>"""
+_ENTRY = '<paletteEntry value="{value}" label="{label}" color="{colour}" alpha="{alpha}"/>'
+_NAMES = """<PAMDataset>
+  <PAMRasterBand band="1">
+    <CategoryNames>
+      {names}
+    </CategoryNames>
+  </PAMRasterBand>
+</PAMDataset>
+"""
 _CATEGORIZED = """ <renderer-v2 type="categorizedSymbol" attr="{attribute}" symbollevels="0" forceraster="0">
   <categories>
    {categories}
@@ -78,33 +89,59 @@ _SYMBOL = """<symbol name="{number}" type="fill" alpha="1" clip_to_extent="1" fo
    </symbol>"""
 
 
-def write(out: Path, *, buildings: bool) -> None:
-    """Write a style beside each raster of a map, and beside its buildings, where there are some."""
+def write(out: Path, *, buildings: bool, scale: Scale) -> None:
+    """Write a style beside each raster of a map, and beside its buildings, where there are some.
+
+    Beside the raster of levels also lie their names, where GDAL looks for what a GeoTIFF can't hold.
+    """
     items = "\n     ".join(_RAMP_ITEM.format(value=value, colour=colour, alpha=alpha) for value, colour, alpha in RAMP)
     shader = _raster(
         type="singlebandpseudocolor",
         extent='classificationMin="0" classificationMax="1"',
         renderer=_SHADER.format(items=items),
     )
-    palette = _raster(type="paletted", extent="", renderer=_PALETTE.format(colour=_DAMAGE))
-    for name, style in ((PROBABILITY, shader), (DECISION, palette)):
+    palette = _palette([("no damage found", "#ffffff"), ("damage", _DAMAGE)])
+    found = {PROBABILITY: shader, DECISION: palette}
+    if scale.buildings:
+        found[CODES] = _palette([("ground", "#ffffff"), *zip(scale.levels, scale.colours, strict=True)])
+        names = "\n      ".join(f"<Category>{name}</Category>" for name in scale.codes)
+        write_whole(out / f"{CODES}.aux.xml", _NAMES.format(names=names))
+    for name, style in found.items():
         write_whole((out / name).with_suffix(".qml"), style)
     if buildings:
-        write_whole(out / "buildings.qml", _of_classes())
+        of_buildings = _categorised(LEVEL, of_levels(scale)) if scale.buildings else _categorised(CLASS, CLASSES)
+        write_whole(out / "buildings.qml", of_buildings)
 
 
-def of_damage() -> dict[str, str]:
-    """Return the styles of the layers of damage polygons and of cells, by name."""
+def of_levels(scale: Scale) -> dict[str, str]:
+    """Return the colours of buildings by level, the worst one first, and of those that have none."""
+    levels = zip(reversed(scale.levels), reversed(scale.colours), strict=True)
+    return {**dict(levels), **{name: CLASSES[name] for name in (NOT_SEEN, TOO_SMALL)}}
+
+
+def of_damage(scale: Scale) -> dict[str, str]:
+    """Return the styles of the layers of damage.gpkg: damage polygons, cells, and levels where the scale has some."""
     looks = {"damage": (OUTLINE, "dash"), "cells": (CLASSES[NOT_SEEN], "solid")}
-    return {
+    found = {
         name: _layer(_SINGLE.format(symbols=_symbol(0, colour, dash=dash))) for name, (colour, dash) in looks.items()
     }
+    damaged = dict(zip(scale.levels[1:], scale.colours[1:], strict=True))
+    return found | ({"levels": _categorised(LEVEL, damaged)} if scale.buildings else {})
 
 
-def _of_classes() -> str:
-    names = "\n   ".join(_CATEGORY.format(name=name, number=number) for number, name in enumerate(CLASSES))
-    symbols = "\n   ".join(_symbol(number, colour, dash="solid") for number, colour in enumerate(CLASSES.values()))
-    return _layer(_CATEGORIZED.format(attribute=CLASS, categories=names, symbols=symbols))
+def _palette(entries: Sequence[tuple[str, str]]) -> str:
+    """Return the style of a raster of codes by the name and colour of each, from 0 on; nothing is painted at 0."""
+    painted = "\n    ".join(
+        _ENTRY.format(value=value, label=label, colour=colour, alpha=220 if value else 0)
+        for value, (label, colour) in enumerate(entries)
+    )
+    return _raster(type="paletted", extent="", renderer=_PALETTE.format(entries=painted))
+
+
+def _categorised(attribute: str, colours: dict[str, str]) -> str:
+    names = "\n   ".join(_CATEGORY.format(name=name, number=number) for number, name in enumerate(colours))
+    symbols = "\n   ".join(_symbol(number, colour, dash="solid") for number, colour in enumerate(colours.values()))
+    return _layer(_CATEGORIZED.format(attribute=attribute, categories=names, symbols=symbols))
 
 
 def table(styles: dict[str, str]) -> pd.DataFrame:

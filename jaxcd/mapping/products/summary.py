@@ -91,6 +91,25 @@ class WorstCell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LevelTotals:
+    """What a map of levels tells of them.
+
+    Attributes:
+        scale: its name.
+        damage_from: level from which a level counts as damage, in all that knows only damage.
+        area_m2: ground of each level.
+        buildings: number of buildings of each level, and of those without one.
+        agreement: levels against true ones, see `jaxcd.mapping.products.levels.scored`; empty without truth.
+    """
+
+    scale: str
+    damage_from: str
+    area_m2: dict[str, float]
+    buildings: dict[str, int]
+    agreement: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Totals:
     """What maps can be summed up by.
 
@@ -99,12 +118,14 @@ class Totals:
         polygons: number of damage polygons.
         buildings: number of buildings in each class; empty without footprints.
         agreement: classes against true ones, see `jaxcd.mapping.products.buildings.scored`; empty without truth.
+        levels: of a map of levels; None for damage alone.
     """
 
     area: Area
     polygons: int
     buildings: dict[str, int]
     agreement: dict[str, Any]
+    levels: LevelTotals | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +177,14 @@ def registration(found: Iterable[Registered]) -> tuple[Registered, ...]:
 
 def write(out: Path, summary: MapSummary) -> None:
     """Write both files, each whole or not at all."""
-    write_json(out, dataclasses.asdict(summary))
+    write_json(out, plain(summary))
     write_whole(out / MARKDOWN, _markdown(summary))
+
+
+def plain(totals: Totals) -> dict[str, Any]:
+    """Return a summary, or totals, as JSON can hold them; where there are no levels, there is no word of them."""
+    found = dataclasses.asdict(totals)
+    return {name: value for name, value in found.items() if name != "levels" or value is not None}
 
 
 def write_json(out: Path, content: dict[str, Any]) -> None:
@@ -196,6 +223,7 @@ def _markdown(summary: MapSummary) -> str:
         lines += ["", f"| {' | '.join(CLASSES)} |", "|" + "---|" * len(CLASSES)]
         lines += ["| " + " | ".join(f"{summary.buildings[name]:,}" for name in CLASSES) + " |"]
     lines += agreement(summary.agreement)
+    lines += of_levels(summary.levels)
     if summary.worst_cells:
         lines += ["", "| worst cells: latitude, longitude | damaged m² | of the seen |", "|---|---|---|"]
         lines += [
@@ -231,6 +259,39 @@ def agreement(found: dict[str, Any]) -> list[str]:
             for name, scores in found.items()
             if name != "confusion"
         ),
+    ]
+
+
+def of_levels(found: LevelTotals | None) -> list[str]:
+    """Return what is told of levels, as lines of Markdown; none for a map of damage alone."""
+    if found is None:
+        return []
+    lines = [
+        "",
+        f"Levels of the scale {found.scale}; what is called damage above is at least {found.damage_from}.",
+        "",
+        "| level | m² | buildings |",
+        "|---|---|---|",
+    ]
+    for name, buildings in found.buildings.items():
+        area = f"{found.area_m2[name]:,.0f}" if name in found.area_m2 else "–"
+        lines.append(f"| {name} | {area} | {buildings:,} |")
+    return lines + _level_agreement(found.agreement)
+
+
+def _level_agreement(found: dict[str, Any]) -> list[str]:
+    if not found:
+        return []
+    kappa, error = ("–" if found[name] is None else f"{found[name]:.3f}" for name in ("kappa", "level_error"))
+    table = found["confusion"]
+    columns = list(next(iter(table.values())))
+    return [
+        "",
+        f"| true level | {' | '.join(columns)} |",
+        "|---|" + "---|" * len(columns),
+        *(f"| {true} | " + " | ".join(f"{row[name]:,}" for name in columns) + " |" for true, row in table.items()),
+        "",
+        f"Of the buildings that have a level: quadratic kappa {kappa}, mean absolute error {error} levels.",
     ]
 
 

@@ -1,0 +1,395 @@
+"""Maps of levels: rasters of known probabilities, buildings by level, outlines, what is told, and the page."""
+
+import base64
+import io
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import geopandas as gpd
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pyogrio
+import pytest
+import rasterio
+import rasterio.shutil
+import shapely
+from PIL import Image
+from rasterio.crs import CRS
+from rio_cogeo.cogeo import cog_validate
+
+from jaxcd.base.errors import ConfigError
+from jaxcd.base.scales import COPERNICUS, XBD
+from jaxcd.learn.ordinal import predicted_level
+from jaxcd.mapping import pair_list, scene_map
+from jaxcd.mapping.predict import blocks
+from jaxcd.mapping.predict.network import LEVELS
+from jaxcd.mapping.predict.tiling import Span
+from jaxcd.mapping.products import buildings, cells, layers, levels, outlines, rasters, styles
+from jaxcd.mapping.settings import MapSettings
+from jaxcd.scenes.raster import write_geotiff
+from jaxcd.scenes.windows import Grid
+from tests.entries import run as run_entry
+from tests.mapping.map_runs import config, graded_run, write_run, write_scenes
+from tests.mapping.pages import data_of, opened
+from tests.scenes.scene_files import ORIGIN, UTM, at
+
+COLUMNS = ["p_intact", "p_minor", "p_major", "p_destroyed"]
+
+
+def place(height: int, width: int) -> Grid:
+    return Grid(crs=CRS.from_user_input(UTM), transform=at(), height=height, width=width)
+
+
+def in_16_bits(probability: np.ndarray) -> np.ndarray:
+    return np.rint(np.asarray(probability) * LEVELS).astype(np.uint16)
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as source:
+        return source.read(1)
+
+
+def made_blocks(folder: Path, values: np.ndarray, middle: int) -> list[blocks.Block]:
+    """Write K bands as two blocks side by side."""
+    count, height, width = values.shape
+    found = []
+    for number, (first, last) in enumerate(((0, middle), (middle, width))):
+        block = blocks.Block(Span(0, 0, height), Span(first, first, last), folder / f"{number} & more.tif", count)
+        part = values[:, :, first:last].transpose(1, 2, 0)
+        write_geotiff(block.file, part, transform=at(0, first), crs=CRS.from_user_input(UTM))
+        found.append(block)
+    return found
+
+
+def grown(folder: Path, values: np.ndarray, rule: rasters.Rule, middle: int) -> tuple[rasters.Grown, str]:
+    """Make the rasters of a map of known probabilities; returns its virtual raster, too."""
+    (folder / "blocks").mkdir()
+    grid, planned = place(*values.shape[1:]), made_blocks(folder / "blocks", values, middle)
+    written = blocks.Written(planned)
+    for block in planned:
+        written.add(block)
+    with rasters.growing(planned, written, grid, folder, rule=rule) as growth:
+        growth.result()
+    return rasters.finish(folder, growth), blocks.as_raster(planned, grid)
+
+
+def test_rasters_of_known_probabilities_are_exact(tmp_path):
+    """Columns: ground, intact, minor, major, destroyed, a probability of exactly a half, a tie of two levels."""
+    columns = [
+        (0.49, 0.49, 0.49, 0.49),
+        (0.9, 0.3, 0.2, 0.1),
+        (0.9, 0.6, 0.2, 0.1),
+        (0.9, 0.6, 0.5, 0.1),
+        (0.9, 0.9, 0.9, 0.5),
+        (0.5, 0.0, 0.0, 0.0),
+        (0.8, 0.4, 0.4, 0.0),
+    ]
+    values = np.repeat(in_16_bits(np.array(columns)).T[:, None], 600, axis=1)
+    values[:, 590:] = blocks.NO_DATA
+    found, virtual = grown(tmp_path, values, rasters.Rule(XBD, 3, 0.45), middle=3)
+    expected = np.tile(np.array([0, 1, 2, 3, 4, 1, 3], np.uint8), (600, 1))
+    expected[590:] = rasters.EMPTY
+    np.testing.assert_array_equal(read(tmp_path / rasters.CODES), expected)
+    decision = np.where(expected == 255, 255, np.array([1, 0, 0, 1, 1, 0, 0], np.uint8))  # P(>= 3) from 0.45 on
+    np.testing.assert_array_equal(read(tmp_path / rasters.DECISION), decision)
+    probability = np.rint(254 * np.array(columns)[:, 2])
+    np.testing.assert_array_equal(read(tmp_path / rasters.PROBABILITY)[0], probability)
+    assert found.seen == 590 * 7 and found.damaged == 3 * 590
+    assert found.by_level == (2 * 590, 590, 2 * 590, 590)
+    with rasterio.open(virtual) as source:
+        np.testing.assert_array_equal(source.read(), values)
+        assert source.transform == at() and source.nodata == blocks.NO_DATA and source.scales[3] == 1 / LEVELS
+
+
+def test_the_raster_of_levels_has_colours_names_and_a_style(tmp_path):
+    values = np.tile(in_16_bits([[[0.9]], [[0.6]], [[0.5]], [[0.1]]]), (1, 700, 700))
+    grown(tmp_path, values, rasters.Rule(COPERNICUS, 3, 0.5), middle=300)
+    styles.write(tmp_path, buildings=True, scale=COPERNICUS)
+    path = tmp_path / rasters.CODES
+    valid, errors, warnings = cog_validate(path)
+    assert valid and not errors and not warnings
+    with rasterio.open(path) as source:
+        table = source.colormap(1)
+        assert source.nodata == 255 and source.overviews(1)
+    for code, colour in enumerate(COPERNICUS.colours, start=1):
+        assert "#{:02x}{:02x}{:02x}".format(*table[code][:3]) == colour and table[code][3] == 255
+    assert table[0] == (255, 255, 255, 255) and table[255][3] == 0
+    rasterio.shutil.copy(path, tmp_path / "names.vrt", driver="VRT")  # as GDAL reads it
+    names = [each.text for each in ElementTree.parse(tmp_path / "names.vrt").iterfind(".//Category")]
+    assert names == ["ground", *COPERNICUS.levels]
+    style = ElementTree.parse(tmp_path / "damage_levels.qml").getroot()
+    entries = {e.get("label"): (e.get("value"), e.get("color")) for e in style.iterfind(".//paletteEntry")}
+    assert entries["destroyed"] == ("4", COPERNICUS.colours[3]) and len(entries) == 5
+    style = ElementTree.parse(tmp_path / "buildings.qml").getroot()
+    assert [each.get("value") for each in style.iterfind(".//category")] == [
+        *reversed(COPERNICUS.levels), "not seen", "too small to judge",
+    ]  # fmt: skip
+
+
+def test_codes_are_those_of_the_rule_of_evaluation():
+    rng = np.random.default_rng(0)
+    values = -np.sort(-rng.integers(0, LEVELS + 1, (5, 400, 50)), axis=0).astype(np.uint16)
+    values[0, ::3] = LEVELS // 2 - np.arange(50) % 2  # beside and at a half
+    values[1] = np.minimum(values[1], values[0])
+    values[2, ::2] = values[0, ::2] // 2 + np.arange(50) % 2  # ties, and beside them
+    expected = predicted_level(jnp.asarray(values.transpose(1, 2, 0)[None] / np.float32(LEVELS)))[0]
+    np.testing.assert_array_equal(rasters.codes_of(values), expected)
+    assert len(np.unique(expected)) == 6
+
+
+# A map of 40 x 40 m in pixels of half a metre: stripes of ten metres of the codes 1, 2, 4 and ground.
+STRIPES = {1: (0.9, 0.2, 0.1, 0.0), 2: (0.8, 0.6, 0.2, 0.0), 4: (1.0, 0.9, 0.8, 0.7), 0: (0.1, 0.09, 0.08, 0.01)}
+HOUSES = {  # metres east and south of the corner, and sides
+    "minor": (10, 2, 8, 5),
+    "tie of intact and minor": (6, 10, 8, 5),
+    "mostly destroyed": (18, 20, 6, 5),
+    "destroyed beside ground": (27, 20, 6, 5),
+    "mostly ground": (28, 30, 8, 5),
+    "unseen": (0, 36, 8, 4),
+    "small": (12, 20, 2, 2),
+}
+
+
+@pytest.fixture
+def striped(tmp_path):
+    values = np.concatenate(
+        [np.tile(in_16_bits(np.array(stripe))[:, None, None], (1, 80, 20)) for stripe in STRIPES.values()], axis=2
+    )
+    values[:, 70:, :30] = blocks.NO_DATA
+    _, virtual = grown(tmp_path, values, rasters.Rule(XBD, 3, 0.5), middle=33)
+    west, north = ORIGIN
+    shapes = [shapely.box(west + x, north - y - h, west + x + w, north - y) for x, y, w, h in HOUSES.values()]
+    frame = gpd.GeoDataFrame({"name": list(HOUSES)}, geometry=shapes, crs=UTM)
+    grid = place(80, 80)
+    judged = buildings.judge(frame, tmp_path, grid, MapSettings(buffer=0))
+    return tmp_path, grid, levels.judge(judged, tmp_path, levels.Levels(XBD, virtual), source="footprints")
+
+
+def test_buildings_have_levels(striped):
+    folder, grid, frame = striped
+    frame = frame.set_index("name")
+    assert dict(frame.level) == {
+        "minor": "minor",
+        "tie of intact and minor": "minor",  # the worse one
+        "mostly destroyed": "destroyed",
+        "destroyed beside ground": "destroyed",  # half of its pixels are called a building
+        "mostly ground": "destroyed",  # by the means: 0.7 of what is ever a building
+        "unseen": "not seen",
+        "small": "too small to judge",
+    }
+    assert list(frame.loc["minor", COLUMNS]) == pytest.approx([0.25, 0.5, 0.25, 0], abs=1e-3)
+    assert frame.expected_level["minor"] == pytest.approx(1 + (0.6 + 0.2) / 0.8)
+    # Means over both stripes: 0.85, 0.4, 0.15, 0, of which the first one is that of a building.
+    assert list(frame.loc["tie of intact and minor", COLUMNS]) == pytest.approx(
+        [0.45 / 0.85, 0.25 / 0.85, 0.15 / 0.85, 0], abs=1e-3
+    )
+    means = np.array([1.0, 0.9, 0.8, 0.7]) / 4 + 3 * np.array([0.1, 0.09, 0.08, 0.01]) / 4
+    assert frame.expected_level["mostly ground"] == pytest.approx(np.sum(means) / means[0], abs=0.006)
+    assert frame.loc["unseen", [*COLUMNS, "expected_level"]].isna().all()
+    assert frame.loc["small", COLUMNS].notna().all() and (frame.source == "footprints").all()
+    assert list(frame[COLUMNS].sum(axis=1).drop("unseen")) == pytest.approx([1.0] * 6, abs=3e-4)
+    assert levels.counts(frame, XBD) == {
+        "intact": 0, "minor": 2, "major": 0, "destroyed": 3, "not seen": 1, "too small to judge": 1,
+    }  # fmt: skip
+    counted = cells.count(folder, grid, frame, side=20, scale=XBD)
+    assert list(counted.level_minor) == [2, 0, 0, 0] and list(counted.level_destroyed) == [0, 0, 0, 3]
+    assert counted.level_intact.sum() == counted.level_major.sum() == 0
+    assert "level_minor" not in cells.count(folder, grid, frame, side=20)
+
+
+def test_outlines_of_levels_and_of_buildings(striped):
+    folder, grid, _ = striped
+    found = outlines.level_polygons(folder, grid, XBD, min_area=10, simplify=1)
+    assert list(found.level) == ["destroyed", "minor"] and list(found.id) == [1, 2]
+    assert found.area_m2[0] == pytest.approx(400, rel=2e-3)
+    assert found.area_m2[1] == pytest.approx(400 - 5 * 5, rel=2e-3)
+    assert len(outlines.level_polygons(folder, grid, XBD, min_area=390, simplify=1)) == 1
+    (building,) = outlines.building_polygons(folder, grid, XBD, min_area=20, simplify=0).geometry
+    assert building.area == pytest.approx(3 * 400 - 15 * 5, rel=2e-3)
+
+
+def test_ground_without_a_building_makes_empty_layers(tmp_path):
+    values = np.tile(in_16_bits([[[0.3]], [[0.1]], [[0.1]], [[0.0]]]), (1, 60, 60))
+    _, virtual = grown(tmp_path, values, rasters.Rule(XBD, 3, 0.5), middle=20)
+    found = layers.write(tmp_path, place(60, 60), None, MapSettings(), levels.Levels(XBD, virtual))
+    assert found.buildings is not None and len(found.buildings) == len(found.polygons) == 0
+    drawn = gpd.read_file(tmp_path / "damage.gpkg", layer="levels")
+    assert len(drawn) == 0 and {"level", "area_m2"} <= set(drawn)
+    assert {"source", "level", "expected_level", *COLUMNS} <= set(gpd.read_file(tmp_path / "buildings.gpkg"))
+    assert len(found.cells) == 1 and found.cells.level_intact[0] == 0
+
+
+def test_agreement_by_level(striped):
+    folder, grid, frame = striped
+    names = ["minor-damage", "no-damage", "destroyed", "major-damage", "un-classified", "destroyed", "no-damage"]
+    frame.assign(damage=names, level="of the source")[["name", "damage", "level", "geometry"]].to_file(
+        folder / "h.gpkg"
+    )
+    wanted = MapSettings(
+        footprints=folder / "h.gpkg", label_attribute="damage", label_values=("major-damage", "destroyed")
+    )
+    footprints = buildings.read(grid, wanted, XBD)
+    assert footprints.true_levels is not None and "source_level" in footprints.frame
+    assert list(footprints.true_levels) == ["minor", "intact", "destroyed", "major", "destroyed", "intact"]
+    found = levels.agreement(frame, footprints.true_levels, XBD)
+    table = found["confusion"]
+    assert table["intact"] == {
+        "intact": 0, "minor": 1, "major": 0, "destroyed": 0, "not seen": 0, "too small to judge": 1,
+    }  # fmt: skip
+    assert table["destroyed"]["not seen"] == table["destroyed"]["destroyed"] == table["major"]["destroyed"] == 1
+    # Of true 2, 1, 4, 3 and predicted 2, 2, 4, 4: squares 0 + 1 + 0 + 1, by chance (mean over all 16 pairs) 9.5.
+    chance = np.mean([(t - p) ** 2 for t in (2, 1, 4, 3) for p in (2, 2, 4, 4)])
+    assert found["level_error"] == 0.5 and found["kappa"] == pytest.approx(1 - 0.5 / chance, abs=1e-4)
+    assert buildings.read(grid, wanted).true_levels is None and "level" in buildings.read(grid, wanted).frame
+    assert levels.agreement(frame, pd.Series([], dtype=object), XBD) == {}
+    assert list(buildings.read(grid, wanted, COPERNICUS).true_levels) == ["destroyed", "destroyed"]
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    """A run of levels, and two maps by it: with footprints, and without, from another level on."""
+    folder = tmp_path_factory.mktemp("levels")
+    run = graded_run(folder / "run")
+    pre, post = write_scenes(folder, 200, 240)
+    west, north = ORIGIN
+    corners = [(x, y) for x in range(4, 110, 14) for y in range(4, 90, 14)]
+    shapes = [shapely.box(west + x, north - y - 9, west + x + 9, north - y) for x, y in corners]
+    frame = gpd.GeoDataFrame({"osm_id": range(len(shapes))}, geometry=shapes, crs=UTM)
+    frame["truth"] = [XBD.levels[i % 4] for i in range(len(frame))]
+    frame.to_file(folder / "houses.gpkg")
+    given = MapSettings(
+        window=120, threshold=0.5, min_area=0, cell=50, footprints=folder / "houses.gpkg", label_attribute="truth",
+        label_values=("major", "destroyed"),
+    )  # fmt: skip
+    mapper = scene_map.load(run, given)
+    scene_map.make(mapper, [str(pre)], [str(post)], folder / "given", given)
+    own = MapSettings(window=120, level="minor", min_area=8)
+    scene_map.make(mapper, [str(pre)], [str(post)], folder / "own", own)
+    return folder, mapper
+
+
+def test_a_map_of_levels_is_told_of_in_all_its_files(town):
+    folder, _ = town
+    out = folder / "given"
+    assert {path.name for path in out.iterdir()} == {*scene_map.FILES, *scene_map.LEVEL_FILES, ".blocks", ".lock"}
+    told = json.loads((out / "summary.json").read_text())
+    codes, pixel = read(out / rasters.CODES), told["grid"]["metres_per_pixel"] ** 2
+    assert set(np.unique(codes)) == {0, 1, 2, 3, 4}
+    by_level = {name: np.count_nonzero(codes == code) * pixel for code, name in enumerate(XBD.levels, start=1)}
+    assert told["levels"]["area_m2"] == pytest.approx(by_level)
+    houses = gpd.read_file(out / "buildings.gpkg")
+    counts = told["levels"]["buildings"]
+    assert counts == {name: int((houses.level == name).sum()) for name in counts}
+    assert sum(counts.values()) == len(houses)
+    assert set(houses.source) == {"footprints"} and {"damage_class", "expected_level", *COLUMNS} <= set(houses)
+    assert told["levels"]["damage_from"] == "major" and told["settings"]["level"] == ""
+    assert sum(sum(row.values()) for row in told["levels"]["agreement"]["confusion"].values()) == len(houses)
+    counted = gpd.read_file(out / "damage.gpkg", layer="cells")
+    assert counted[[f"level_{name}" for name in XBD.levels]].sum().tolist() == [counts[name] for name in XBD.levels]
+    drawn = gpd.read_file(out / "damage.gpkg", layer="levels")
+    areas = drawn.groupby("level").area_m2.sum()
+    assert dict(areas) == pytest.approx({name: by_level[name] for name in XBD.levels[1:]}, rel=0.01)
+    looks = pyogrio.read_dataframe(out / "damage.gpkg", layer="layer_styles").set_index("f_table_name").styleQML
+    style = ElementTree.fromstring(looks["levels"])
+    assert [each.get("value") for each in style.iterfind(".//category")] == list(XBD.levels[1:])
+    text = (out / "summary.md").read_text()
+    assert f"| minor | {by_level['minor']:,.0f} | {counts['minor']:,} |" in text
+    assert "at least major" in text and "quadratic kappa" in text
+
+
+def test_damage_from_another_level_on_and_buildings_that_the_network_sees(town):
+    folder, _ = town
+    own, given = folder / "own", folder / "given"
+    told = json.loads((own / "summary.json").read_text())
+    assert told["levels"]["damage_from"] == told["settings"]["level"] == "minor"
+    assert told["network"]["threshold"] == 0.5 and "of damage from major on" in told["network"]["threshold_from"]
+    assert any("as the network sees them" in note for note in told["notes"])
+    np.testing.assert_array_equal(read(own / rasters.CODES), read(given / rasters.CODES))
+    lower, higher = (read(each / rasters.DECISION) for each in (own, given))
+    assert (lower >= higher).all() and lower.sum() > higher.sum()
+    houses = gpd.read_file(own / "buildings.gpkg")
+    assert len(houses) > 1 and set(houses.source) == {"network"} and (houses.area_m2 > 15).all()
+    # A simpler outline may be smaller than its pixels were, and then it is too small.
+    assert set(houses.level) <= {*XBD.levels, buildings.TOO_SMALL} and houses.is_valid.all()
+
+
+def test_a_level_that_the_run_does_not_know_is_refused(tmp_path, town):
+    folder, _ = town
+    with pytest.raises(ConfigError, match="--level: expected one of minor, major, destroyed .*xbd.*, got 'grade 3'"):
+        scene_map.load(folder / "run", MapSettings(level="grade 3"))
+    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
+    arguments = ["--run", run, "--pre", folder / "pre.tif", "--post", folder / "post.tif", "--out", tmp_path / "out"]
+    code, output = run_entry("jaxcd.predict", *arguments, "--level", "minor")
+    assert code == 2 and "Traceback" not in output and not (tmp_path / "out").exists()
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert "--level minor: the run's network knows damage, but no levels of it" in line
+
+
+def test_a_map_of_damage_alone_has_no_word_of_levels(tmp_path, town):
+    folder, _ = town
+    run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
+    settings = MapSettings(window=120, threshold=0.5, min_area=60)
+    mapper = scene_map.load(run, settings)
+    # Into the folder of a map of levels: nothing of it may stay.
+    out = tmp_path / "out"
+    shutil.copytree(folder / "given", out)
+    scene_map.make(mapper, [str(folder / "pre.tif")], [str(folder / "post.tif")], out, settings)
+    left = {path.name for path in out.iterdir()}
+    assert left == {*scene_map.FILES, ".blocks", ".lock"} - {"buildings.gpkg", "buildings.qml"}
+    told = json.loads((out / "summary.json").read_text())
+    assert "levels" not in told and "level" not in told["settings"] and told["notes"] == []
+    data = data_of(out / "map.html")
+    assert "levels" not in data and list(data["images"][0]) == ["box", "before", "after", "likely"]
+
+
+def test_totals_of_many_maps(tmp_path, town):
+    folder, mapper = town
+    scenes = (str(folder / "pre.tif"),), (str(folder / "post.tif"),)
+    wanted = [pair_list.Wanted(name, *scenes, folder / "houses.gpkg") for name in ("a", "b")]
+    settings = MapSettings(window=120, threshold=0.5, label_attribute="truth", label_values=("major", "destroyed"))
+    assert pair_list.make(mapper, wanted, tmp_path, settings, tell=lambda found, out: None) == 0
+    told = json.loads((tmp_path / "summary.json").read_text())
+    one, total = told["maps"]["a"]["levels"], told["total"]["levels"]
+    assert total["buildings"] == {name: 2 * count for name, count in one["buildings"].items()}
+    assert total["area_m2"]["minor"] == pytest.approx(2 * one["area_m2"]["minor"])
+    assert total["agreement"]["kappa"] == one["agreement"]["kappa"]
+    assert total["agreement"]["confusion"]["minor"]["minor"] == 2 * one["agreement"]["confusion"]["minor"]["minor"]
+    assert "quadratic kappa" in (tmp_path / "summary.md").read_text()
+
+
+def test_the_page_shows_levels_and_their_probabilities(browser, town):
+    folder, _ = town
+    houses = gpd.read_file(folder / "given" / "buildings.gpkg")
+    (image,) = data_of(folder / "given" / "map.html")["images"]
+    painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(image["levels"].split(",")[1]))).convert("RGBA"))
+    codes = read(folder / "given" / rasters.CODES)
+    assert ((painted[..., 3] > 0) == (codes > 0)).all()
+    for code, colour in enumerate(XBD.colours, start=1):
+        assert (painted[codes == code] == [*bytes.fromhex(colour[1:]), 255]).all()
+    with opened(browser, folder / "given" / "map.html") as page:
+        assert page.inner_text("#level-key").split("\n") == list(XBD.levels)
+        assert page.locator("img.levels").count() == 1
+        assert page.evaluate("[byId('show-levels').checked, map.getPane('levels').style.display]") == [True, ""]
+        assert page.evaluate("map.getPane('likely').style.display") == "none"
+        page.click("#show-levels")
+        assert page.evaluate("map.getPane('levels').style.display") == "none"
+        counts = dict(label.inner_text().split("\n") for label in page.locator("#classes label").all())
+        assert {name: int(count) for name, count in counts.items() if name in XBD.levels} == {
+            name: int((houses.level == name).sum()) for name in XBD.levels
+        }
+        worst = houses[houses.level.isin(["major", "destroyed"])]
+        assert page.locator("#houses button").count() == len(worst) > 0
+        page.locator("#houses button").first.click()
+        page.wait_for_selector(".leaflet-popup-content")
+        shown = dict(line.split("\t") for line in page.inner_text(".leaflet-popup-content").split("\n"))
+        house = houses[houses.osm_id == int(shown["osm_id"])].iloc[0]
+        assert shown["building"] == house.level == max(worst.level, key=XBD.levels.index)
+        for name in XBD.levels:
+            assert shown[f"probability of {name}"] == f"{100 * house[f'p_{name}']:.1f} %"
+        assert shown["mean level"] == f"{house.expected_level:.2f} of 4"
+        colour = page.evaluate(f"houses.find((one) => one.options.told.called === '{house.osm_id}').options.color")
+        assert colour == XBD.colours[XBD.levels.index(house.level)]
+        assert "quadratic kappa" in page.inner_text("#agreement")
