@@ -18,6 +18,7 @@ import rasterio.shutil
 import shapely
 from PIL import Image
 from rasterio.crs import CRS
+from rasterio.features import rasterize
 from rio_cogeo.cogeo import cog_validate
 
 from jaxcd.base.errors import ConfigError
@@ -314,6 +315,22 @@ def test_damage_from_another_level_on_and_buildings_that_the_network_sees(town):
     assert len(houses) > 1 and set(houses.source) == {"network"} and (houses.area_m2 > 15).all()
     # A simpler outline may be smaller than its pixels were, and then it is too small.
     assert set(houses.level) <= {*XBD.levels, buildings.TOO_SMALL} and houses.is_valid.all()
+
+
+def test_an_outline_of_a_building_that_the_network_sees_has_right_angles(tmp_path):
+    # An L of 350 square metres, turned by 27 degrees and drawn on pixels of half a metre.
+    house = shapely.Polygon([(0, 0), (20, 0), (20, 10), (10, 10), (10, 25), (0, 25)])
+    house = shapely.affinity.translate(shapely.affinity.rotate(house, 27), ORIGIN[0] + 30, ORIGIN[1] - 60)
+    grid = place(160, 160)
+    codes = rasterize([(house, 1)], out_shape=(160, 160), transform=grid.transform, dtype="uint8")
+    write_geotiff(tmp_path / rasters.CODES, codes, transform=grid.transform, crs=grid.crs)
+    (outline,) = outlines.building_polygons(tmp_path, grid, XBD, min_area=10, simplify=1).geometry
+    assert shapely.intersection(outline, house).area / shapely.union(outline, house).area > 0.93
+    corners = np.diff(np.array(outline.exterior.coords), axis=0)
+    angles = np.degrees(np.arctan2(corners[:, 1], corners[:, 0]))
+    # Multiples of 45 degrees from the first edge, which has the direction of the house within three degrees.
+    assert np.abs((angles - angles[0] + 22.5) % 45 - 22.5).max() < 0.1 and len(corners) <= 8
+    assert abs((angles[0] - 27 + 22.5) % 45 - 22.5) < 3
 
 
 def test_a_level_that_the_run_does_not_know_is_refused(tmp_path, town):

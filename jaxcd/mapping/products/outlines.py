@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 import shapely
+from buildingregulariser import regularize_geodataframe
 from exactextract import exact_extract
 from exactextract.raster import RasterioRasterSource
 from jaxtyping import Bool, Float, UInt8
@@ -24,6 +25,7 @@ from jaxcd.scenes.windows import Grid
 
 _CELLS_IN_MEMORY = 8_000_000  # of a raster, while polygons are laid over it
 _STRIP = 1024  # rows of a raster in memory
+_MOST_CORNERS = 500  # of an outline that is regularised
 
 
 def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
@@ -71,12 +73,34 @@ def level_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, simp
 def building_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
     """Outline the pixels that are called a building, of whatever level; buildings that touch are one outline.
 
+    Outlines are regularised: their edges are parallel to their main direction, at right angles to it or, more seldom,
+    at 45 degrees. An outline of very many corners, which is no single building, is simplified only.
+
+    Args:
+        out: folder with the rasters.
+        grid: of the map.
+        scale: of the map.
+        min_area: square metres of pixels below which a building is left out.
+        simplify: as that of `damage_polygons`, before outlines are regularised.
+
     Returns:
         Polygons in the map's reference system, without attributes, the largest first.
     """
     kinds = dict.fromkeys(range(1, len(scale.codes)), 1)
     frame = _simplified(_patches(out / CODES, grid, kinds, min_area=min_area), grid, simplify)
-    return frame.sort_values("area_m2", ascending=False, kind="stable").reset_index(drop=True)[["geometry"]]
+    regular = shapely.get_num_coordinates(np.asarray(frame.geometry)) <= _MOST_CORNERS
+    frame: Any = pd.concat([_regularised(frame[regular], grid), frame[~regular]])[["geometry"]]
+    frame = frame.iloc[np.argsort(-shapely.area(np.asarray(frame.geometry)), kind="stable")]
+    return frame.reset_index(drop=True)
+
+
+def _regularised(frame: Any, grid: Grid) -> Any:
+    if not len(frame):
+        return frame
+    metric = frame.set_geometry(in_metres(frame))
+    how = {"parallel_threshold": 2 * grid.metres, "simplify_tolerance": grid.metres, "allow_circles": False}
+    # Its own columns are asked for, and left: to drop them it uses what pandas is about to remove.
+    return regularize_geodataframe(metric, num_cores=1, include_metadata=True, **how).to_crs(frame.crs)
 
 
 def _patches(raster: Path, grid: Grid, kinds: dict[int, int], *, min_area: float) -> Any:
