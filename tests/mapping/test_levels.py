@@ -1,6 +1,7 @@
 """Maps of levels: rasters of known probabilities, buildings by level, outlines, what is told, and the page."""
 
 import base64
+import dataclasses
 import io
 import json
 import shutil
@@ -235,6 +236,9 @@ def test_agreement_by_level(striped):
     footprints = buildings.read(grid, wanted, XBD)
     assert footprints.true_levels is not None and "source_level" in footprints.frame
     assert list(footprints.true_levels) == ["minor", "intact", "destroyed", "major", "destroyed", "intact"]
+    assert "'damage' has 'un-classified', which no level of the scale xbd is called" in footprints.notes[-1]
+    told_apart = dataclasses.replace(wanted, label_unknown=("un-classified",))
+    assert not any("un-classified" in note for note in buildings.read(grid, told_apart, XBD).notes)
     found = levels.agreement(frame, footprints.true_levels, XBD)
     table = found["confusion"]
     assert table["intact"] == {

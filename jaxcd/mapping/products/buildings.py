@@ -55,7 +55,10 @@ def read(grid: Grid, settings: MapSettings, scale: Scale = BINARY) -> Footprints
     assert settings.footprints is not None
     frame, notes = read_frame(settings.footprints, over=grid)
     truth = _truth(frame, settings) if settings.label_attribute else None
-    true_levels = None if truth is None or not scale.buildings else _true_levels(frame, settings.label_attribute, scale)
+    true_levels = None
+    if truth is not None and scale.buildings:
+        true_levels = _true_levels(frame.loc[truth.index], settings.label_attribute, scale)
+        notes += _other_names(frame.loc[truth.index], true_levels, settings, scale)
     return Footprints(storable(frame, scale), truth, notes, true_levels)
 
 
@@ -162,6 +165,21 @@ def _true_levels(frame: gpd.GeoDataFrame, attribute: str, scale: Scale) -> pd.Se
     if scale == XBD:
         known |= dict(zip(XBD_LEVELS, scale.levels, strict=True))
     return texts_of(frame, attribute).map(known).dropna()
+
+
+def _other_names(
+    frame: gpd.GeoDataFrame, true_levels: pd.Series, settings: MapSettings, scale: Scale
+) -> tuple[str, ...]:
+    """Name the values of the attribute that are no levels of the map's scale."""
+    texts = texts_of(frame, settings.label_attribute).dropna()
+    other = sorted(set(texts.drop(true_levels.index)))
+    if not other:
+        return ()
+    named = ", ".join(map(repr, other[:6])) + (", ..." if len(other) > 6 else "")
+    return (
+        f"the footprints' {settings.label_attribute!r} has {named}, which no level of the scale {scale.name} is called "
+        f"({', '.join(scale.levels)}): these buildings count as damaged or not, and not in the table of levels",
+    )
 
 
 def _widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:
