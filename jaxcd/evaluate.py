@@ -106,8 +106,14 @@ def _read_other_data(config: Config, data: Path, settings: Settings) -> None:
     if config.data.layout == layouts.SIMULATED and settings.layout is None:
         raise ConfigError(f"--layout: say how {data} is laid out; the run's own tiles are simulated")
     config.data.root, config.data.layout = str(data), settings.layout or config.data.layout
+    config.data.weights = ()  # they are of the roots that the run learned from
     config.data.cache = settings.cache or DataConfig().cache
     scale, labels = SCALES[config.data.scale], SCALES[settings.scale or config.data.scale]
+    if config.data.layout == layouts.SCENES and labels != scale:
+        raise ConfigError(
+            f"--scale: scenes are read in the scale of the run, {scale.name}; build them with jaxcd.prepare, and give "
+            "--data the built dataset, with --layout prepared"
+        )
     if scale.read_as(labels) is None:
         raise ConfigError(f"--scale: levels of the run's scale {scale.name} are not defined in {labels.name}")
     config.data.scaling = config.data.scaling if settings.scaling is None else settings.scaling
@@ -131,8 +137,7 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     from jaxcd.store.dataset import open_or_build
 
     trained = inference.load(config, run)
-    labels = settings.scale or config.data.scale
-    dataset = open_or_build(dataclasses.replace(config.data, scale=labels))
+    dataset = open_or_build(dataclasses.replace(config.data, scale=settings.scale or config.data.scale))
     foreign, batch = settings.data is not None, settings.batch
     split = settings.split or ("all" if foreign else "test")
     rows = _rows(config, run, dataset.samples, split, foreign)
@@ -147,14 +152,14 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     advice = f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones"
     shown = with_bar(batches, tiles, split)
     result = inference.evaluate_trained(
-        config, trained, shown, keepers=(best, worst), scale=SCALES[labels], advice=advice
+        config, trained, shown, keepers=(best, worst), scale=dataset.scale, advice=advice
     )
 
     for name in _OUTPUTS:  # no file of an earlier evaluation may stay beside the new ones
         (out / name).unlink(missing_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
         if keeper.kept():
-            how = {"threshold": threshold, "positive_unlabelled": partial, "scale": SCALES[labels]}
+            how = {"threshold": threshold, "positive_unlabelled": partial, "scale": dataset.scale}
             save_panels(keeper.kept(), out / f"{name}.png", **how)
     _write_tiles(result, out / "tiles.csv", threshold, partial)
     if not partial:  # a curve of precision would mean nothing

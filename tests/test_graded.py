@@ -1,6 +1,7 @@
 """Graded damage from tiles to metrics: trained, interrupted, evaluated in its own scale and in a coarser one."""
 
 import json
+import shutil
 import signal
 
 import jax
@@ -79,8 +80,19 @@ def test_it_is_evaluated_on_labels_of_a_coarser_scale(graded, tmp_path):
     assert code == 2 and "--scale: levels of the run's scale xbd are not defined in ems98" in output
     data = ("--data", graded[0] / "tiles", "--cache", tmp_path / "cache", "--out", tmp_path)
     code, output = run("jaxcd.evaluate", "--run", graded[0] / "run", *data, "--scale", "buildings")
+    assert code == 0, output
     pixels = np.array(json.loads((tmp_path / "metrics.json").read_text())["levels"]["confusion"]["pixels"])
-    assert code == 0 and pixels.shape == (4, 3) and pixels[1:3].sum(axis=1).tolist() == [8 * 320] * 2
+    assert pixels.shape == (4, 3) and pixels[1:3].sum(axis=1).tolist() == [8 * 320] * 2
+
+
+def test_a_run_on_several_datasets_is_evaluated_on_another(graded, tmp_path):
+    shutil.copytree(graded[0] / "run", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["data"] |= {"root": "/tiles/town,/tiles/village", "weights": [1.0, 2.0]}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    data = ("--data", graded[0] / "tiles", "--split", "all", "--cache", tmp_path / "cache", "--out", tmp_path / "out")
+    code, output = run("jaxcd.evaluate", "--run", tmp_path / "run", *data)
+    assert code == 0 and "8 tiles" in output, output
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits(graded, tmp_path):

@@ -211,8 +211,8 @@ FAULTS = (
     Fault(
         "un-classified buildings count as intact",
         "sources/labels.py",
-        "[(building.outline, INVALID) for",
-        "[(building.outline, INTACT) for",
+        "return codes | {_UNCLASSIFIED: INVALID}",
+        "return codes | {_UNCLASSIFIED: INTACT}",
         "tests/sources/test_labels.py",
     ),
     Fault(

@@ -71,14 +71,17 @@ class DataConfig:
     root: str = setting(
         "",
         "source folder, or a dataset that prepare built; several, separated by commas, are trained on together, each "
-        "with its own split",
-        Bound(lambda root: all(root.split(",")), "the folder that holds the data, or several, separated by commas"),
+        "with its own split (so a folder's own name has no comma)",
+        Bound(
+            lambda root: all(map(str.strip, root.split(","))),
+            "the folder that holds the data, or several, separated by commas",
+        ),
     )
     weights: tuple[float, ...] = setting(
         (),
         "shares of the training crops that come from each of several roots; empty: each place is drawn as often "
         "(task = segmentation)",
-        Bound(lambda weights: all(weight > 0 for weight in weights), "weights above 0"),
+        Bound(lambda weights: all(0 < weight < math.inf for weight in weights), "finite weights above 0"),
     )
     layout: str = setting(
         "folders",
@@ -144,13 +147,30 @@ class DataConfig:
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """The folders that `root` names; a folder whose own name has a comma is one of them."""
-        return (self.root,) if Path(self.root).exists() else tuple(self.root.split(","))
+        """The folders that `root` names."""
+        return tuple(root.strip() for root in self.root.split(","))
 
     def resolve(self) -> None:
-        """Make the paths absolute, so that a run can be resumed and evaluated from any folder."""
+        """Make the paths absolute, so that a run can be resumed and evaluated from any folder.
+
+        Raises:
+            ConfigError: links lead to folders of one name.
+        """
         self.root = ",".join(str(Path(root).resolve()) for root in self.roots)
         self.cache = str(Path(self.cache).resolve())
+        self.check_roots()
+
+    def check_roots(self) -> None:
+        """Check that the names of several roots' folders differ.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        if len({Path(root).name for root in self.roots}) < len(self.roots):
+            raise ConfigError(
+                "config.data.root: expected folders of different names, as the names tell their places apart, got "
+                f"{self.root!r}"
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -244,7 +264,10 @@ class LossConfig:
         (),
         "weights in the cross-entropy of ground and of each level, the least damage first; empty: 1 each (not for "
         "scale = binary)",
-        Bound(lambda weights: all(weight >= 0 for weight in weights), "weights of at least 0"),
+        Bound(
+            lambda weights: all(0 <= weight < math.inf for weight in weights) and (not weights or any(weights)),
+            "finite weights of at least 0, and one above 0",
+        ),
     )
 
     def weights(self) -> dict[str, float]:
@@ -337,7 +360,8 @@ class TrainConfig:
     steps: int = setting(0, "optimiser steps; 0: given by epochs", at_least(0))
     epochs: int = setting(
         0,
-        "passes over the training places (pretraining: damaged ones, and as many pairs without damage); 0: by steps",
+        "passes over the training places (with data.weights: as many crops as there are places; pretraining: damaged "
+        "ones, and as many pairs without damage); 0: by steps",
         at_least(0),
     )
     validate_every: int = setting(0, "steps between validations; 0: once an epoch", at_least(0))
@@ -422,8 +446,7 @@ def _check_together(config: Config) -> None:
     roots, shares = config.data.roots, config.data.weights
     several = f"none, or one of each of the {len(roots)} roots (one root: none)"
     wants(not shares or len(shares) == len(roots) > 1, "data.weights", shares, several)
-    once = "roots whose folders have different names, as the names tell their places apart"
-    wants(len({Path(root).name for root in roots}) == len(roots), "data.root", config.data.root, once)
+    config.data.check_roots()
     scale, levels = SCALES[config.data.scale], config.loss.level_weights
     graded = f"{len(scale.codes)} weights, of {', '.join(scale.codes)}"
     expected = graded if scale.buildings else "none with data.scale = binary"

@@ -6,6 +6,7 @@ batches, whatever the number of workers, threads or processes.
 
 import collections
 import contextlib
+import math
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,9 +103,12 @@ def own_share(pairs: int, process_index: int, process_count: int) -> slice:
     return slice(process_index * share, (process_index + 1) * share)
 
 
-def draws(rows: Sequence[int], seed: int) -> grain.MapDataset[tuple[int, int]]:
-    """Return rows without end, each with a seed; every row comes once in an epoch."""
-    return without_end(grain.MapDataset.source(list(rows)).seed(seed).shuffle()).random_map(_Draw())
+def draws(rows: Sequence[int], seed: int, *, mixed: int = 1) -> grain.MapDataset[tuple[int, int]]:
+    """Return rows without end, each with a seed; every row comes once in an epoch.
+
+    `mixed` is how many such datasets will be mixed into one, see `without_end`.
+    """
+    return without_end(grain.MapDataset.source(list(rows)).seed(seed).shuffle(), mixed=mixed).random_map(_Draw())
 
 
 def draws_by_origin(
@@ -117,16 +121,20 @@ def draws_by_origin(
     own = [[row for row in rows if samples[row].origin == Path(root).name] for root in data.roots]
     # Each dataset is shuffled by a seed of its own.
     seeds = np.random.SeedSequence((config.seed, len(own))).generate_state(len(own)).tolist()
-    return grain.MapDataset.mix([draws(part, seed) for part, seed in zip(own, seeds, strict=True)], data.weights)
+    # Shares of the least one are what mixing counts by: its length grows by as much.
+    mixed = math.ceil(sum(data.weights) / min(data.weights))
+    parts = [draws(part, seed, mixed=mixed) for part, seed in zip(own, seeds, strict=True)]
+    return grain.MapDataset.mix(parts, data.weights)
 
 
-def without_end(elements: grain.MapDataset[T]) -> grain.MapDataset[T]:
+def without_end(elements: grain.MapDataset[T], *, mixed: int = 1) -> grain.MapDataset[T]:
     """Repeat elements more often than a run can draw them, each time shuffled anew.
 
     Grain's own endless repetition is 2**63 - 1 elements long. It counts the batches of these as a float, which rounds
-    up to 2**63; with one element a batch that is no length any more (OverflowError).
+    up to 2**63; with one element a batch that is no length any more (OverflowError). A mixture of datasets is as many
+    times as long as a dataset: `mixed`.
     """
-    return elements.repeat(_ENDLESS // max(len(elements), 1))
+    return elements.repeat(_ENDLESS // mixed // max(len(elements), 1))
 
 
 def read_ahead(batches: grain.MapDataset[Batch], config: Config) -> Iterator[Batch]:

@@ -282,7 +282,7 @@ def describe(samples: Sequence[Sample], splits: Splits, scale: Scale = BINARY) -
         if scale.buildings:
             lines.append("           " + ", ".join(_shares(samples, rows, scale, pixels)))
     if scale.buildings:
-        counts = _count(samples, splits.train)
+        counts = _count(samples, splits.train, scale)
         absent = [name for name, count in zip(scale.levels, counts[1:-1], strict=True) if not count]
         if absent:
             lines.append(f"WARNING: no training pixel is {' or '.join(absent)}: the network cannot learn it")
@@ -291,11 +291,12 @@ def describe(samples: Sequence[Sample], splits: Splits, scale: Scale = BINARY) -
     return "\n".join(lines)
 
 
-def _count(samples: Sequence[Sample], rows: Sequence[int]) -> np.ndarray:
+def _count(samples: Sequence[Sample], rows: Sequence[int], scale: Scale) -> np.ndarray:
     """Count the pixels of each code of the scale, then those of buildings of unknown level."""
-    return np.sum([post.codes for row in rows for post in samples[row].post], axis=0)
+    none = (0,) * (len(scale.codes) + 1)
+    return np.sum([none, *(post.codes for row in rows for post in samples[row].post)], axis=0)
 
 
 def _shares(samples: Sequence[Sample], rows: Sequence[int], scale: Scale, pixels: int) -> list[str]:
-    counts = _count(samples, rows)
+    counts = _count(samples, rows, scale)
     return [f"{name} {count / max(pixels, 1):.3%}" for name, count in zip(scale.levels, counts[1:-1], strict=True)]

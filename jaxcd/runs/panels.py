@@ -110,7 +110,7 @@ def save_panels(
 def _draw_legend(draw: Any, scale: Scale) -> None:
     """Name the colours of the levels, with an `ImageDraw` of Pillow."""
     left = 2
-    for name, colour in (*zip(scale.levels, scale.colours, strict=True), ("unknown level", "#bebebe")):
+    for name, colour in (*zip(scale.levels, scale.colours, strict=True), ("unknown level", _UNKNOWN)):
         draw.rectangle((left, 4, left + 10, 14), fill=colour)
         draw.text((left + 14, 3), name, fill="black")
         left += 14 + int(draw.textlength(name)) + 16

@@ -71,7 +71,8 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
     if not shared:
         return learned
     data = run_folder.read_config(source).data
-    other = theirs != labels and (data.root, data.layout) != (config.data.root, config.data.layout)
+    same = data.layout == config.data.layout and bool({*data.roots} & {*config.data.roots})
+    other = theirs != labels and not same
     seen = shared if other else equal
     if not seen:
         return learned

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxcd.base import progress
-from jaxcd.base.errors import DatasetError, LayoutError
+from jaxcd.base.errors import DatasetError, LabelError, LayoutError
 from jaxcd.base.files import FULL, full_disk, locked
 from jaxcd.base.fingerprints import refuse_other
 from jaxcd.base.processes import cores, start_worker
@@ -168,9 +168,21 @@ def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
         staged = stage_all(jobs, run, unit="place", folder=out)
         notes = collections.Counter(note for place in staged.places for note in place.notes)
         samples = tuple(place.sample for place in staged.places if place.sample)
+        _check_buildings(samples, data)
         return BuildReport(samples=samples, left_out=left_out, notes=dict(notes)), staged.shards
 
     return work
+
+
+def _check_buildings(samples: tuple[Sample, ...], data: DataConfig) -> None:
+    """Refuse masks that hold no building at all where the scale knows buildings: 0 and 255 mean damage in no other."""
+    posts = [post for sample in samples for post in sample.post if post.codes]
+    masks = not layouts.layout_of_tiles(data.layout).has_levels
+    if masks and posts and not any(any(post.codes[1:]) for post in posts):
+        raise LabelError(
+            f"{data.root}: no mask holds a building in the scale {data.scale}; masks of damage alone (0 and 255) are "
+            "of the scale binary (config.data.scale, --scale)"
+        )
 
 
 def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:

@@ -94,7 +94,8 @@ class TileDataset:
             reading = stored.read_as(scale)
             if reading is None:
                 raise DatasetError(
-                    f"{path}: holds labels of the scale {stored.name}, which cannot be read in the scale {scale.name}"
+                    f"{path}: holds labels of the scale {stored.name}, which cannot be read in the scale {scale.name}; "
+                    f"set config.data.scale={stored.name} (jaxcd.evaluate: --scale {stored.name})"
                 )
             own = manifest.read_samples(path)
             records = open_records(path)

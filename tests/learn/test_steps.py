@@ -58,10 +58,11 @@ def test_accumulated_step_applies_the_mean_gradient_of_its_micro_batches_in_turn
     assert step_losses[0] == pytest.approx(np.mean(values), abs=1e-5)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_two_devices_give_the_result_of_one(accumulation):
+@pytest.mark.parametrize(("accumulation", "scale"), [(1, "binary"), (2, "binary"), (2, "xbd")])
+def test_two_devices_give_the_result_of_one(accumulation, scale):
     def configured():
         config = small_config(batch=4, accumulation=accumulation, dropout=0.2)
+        config.data.scale = scale
         config.augment = dataclasses.replace(AugmentConfig.off(), gamma=0.2, gauss_noise=50.0, rotate=90.0)
         return config
 
@@ -79,8 +80,10 @@ def test_one_compile_on_two_devices():
     assert step._cache_size() == 1
 
 
-def test_evaluation_counts_the_same_on_two_devices():
+@pytest.mark.parametrize("scale", ["binary", "xbd"])
+def test_evaluation_counts_the_same_on_two_devices(scale):
     config = small_config()
+    config.data.scale = scale
     network, state, _ = steps.initial_state(config, steps=1)
     evaluation, results = steps.evaluation_step(network, config), []
     for devices in (1, 2):
@@ -89,6 +92,9 @@ def test_evaluation_counts_the_same_on_two_devices():
         params, stats = steps.replicate((state.params, state.stats), mesh)
         results.append(evaluation(params, stats, steps.shard_batch(random_batch(4), mesh)))
     np.testing.assert_array_equal(results[0].bins, results[1].bins)
+    if scale != "binary":
+        np.testing.assert_array_equal(results[0].grades, results[1].grades)
+        assert results[0].grades.shape == (4, 6, 5) and results[0].grades.sum() == 4 * (32 * 32 - 16)
     np.testing.assert_allclose(results[0].sums, results[1].sums, rtol=1e-5)
     assert results[1].probability.sharding.num_devices == 2
 

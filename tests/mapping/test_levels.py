@@ -27,7 +27,7 @@ from jaxcd.base.scales import COPERNICUS, XBD
 from jaxcd.learn.ordinal import predicted_level
 from jaxcd.mapping import pair_list, scene_map
 from jaxcd.mapping.predict import blocks
-from jaxcd.mapping.predict.network import LEVELS
+from jaxcd.mapping.predict.network import STEPS
 from jaxcd.mapping.predict.tiling import Span
 from jaxcd.mapping.products import buildings, cells, layers, levels, outlines, rasters, styles
 from jaxcd.mapping.settings import MapSettings
@@ -46,7 +46,7 @@ def place(height: int, width: int) -> Grid:
 
 
 def in_16_bits(probability: np.ndarray) -> np.ndarray:
-    return np.rint(np.asarray(probability) * LEVELS).astype(np.uint16)
+    return np.rint(np.asarray(probability) * STEPS).astype(np.uint16)
 
 
 def read(path: Path) -> np.ndarray:
@@ -103,7 +103,7 @@ def test_rasters_of_known_probabilities_are_exact(tmp_path):
     assert found.by_level == (2 * 590, 590, 2 * 590, 590)
     with rasterio.open(virtual) as source:
         np.testing.assert_array_equal(source.read(), values)
-        assert source.transform == at() and source.nodata == blocks.NO_DATA and source.scales[3] == 1 / LEVELS
+        assert source.transform == at() and source.nodata == blocks.NO_DATA and source.scales[3] == 1 / STEPS
 
 
 def test_the_raster_of_levels_has_colours_names_and_a_style(tmp_path):
@@ -133,11 +133,11 @@ def test_the_raster_of_levels_has_colours_names_and_a_style(tmp_path):
 
 def test_codes_are_those_of_the_rule_of_evaluation():
     rng = np.random.default_rng(0)
-    values = -np.sort(-rng.integers(0, LEVELS + 1, (5, 400, 50)), axis=0).astype(np.uint16)
-    values[0, ::3] = LEVELS // 2 - np.arange(50) % 2  # beside and at a half
+    values = -np.sort(-rng.integers(0, STEPS + 1, (5, 400, 50)), axis=0).astype(np.uint16)
+    values[0, ::3] = STEPS // 2 - np.arange(50) % 2  # beside and at a half
     values[1] = np.minimum(values[1], values[0])
     values[2, ::2] = values[0, ::2] // 2 + np.arange(50) % 2  # ties, and beside them
-    expected = predicted_level(jnp.asarray(values.transpose(1, 2, 0)[None] / np.float32(LEVELS)))[0]
+    expected = predicted_level(jnp.asarray(values.transpose(1, 2, 0)[None] / np.float32(STEPS)))[0]
     np.testing.assert_array_equal(rasters.codes_of(values), expected)
     assert len(np.unique(expected)) == 6
 

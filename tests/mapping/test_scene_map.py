@@ -22,7 +22,7 @@ from jaxcd.learn import ordinal
 from jaxcd.learn.augmentation import normalise
 from jaxcd.mapping import scene_map
 from jaxcd.mapping.predict import blocks, scene_pair, tiling
-from jaxcd.mapping.predict.network import LEVELS, WindowNetwork
+from jaxcd.mapping.predict.network import STEPS, WindowNetwork
 from jaxcd.mapping.products import rasters
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.runs.inference import Trained
@@ -85,7 +85,7 @@ def test_pieces_equal_the_whole(tmp_path, name, size, height, width, window):
     expected = whole(network, params, stats, *images, models.describe(wanted.model))
     assert count > 1 or width < 10
     assert np.ptp(expected) > 0.2  # else anything would be equal
-    assert np.abs(found / LEVELS - expected).max() <= 1e-4
+    assert np.abs(found / STEPS - expected).max() <= 1e-4
 
 
 def test_pieces_of_levels_equal_the_whole_in_every_band(tmp_path):
@@ -107,7 +107,7 @@ def test_pieces_of_levels_equal_the_whole_in_every_band(tmp_path):
     expected = np.mean(views, axis=0).transpose(2, 0, 1)
     assert count > 1 and found.shape == expected.shape == (4, 136, 208)
     assert (np.ptp(expected, axis=(1, 2)) > 0.05).all()
-    assert np.abs(found / LEVELS - expected).max() <= 1e-4
+    assert np.abs(found / STEPS - expected).max() <= 1e-4
     assert (np.diff(found.astype(int), axis=0) <= 0).all()
     # Of another number of outputs, no block may be taken for one of these.
     down, across = (tiling.cover(n, models.describe(wanted.model), most=96) for n in pair.grid.shape)
@@ -146,7 +146,7 @@ def test_average_over_views_equals_that_of_the_whole(tmp_path):
             back = np.rot90(whole(network, params, stats, *seen, models.describe(wanted.model)), -turns)
             views.append(back[::-1] if flip else back)
     expected = np.mean(views, axis=0)
-    assert np.abs(found / LEVELS - expected).max() <= 1e-4
+    assert np.abs(found / STEPS - expected).max() <= 1e-4
     assert np.abs(views[0] - expected).max() > 0.01
 
 

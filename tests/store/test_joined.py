@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from jaxcd.base.errors import ConfigError, DatasetError, SplitError
+from jaxcd.base.errors import ConfigError, DatasetError, LabelError, SplitError
 from jaxcd.base.scales import BINARY, BUILDINGS, XBD
 from jaxcd.base.types import INVALID, UNKNOWN
 from jaxcd.config import Config, DataConfig, TrainConfig
@@ -156,3 +156,35 @@ def test_levels_nobody_has_in_training_are_named(tmp_path):
     said = describe(dataset.samples, split_places(dataset.samples, data), dataset.scale)
     assert "WARNING: no training pixel is minor or major: the network cannot learn it" in said
     assert "intact 0.391%, minor 0.000%, major 0.000%, destroyed 0.391%" in said
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, 3.0)])
+def test_weights_go_with_one_pair_a_batch(tmp_path, weights):
+    data = joined(tmp_path, weights=weights)
+    config = Config(data=data, train=TrainConfig(batch=1, steps=1))
+    batches = train_batches(open_or_build(data), list(range(17)), config, stride=8, start=1000)
+    assert next(batches).pre.shape == (1, 32, 32, 3)
+    batches.close()
+
+
+def test_a_split_without_places_is_described(tmp_path):
+    data = joined(tmp_path)
+    dataset = open_or_build(data)
+    splits = dataclasses.replace(split_places(dataset.samples, data), test=())
+    assert "test            0 places, 0 with damage" in describe(dataset.samples, splits, dataset.scale)
+
+
+def test_links_to_folders_of_one_name_are_refused(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name / "tiles").mkdir(parents=True)
+        (tmp_path / f"link_{name}").symlink_to(tmp_path / name / "tiles")
+    data = DataConfig(root=f"{tmp_path / 'link_first'}, {tmp_path / 'link_second'}")
+    Config(data=data, train=TrainConfig(steps=1)).validate()
+    with pytest.raises(ConfigError, match=r"^config\.data\.root: expected folders of different names"):
+        data.resolve()
+
+
+def test_masks_of_damage_alone_are_no_buildings(tmp_path):
+    data = DataConfig(root=str(write_folders(tmp_path / "source", 2)), layout="folders", scale="xbd")
+    with pytest.raises(LabelError, match=r"no mask holds a building in the scale xbd; .* are of the scale binary"):
+        build(data, tmp_path / "out")

@@ -29,7 +29,7 @@ def mapped(case: Case) -> Run:
     from jaxcd.learn import steps
     from jaxcd.mapping import scene_map
     from jaxcd.mapping.predict import tiling
-    from jaxcd.mapping.predict.network import LEVELS
+    from jaxcd.mapping.predict.network import STEPS
     from jaxcd.mapping.settings import MapSettings
     from jaxcd.runs.inference import Trained
 
@@ -39,7 +39,7 @@ def mapped(case: Case) -> Run:
     network = scene_map.WindowNetwork(config, trained, average=False)
     # Random weights: the threshold is that from which they call a fiftieth of the ground damage.
     sample = network.fetch(network(*(_corner(path)[None] for path in (pre, post))))
-    trained = trained._replace(threshold=float(np.quantile(sample, 1 - _DAMAGED)) / LEVELS)
+    trained = trained._replace(threshold=float(np.quantile(sample, 1 - _DAMAGED)) / STEPS)
     mapper = scene_map.Mapper(
         run=Path("none"), config=config, trained=trained, network=network, weights="random", metres=0.0
     )

@@ -23,14 +23,14 @@ from rasterio.windows import Window as RasterWindow
 from jaxcd.base.ahead import held_back
 from jaxcd.base.fingerprints import digest
 from jaxcd.base.progress import bar
-from jaxcd.mapping.predict.network import LEVELS, WindowNetwork
+from jaxcd.mapping.predict.network import STEPS, WindowNetwork
 from jaxcd.mapping.predict.scene_pair import ScenePair
 from jaxcd.mapping.predict.tiling import Axis, Span
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.scenes.registration import View
 from jaxcd.scenes.windows import Grid, Window
 
-NO_DATA = LEVELS + 1
+NO_DATA = STEPS + 1
 """Value of a block's pixels outside of the common valid area."""
 
 _FORMAT = 1
@@ -273,7 +273,7 @@ def _band(blocks: Sequence[Block], number: int) -> str:
                 row=block.rows.first, column=block.columns.first,
             )
         )  # fmt: skip
-    return _BAND.format(number=number, nodata=NO_DATA, scale=repr(1 / LEVELS), sources="\n".join(sources))
+    return _BAND.format(number=number, nodata=NO_DATA, scale=repr(1 / STEPS), sources="\n".join(sources))
 
 
 def drop_others(folder: Path, blocks: Sequence[Block]) -> None:

@@ -16,8 +16,8 @@ from jaxcd.learn.augmentation import normalise
 from jaxcd.runs.inference import Trained
 from jaxcd.runs.memory import explained_memory
 
-LEVELS = 65534
-"""A probability p is stored as the integer nearest to LEVELS * p: in steps of 1.5e-5, finer than thresholds are."""
+STEPS = 65534
+"""A probability p is stored as the integer nearest to STEPS * p: in steps of 1.5e-5, finer than thresholds are."""
 _SMALLER = "give smaller windows (--window)"
 _VIEWS = 8  # four quarter turns, each also mirrored
 
@@ -51,7 +51,7 @@ class WindowNetwork:
             else:
                 views = [_unseen(once(params, stats, _seen(pre, k), _seen(post, k)), k) for k in range(_VIEWS)]
                 probability = sum(views[1:], views[0]) / _VIEWS
-            return jnp.round(probability * LEVELS).astype(jnp.uint16)
+            return jnp.round(probability * STEPS).astype(jnp.uint16)
 
         self._predict = jax.jit(predict)
 
@@ -65,7 +65,7 @@ class WindowNetwork:
             post: likewise.
 
         Returns:
-            LEVELS times the probability of damage; on a scale with several levels, times P(level >= j) for each of
+            STEPS times the probability of damage; on a scale with several levels, times P(level >= j) for each of
             them, along a last axis: they never rise along it.
         """
         missing = self.batch - len(pre)

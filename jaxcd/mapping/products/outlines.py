@@ -80,7 +80,7 @@ def building_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, s
         out: folder with the rasters.
         grid: of the map.
         scale: of the map.
-        min_area: square metres of pixels below which a building is left out.
+        min_area: square metres below which a building is left out.
         simplify: as that of `damage_polygons`, before outlines are regularised.
 
     Returns:
@@ -90,6 +90,7 @@ def building_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, s
     frame = _simplified(_patches(out / CODES, grid, kinds, min_area=min_area), grid, simplify)
     regular = shapely.get_num_coordinates(np.asarray(frame.geometry)) <= _MOST_CORNERS
     frame: Any = pd.concat([_regularised(frame[regular], grid), frame[~regular]])[["geometry"]]
+    frame = frame[areas(frame) >= min_area]
     frame = frame.iloc[np.argsort(-shapely.area(np.asarray(frame.geometry)), kind="stable")]
     return frame.reset_index(drop=True)
 

@@ -1,7 +1,7 @@
 """The rasters of a map: Cloud-Optimised GeoTIFFs, assembled row by row as blocks come.
 
 Every map has a probability and a decision: those of damage, or of one level and all that are worse. A map of levels
-also has the level that each pixel most likely has.
+also has the median level of each pixel.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from rasterio.windows import Window as RasterWindow
 from jaxcd.base.files import not_written, replacing
 from jaxcd.base.scales import Scale
 from jaxcd.mapping.predict.blocks import NO_DATA, Block, Ended, Written, read_rows
-from jaxcd.mapping.predict.network import LEVELS
+from jaxcd.mapping.predict.network import STEPS
 from jaxcd.scenes.windows import Grid
 
 PROBABILITY, DECISION, CODES = "damage_probability.tif", "damage.tif", "damage_levels.tif"
@@ -123,13 +123,13 @@ def codes_of(probabilities: UInt16[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "h
     In whole numbers and on the host: a strip of a wide map would take memory of the device, where the network is.
 
     Args:
-        probabilities: LEVELS times P(level >= j), for all levels of a scale.
+        probabilities: STEPS times P(level >= j), for all levels of a scale.
     """
     building = probabilities[0]
     found = np.ones(building.shape, np.uint8)
     for worse in probabilities[1:]:
         found += worse >= building - building // 2  # half of it, rounded up
-    found[building < LEVELS // 2] = 0
+    found[building < STEPS // 2] = 0
     return found
 
 
@@ -173,8 +173,8 @@ def _strips_of(values: UInt16[np.ndarray, "k h w"], rule: Rule) -> dict[str, UIn
     """Return the rows of each raster, as they are where there are data."""
     damage = values[rule.level - 1]
     found = {
-        PROBABILITY: np.rint(damage.astype(np.float32) * (TOP / LEVELS)).astype(np.uint8),
-        DECISION: (damage >= int(np.ceil(rule.threshold * LEVELS))).astype(np.uint8),
+        PROBABILITY: np.rint(damage.astype(np.float32) * (TOP / STEPS)).astype(np.uint8),
+        DECISION: (damage >= int(np.ceil(rule.threshold * STEPS))).astype(np.uint8),
     }
     return found | {CODES: codes_of(values)} if rule.scale.buildings else found
 
