@@ -22,7 +22,7 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rio_cogeo.cogeo import cog_validate
 
-from jaxcd.base.errors import ConfigError
+from jaxcd.base.errors import ConfigError, LabelError
 from jaxcd.base.scales import COPERNICUS, XBD
 from jaxcd.learn.ordinal import predicted_level
 from jaxcd.mapping import pair_list, scene_map
@@ -236,6 +236,10 @@ def test_agreement_by_level(striped):
     footprints = buildings.read(grid, wanted, XBD)
     assert footprints.true_levels is not None and "source_level" in footprints.frame
     assert list(footprints.true_levels) == ["minor", "intact", "destroyed", "major", "destroyed", "intact"]
+    nowhere = dataclasses.replace(wanted, label_values=("ruined",))
+    assert not buildings.read(grid, nowhere, XBD).truth.any()
+    with pytest.raises(LabelError, match="no 'damage' is one of ruined"):
+        buildings.read(grid, nowhere)
     assert "'damage' has 'un-classified', which no level of the scale xbd is called" in footprints.notes[-1]
     told_apart = dataclasses.replace(wanted, label_unknown=("un-classified",))
     assert not any("un-classified" in note for note in buildings.read(grid, told_apart, XBD).notes)

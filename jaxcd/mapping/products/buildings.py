@@ -50,11 +50,11 @@ def read(grid: Grid, settings: MapSettings, scale: Scale = BINARY) -> Footprints
 
     Raises:
         LabelError: the file can't be read, lacks the attribute of true classes, or has true classes of which none
-            means damage.
+            means damage and none is a level.
     """
     assert settings.footprints is not None
     frame, notes = read_frame(settings.footprints, over=grid)
-    truth = _truth(frame, settings) if settings.label_attribute else None
+    truth = _truth(frame, settings, scale) if settings.label_attribute else None
     true_levels = None
     if truth is not None and scale.buildings:
         true_levels = _true_levels(frame.loc[truth.index], settings.label_attribute, scale)
@@ -150,11 +150,13 @@ def _scores(table: dict[str, dict[str, int]], called: tuple[str, ...]) -> dict[s
     return {name: part / whole if whole else None for name, (part, whole) in parts.items()}
 
 
-def _truth(frame: gpd.GeoDataFrame, settings: MapSettings) -> pd.Series:
+def _truth(frame: gpd.GeoDataFrame, settings: MapSettings, scale: Scale) -> pd.Series:
     attribute, path = settings.label_attribute, settings.footprints
     assert path is not None
     damaged = damage_of(frame, path, attribute, settings.label_values, settings.label_unknown).dropna().astype(bool)
-    if len(damaged) and not damaged.any():
+    # Where the classes are levels of the scale, none of them being damage is a finding, not a mistyped value.
+    levels_known = scale.buildings and len(_true_levels(frame, attribute, scale))
+    if len(damaged) and not damaged.any() and not levels_known:
         there = ", ".join(sorted(set(texts_of(frame, attribute)[damaged.index]))[:10])
         raise LabelError(f"{path}: no {attribute!r} is one of {', '.join(settings.label_values)}; there are {there}")
     return damaged
