@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int32, Key, Num
 
 from jaxcd import models
 from jaxcd.base.errors import ConfigError
-from jaxcd.base.scales import SCALES
+from jaxcd.base.scales import SCALES, Scale
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.learn import losses, ordinal
@@ -63,9 +63,8 @@ def _contrastive(graph: nnx.GraphDef, config: Config) -> Loss:
         # The warp may move damage out of the crop, so a pair's kind comes from the labels after it.
         pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
         first, second = embedding_stacks(pre, post, together)
-        labels, valid = ordinal.damage_alone(labels, valid, scale)
         z, stats = models.apply(graph, params, stats, first, second, key=dropout)
-        differ = kinds_differ(shows_damage(labels * valid, together))
+        differ = kinds_differ(shows_damage(labels, valid, scale, together))
         c = config.contrast
         return contrastive(z[0], z[1], differ, margin=c.margin, normalise=c.normalise), stats
 
@@ -158,9 +157,19 @@ def embedding_stacks(
     return pairs[:, 0], pairs[:, 1]
 
 
-def shows_damage(labels: Num[Array, "p h w"], together: int) -> Int32[Array, "b k"]:
-    """Say of each of the k = `together` pairs of an element whether it shows a damaged pixel (1) or none (0)."""
-    return (labels > 0).any(axis=(1, 2)).astype(jnp.int32).reshape(-1, together)
+def shows_damage(
+    labels: Num[Array, "p h w"], valid: Num[Array, "p h w"], scale: Scale, together: int
+) -> Int32[Array, "b k"]:
+    """Say of each of the k = `together` pairs of an element whether it shows a pixel that counts as damaged (1).
+
+    Args:
+        labels: codes of the scale.
+        valid: 1 where the label is known, else 0.
+        scale: of the labels.
+        together: pairs an element.
+    """
+    labels, valid = ordinal.damage_alone(labels, valid, scale)
+    return (labels * valid > 0).any(axis=(1, 2)).astype(jnp.int32).reshape(-1, together)
 
 
 def kinds_differ(damaged: Int32[Array, "b k"]) -> Int32[Array, "b"]:

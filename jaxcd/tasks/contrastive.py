@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int32
 
 from jaxcd import models
 from jaxcd.base import progress
+from jaxcd.base.scales import SCALES
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.feed.pretraining import contrast_batches, kinds, pretraining_splits
@@ -139,11 +140,12 @@ def embedding_step(network: models.Network, config: Config) -> _Embed:
     """Make the step `(params, stats, batch) -> (embeddings of both sides, kinds of the pairs)`."""
 
     wanted, together = models.describe(config.model).normalisation, pairs_an_element(config)
+    scale = SCALES[config.data.scale]
 
     def step(params: Any, stats: Any, batch: Batch) -> tuple[Float[Array, "2 b c"], Int32[Array, "b k"]]:
         first, second = embedding_stacks(normalise(batch.pre, wanted), normalise(batch.post, wanted), together)
         z, _ = models.apply(network.eval, params, stats, first, second)
-        return z, shows_damage(batch.labels * batch.valid, together)
+        return z, shows_damage(batch.labels, batch.valid, scale, together)
 
     return jax.jit(step)
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from jaxcd.base.errors import ConfigError
+from jaxcd.base.scales import BINARY, XBD
+from jaxcd.base.types import UNKNOWN
 from jaxcd.learn import steps
 from jaxcd.learn.objectives import (
     OBJECTIVES,
@@ -58,14 +60,23 @@ def balanced(n, *, pattern=(1, 0), side=32):
 def test_a_siamese_element_differs_where_its_pair_shows_damage():
     labels = np.zeros((3, 4, 4))
     labels[1, 3, 0] = 1
-    damaged = shows_damage(jnp.asarray(labels), 1)
+    damaged = shows_damage(jnp.asarray(labels), jnp.ones(labels.shape), BINARY, 1)
     assert damaged.tolist() == [[0], [1], [0]] and kinds_differ(damaged).tolist() == [0, 1, 0]
+
+
+def test_only_levels_that_count_as_damage_and_known_pixels_show_it():
+    labels = np.zeros((6, 4, 4), np.uint8)
+    labels[range(6), 0, 0] = [0, 1, 2, 3, 4, UNKNOWN]
+    valid = np.ones(labels.shape, np.uint8)
+    assert shows_damage(jnp.asarray(labels), jnp.asarray(valid), XBD, 1).ravel().tolist() == [0, 0, 0, 1, 1, 0]
+    valid[4, 0, 0] = 0
+    assert shows_damage(jnp.asarray(labels), jnp.asarray(valid), XBD, 1).ravel().tolist() == [0, 0, 0, 1, 0, 0]
 
 
 def test_a_pair_of_pairs_differs_where_one_of_them_shows_damage():
     labels = np.zeros((8, 4, 4))
     labels[[2, 5, 6, 7], 1, 2] = 1  # none and none, damage and none, none and damage, both
-    damaged = shows_damage(jnp.asarray(labels), 2)
+    damaged = shows_damage(jnp.asarray(labels), jnp.ones(labels.shape), BINARY, 2)
     assert damaged.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
     assert kinds_differ(damaged).tolist() == [0, 1, 1, 0]
 
