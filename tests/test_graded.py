@@ -105,6 +105,18 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(graded, tmp_path):
         np.testing.assert_array_equal(first, second)
 
 
+def test_an_encoder_is_pretrained_on_tiles_with_levels(graded, tmp_path):
+    # Places whose buildings are all intact are the kind without damage, though they hold labels above 0.
+    source = shutil.copytree(graded[0] / "tiles", tmp_path / "tiles")
+    for i in range(6):
+        write_xbd(source, f"intact_{i:03}", xbd_label([((4, 4, 60, 60), "no-damage")]), seed=40 + i)
+    command = ("jaxcd.train", "--config", graded[0] / "config.py", "--workdir", tmp_path / "run")
+    flags = ("--config.task=contrastive", "--config.train.best_by=iou", f"--config.data.root={source}")
+    steps_of = ("--config.train.steps=2", "--config.train.validate_every=2", "--config.contrast.samples=6")
+    code, output = run(*command, *flags, *steps_of)
+    assert code == 0 and "finished 2 steps" in output, output
+
+
 def test_an_encoder_that_is_frozen_stays(graded, tmp_path):
     command = ("jaxcd.train", "--config", graded[0] / "config.py", "--workdir", tmp_path / "run")
     code, output = run(*command, "--config.freeze.encoder=true", "--config.train.accumulation=2")
