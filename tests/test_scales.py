@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxcd.base.scales import BINARY, BUILDINGS, COPERNICUS, EMS98, SCALES, XBD
-from jaxcd.base.types import INVALID, UNKNOWN
+from jaxcd.base.scales import BINARY, BUILDINGS, COPERNICUS, EMS98, INVALID, SCALES, UNKNOWN, XBD
 
 
 def codes(first, second):

@@ -5,11 +5,16 @@ knows no buildings: its 0 is all that is not damaged, and its one level is damag
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Bool, UInt8
+if TYPE_CHECKING:  # the command line's help, which reads the names of scales, does without numpy
+    import numpy as np
+    from jaxtyping import Bool, UInt8
 
-from jaxcd.base.types import INVALID, UNKNOWN
+# Codes of a label raster; those of levels are from 0 on, see `Scale`. Where a pixel is INVALID its class is
+# unknown (no data; of the scale `binary` also a building of unknown level): it takes part in no loss and no metric.
+# Where it is UNKNOWN, it belongs to a building of unknown level.
+INTACT, DAMAGE, UNKNOWN, INVALID = 0, 1, 254, 255
 
 _INTACT_COLOUR = "#56b4e9"
 _DAMAGE_COLOURS = ("#f0e442", "#fdb863", "#e66101", "#b2182b", "#67001f")
@@ -45,20 +50,22 @@ class Scale:
 
         They differ in lightness, so that readers who do not see all colours can tell them apart.
         """
-        worse = len(self.levels) - self.buildings
-        picked = np.rint(np.linspace(0, len(_DAMAGE_COLOURS) - 1, worse)) if worse > 1 else (len(_DAMAGE_COLOURS) // 2,)
-        return (_INTACT_COLOUR,) * self.buildings + tuple(_DAMAGE_COLOURS[int(i)] for i in picked)
+        worse, last = len(self.levels) - self.buildings, len(_DAMAGE_COLOURS) - 1
+        picked = [round(i * last / (worse - 1)) for i in range(worse)] if worse > 1 else [last // 2]
+        return (_INTACT_COLOUR,) * self.buildings + tuple(_DAMAGE_COLOURS[i] for i in picked)
 
-    def is_damaged(self, codes: UInt8[np.ndarray, "*s"]) -> Bool[np.ndarray, "*s"]:
+    def is_damaged(self, codes: "UInt8[np.ndarray, '*s']") -> "Bool[np.ndarray, '*s']":
         """Mark the pixels whose level counts as damage."""
         return (codes >= self.damaged) & (codes <= len(self.levels))
 
-    def read_as(self, other: "Scale") -> UInt8[np.ndarray, "256"] | None:
+    def read_as(self, other: "Scale") -> "UInt8[np.ndarray, '256'] | None":
         """Return the other scale's code for each code of this one, or None where no such reading is defined.
 
         Every scale can be read as `binary`, and each one with buildings as `buildings`: by `damaged`. A building of
         unknown level stays one where the other scale knows buildings; in `binary` its class is INVALID.
         """
+        import numpy as np
+
         if other == self:
             known: tuple[int, ...] | None = tuple(range(len(self.levels) + 1))
         elif other == BINARY:

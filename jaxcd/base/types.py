@@ -1,13 +1,8 @@
-"""What all rooms share: the batch between loader, training step and evaluation, label codes, places on Earth."""
+"""What all rooms share: the batch between loader, training step and evaluation, places on Earth."""
 
 from typing import Any, NamedTuple
 
 from jaxtyping import Int32, UInt8
-
-# Codes of a label raster; those of levels, from 0 on, are in `jaxcd.base.scales`. Where a pixel is INVALID its class is
-# unknown (no data; of the scale `binary` also a building of unknown level): it takes part in no loss and no metric.
-# Where it is UNKNOWN, it belongs to a building of unknown level.
-INTACT, DAMAGE, UNKNOWN, INVALID = 0, 1, 254, 255
 
 Bounds = tuple[float, float, float, float]
 """West, south, east, north in degrees."""

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from jaxcd.base.errors import ConfigError
-from jaxcd.base.scales import Scale
-from jaxcd.base.types import DAMAGE
+from jaxcd.base.scales import DAMAGE, Scale
 from jaxcd.config.fields import SHARE, Bound, at_least, one_of, setting
 
 _Check = tuple[str, bool, str]

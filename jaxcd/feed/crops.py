@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxcd.base.errors import DatasetError
-from jaxcd.base.types import DAMAGE, INVALID, Batch
+from jaxcd.base.scales import DAMAGE, INVALID
+from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode

@@ -21,7 +21,8 @@ from absl import flags
 from jaxcd.base.ahead import held_back
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.processes import cores, start_worker
-from jaxcd.base.types import DAMAGE, INVALID, Batch, Tile
+from jaxcd.base.scales import DAMAGE, INVALID
+from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
 from jaxcd.feed.crops import Codes, Crops, Draw, any_corner, as_batch, crop_size, damaged_corner, rounded_up
 from jaxcd.store.dataset import TileDataset

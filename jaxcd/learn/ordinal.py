@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Num, UInt8
 
-from jaxcd.base.scales import Scale
-from jaxcd.base.types import UNKNOWN
+from jaxcd.base.scales import UNKNOWN, Scale
 from jaxcd.config import LossConfig
 from jaxcd.learn import losses
 from jaxcd.learn.losses import Pixels, Sums

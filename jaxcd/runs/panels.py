@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from jaxcd.base.files import replacing
-from jaxcd.base.scales import BINARY, Scale
-from jaxcd.base.types import UNKNOWN, Tile
+from jaxcd.base.scales import BINARY, UNKNOWN, Scale
+from jaxcd.base.types import Tile
 from jaxcd.learn.metrics import Counts
 
 _SIDE = 384  # pixels a column, at most

@@ -13,8 +13,7 @@ from jaxtyping import UInt8
 from rasterio.features import rasterize
 
 from jaxcd.base.errors import ImageError, LabelError
-from jaxcd.base.scales import XBD, Scale
-from jaxcd.base.types import DAMAGE, INTACT, INVALID, UNKNOWN
+from jaxcd.base.scales import DAMAGE, INTACT, INVALID, UNKNOWN, XBD, Scale
 from jaxcd.config import XBD_LEVELS
 from jaxcd.scenes.raster import read_mask
 from jaxcd.sources.places import LabelRules

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxcd.base.errors import ImageError
-from jaxcd.base.types import INVALID, Bounds
+from jaxcd.base.scales import INVALID
+from jaxcd.base.types import Bounds
 from jaxcd.config import check_scaling
 from jaxcd.scenes.raster import Raster, read_rgb
 from jaxcd.sources.geolocation import bounds_of_raster

@@ -1,7 +1,7 @@
 """The records of a dataset: ArrayRecord shards that workers write one by one, under a catalogue of TFDS.
 
 A record holds `id`, `pre` (sequences `image`, encoded) and `post` (sequences `image`, encoded, and `label`, the codes
-of `jaxcd.base.types`). Dates and counts are in the sidecar `places.json`.
+of `jaxcd.base.scales`). Dates and counts are in the sidecar `places.json`.
 
 TensorFlow is not needed: the features are plain byte strings, because `features.Image` encodes arrays through
 TensorFlow only, and a uint8 tensor feature is stored as int64. Byte strings also let the loader decode in its own

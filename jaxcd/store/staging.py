@@ -14,8 +14,7 @@ from jaxtyping import UInt8
 from jaxcd.base.files import replacing
 from jaxcd.base.fingerprints import digest, file_state
 from jaxcd.base.processes import check_wanted
-from jaxcd.base.scales import SCALES, Scale
-from jaxcd.base.types import INVALID, UNKNOWN
+from jaxcd.base.scales import INVALID, SCALES, UNKNOWN, Scale
 from jaxcd.sources.layouts import layout_of_tiles
 from jaxcd.sources.places import LabelRules, SourcePlace
 from jaxcd.sources.reading import ReadImage, ReadPlace, read_place

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from jaxcd.base.errors import ConfigError, DatasetError
-from jaxcd.base.types import DAMAGE, INVALID, Batch
+from jaxcd.base.scales import DAMAGE, INVALID
+from jaxcd.base.types import Batch
 from jaxcd.config import Config, DataConfig, TrainConfig
 from jaxcd.feed.loader import evaluation_batches, train_batches
 from jaxcd.store.build import build

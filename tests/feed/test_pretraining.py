@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from test_loader import assert_same
 
 from jaxcd.base.errors import SplitError
-from jaxcd.base.types import DAMAGE, INVALID, Batch
+from jaxcd.base.scales import DAMAGE, INVALID
+from jaxcd.base.types import Batch
 from jaxcd.config import Config, DataConfig, ModelConfig, TrainConfig
 from jaxcd.feed.crops import intact_corners
 from jaxcd.feed.pretraining import contrast_batches, kinds, pretraining_splits

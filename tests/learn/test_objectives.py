@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from jaxcd.base.errors import ConfigError
-from jaxcd.base.scales import BINARY, XBD
-from jaxcd.base.types import UNKNOWN
+from jaxcd.base.scales import BINARY, UNKNOWN, XBD
 from jaxcd.learn import steps
 from jaxcd.learn.objectives import (
     OBJECTIVES,

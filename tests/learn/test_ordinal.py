@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from jaxcd.base.scales import BINARY, BUILDINGS, XBD
-from jaxcd.base.types import UNKNOWN
+from jaxcd.base.scales import BINARY, BUILDINGS, UNKNOWN, XBD
 from jaxcd.config import LossConfig
 from jaxcd.learn import losses, ordinal
 from jaxcd.learn.grades import Grades

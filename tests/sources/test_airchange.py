@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxcd.base.types import DAMAGE
+from jaxcd.base.scales import DAMAGE
 from jaxcd.config import DataConfig
 from jaxcd.feed.splits import NAMES, split_places
 from jaxcd.prepare import main

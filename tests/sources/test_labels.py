@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from jaxcd.base.errors import ImageError, LabelError
-from jaxcd.base.scales import BINARY, BUILDINGS, XBD
-from jaxcd.base.types import DAMAGE, INTACT, INVALID, UNKNOWN
+from jaxcd.base.scales import BINARY, BUILDINGS, DAMAGE, INTACT, INVALID, UNKNOWN, XBD
 from jaxcd.sources.labels import check_size, rasterise_xbd, read_mask_codes, read_xbd
 from jaxcd.sources.places import LabelRules
 from tests.sources.tile_sources import write_rgb, xbd_label

@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from jaxcd.base.errors import DatasetError, LayoutError
-from jaxcd.base.types import DAMAGE, INVALID
+from jaxcd.base.scales import DAMAGE, INVALID
 from jaxcd.config import DataConfig
 from jaxcd.scenes.raster import write_geotiff
 from jaxcd.sources import simulated
@@ -156,7 +156,7 @@ def test_a_changed_source_file_is_staged_anew(tmp_path, monkeypatch):
 def test_training_builds_on_first_use_and_opens_afterwards(tmp_path, capsys):
     data = DataConfig(root=str(write_folders(tmp_path / "source", 3)), layout="folders", cache=str(tmp_path / "cache"))
     first = open_or_build(data)
-    assert first.path.parent == tmp_path / "cache" and first.path.name.startswith("folders-source-")
+    assert first.paths[0].parent == tmp_path / "cache" and first.paths[0].name.startswith("folders-source-")
     said = capsys.readouterr().out
     assert f"building its tile dataset in {first.paths[0]}" in said
     assert "damaged share" in said and "0 files left out" in said
@@ -164,10 +164,10 @@ def test_training_builds_on_first_use_and_opens_afterwards(tmp_path, capsys):
     assert open_or_build(dataclasses.replace(data, split="block", crop=64)) == first
     assert capsys.readouterr().out == f"tiles: {first.paths[0]}, 3 places\n"
     other = open_or_build(dataclasses.replace(data, scaling="range:0,9"))
-    assert other.path != first.path
-    assert open_or_build(DataConfig(root=str(first.path), layout="prepared")).samples == first.samples
+    assert other.paths != first.paths
+    assert open_or_build(DataConfig(root=str(first.paths[0]), layout="prepared")).samples == first.samples
     with pytest.raises(DatasetError, match=r"is a built dataset; set config.data.layout=prepared"):
-        open_or_build(dataclasses.replace(data, root=str(first.path)))
+        open_or_build(dataclasses.replace(data, root=str(first.paths[0])))
 
 
 def test_a_changed_source_is_built_anew_and_a_vanished_one_is_used_as_it_was(tmp_path, capsys):
@@ -181,7 +181,7 @@ def test_a_changed_source_is_built_anew_and_a_vanished_one_is_used_as_it_was(tmp
     assert [sample.damaged for sample in before.samples] == [8, 16, 24]
     assert [sample.damaged for sample in after.samples] == [8, 32 * 64, 24]
     with pytest.raises(DatasetError, match=r"as it was before its files changed"):
-        build(data, before.path)
+        build(data, before.paths[0])
     os.utime(after.paths[0] / "dataset.json", (time.time() + 9, time.time() + 9))
     source.rename(tmp_path / "elsewhere")
     capsys.readouterr()

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcd.base.errors import ConfigError, DatasetError, LabelError, SplitError
-from jaxcd.base.scales import BINARY, BUILDINGS, XBD
-from jaxcd.base.types import INVALID, UNKNOWN
+from jaxcd.base.scales import BINARY, BUILDINGS, INVALID, UNKNOWN, XBD
 from jaxcd.config import Config, DataConfig, TrainConfig
 from jaxcd.feed.loader import train_batches
 from jaxcd.feed.splits import describe, split_places

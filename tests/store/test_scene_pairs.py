@@ -10,7 +10,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from jaxcd.base.types import INVALID
+from jaxcd.base.scales import INVALID
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.prepare import main
 from jaxcd.scenes.catalogue import find_scenes

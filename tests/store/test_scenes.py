@@ -15,7 +15,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from jaxcd.base.types import INVALID
+from jaxcd.base.scales import INVALID
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.prepare import main
 from jaxcd.scenes.raster import read_rgb
@@ -380,11 +380,11 @@ def test_training_builds_scenes_on_first_use_and_anew_when_they_change(tmp_path,
     data = DataConfig(root=str(source), layout="scenes", scenes=ScenesConfig(tile=128), cache=str(tmp_path / "cache"))
     first = open_or_build(data)
     assert "First use of" in capsys.readouterr().out and len(first.samples) == 6
-    assert open_or_build(data).path == first.path and "First use of" not in capsys.readouterr().out
+    assert open_or_build(data).paths == first.paths and "First use of" not in capsys.readouterr().out
     other = dataclasses.replace(data, scenes=ScenesConfig(tile=64))
-    assert open_or_build(other).path != first.path
+    assert open_or_build(other).paths != first.paths
     town(source, [house(10, 10)])
     again = open_or_build(data)
-    assert again.path != first.path and sum(sample.damaged for sample in again.samples) < sum(
+    assert again.paths != first.paths and sum(sample.damaged for sample in again.samples) < sum(
         sample.damaged for sample in first.samples
     )

@@ -9,8 +9,7 @@ import pytest
 import shapely
 
 from jaxcd.base.errors import ConfigError
-from jaxcd.base.scales import BINARY
-from jaxcd.base.types import INVALID, UNKNOWN
+from jaxcd.base.scales import BINARY, INVALID, UNKNOWN
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.prepare import main
 from jaxcd.store.build import build
@@ -68,7 +67,7 @@ def test_values_of_an_attribute_become_levels_in_pixels_index_and_report(tmp_pat
     (image,) = TileDataset.open(tmp_path / "out").samples[0].post
     assert image.codes == (SIDE**2 - 600, 100, 100, 100, 100, 200) and (image.valid, image.damaged) == (SIDE**2, 200)
     binary = TileDataset.open(tmp_path / "out", BINARY)
-    codes = binary.codes(binary.read(0).label[0])
+    codes = binary.codes(0, binary.read(0).label[0])
     assert ((codes == 1).sum(), (codes == INVALID).sum()) == (200, 200) and (codes[15, 65], codes[15, 25]) == (1, 0)
 
     index = gpd.read_parquet(tmp_path / "out" / "polygons.parquet").sort_values("row")

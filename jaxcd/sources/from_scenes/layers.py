@@ -14,8 +14,7 @@ from jaxtyping import UInt8
 from rasterio.crs import CRS
 
 from jaxcd.base.errors import LabelError
-from jaxcd.base.scales import BINARY, Scale
-from jaxcd.base.types import DAMAGE, INTACT, INVALID, UNKNOWN
+from jaxcd.base.scales import BINARY, DAMAGE, INTACT, INVALID, UNKNOWN, Scale
 from jaxcd.config import ScenesConfig
 from jaxcd.scenes.catalogue import RASTERS
 from jaxcd.scenes.polygons import known_texts, read_frame, texts_of

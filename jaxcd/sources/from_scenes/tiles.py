@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxcd.base.errors import ImageError, SceneError
-from jaxcd.base.scales import Scale
-from jaxcd.base.types import INVALID
+from jaxcd.base.scales import INVALID, Scale
 from jaxcd.config import ScenesConfig, check_scaling
 from jaxcd.scenes.pairing import Mosaic, ScenePlace
 from jaxcd.scenes.quality import Statistics, Thresholds, hopeless, reason_to_drop, statistics
