@@ -185,8 +185,9 @@ def test_a_changed_source_is_built_anew_and_a_vanished_one_is_used_as_it_was(tmp
     os.utime(after.paths[0] / "dataset.json", (time.time() + 9, time.time() + 9))
     source.rename(tmp_path / "elsewhere")
     capsys.readouterr()
-    assert open_or_build(data) == after
-    assert f"the source folder of {after.path} is gone" in capsys.readouterr().out
+    found = open_or_build(data)
+    assert found == after and found.paths == after.paths
+    assert f"the source folder of {after.paths[0]} is gone" in capsys.readouterr().out
     with pytest.raises(LayoutError, match="no such folder"):
         open_or_build(dataclasses.replace(data, scaling="range:0,9"))
 
