@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from flax import nnx
 
+from jaxcd import models
+from jaxcd.base.errors import ConfigError
 from tests.entries import run
 from tests.mapping.map_runs import write_scenes
 
@@ -104,3 +107,10 @@ def test_an_encoder_of_ones_own_is_pretrained_and_taken_over_frozen(project, net
     frozen = f"--config.init.encoder_from={tmp_path / 'pretrained'}", "--config.freeze.encoder=True"
     code, output = run("jaxcd.train", "--config", project, *wanted, *frozen, "--workdir", tmp_path / "run")
     assert code == 0 and "the encoder begins as that of" in output, output
+
+
+def test_a_network_of_one_output_learns_no_levels(network):
+    with pytest.raises(
+        ConfigError, match=r"toy_network:Toy takes no argument outputs, so it can learn the scale binary"
+    ):
+        models.create(network, size="thin", outputs=4, rngs=nnx.Rngs(0))

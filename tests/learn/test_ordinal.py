@@ -12,6 +12,8 @@ from jaxcd.base.scales import BINARY, BUILDINGS, UNKNOWN, XBD
 from jaxcd.config import LossConfig
 from jaxcd.learn import losses, ordinal
 from jaxcd.learn.grades import Grades
+from jaxcd.sources.labels import rasterise_xbd, read_xbd
+from jaxcd.sources.places import LabelRules
 
 LOSS = LossConfig(dice=1.0, bce=1.0, iou=0.5)
 
@@ -164,6 +166,21 @@ def test_the_xview2_score_is_that_of_its_definition(case):
     absent = {"one level": ("intact", "minor", "destroyed"), "absent level": ("minor",), "no building": XBD.levels}
     assert grades.absent == absent.get(case, ())
     assert (case == "perfect") == (grades.scores().xview2 > 0.99)
+
+
+def test_the_xview2_score_of_real_labels(shared_data):
+    rules, real = LabelRules(XBD), []
+    for place in ("00000121", "00000399"):
+        label = read_xbd(shared_data / "xbd_michael" / "labels" / f"hurricane-michael_{place}_post_disaster.json")
+        codes = rasterise_xbd(label, height=1024, width=1024, rules=rules)[:512, :512]
+        real.append(np.where(codes == UNKNOWN, 0, codes))
+    labels = np.stack(real)
+    assert np.unique(labels).tolist() == [0, 1, 2, 3, 4]
+    # What a network might see: all buildings five pixels aside, and those of a half one level too high.
+    levels = np.roll(labels, 5, axis=2)
+    levels[:, :, 256:] += (levels[:, :, 256:] > 0) & (levels[:, :, 256:] < 4)
+    score = counted(levels, labels, np.ones_like(labels), XBD).scores().xview2
+    assert score == pytest.approx(xview2(levels, labels), abs=1e-9) and 0.1 < score < 0.8
 
 
 def test_counts_leave_invalid_pixels_out_and_unknown_levels_out_of_the_levels():

@@ -99,13 +99,16 @@ def test_a_program_for_a_gpu_holds_none_of_the_calls():
         assert ("onednn" in text) == holds, platform
 
 
-@pytest.mark.parametrize("name", ["fc_siam_diff", pytest.param("siam_lite0", marks=pytest.mark.slow)])
-def test_a_network_is_the_same_but_for_last_bits(name):
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [("fc_siam_diff", 1), ("fc_siam_diff", 4), pytest.param("siam_lite0", 1, marks=pytest.mark.slow)],
+)
+def test_a_network_is_the_same_but_for_last_bits(name, outputs):
     made = {}
     pre = _drawn(2, 32, 48, 3)
     post = pre[::-1] + 1
     for onednn in (False, True):
-        make = partial(models.create, name, size="small", onednn=onednn)
+        make = partial(models.create, name, size="small", outputs=outputs, onednn=onednn)
         network, params, stats = models.build(lambda rngs, make=make: make(rngs=rngs), seed=1)
 
         @jax.jit

@@ -199,3 +199,18 @@ def test_sides_are_multiples_of_the_stride(size, stride, monkeypatch):
         model(*pairs(h=stride + stride // 2, w=stride))
     with pytest.raises(ValueError, match="equal shapes"):
         model(pairs()[0], pairs(h=64)[0])
+
+
+@pytest.mark.parametrize("name", [*NAMES, "siam_lite0"])
+def test_outputs_change_the_last_convolution_alone(name):
+    def made(outputs: int):
+        _, params, _ = models.build(
+            lambda rngs: models.create(name, size="small", outputs=outputs, rngs=rngs), seed=3, weights=False
+        )
+        return jax.tree.leaves(params)
+
+    shapes = [(a.shape, b.shape) for a, b in zip(made(1), made(4), strict=True)]
+    other = [(one, four) for one, four in shapes if one != four]
+    assert len(other) == 2 and all(one == (*four[:-1], 1) and four[-1] == 4 for one, four in other)
+    network = models.create(name, size="small", outputs=4, rngs=nnx.Rngs(0))
+    assert jax.eval_shape(network, *pairs()).shape == (2, 32, 32, 4)
