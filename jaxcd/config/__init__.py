@@ -1,22 +1,18 @@
 """The configuration of a run: a tree of typed dataclasses, its files and its flags."""
 
+from jaxcd.config.data import ENCODINGS, XBD_LEVELS, DataConfig, check_scaling, scaling_named
 from jaxcd.config.scenes import ScenesConfig
 from jaxcd.config.tree import (
-    ENCODINGS,
-    XBD_LEVELS,
     AugmentConfig,
     Config,
     ContrastConfig,
-    DataConfig,
     FreezeConfig,
     InitConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
     TrainConfig,
-    check_scaling,
     field_type,
-    scaling_named,
 )
 
 __all__ = [
