@@ -31,7 +31,8 @@ ROOMS: dict[str, frozenset[str]] = {
         "tasks": "base config models store feed learn runs",
         "mapping": "base config scenes models learn runs",
         "tuning": "base config learn runs",
-        "entry": "base config scenes simulator sources store feed models learn runs tasks mapping tuning",
+        "labelling": "base config scenes sources mapping",
+        "entry": "base config scenes simulator sources store feed models learn runs tasks mapping tuning labelling",
     }.items()
 }
 MOST_MODULES, MOST_LAYERS = 12, 8

@@ -118,6 +118,6 @@ def draw(training: Classified, validation: Classified, embedded: Embedded, confi
     shares = np.square(sizes) / max(float(np.square(sizes).sum()), 1e-12)
     right.set(xlabel=f"first axis ({shares[0]:.0%} of the variance)", ylabel=f"second axis ({shares[1]:.0%})")
     for part in (left, right):
-        part.legend(frameon=False, fontsize=8)
+        part.legend(loc="upper right", frameon=False, fontsize=8)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=110)
