@@ -1,4 +1,4 @@
-"""The network of README's damage map: on six scenes of the 2023 earthquakes, from Santa Rosa's encoder.
+"""The network of the damage map in docs/maps.md: on six scenes of the 2023 earthquakes, from Santa Rosa's encoder.
 
     python -m jaxcd.train --config configs/xbd_santa_rosa.py --workdir runs/xbd_santa_rosa
     python -m jaxcd.train --config configs/turkey_map.py --config.init.encoder_from=runs/xbd_santa_rosa \\

@@ -112,5 +112,5 @@ def shared_data() -> Path:
     """Folder of the third-party imagery that lies beside the repository and is no part of it."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no third-party imagery at {folder} (see README, it is not part of the project)")
+        pytest.skip(f"no third-party imagery at {folder} (see docs/README.md: it is not part of the project)")
     return folder
