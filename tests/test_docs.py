@@ -5,9 +5,12 @@ import re
 import shlex
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
-from jaxcd import cli
+from jaxcd import cli, models
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -160,6 +163,29 @@ def test_the_readme_is_short_and_shows_the_tasks():
     assert len(readme.read_text().split()) <= READMES_WORDS
     shown = {called(command)[0] for command in commands(readme)}
     assert {"tools/quickstart", "prepare", "train", "evaluate", "predict", "tune"} <= shown
+
+
+def test_the_python_of_the_training_page_runs(tmp_path, monkeypatch):
+    network, use = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "my_networks.py").write_text(network)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    images = jnp.zeros((1, 32, 32, 3))
+
+    def logits(outputs: int) -> jax.Array:
+        model = models.create("my_networks:Shallow", size="narrow", rngs=nnx.Rngs(0), outputs=outputs)
+        return model(images, images)
+
+    def used() -> jax.Array:
+        names: dict = {}
+        exec(use, names)
+        return names["logits"]
+
+    # Shapes alone: nothing is compiled.
+    assert jax.eval_shape(lambda: logits(1)).shape == (1, 32, 32)
+    assert jax.eval_shape(lambda: logits(4)).shape == (1, 32, 32, 4)
+    assert jax.eval_shape(used).shape == (1, 256, 256)
 
 
 def test_each_page_is_in_the_index():
