@@ -112,6 +112,18 @@ def test_commands_that_a_document_shows_take_their_flags(document):
         check_command(command)
 
 
+def test_flags_and_fields_that_the_documents_name_exist():
+    tools = [name(path) for path in sorted((ROOT / "tools").iterdir()) if path.is_file() and path.suffix != ".txt"]
+    known = set().union(*(flags_of(started) for started in (*cli.COMMANDS, *tools)))
+    fields = {flag.removeprefix("--") for flag in known if flag.startswith("--config.")}
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS):
+        code = " ".join(re.findall(r"`([^`]+)`", document.read_text()))
+        for flag in re.findall(r"(?<![\w-])--[a-z]\w*", re.sub(r"--config\.", "config.", code)):
+            assert flag in known, f"{document.name} names {flag}"
+        for field in set(re.findall(r"\bconfig(?:\.[a-z]\w*)+", code)) - {"config.json", "config.group.field"}:
+            assert any(f"{each}.".startswith(f"{field}.") for each in fields), f"{document.name} names {field}"
+
+
 @pytest.mark.parametrize(
     ("command", "fault"),
     [
