@@ -39,6 +39,7 @@ class Settings:
     scaling: str | None = setting(
         None, "of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH", scaling_named("--scaling")
     )
+    average: bool = setting(False, "mean probability over flips and quarter turns, at eight times the work")
     batch: int = setting(1, "tiles that each device sees at a time", at_least(1))
     split: str | None = setting(
         None,
@@ -151,16 +152,15 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial))
     advice = f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones"
     shown = with_bar(batches, tiles, split)
-    result = inference.evaluate_trained(
-        config, trained, shown, keepers=(best, worst), scale=dataset.scale, advice=advice
-    )
+    how = {"scale": dataset.scale, "average": settings.average, "advice": advice}
+    result = inference.evaluate_trained(config, trained, shown, keepers=(best, worst), **how)
 
     for name in _OUTPUTS:  # no file of an earlier evaluation may stay beside the new ones
         (out / name).unlink(missing_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
         if keeper.kept():
-            how = {"threshold": threshold, "positive_unlabelled": partial, "scale": dataset.scale}
-            save_panels(keeper.kept(), out / f"{name}.png", **how)
+            drawn = {"threshold": threshold, "positive_unlabelled": partial, "scale": dataset.scale}
+            save_panels(keeper.kept(), out / f"{name}.png", **drawn)
     _write_tiles(result, out / "tiles.csv", threshold, partial)
     if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)
