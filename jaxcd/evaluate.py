@@ -39,6 +39,7 @@ class Settings:
     scaling: str | None = setting(
         None, "of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH", scaling_named("--scaling")
     )
+    average: bool = setting(False, "mean probability over flips and quarter turns, at eight times the work")
     batch: int = setting(1, "tiles that each device sees at a time", at_least(1))
     split: str | None = setting(
         None,
@@ -106,7 +107,9 @@ def _read_other_data(config: Config, data: Path, settings: Settings) -> None:
     if config.data.layout == layouts.SIMULATED and settings.layout is None:
         raise ConfigError(f"--layout: say how {data} is laid out; the run's own tiles are simulated")
     config.data.root, config.data.layout = str(data), settings.layout or config.data.layout
-    config.data.weights = ()  # they are of the roots that the run learned from
+    # These are of the roots that the run learned from.
+    config.data.weights, config.data.events, config.data.test_events = (), "", ()
+    config.data.split = "block" if config.data.split == "event" else config.data.split
     config.data.cache = settings.cache or DataConfig().cache
     scale, labels = SCALES[config.data.scale], SCALES[settings.scale or config.data.scale]
     if config.data.layout == layouts.SCENES and labels != scale:
@@ -130,7 +133,7 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     from jaxcd import models
     from jaxcd.feed.loader import evaluation_batches
     from jaxcd.learn import steps
-    from jaxcd.runs import inference
+    from jaxcd.runs import events, inference
     from jaxcd.runs.evaluation import with_bar
     from jaxcd.runs.figures import Metrics
     from jaxcd.runs.panels import Keeper, save_panels
@@ -151,22 +154,26 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial))
     advice = f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones"
     shown = with_bar(batches, tiles, split)
-    result = inference.evaluate_trained(
-        config, trained, shown, keepers=(best, worst), scale=dataset.scale, advice=advice
-    )
+    how = {"scale": dataset.scale, "average": settings.average, "advice": advice}
+    result = inference.evaluate_trained(config, trained, shown, keepers=(best, worst), **how)
 
     for name in _OUTPUTS:  # no file of an earlier evaluation may stay beside the new ones
         (out / name).unlink(missing_ok=True)
     for name, keeper in (("best", best), ("worst", worst)):
         if keeper.kept():
-            how = {"threshold": threshold, "positive_unlabelled": partial, "scale": dataset.scale}
-            save_panels(keeper.kept(), out / f"{name}.png", **how)
+            drawn = {"threshold": threshold, "positive_unlabelled": partial, "scale": dataset.scale}
+            save_panels(keeper.kept(), out / f"{name}.png", **drawn)
     _write_tiles(result, out / "tiles.csv", threshold, partial)
     if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)
-    metrics = Metrics.of(result.counts, threshold=threshold, positive_unlabelled=partial, grades=result.grades)
+    by_event = events.by_event(result.tiles, {s.id: s.event for s in dataset.samples}, threshold)
+    metrics = Metrics.of(
+        result.counts, threshold=threshold, positive_unlabelled=partial, grades=result.grades, events=by_event
+    )
     metrics.write(out)
     (_print_recall if partial else _print_table)(result, split, trained.step, trained.threshold)
+    if len(metrics.events) > 1:
+        print(f"\n{events.describe(metrics.events, threshold)}")
     if metrics.levels is not None:
         _print_levels(result)
     print(f"written: {out}/ {', '.join(name for name in _OUTPUTS if (out / name).exists())}")

@@ -74,6 +74,8 @@ WRONG_TYPES = [
     ("data.root", Path("somewhere")),
     ("data.scale", 4),
     ("data.weights", (1,)),
+    ("data.events", None),
+    ("data.test_events", "fire"),
     ("data.damage_levels", "destroyed"),
     ("loss.level_weights", (1,)),
     ("data.damage_levels", ["destroyed"]),

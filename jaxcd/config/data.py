@@ -102,9 +102,19 @@ class DataConfig:
     )  # fmt: skip
     split: str = setting(
         "place",
-        "how places are split: place (each by itself), block (spatial blocks stay together) or published (as the "
-        "source's authors did; layouts airchange_...)",
-        one_of("place", "block", "published"),
+        "how places are split: place (each by itself), block (spatial blocks stay together), event (whole events stay "
+        "together, and what overlaps with them) or published (as the source's authors did; layouts airchange_...)",
+        one_of("place", "block", "event", "published"),
+    )
+    events: str = setting(
+        "",
+        "CSV table with the columns place and event, for data whose names do not tell; empty: names of xBD tell, and "
+        "of several roots each is an event",
+    )
+    test_events: tuple[str, ...] = setting(
+        (),
+        "events to test on (split = event): training and validation share the blocks of all others; empty: whole "
+        "events are shared by split_shares",
     )
     split_shares: tuple[float, float, float] = setting(
         (0.70, 0.15, 0.15), "shares of training, validation and test places", SHARES
@@ -139,6 +149,7 @@ class DataConfig:
         """
         self.root = ",".join(str(Path(root).resolve()) for root in self.roots)
         self.cache = str(Path(self.cache).resolve())
+        self.events = self.events and str(Path(self.events).resolve())
         self.check_roots()
 
     def check_roots(self) -> None:

@@ -302,6 +302,10 @@ def _check_together(config: Config) -> None:
     several = f"none, or one of each of the {len(roots)} roots (one root: none)"
     wants(not shares or len(shares) == len(roots) > 1, "data.weights", shares, several)
     config.data.check_roots()
+    held_out = config.data.test_events
+    wants(
+        not held_out or config.data.split == "event", "data.test_events", held_out, "none but with data.split = event"
+    )
     scale, levels = SCALES[config.data.scale], config.loss.level_weights
     graded = f"{len(scale.codes)} weights, of {', '.join(scale.codes)}"
     expected = graded if scale.buildings else "none with data.scale = binary"

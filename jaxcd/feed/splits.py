@@ -1,11 +1,12 @@
 """Which places are for training, validation and test.
 
-By rank in a seeded permutation, by spatial block, or as the source's authors split them.
+By rank in a seeded permutation, by spatial block, by event, or as the source's authors split them.
 """
 
+import dataclasses
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,10 @@ from jaxcd.store.manifest import Sample
 NAMES = ("train", "validation", "test")
 # Blocks are one block if tiles of both overlap by more than this share of the smaller tile; less is border noise.
 _OVERLAP = 0.05
+_OF_TEST_GROUND = "shows ground of a test event (split = event)"
 _IN_NO_BLOCK = {
     "block": "nothing tells where it lies (split = block)",
+    "event": "nothing tells its event (split = event)",
     "published": "its source has no published split for it (split = published)",
 }
 
@@ -39,11 +42,13 @@ class Splits:
 def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
     """Split the places of a dataset; the same places and settings give the same splits in any order.
 
-    Where several datasets are joined, each is split by itself.
+    Where several datasets are joined, each is split by itself, but for `split = event`. There the places of
+    `test_events` are the test split. Places of other events that overlap with them are in no split; the rest of them
+    become training and validation by spatial block, and where nothing tells where a place lies, by itself.
 
     Args:
         samples: places of a dataset; the returned rows are positions in it.
-        data: `places`, `split`, `split_shares`, `split_seed` and `block_size` count.
+        data: `places`, `split`, `test_events`, `split_shares`, `split_seed` and `block_size` count.
 
     Returns:
         The splits: disjoint, and complete together with `left_out`.
@@ -52,7 +57,7 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
         SplitError: a split is empty or has no damaged pixel, or none is published.
     """
     origins = sorted({sample.origin for sample in samples})
-    if len(origins) > 1:
+    if len(origins) > 1 and data.split != "event":
         return _joined([_split_of(samples, data, origin) for origin in origins])
     if data.split == "published" and not any(sample.split for sample in samples):
         raise SplitError(
@@ -68,11 +73,15 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
         rows = [row for row in rows if samples[row].damaged]
     blocks = blocks_of(samples, rows, data)
     left_out += [(samples[row].id, in_no_block(data)) for row in rows if row not in blocks]
-    if data.split == "published":
+    if data.test_events:
+        parts, overlapping = _held_out(samples, blocks, data)
+        left_out += [(samples[row].id, _OF_TEST_GROUND) for row in overlapping]
+    elif data.split == "published":
         parts = tuple(tuple(sorted(row for row in blocks if samples[row].split == name)) for name in NAMES)
     else:
         parts = divided(samples, blocks, data.split_shares, data)
-    check_parts(samples, parts, data)
+    # An event that is tested on may have no damage: what is flagged there counts, too.
+    check_parts(samples, parts, data, needed=NAMES[:2] if data.test_events else NAMES)
     train, validation, test = parts
     return Splits(train=train, validation=validation, test=test, left_out=tuple(left_out))
 
@@ -93,6 +102,33 @@ def _joined(splits: Sequence[Splits]) -> Splits:
     return Splits(**parts, left_out=tuple(place for each in splits for place in each.left_out))
 
 
+def _held_out(
+    samples: Sequence[Sample], blocks: dict[int, str], data: DataConfig
+) -> tuple[tuple[tuple[int, ...], ...], list[int]]:
+    """Return the rows of each split with the test events as test, and the rows that overlap with those.
+
+    Raises:
+        SplitError: an event that no place has.
+    """
+    known = sorted({samples[row].event for row in blocks})
+    unknown = sorted(set(data.test_events) - set(known))
+    if unknown:
+        raise SplitError(
+            f"config.data.test_events: no place is of {unknown[0]}; there are {', '.join(known) or 'none'}"
+        )
+    test = [row for row in blocks if samples[row].event in data.test_events]
+    others = [row for row in blocks if samples[row].event not in data.test_events]
+    shared = {i for pair in _overlaps(samples, [*test, *others]) for i in pair if pair[0] in test or pair[1] in test}
+    overlapping = [row for row in others if row in shared]
+    rest = [row for row in others if row not in shared]
+    by_block = dataclasses.replace(data, split="block", test_events=())
+    ground = {row: samples[row].id for row in rest} | blocks_of(samples, rest, by_block)
+    train, validation, _ = data.split_shares
+    shares = (train / (train + validation), validation / (train + validation), 0.0)
+    learned = divided(samples, {row: ground[row] for row in rest}, shares, by_block)
+    return (*learned[:2], tuple(sorted(test))), overlapping
+
+
 def divided(
     samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], data: DataConfig
 ) -> tuple[tuple[int, ...], ...]:
@@ -104,7 +140,7 @@ def divided(
         shares: wanted sizes.
         data: `split` and `split_seed` count.
     """
-    if data.split == "block":
+    if data.split in ("block", "event"):
         parts = _assign(samples, blocks, shares, data.split_seed)
     else:
         parts = _cut(list(blocks), shares, data.split_seed)
@@ -133,7 +169,8 @@ def permuted(rows: Sequence[int], seed: int) -> list[int]:
 def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) -> dict[int, str]:
     """Name the block of each row that has one.
 
-    With `split = place`, each place is a block of its own; with `published`, each split is a block.
+    With `split = place`, each place is a block of its own; with `published`, each split is a block; with `event`, each
+    event is.
     """
     if data.split == "place":
         return {row: samples[row].id for row in rows}
@@ -142,7 +179,10 @@ def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) 
     blocks = {}
     for row in rows:
         sample = samples[row]
-        if sample.block is not None:
+        if data.split == "event":
+            if sample.event:
+                blocks[row] = f"event {sample.event}"
+        elif sample.block is not None:
             blocks[row] = f"named {sample.block}"
         elif sample.bounds is not None:
             blocks[row] = _cell(sample.bounds, data.block_size)
@@ -177,17 +217,23 @@ def _merged(samples: Sequence[Sample], blocks: dict[int, str]) -> dict[str, str]
             block = parent[block]
         return block
 
-    located = [(row, bounds) for row in blocks if (bounds := samples[row].bounds) is not None]
+    for one, other in _overlaps(samples, list(blocks)):
+        # The smaller name wins: the outcome does not depend on the order of the pairs.
+        survivor, absorbed = sorted((root(blocks[one]), root(blocks[other])))
+        parent[absorbed] = survivor
+    return {block: root(block) for block in parent}
+
+
+def _overlaps(samples: Sequence[Sample], rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of rows whose places show the same ground."""
+    located = [(row, bounds) for row in rows if (bounds := samples[row].bounds) is not None]
     west, south, east, north = np.reshape([bounds for _, bounds in located], (-1, 4)).T
     boxes = shapely.box(west, south, east, north)
     areas = shapely.area(boxes)
     for i, j in shapely.STRtree(boxes).query(boxes, predicate="intersects").T if located else ():
         shared = shapely.area(shapely.intersection(boxes[i], boxes[j]))
         if i < j and shared > _OVERLAP * min(areas[i], areas[j]):
-            # The smaller name wins: the outcome does not depend on the order of the pairs.
-            survivor, absorbed = sorted((root(blocks[located[i][0]]), root(blocks[located[j][0]])))
-            parent[absorbed] = survivor
-    return {block: root(block) for block in parent}
+            yield located[i][0], located[j][0]
 
 
 def _assign(
@@ -251,6 +297,8 @@ def check_parts(
     damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
     if data.split == "block":
         remedy = f"try another config.data.split_seed, block_size (now {data.block_size:g} m) or {shares}"
+    elif data.split == "event":
+        remedy = "whole events stay together: name those to test on in config.data.test_events"
     elif data.split == "published":
         remedy = "the published split wants all of its images: see what is missing"
     else:

@@ -17,6 +17,7 @@ from jaxcd.learn import losses
 from jaxcd.learn.losses import Pixels, Sums
 
 Logits = Float[Array, "b h w k"]
+_LEAST = 1e-6  # probability whose logit is taken
 
 
 def exceedance(logits: Logits) -> Logits:
@@ -26,6 +27,17 @@ def exceedance(logits: Logits) -> Logits:
     for j in range(1, logits.shape[-1]):
         parts.append(parts[-1] * conditional[..., j])  # a product with a factor of at most 1 never rounds up
     return jnp.stack(parts, axis=-1)
+
+
+def log_odds(probability: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Return the logits of probabilities; those of 0 and 1 are finite."""
+    return jax.scipy.special.logit(jnp.clip(probability, _LEAST, 1 - _LEAST))
+
+
+def as_logits(probability: Logits) -> Logits:
+    """Return logits of which `exceedance` makes these probabilities P(level >= j)."""
+    before = jnp.concatenate([jnp.ones_like(probability[..., :1]), probability[..., :-1]], axis=-1)
+    return log_odds(probability / jnp.maximum(before, _LEAST))
 
 
 def predicted_level(probability: Logits) -> UInt8[Array, "b h w"]:

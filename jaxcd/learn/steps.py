@@ -19,9 +19,9 @@ from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.learn import losses, metrics, optimizer, ordinal
 from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.averaging import averaged
 from jaxcd.learn.objectives import objective_of, pairs_an_element
 
-_LEAST = 1e-6  # probability whose logit is taken
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -253,7 +253,9 @@ def train_step(
     return jax.jit(step, donate_argnums=0)
 
 
-def evaluation_step(network: models.Network, config: Config, labels_in: Scale | None = None) -> EvaluationStep:
+def evaluation_step(
+    network: models.Network, config: Config, labels_in: Scale | None = None, *, average: bool = False
+) -> EvaluationStep:
     """Make the evaluation step, `(params, stats, batch) -> Evaluated`.
 
     Args:
@@ -261,14 +263,26 @@ def evaluation_step(network: models.Network, config: Config, labels_in: Scale | 
         config: of the run.
         labels_in: scale of the labels, in which the run's scale can be read; by default the run's own. With a coarser
             one the loss is that of "damaged or not".
+        average: take the mean probability over flips and quarter turns, at eight times the work.
     """
     wanted, scale = models.describe(config.model).normalisation, SCALES[config.data.scale]
     given = labels_in or scale
     reading = scale.read_as(given)
 
+    def seen_once(params: Any, stats: Any, pre: Array, post: Array) -> Array:
+        logits, _ = models.apply(network.eval, params, stats, normalise(pre, wanted), normalise(post, wanted))
+        return logits
+
+    def seen_from_all_sides(params: Any, stats: Any, pre: Array, post: Array) -> Array:
+        probabilities = averaged(lambda *given: answer(seen_once(*given)))
+        return as_logits(probabilities(params, stats, pre, post))
+
+    answer = ordinal.exceedance if scale.buildings else jax.nn.sigmoid
+    as_logits = ordinal.as_logits if scale.buildings else ordinal.log_odds
+    forward = seen_from_all_sides if average else seen_once
+
     def step(params: Any, stats: Any, batch: Batch) -> Evaluated:
-        pre, post = (normalise(images, wanted) for images in (batch.pre, batch.post))
-        logits, _ = models.apply(network.eval, params, stats, pre, post)
+        logits = forward(params, stats, batch.pre, batch.post)
         weight, per_pair = config.loss.positive_weight, (1, 2)
         distance = jnp.mean(jnp.abs(batch.pre.astype(jnp.float32) - batch.post.astype(jnp.float32)), axis=-1) / 255
         if not scale.buildings:
@@ -285,8 +299,7 @@ def evaluation_step(network: models.Network, config: Config, labels_in: Scale | 
         if given == scale:
             sums = ordinal.sums(logits, batch.labels, valid=batch.valid, weights=config.loss, axis=per_pair)
         else:
-            odds = jax.scipy.special.logit(jnp.clip(damaged, _LEAST, 1 - _LEAST))
-            sums = losses.sums(odds, labels, valid=valid, positive_weight=weight, axis=per_pair)
+            sums = losses.sums(ordinal.log_odds(damaged), labels, valid=valid, positive_weight=weight, axis=per_pair)
         graded = given.buildings
         return Evaluated(
             bins=metrics.score_histogram(damaged, labels, valid=valid),

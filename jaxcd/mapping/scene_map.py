@@ -15,6 +15,7 @@ from jaxcd.base.folders import alone, check_folder
 from jaxcd.base.scales import SCALES, Scale
 from jaxcd.config import Config
 from jaxcd.learn.objectives import check_maps
+from jaxcd.mapping.decision import damage_from, threshold_for_share, threshold_of
 from jaxcd.mapping.page import web_page
 from jaxcd.mapping.predict import blocks, tiling, weights
 from jaxcd.mapping.predict.network import WindowNetwork
@@ -85,7 +86,7 @@ def load(run: Path, settings: MapSettings) -> Mapper:
     """
     config = run_folder.read_config(run)
     check_maps(config, str(run))
-    _damage_from(SCALES[config.data.scale], settings)
+    damage_from(SCALES[config.data.scale], settings)
     least = tiling.least_window(models.describe(config.model))
     if settings.window and settings.window < least:
         raise ConfigError(f"--window: the {config.model.size} network wants at least {least}, got {settings.window}")
@@ -184,15 +185,21 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     most = settings.window or tiling.default_window(network)
     down, across = (tiling.cover(length, network, most=most) for length in pair.grid.shape)
     scale = mapper.scale
-    level = _damage_from(scale, settings)
-    threshold, source = _threshold(mapper, settings, level)
+    level = damage_from(scale, settings)
     folder = out / _BLOCKS
     folder.mkdir(exist_ok=True)
     how = {"weights": mapper.weights, "average": settings.average, "bands": len(scale.levels)}
     planned = blocks.plan(pair, down, across, folder, **how)
     written = blocks.Written(planned)
-    with rasters.growing(planned, written, pair.grid, out, rule=Rule(scale, level, threshold)) as growth:
+    computed = 0
+    if settings.expect:  # all probabilities must be there before one is chosen
         computed = blocks.compute(pair, planned, down, across, mapper.network, written)
+        threshold = threshold_for_share(planned, pair.grid, level, settings.expect)
+    else:
+        threshold = threshold_of(mapper.trained, scale, settings)
+    with rasters.growing(planned, written, pair.grid, out, rule=Rule(scale, level, threshold.value)) as growth:
+        if not settings.expect:
+            computed = blocks.compute(pair, planned, down, across, mapper.network, written)
         growth.result()
     _remove(out)  # no file of an earlier map may stay beside the new ones
     grown = rasters.finish(out, growth)
@@ -212,33 +219,12 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
         weights_sha256=mapper.weights,
         average=settings.average,
         halo=tiling.halo(network),
-        threshold=threshold,
-        threshold_from=source,
+        threshold=threshold.value,
+        threshold_from=threshold.source,
         window=(down.window, across.window),
     )
     graded = levels.Levels(scale, blocks.as_raster(planned, pair.grid)) if scale.buildings else None
     return _Predicted(grown, used, len(planned), computed, graded)
-
-
-def _damage_from(scale: Scale, settings: MapSettings) -> int:
-    """Return the code of the level from which a level counts as damage.
-
-    Raises:
-        ConfigError: the scale has no such level of damage.
-    """
-    if not settings.level:
-        return scale.damaged
-    if not scale.buildings:
-        raise ConfigError(
-            f"--level {settings.level}: the run's network knows damage, but no levels of it (its scale is "
-            f"{scale.name}); leave --level out"
-        )
-    if settings.level not in scale.levels[1:]:
-        raise ConfigError(
-            f"--level: expected one of {', '.join(scale.levels[1:])} (the run's scale is {scale.name}), "
-            f"got {settings.level!r}"
-        )
-    return scale.codes.index(settings.level)
 
 
 def _levels_told(
@@ -249,7 +235,7 @@ def _levels_told(
         return None
     return LevelTotals(
         scale=scale.name,
-        damage_from=scale.codes[_damage_from(scale, settings)],
+        damage_from=scale.codes[damage_from(scale, settings)],
         area_m2={name: n * pixel for name, n in zip(scale.levels, predicted.grown.by_level, strict=True)},
         buildings=levels.counts(found.buildings, scale),
         agreement=found.level_agreement,
@@ -274,16 +260,6 @@ def _grid(grid: Grid) -> MapGrid:
         width=grid.width,
         metres_per_pixel=grid.metres,
     )
-
-
-def _threshold(mapper: Mapper, settings: MapSettings, level: int) -> tuple[float, str]:
-    if settings.threshold is not None:
-        return settings.threshold, "--threshold"
-    if level != mapper.scale.damaged:
-        return 0.5, f"the run's validation is of damage from {mapper.scale.codes[mapper.scale.damaged]} on"
-    if mapper.trained.threshold is None:
-        return 0.5, "the run has no validation"
-    return mapper.trained.threshold, "best on the run's validation"
 
 
 def _resolution(mapper: Mapper, metres: float) -> tuple[str, ...]:

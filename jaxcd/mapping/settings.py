@@ -1,5 +1,6 @@
 """The settings of a damage map."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ _FROM_ZERO = Bound(lambda value: 0 <= value < float("inf"), "a number from 0")
 def _ordered(shares: Any) -> bool:
     low, high = shares
     return 0 < low <= high <= 1
+
+
+def share_of(text: str) -> float:
+    """Return a share of the ground that is given as 0.02 or as 2%; NaN where it is neither."""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +45,12 @@ class MapSettings:
         None,
         "probability from which a pixel is damage (default: the best one on the run's validation)",
         Bound(lambda threshold: 0 < threshold < 1, "between 0 and 1"),
+    )
+    expect: str = setting(
+        "",
+        "share of the seen ground that is about damaged, such as 2%: the threshold is the one at which so much is "
+        "called damage",
+        Bound(lambda text: not text or 0 < share_of(text) < 1, "a share such as 0.02 or 2%"),
     )
     level: str = setting(
         "", "level of damage from which a pixel is damage, on the scale of the run; empty: the one that the scale names"
@@ -69,6 +84,8 @@ class MapSettings:
             ConfigError: at the first invalid value; the message names its flag.
         """
         check_bounds(self, "--")
+        if self.expect and self.threshold is not None:
+            raise ConfigError("--expect: goes without --threshold, which it chooses")
         if bool(self.label_attribute) != bool(self.label_values):
             raise ConfigError(
                 f"--label_values: expected values exactly where --label_attribute is given, got {self.label_values!r}"

@@ -12,6 +12,7 @@ from jaxcd.base.files import write_whole
 from jaxcd.base.scales import Scale
 from jaxcd.learn.grades import Grades
 from jaxcd.learn.metrics import Counts, PartialScores, Scores
+from jaxcd.runs.events import EventScores
 
 METRICS = "metrics.json"
 
@@ -134,6 +135,7 @@ class Metrics:
         threshold: the one best on validation, or 0.5 where there was none.
         best: scores at that threshold.
         levels: what graded damage adds (`levels_of`); None with the scale `binary`.
+        events: scores by event; empty where much damage has no label.
     """
 
     positive_unlabelled: bool
@@ -141,16 +143,30 @@ class Metrics:
     threshold: float
     best: Scores | PartialScores
     levels: dict[str, Any] | None = None
+    events: Mapping[str, EventScores] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, counts: Counts, *, threshold: float, positive_unlabelled: bool, grades: Grades | None = None
+        cls,
+        counts: Counts,
+        *,
+        threshold: float,
+        positive_unlabelled: bool,
+        grades: Grades | None = None,
+        events: Mapping[str, EventScores] | None = None,
     ) -> "Metrics":
         """Compute the scores that the labels allow; with much damage unlabelled, levels have none."""
         score = counts.partial_at if positive_unlabelled else counts.at
         half, best = score(0.5), score(threshold)
         levels = None if positive_unlabelled or grades is None else levels_of(grades)
-        return cls(positive_unlabelled=positive_unlabelled, half=half, threshold=threshold, best=best, levels=levels)
+        return cls(
+            positive_unlabelled=positive_unlabelled,
+            half=half,
+            threshold=threshold,
+            best=best,
+            levels=levels,
+            events=(not positive_unlabelled and events) or {},
+        )
 
     def write(self, folder: Path) -> None:
         """Write `metrics.json`, whole or not at all."""
@@ -161,6 +177,8 @@ class Metrics:
         }
         if self.levels is not None:
             content["levels"] = self.levels
+        if self.events:
+            content["events"] = {name: scores._asdict() for name, scores in self.events.items()}
         write_whole(folder / METRICS, json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -181,6 +199,7 @@ class Metrics:
                 threshold=threshold,
                 best=kind(**best),
                 levels=content.get("levels"),
+                events={name: EventScores(**scores) for name, scores in content.get("events", {}).items()},
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged ({error!r}); evaluate the run again") from error

@@ -56,6 +56,7 @@ def evaluate_trained(
     *,
     keepers: Sequence[Keeper],
     scale: Scale,
+    average: bool,
     advice: str,
 ) -> Evaluation:
     """Evaluate a run's network on whole tiles.
@@ -66,6 +67,7 @@ def evaluate_trained(
         batches: of a multiple of `steps.evaluation_mesh(config).size` pairs.
         keepers: choose the tiles whose pixels are kept for pictures.
         scale: of the labels.
+        average: take the mean probability over flips and quarter turns.
         advice: what a user can do where memory does not suffice.
 
     Raises:
@@ -74,7 +76,7 @@ def evaluate_trained(
     mesh = steps.evaluation_mesh(config)
     with explained_memory(advice):
         return evaluate(
-            steps.evaluation_step(trained.network, config, scale),
+            steps.evaluation_step(trained.network, config, scale, average=average),
             steps.replicate(trained.params, mesh),
             steps.replicate(trained.stats, mesh),
             batches,

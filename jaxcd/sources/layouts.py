@@ -50,6 +50,12 @@ def may_publish(layout: str) -> bool:
     return layout == PREPARED or (layout in LAYOUTS and LAYOUTS[layout].published)
 
 
+def event_of(layout: str, place: str) -> str:
+    """Return the event that a place's id names; empty where ids of the layout name none."""
+    tell = LAYOUTS[layout].event if layout in LAYOUTS else None
+    return tell(place) if tell else ""
+
+
 def layout_of_tiles(layout: str) -> Layout:
     """Return the layout of a source's tiles: those of a simulated town are in layout folders."""
     return LAYOUTS["folders" if layout == SIMULATED else layout]

@@ -119,6 +119,7 @@ class Layout:
         label_suffix: end of the names of label files that are not images; empty where labels are images.
         has_levels: whether `config.data.damage_levels` says which of its labels' levels are damage (scale `binary`).
         published: whether its places have a published split (`SourcePlace.split`).
+        event: tells the event of a place from its id; None: names do not tell.
     """
 
     folders: tuple[tuple[str, ...], ...]
@@ -129,6 +130,7 @@ class Layout:
     label_suffix: str = ""
     has_levels: bool = False
     published: bool = False
+    event: Callable[[str], str] | None = None
 
 
 def images_of(folder: Path, left_out: list[tuple[str, str]]) -> dict[str, Path]:

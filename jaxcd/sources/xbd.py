@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaxcd.sources.reading import Label
 
 _LABEL = "_post_disaster.json"
+_EVENT = re.compile(r"(?P<event>.+)_\d+")  # xBD numbers the places of an event
 _NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
 
 
@@ -32,6 +33,12 @@ def find(source: Path) -> Discovery:
         elif not file.name.startswith(".") and not file.name.endswith("_pre_disaster.json"):
             left_out.append((str(file), f"not named *{_LABEL}"))
     return paired(images["pre"], images["post"], labels, left_out)
+
+
+def event(place: str) -> str:
+    """Return the event of a place: xBD's ids are EVENT_NUMBER."""
+    match = _EVENT.fullmatch(place)
+    return match["event"] if match else ""
 
 
 def read_label(post: SourcePost, size: tuple[int, int], rules: LabelRules) -> "Label":
@@ -59,4 +66,5 @@ LAYOUT = Layout(
     label_suffix=_LABEL,
     scales=(BINARY.name, BUILDINGS.name, XBD.name),
     has_levels=True,
+    event=event,
 )

@@ -23,6 +23,7 @@ from jaxcd.config import DataConfig
 from jaxcd.sources import layouts
 from jaxcd.store import manifest
 from jaxcd.store.encodings import decode_codes
+from jaxcd.store.events import with_events
 from jaxcd.store.manifest import BuildSettings, Sample
 from jaxcd.store.records import open_records
 
@@ -104,6 +105,7 @@ class TileDataset:
                     f"{path}: {len(records)} records for {len(own)} places; delete the folder and build it anew"
                 )
             parts.append(_Part(path, len(samples), [sample.id for sample in own], reading, records))
+            own = [dataclasses.replace(s, event=layouts.event_of(settings.layout, s.id)) for s in own]
             samples += own if scale == stored else [sample.read_as(reading, scale) for sample in own]
         assert scale is not None  # there is at least one dataset
         if names:
@@ -111,7 +113,10 @@ class TileDataset:
             often = Counter(sample.id for sample in samples)
             samples = [
                 dataclasses.replace(
-                    sample, origin=origin, id=f"{origin}/{sample.id}" if often[sample.id] > 1 else sample.id
+                    sample,
+                    origin=origin,
+                    event=sample.event or origin,
+                    id=f"{origin}/{sample.id}" if often[sample.id] > 1 else sample.id,
                 )
                 for sample, origin in zip(samples, origins, strict=True)
             ]
@@ -196,13 +201,15 @@ def open_or_build(data: DataConfig) -> TileDataset:
     Raises:
         ConfigError: the layout's labels cannot tell the levels of `data.scale`.
         DatasetError: `data.root` is no finished dataset, or is one and the layout says otherwise, or its labels cannot
-            be read in `data.scale`.
+            be read in `data.scale`, or the table of events does not fit.
         LayoutError, ImageError, LabelError, DiskFullError: as `jaxcd.store.build.build`.
     """
     layouts.check(data.layout, data.scale)
     paths = [_found_or_built(dataclasses.replace(data, root=root, weights=())) for root in data.roots]
     names = [Path(root).name for root in data.roots] if len(paths) > 1 else []
     dataset = TileDataset.join(paths, SCALES[data.scale], names)
+    if data.events:
+        dataset = dataclasses.replace(dataset, samples=with_events(dataset.samples, Path(data.events)))
     if data.layout != layouts.PREPARED:
         print(f"tiles: {dataset.where}, {len(dataset.samples)} places", flush=True)
     return dataset

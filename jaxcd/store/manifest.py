@@ -147,6 +147,8 @@ class Sample:
         post: labelled images after the event, oldest first.
         split: train, validation or test where the source has a published split, or None.
         origin: name of its dataset where several are joined, else empty.
+        event: the disaster that it was hit by, where something tells (`TileDataset.join`), else empty. It is not
+            stored with the dataset.
     """
 
     id: str
@@ -158,6 +160,7 @@ class Sample:
     post: tuple[LabelledAcquisition, ...]
     split: str | None = None
     origin: str = ""
+    event: str = ""
 
     @property
     def damaged(self) -> int:
@@ -176,6 +179,7 @@ class Sample:
     def as_dict(self) -> dict:
         """Return what JSON can hold, without origin and counts of levels where there are none: as before they were."""
         values = dataclasses.asdict(self)
+        del values["event"]
         if not self.origin:
             del values["origin"]
         for image in values["post"]:

@@ -34,6 +34,13 @@ def test_probabilities_never_rise_with_the_level(logits):
     assert (np.diff(probability, axis=-1) <= 0).all()
 
 
+def test_logits_of_probabilities_give_them_again():
+    logits, _, _ = sample()
+    probability = ordinal.exceedance(jnp.asarray(logits))
+    np.testing.assert_allclose(ordinal.exceedance(ordinal.as_logits(probability)), probability, atol=1e-5)
+    assert np.isfinite(ordinal.as_logits(jnp.zeros((1, 1, 1, 4)))).all()
+
+
 def test_probabilities_are_products_of_conditional_ones():
     logits, _, _ = sample()
     expected = np.cumprod(1 / (1 + np.exp(-logits.astype(np.float64))), axis=-1)

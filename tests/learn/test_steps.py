@@ -10,7 +10,7 @@ from jaxcd import models
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import AugmentConfig
-from jaxcd.learn import losses, optimizer, steps
+from jaxcd.learn import losses, metrics, optimizer, steps
 from jaxcd.learn.augmentation import normalise
 from jaxcd.runs.evaluation import evaluate
 from tests.learn.batches import random_batch, small_config
@@ -97,6 +97,33 @@ def test_evaluation_counts_the_same_on_two_devices(scale):
         assert results[0].grades.shape == (4, 6, 5) and results[0].grades.sum() == 4 * (32 * 32 - 16)
     np.testing.assert_allclose(results[0].sums, results[1].sums, rtol=1e-5)
     assert results[1].probability.sharding.num_devices == 2
+
+
+@pytest.mark.parametrize("scale", ["binary", "xbd"])
+def test_an_evaluation_can_be_of_the_mean_over_flips_and_quarter_turns(scale):
+    config = small_config()
+    config.data.scale = scale
+    network, state, _ = steps.initial_state(config, steps=1)
+    weights, batch = (state.params, state.stats), random_batch(2)
+    once, mean = (steps.evaluation_step(network, config, average=average) for average in (False, True))
+
+    def view(array, turns, flipped):
+        turned = np.rot90(array, turns, axes=(1, 2))
+        return np.ascontiguousarray(turned[:, :, ::-1] if flipped else turned)
+
+    seen = []
+    for turns in range(4):
+        for flipped in (False, True):
+            pre, post = (view(images, turns, flipped) for images in (batch.pre, batch.post))
+            answer = np.asarray(once(*weights, batch._replace(pre=pre, post=post)).probability)
+            seen.append(np.rot90(answer[:, :, ::-1] if flipped else answer, -turns, axes=(1, 2)))
+    result = mean(*weights, batch)
+    assert np.ptp(seen, axis=0).max() > 0.01  # the network does answer differently
+    np.testing.assert_allclose(result.probability, np.mean(seen, axis=0), atol=2e-6)
+    damaged = batch.labels >= 3 if scale == "xbd" else batch.labels
+    labels, valid = jnp.asarray(damaged, jnp.uint8), jnp.asarray(batch.valid)
+    expected = metrics.score_histogram(result.probability, labels, valid=valid)
+    np.testing.assert_allclose(result.bins, expected, atol=2)  # a pixel at the edge of two bins may fall into either
 
 
 @pytest.mark.parametrize("at_a_time", [1, 2, 6])

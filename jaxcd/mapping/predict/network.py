@@ -13,13 +13,13 @@ from jaxcd.base.scales import SCALES
 from jaxcd.config import Config
 from jaxcd.learn import ordinal, steps
 from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.averaging import averaged
 from jaxcd.runs.inference import Trained
 from jaxcd.runs.memory import explained_memory
 
 STEPS = 65534
 """A probability p is stored as the integer nearest to STEPS * p: in steps of 1.5e-5, finer than thresholds are."""
 _SMALLER = "give smaller windows (--window)"
-_VIEWS = 8  # four quarter turns, each also mirrored
 
 
 class WindowNetwork:
@@ -45,13 +45,10 @@ class WindowNetwork:
             logits, _ = models.apply(network.eval, params, stats, normalise(pre, wanted), normalise(post, wanted))
             return answer(logits)
 
+        probability = averaged(once) if average else once
+
         def predict(params: Any, stats: Any, pre: Array, post: Array) -> UInt16[Array, "b h w *k"]:
-            if not average:
-                probability = once(params, stats, pre, post)
-            else:
-                views = [_unseen(once(params, stats, _seen(pre, k), _seen(post, k)), k) for k in range(_VIEWS)]
-                probability = sum(views[1:], views[0]) / _VIEWS
-            return jnp.round(probability * STEPS).astype(jnp.uint16)
+            return jnp.round(probability(params, stats, pre, post) * STEPS).astype(jnp.uint16)
 
         self._predict = jax.jit(predict)
 
@@ -83,14 +80,3 @@ class WindowNetwork:
         """
         with explained_memory(_SMALLER):
             return np.asarray(result)
-
-
-def _seen(images: Array, view: int) -> Array:
-    """Turn images by quarters, the second four views after a flip."""
-    images = images[:, :, ::-1] if view >= 4 else images
-    return jnp.rot90(images, view % 4, axes=(1, 2))
-
-
-def _unseen(maps: Array, view: int) -> Array:
-    maps = jnp.rot90(maps, -(view % 4), axes=(1, 2))
-    return maps[:, :, ::-1] if view >= 4 else maps
