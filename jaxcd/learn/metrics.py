@@ -120,6 +120,12 @@ class Counts:
         tp, fp, _, _ = self.confusion(threshold)
         return _ratio(tp + fp, self.valid)
 
+    def threshold_for(self, pixels: int) -> float:
+        """Return the threshold that calls about so many pixels damage; of equally near ones the highest."""
+        tp, fp = self._above()
+        distance = np.abs(tp + fp - pixels)
+        return float(np.flatnonzero(distance == distance.min())[-1] / BINS)
+
     def best(self) -> float:
         """Return the threshold of highest IoU (and so of highest F1); of several the one nearest to 0.5."""
         tp, fp = self._above()

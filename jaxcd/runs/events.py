@@ -19,6 +19,8 @@ class EventScores(NamedTuple):
         damaged: damaged ones of them.
         f1: at the threshold of the run.
         flagged: share of the known pixels called damage at that threshold.
+        share_f1: at the threshold that calls as much damage as there is: what `jaxcd.predict --expect` gives to a user
+            who knows the share.
         best_f1: at the threshold that is best for this event, which nobody knows beforehand.
         best_threshold: that threshold.
         average_precision: over all thresholds; None where nothing is damaged.
@@ -29,6 +31,7 @@ class EventScores(NamedTuple):
     damaged: int
     f1: float
     flagged: float
+    share_f1: float
     best_f1: float
     best_threshold: float
     average_precision: float | None
@@ -60,6 +63,7 @@ def by_event(
             damaged=counts.damaged,
             f1=counts.at(threshold).f1,
             flagged=counts.flagged(threshold),
+            share_f1=counts.at(counts.threshold_for(counts.damaged)).f1,
             best_f1=counts.at(best).f1,
             best_threshold=best,
             average_precision=counts.average_precision() if counts.damaged else None,
@@ -77,14 +81,13 @@ def mean_average_precision(scores: Mapping[str, EventScores]) -> float | None:
 def describe(scores: Mapping[str, EventScores], threshold: float) -> str:
     """Return a table with a line for each event, and the mean of their average precisions."""
     width = max(20, *(len(event) + 2 for event in scores))
-    names = ("tiles", "damaged", "F1", "flagged", "best F1", "at", "AP")
+    names = ("tiles", "damaged", "F1", "flagged", "F1, share", "best F1", "at", "AP")
     lines = [f"{f'by event, at {threshold:.3f}':<{width}}" + "".join(f"{name:>10}" for name in names)]
     for event, own in scores.items():
         found = own.average_precision is not None
         ratios = [f"{own.f1:.4f}" if found else "-", f"{own.flagged:.2%}"]
-        ratios += (
-            [f"{own.best_f1:.4f}", f"{own.best_threshold:.3f}", f"{own.average_precision:.4f}"] if found else "---"
-        )
+        best = (own.share_f1, own.best_f1, own.best_threshold, own.average_precision)
+        ratios += [f"{value:.4f}" for value in best] if found else "----"
         cells = [str(own.tiles), f"{own.damaged:,}", *ratios]
         lines.append(f"{event:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
     mean = mean_average_precision(scores)
