@@ -58,7 +58,10 @@ def test_accumulated_step_applies_the_mean_gradient_of_its_micro_batches_in_turn
     assert step_losses[0] == pytest.approx(np.mean(values), abs=1e-5)
 
 
-@pytest.mark.parametrize(("accumulation", "scale"), [(1, "binary"), (2, "binary"), (2, "xbd")])
+@pytest.mark.parametrize(
+    ("accumulation", "scale"),
+    [(1, "binary"), pytest.param(2, "binary", marks=pytest.mark.slow), (2, "xbd")],
+)
 def test_two_devices_give_the_result_of_one(accumulation, scale):
     def configured():
         config = small_config(batch=4, accumulation=accumulation, dropout=0.2)
@@ -99,7 +102,7 @@ def test_evaluation_counts_the_same_on_two_devices(scale):
     assert results[1].probability.sharding.num_devices == 2
 
 
-@pytest.mark.parametrize("scale", ["binary", "xbd"])
+@pytest.mark.parametrize("scale", ["binary", pytest.param("xbd", marks=pytest.mark.slow)])
 def test_an_evaluation_can_be_of_the_mean_over_flips_and_quarter_turns(scale):
     config = small_config()
     config.data.scale = scale
