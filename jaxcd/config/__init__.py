@@ -1,6 +1,7 @@
 """The configuration of a run: a tree of typed dataclasses, its files and its flags."""
 
 from jaxcd.config.data import ENCODINGS, XBD_LEVELS, DataConfig, check_scaling, scaling_named
+from jaxcd.config.dates import DatesConfig
 from jaxcd.config.scenes import ScenesConfig
 from jaxcd.config.tree import (
     AugmentConfig,
@@ -22,6 +23,7 @@ __all__ = [
     "Config",
     "ContrastConfig",
     "DataConfig",
+    "DatesConfig",
     "FreezeConfig",
     "InitConfig",
     "LossConfig",

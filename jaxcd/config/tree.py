@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.scales import SCALES
 from jaxcd.config.data import DataConfig
+from jaxcd.config.dates import DatesConfig
 from jaxcd.config.fields import (
     SHARES,
     Bound,
@@ -165,6 +166,7 @@ class AugmentConfig:
         "largest turn in degrees",
         Bound(lambda degrees: 0 <= degrees <= 180, "degrees between 0 and 180"),
     )
+    dates: DatesConfig = field(default_factory=DatesConfig)
 
     @classmethod
     def off(cls) -> "AugmentConfig":
@@ -307,6 +309,9 @@ def _check_together(config: Config) -> None:
         not held_out or config.data.split == "event", "data.test_events", held_out, "none but with data.split = event"
     )
     scale, levels = SCALES[config.data.scale], config.loss.level_weights
+    parallax = config.augment.dates.parallax
+    outlines = "0 with data.scale = binary, whose labels know no buildings"
+    wants(not parallax or scale.buildings, "augment.dates.parallax", parallax, outlines)
     graded = f"{len(scale.codes)} weights, of {', '.join(scale.codes)}"
     expected = graded if scale.buildings else "none with data.scale = binary"
     wants(not levels or (scale.buildings and len(levels) == len(scale.codes)), "loss.level_weights", levels, expected)

@@ -2,8 +2,9 @@
 
 docs/method.md, Augmentation: one of brightness/contrast and gamma; one of blur and CLAHE; one of Gaussian and ISO
 noise; shift, scale and rotation; each group with probability 1/2, with the same parameters for pre and post
-(noise is drawn anew for each). Flips happen on the host. A range of zero leaves its operation out when the
-step is traced, so that an augmentation switched off costs nothing and changes no bit.
+(noise is drawn anew for each). What makes the dates differ (`jaxcd.learn.dates`) comes before all of them. Flips happen
+on the host. A range of zero leaves its operation out when the step is traced, so that an augmentation switched off
+costs nothing and changes no bit.
 """
 
 import dataclasses
@@ -17,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Num, UInt8
 
+from jaxcd.base.scales import DAMAGE
 from jaxcd.base.types import Batch
-from jaxcd.config import AugmentConfig
+from jaxcd.config import AugmentConfig, DatesConfig
 from jaxcd.learn.clahe import clahe
+from jaxcd.learn.dates import differ
 from jaxcd.models import IMAGENET, Normalisation
 from jaxcd.models.draws import uniform16
 
@@ -40,7 +43,12 @@ def normalise(images: UInt8[Array, "*n 3"], wanted: Normalisation = IMAGENET) ->
 
 
 def augment(
-    key: Key[Array, ""], batch: Batch, config: AugmentConfig, wanted: Normalisation = IMAGENET
+    key: Key[Array, ""],
+    batch: Batch,
+    config: AugmentConfig,
+    wanted: Normalisation = IMAGENET,
+    *,
+    damaged: int = DAMAGE,
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"], Float[Array, "b h w"], Float[Array, "b h w"]]:
     """Augment and normalise a batch; pure, for use inside the training step.
 
@@ -49,12 +57,13 @@ def augment(
         batch: as the loader gives it.
         config: ranges; all zero gives exactly `normalise`.
         wanted: by the network.
+        damaged: lowest code of the labels that counts as damage.
 
     Returns:
         Normalised pre and post images, labels and valid. Pixels turned in from outside the tile are black
         in the images (before normalisation), 0 in the labels and not valid.
     """
-    if not any(dataclasses.astuple(dataclasses.replace(config, flips=False))):
+    if dataclasses.replace(config, flips=False) == AugmentConfig.off():
         # XLA rounds a division now one way, now another; without augmentation, training sees what evaluation sees.
         pre, post = normalise(batch.pre, wanted), normalise(batch.post, wanted)
         labels, valid = batch.labels.astype(jnp.float32), batch.valid.astype(jnp.float32)
@@ -64,6 +73,10 @@ def augment(
     def augment_pair(key: Key[Array, ""], pre: Array, post: Array, labels: Array, valid: Array) -> tuple[Array, ...]:
         tone, filters, noise, geometry = jax.random.split(key, 4)
         images = jnp.stack([pre, post], axis=2).astype(jnp.float32) / 255
+        if config.dates != DatesConfig():
+            # A key of its own: the other operations draw what they draw without this one.
+            apart = jax.random.fold_in(key, 1)
+            images, valid = differ(apart, images, labels, valid, config.dates, damaged=damaged)
         images = _one_of(tone, images, _tone_operations(config))
         images = _one_of(filters, images, _filter_operations(config))
         images = _one_of(noise, images, _noise_operations(config))

@@ -46,7 +46,7 @@ def _segmentation(graph: nnx.GraphDef, config: Config) -> Loss:
 
     def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
         augmentation, dropout = jax.random.split(key)
-        pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
+        pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted, damaged=scale.damaged)
         logits, stats = models.apply(graph, params, stats, pre, post, key=dropout)
         loss = ordinal.weighted if scale.buildings else losses.weighted
         return loss(logits, labels, valid=valid, weights=config.loss), stats
@@ -61,7 +61,7 @@ def _contrastive(graph: nnx.GraphDef, config: Config) -> Loss:
     def objective(params: Any, stats: Any, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Any]:
         augmentation, dropout = jax.random.split(key)
         # The warp may move damage out of the crop, so a pair's kind comes from the labels after it.
-        pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted)
+        pre, post, labels, valid = augment(augmentation, batch, config.augment, wanted, damaged=scale.damaged)
         first, second = embedding_stacks(pre, post, together)
         z, stats = models.apply(graph, params, stats, first, second, key=dropout)
         differ = kinds_differ(shows_damage(labels, valid, scale, together))

@@ -1,0 +1,30 @@
+"""The part of the configuration that says how training makes the two dates of a pair differ."""
+
+from dataclasses import dataclass
+
+from jaxcd.config.fields import SHARE, Bound, setting
+
+_PIXELS = Bound(lambda pixels: 0 <= pixels <= 64, "pixels between 0 and 64")
+
+
+@dataclass(kw_only=True, slots=True)
+class DatesConfig:
+    """What differs between two images that is no damage; zero switches an operation off.
+
+    `jaxcd.learn.dates` says what each number means.
+    """
+
+    tone: float = setting(0.0, "largest change of each band's gain, offset and gamma, for each date by itself", SHARE)
+    haze: float = setting(0.0, "largest share of haze over an image, for each date by itself", SHARE)
+    shade: float = setting(0.0, "largest darkening towards one side of an image, for each date by itself", SHARE)
+    shift: float = setting(0.0, "largest shift of the image before against that after, in pixels", _PIXELS)
+    turn: float = setting(
+        0.0,
+        "largest turn of the image before against that after, in degrees",
+        Bound(lambda degrees: 0 <= degrees <= 45, "degrees between 0 and 45"),
+    )
+    stretch: float = setting(0.0, "largest change of scale of the image before, as a share", SHARE)
+    parallax: float = setting(
+        0.0, "largest shift of buildings alone in the image before, in pixels (not with data.scale = binary)", _PIXELS
+    )
+    swap: float = setting(0.0, "share of crops without damage whose two images change places", SHARE)
