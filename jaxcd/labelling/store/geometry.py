@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from jaxcd.base.errors import LabelError
 from jaxcd.labelling.pairs import Box
@@ -15,7 +16,7 @@ _HEADER = struct.Struct("<2sBBi")
 _ENVELOPES = (0, 32, 48, 48, 64)  # bytes, by the header's kind
 
 
-def checked(geometry: shapely.Geometry, bounds: Box, where: str) -> shapely.Geometry:
+def checked(geometry: BaseGeometry, bounds: Box, where: str) -> BaseGeometry:
     """Return a drawn outline as a valid polygon; one that crosses itself is repaired.
 
     Args:
@@ -50,12 +51,12 @@ def checked(geometry: shapely.Geometry, bounds: Box, where: str) -> shapely.Geom
     return geometry
 
 
-def packed(geometry: shapely.Geometry, epsg: int | None) -> bytes:
+def packed(geometry: BaseGeometry, epsg: int | None) -> bytes:
     """Return a geometry as a GeoPackage keeps it."""
     header = _HEADER.pack(b"GP", 0, 1, NO_PLACE if epsg is None else epsg)
     return header + shapely.to_wkb(geometry, byte_order=1)
 
 
-def unpacked(blob: bytes | None) -> shapely.Geometry | None:
+def unpacked(blob: bytes | None) -> BaseGeometry | None:
     """Return what `packed` made, or another writer of GeoPackages."""
     return None if blob is None else shapely.from_wkb(blob[_HEADER.size + _ENVELOPES[(blob[3] >> 1) & 7] :])

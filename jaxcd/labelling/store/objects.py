@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import shapely
+from shapely.geometry.base import BaseGeometry
 
 from jaxcd.base.errors import JaxcdError
 
@@ -43,7 +43,7 @@ class Edit:
     object: str
     base: int
     level: str | Keep | None = KEEP
-    geometry: shapely.Geometry | None = None
+    geometry: BaseGeometry | None = None
     comment: str | Keep = KEEP
     deleted: bool = False
     origin: str = DRAWN
@@ -68,7 +68,7 @@ class Label:
 
     object: str
     level: str | None
-    geometry: shapely.Geometry | None
+    geometry: BaseGeometry | None
     comment: str
     version: int
     author: str

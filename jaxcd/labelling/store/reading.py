@@ -6,7 +6,7 @@ the polygons that they drew themselves.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from jaxcd.labelling.pairs import Box
 from jaxcd.labelling.store.geometry import unpacked
@@ -43,7 +43,7 @@ def is_hidden(areas: Sequence[Box], x: float | None, y: float | None) -> bool:
 
 
 def labels_where(
-    db: sqlite3.Connection, pair: int, viewer: int | None, where: str, values: dict[str, object] | None = None
+    db: sqlite3.Connection, pair: int, viewer: int | None, where: str, values: Mapping[str, object] | None = None
 ) -> list[Label]:
     """Return the objects that fulfil a condition of SQL as the viewer may see them."""
     areas = hidden_areas(db, pair, viewer)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rasterio.crs import CRS
+
 from jaxcd.base.errors import DiskFullError, LabelError, WriteError
 from jaxcd.labelling.pairs import Pair
 from jaxcd.labelling.store.geometry import NO_PLACE
@@ -177,8 +179,5 @@ def _add_reference_system(db: sqlite3.Connection, code: int) -> None:
         kind = "Cartesian" if code == NO_PLACE else "geographic"
         row = (f"Undefined {kind}", code, "NONE", code, "undefined", "")
     else:
-        from pyproj import CRS
-
-        system = CRS.from_epsg(code)
-        row = (system.name, code, "EPSG", code, system.to_wkt("WKT1_GDAL"), "")
+        row = (f"EPSG:{code}", code, "EPSG", code, CRS.from_epsg(code).to_wkt(), "")
     db.execute("INSERT OR IGNORE INTO gpkg_spatial_ref_sys VALUES (?, ?, ?, ?, ?, ?)", row)

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import shapely
+from shapely.geometry.base import BaseGeometry
 
 from jaxcd.base.errors import LabelError
 from jaxcd.base.scales import Scale
@@ -197,7 +197,7 @@ def _new_object(db: sqlite3.Connection, edit: Edit, author: Author, areas: list)
     return _Row(fid, edit.origin, None, "", 0, 1, None, author.person, x, y)
 
 
-def _middle(outline: shapely.Geometry) -> tuple[float, float]:
+def _middle(outline: BaseGeometry) -> tuple[float, float]:
     west, south, east, north = outline.bounds
     return (west + east) / 2, (south + north) / 2
 
