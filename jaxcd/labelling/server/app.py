@@ -1,6 +1,7 @@
 """The app: routes, what becomes of errors, and the guard before all."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,6 @@ from starlette.types import ASGIApp
 
 import jaxcd
 from jaxcd.base.errors import DiskFullError, JaxcdError, LabelError, WriteError
-from jaxcd.base.machine import cpu_count
 from jaxcd.labelling.imagery import Imagery
 from jaxcd.labelling.server import files, labels, people, tiles
 from jaxcd.labelling.server.coordinates import Coordinates
@@ -42,7 +42,7 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-    readers = ThreadPoolExecutor(max(2, min(8, cpu_count())), thread_name_prefix="tiles")
+    readers = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1)), thread_name_prefix="tiles")
     shown = {
         each.pair.id: Shown(each, Imagery(each, settings.scaling), Coordinates(each)) for each in opened
     }
@@ -53,6 +53,8 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
     made.add_exception_handler(RequestValidationError, _malformed)
     made.add_exception_handler(Conflict, _conflict)
     made.add_exception_handler(JaxcdError, _told)
+    made.add_exception_handler(ModuleNotFoundError, lambda r, e: refused(501, "not there yet"))
+    made.add_exception_handler(AttributeError, lambda r, e: refused(501, f"not there yet {e}"))
     made.add_exception_handler(Exception, _failed)
     return made
 

@@ -14,7 +14,6 @@ from starlette.responses import FileResponse
 
 import jaxcd.mapping.page
 from jaxcd.base.errors import JaxcdError, LabelError
-from jaxcd.labelling import existing, exports
 from jaxcd.labelling.server.served import Author, Here, Pair, without_folders
 
 router = APIRouter()
@@ -63,6 +62,8 @@ def export(
     pair: Annotated[str | None, Query(max_length=100)] = None,
 ) -> FileResponse:
     """Return the labels of all pairs, or of one, as a file."""
+    from jaxcd.labelling import exports
+
     if pair is not None and pair not in here.pairs:
         raise HTTPException(404, "no such pair")
     folder = Path(tempfile.mkdtemp(prefix="jaxcd-export-"))
@@ -86,6 +87,8 @@ def bring_in(
     values: Annotated[str, Form(max_length=10_000)] = "",
 ) -> dict[str, Any]:
     """Save the labels of a file as the person's own; lines VALUE=LEVEL of `values` say what its values mean."""
+    from jaxcd.labelling import existing
+
     start = file.file.read(16)
     suffix = _suffix(start)
     if suffix is None:
