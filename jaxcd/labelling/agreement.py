@@ -1,6 +1,5 @@
 """How well people agree: Cohen's kappa of what two judged without seeing each other, IoU of the damage they drew."""
 
-import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence

@@ -104,7 +104,7 @@ class Queues:
     def _finish(self, db: sqlite3.Connection, person: int, pair: int) -> None:
         """End the person's tasks of a pair: done, or given back where footprints are left."""
         tasks = db.execute(
-            "SELECT t.fid, a.west, a.south, a.east, a.north, a.fid FROM task t JOIN area a ON a.fid = t.area "
+            "SELECT t.fid, t.second, a.west, a.south, a.east, a.north FROM task t JOIN area a ON a.fid = t.area "
             "WHERE t.person = ? AND t.state = ? AND a.pair = ?",
             (person, OPEN, pair),
         ).fetchall()
@@ -118,7 +118,6 @@ class Queues:
                     (person, pair, PAIR),
                 ).fetchone()
             )
-            second = db.execute("SELECT second FROM task WHERE fid = ?", (task,)).fetchone()[0]
             left = [] if judged else self._unjudged(db, pair, tuple(box), person if second else None)
             db.execute("UPDATE task SET state = ? WHERE fid = ?", (LEFT if left else DONE, task))
 
