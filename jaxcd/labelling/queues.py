@@ -102,23 +102,29 @@ class Queues:
             )
 
     def _finish(self, db: sqlite3.Connection, person: int, pair: int) -> None:
-        """End the person's tasks of a pair: done, or given back where footprints are left."""
+        """End the person's tasks of a pair: done, or given back.
+
+        They are given back where footprints are left; of a whole pair without footprints, where the person said nothing
+        of it. In an area without footprints, to go on says that all of it was looked at.
+        """
         tasks = db.execute(
             "SELECT t.fid, t.second, a.west, a.south, a.east, a.north FROM task t JOIN area a ON a.fid = t.area "
             "WHERE t.person = ? AND t.state = ? AND a.pair = ?",
             (person, OPEN, pair),
         ).fetchall()
-        for task, *box, area in tasks:
-            whole = math.isinf(box[0]) and math.isinf(box[1]) and math.isinf(box[2]) and math.isinf(box[3])
-            judged = (
-                whole
-                and db.execute(
-                    "SELECT 1 FROM opinion o JOIN object x ON x.fid = o.object "
-                    "WHERE o.person = ? AND o.pair = ? AND x.id = ? AND o.level IS NOT NULL",
-                    (person, pair, PAIR),
-                ).fetchone()
-            )
-            left = [] if judged else self._unjudged(db, pair, tuple(box), person if second else None)
+        drawn_on = not self._store.pairs[self._names[pair]].footprints
+        for task, second, *box in tasks:
+            said = [
+                name
+                for (name,) in db.execute(
+                    "SELECT x.id FROM opinion o JOIN object x ON x.fid = o.object "
+                    "WHERE o.person = ? AND o.pair = ? AND o.level IS NOT NULL AND NOT x.deleted",
+                    (person, pair),
+                )
+            ]
+            left = bool(self._unjudged(db, pair, tuple(box), person if second else None))
+            if all(map(math.isinf, box)):
+                left = PAIR not in said and (not said if drawn_on else left)
             db.execute("UPDATE task SET state = ? WHERE fid = ?", (LEFT if left else DONE, task))
 
     def _unjudged(self, db: sqlite3.Connection, pair: int, box: tuple, person: int | None) -> list[str]:
@@ -230,12 +236,8 @@ def _areas(pair: Pair, anchors: np.ndarray) -> list[Box]:
         full[:] = False
         full[row, column] = True
     # From north to south, as a page is read.
-    return [
-        (across[j], up[i], across[j + 1], up[i + 1])
-        for i in range(rows - 1, -1, -1)
-        for j in range(columns)
-        if full[i, j]
-    ]
+    cells = ((i, j) for i in reversed(range(rows)) for j in range(columns) if full[i, j])
+    return [(across[j], up[i], across[j + 1], up[i + 1]) for i, j in cells]
 
 
 def _named(box: tuple) -> dict[str, float]:

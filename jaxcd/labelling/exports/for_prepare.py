@@ -73,11 +73,8 @@ def _laid_out(store: Store, data: DataConfig) -> tuple[DataConfig, list[str]]:
     _check_settings(data.scenes, placed=bool(placed))
     folder, made = Path(data.root) / SOURCE, set[Path]()
     for pair in pairs:
-        made |= (
-            _scenes(folder, pair, store, known[pair.id], wanted)
-            if placed
-            else _tile(folder, pair, store, known[pair.id])
-        )
+        shapes = known[pair.id]
+        made |= _scenes(folder, pair, store, shapes, wanted) if placed else _tile(folder, pair, store, shapes)
     _remove_others(folder, made)
     layout = SCENES if placed else LABELLED
     return dataclasses.replace(data, root=str(folder), layout=layout), [key for key in store.pairs if key not in known]

@@ -41,7 +41,7 @@ def name_of(pair: Pair) -> str:
 
 
 def write_mask(folder: Path, pair: Pair, codes: UInt8[np.ndarray, "h w"], scale: Scale, *, prefix: str = "") -> Path:
-    """Write a mask on a pair's grid; in the scale binary, a GeoTIFF declares INVALID as no data: 255 may mean damage."""
+    """Write a mask on a pair's grid; in the scale binary, whose 255 may mean damage, INVALID is declared."""
     file = folder / f"{prefix}{name_of(pair)}"
     if pair.epsg is None:
         written, content = cv2.imencode(".png", codes)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pyogrio
 from pyogrio.errors import DataSourceError, FeatureError
@@ -65,7 +66,7 @@ def _frame(epsg: int | None, rows: list[tuple[str, Label]]) -> gpd.GeoDataFrame:
         {name: "int64" if name == "version" else object for name in _COLUMNS}
     )
     crs: Any = _PIXELS if epsg is None else epsg
-    return gpd.GeoDataFrame(frame, geometry=[label.geometry for _, label in rows], crs=crs)
+    return gpd.GeoDataFrame(frame, geometry=np.array([label.geometry for _, label in rows], object), crs=crs)
 
 
 def _verdicts(store: Store, pairs: Iterable[str]) -> pd.DataFrame:
