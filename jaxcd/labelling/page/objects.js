@@ -143,7 +143,10 @@ export async function poll() {
 }
 
 on("acknowledged", ({ entry, answer }) => {
-  if (entry.pair === state.pair?.id && entry.kind === "changes") take(answer.labels);
+  if (entry.pair !== state.pair?.id) return;
+  if (entry.kind === "changes") take(answer.labels);
+  clearTimeout(timer);
+  timer = setTimeout(poll, 200); // for the counts
 });
 on("refused", ({ entry }) => {
   if (entry.pair === state.pair?.id && entry.kind === "changes") changed(entry.body.edits.map((one) => one.object));
