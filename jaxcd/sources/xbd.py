@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxcd.sources.reading import Label
 
 _LABEL = "_post_disaster.json"
-_NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
+NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
 
 
 def find(source: Path) -> Discovery:
@@ -19,7 +19,7 @@ def find(source: Path) -> Discovery:
     left_out: list[tuple[str, str]] = []
     images: dict[str, dict[str, Path]] = {"pre": {}, "post": {}}
     for stem, file in images_of(source / "images", left_out).items():
-        match = _NAME.fullmatch(stem)
+        match = NAME.fullmatch(stem)
         if match:
             images[match["when"]][match["place"]] = file
         else:
