@@ -58,7 +58,7 @@ export function outline(mask, width, height) {
 function simple(ring) {
   const points = ring.map(([x, y]) => L.point(x, y)), half = points.length >> 1;
   const halves = [points.slice(0, half + 1), [...points.slice(half), points[0]]];
-  const kept = halves.map((part) => L.LineUtil.simplify(part, 1));
+  const kept = halves.map((part) => L.LineUtil.simplify(part, 1.2));
   const all = [...kept[0], ...kept[1].slice(1)];
   return all.map(({ x, y }) => [x, y]);
 }

@@ -46,12 +46,11 @@ function choice(row, name, value, text, checked) {
 }
 
 on("conflict", ({ entry, body }) => {
-  const verdict = entry.kind === "verdict";
-  const lines = verdict ? [{ id: "pair", now: [body.verdict ?? "no verdict"].join(), by: body.author,
-    mine: entry.body.verdict ?? "no verdict", version: body.version }]
-    : (body.labels ?? []).map((label) => ({ id: String(label.id), now: of(label.properties), by: label.properties.author,
-      mine: wish(entry.body.edits.find((edit) => edit.object === String(label.id)) ?? {}), version: label.properties.version }));
-  if (!verdict) take(body.labels ?? []);
+  const verdict = entry.kind === "verdict", labels = body.labels ?? [];
+  const lines = labels.map(({ id, properties }) => ({ id: String(id), by: properties.author, version: properties.version,
+    now: verdict ? properties.level ?? "no verdict" : of(properties),
+    mine: verdict ? entry.body.verdict ?? "no verdict" : wish(entry.body.edits.find((edit) => edit.object === String(id)) ?? {}) }));
+  if (!verdict) take(labels);
   const rows = byId("conflict-rows");
   rows.replaceChildren();
   for (const line of lines) {

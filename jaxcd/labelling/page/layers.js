@@ -22,7 +22,7 @@ const Outline = L.Polygon.extend({
       context.closePath();
     }
     if (told.fill) { context.fillStyle = told.fill; context.fill("evenodd"); }
-    context.lineWidth = told.width + 2;
+    context.lineWidth = told.width + told.border;
     context.strokeStyle = told.casing;
     context.stroke();
     if (told.dashed) context.setLineDash([4, 3]);
@@ -55,8 +55,9 @@ function look(one) {
   const colour = (one.level && colourOf(one.level)) ?? UNJUDGED;
   const chosen = state.selected.has(one.id), near = hovered === one.id;
   return {
-    colour: chosen ? "#ffffff" : colour,
-    casing: chosen ? (one.level ? colour : "#00a2ff") : isDark(colour) ? "#fffc" : "#000a",
+    colour,
+    casing: chosen ? "#00c8ff" : isDark(colour) ? "#fffc" : "#000a",
+    border: chosen ? 7 : 2,
     width: (chosen ? 2 : one.level ? 2 : 1.25) + (near ? 1.5 : 0),
     dashed: !one.level && !chosen,
     fill: chosen ? "#ffffff24" : near ? "#ffffff18" : one.level ? `${colour}26` : null,

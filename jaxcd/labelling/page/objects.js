@@ -8,7 +8,7 @@ const MOST = 5000; // polygons that a canvas draws without delay
 const POLL = 2000; // milliseconds
 
 export const objects = new Map(); // id -> {id, geometry, level, version, author, at, comment, origin, box, centre}
-export let whole = false; // all of the pair's objects are here
+export let whole = null; // whether all of the pair's objects are here; null: not known yet
 export let cells = null; // the overview, where they are too many
 const saved = new Map(); // id -> what the server said last
 let seq = 0, timer = null, asked = 0;
@@ -92,6 +92,7 @@ function empty() {
 export async function open(pair) {
   clearTimeout(timer);
   empty();
+  whole = null;
   asked += 1;
   const mine = asked;
   const answer = await get(pathOf(pair.id, `objects?${query(pair.bounds)}`));
@@ -106,7 +107,7 @@ export async function open(pair) {
 
 // Where the pair has too many objects for the page, those in view are asked for, or cells that sum them up.
 export async function look(box) {
-  if (whole || !state.pair) return;
+  if (whole !== false || !state.pair) return;
   asked += 1;
   const mine = asked, pair = state.pair.id;
   try {
