@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import uuid
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from jaxcd.labelling.store.objects import FOOTPRINT, PAIR
 
 __all__ = ["Connection", "Opened", "create_or_open", "open_existing"]
 
+_PAIR_ID = re.compile(r"\w[\w.\- ]{0,150}")
 _SAMPLE = 2**20  # bytes of the beginning and of the end of an image that stand for its content
 
 
@@ -107,6 +109,8 @@ def _pairs(db: sqlite3.Connection) -> tuple[dict[str, Pair], dict[str, int]]:
 
 def _add(db: sqlite3.Connection, path: Path, pair: Pair, known: Pair | None) -> None:
     """Add a pair, or see that it is the one that the store knows."""
+    if not _PAIR_ID.fullmatch(pair.id):
+        raise LabelError(f"{pair.id[:60]!r}: the name of a pair names files, too; expected letters, digits, -, _ and .")
     images = [[_image_digest(location) for location in locations] for locations in (pair.pre, pair.post)]
     footprints = file_digest(Path(pair.footprints)) if pair.footprints else None
     if known is None:
