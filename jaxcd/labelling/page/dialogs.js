@@ -102,21 +102,24 @@ byId("import-form").addEventListener("submit", async (event) => {
   }
 });
 
-const number = (value, digits) => (typeof value === "number" ? value.toFixed(digits) : "–");
+const number = (value) => (typeof value === "number" ? value.toFixed(3) : "–");
 byId("show-agreement").addEventListener("click", async () => {
   const told = byId("agreement-told");
   told.replaceChildren();
   byId("agreement").showModal();
   try {
-    const answer = await get("/api/agreement"), rows = answer.agreement ?? answer.rows ?? answer;
+    const rows = (await get("/api/agreement")).agreement;
     if (!rows.length) { add(told, "p", "No two people have judged the same buildings yet."); return; }
     const table = add(told, "table"), head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
-    for (const text of ["people", "both judged", "kappa", "quadratic kappa", "IoU of damage"]) add(head, "th", text);
+    for (const text of ["people", "both judged", "the same", "kappa", "quadratic kappa", "IoU of drawn damage"]) {
+      add(head, "th", text);
+    }
     for (const row of rows) {
-      const line = add(body, "tr"), people = row.people ?? [row.first, row.second];
-      add(line, "th", people.join(", "));
-      for (const text of [String(row.objects ?? row.both ?? row.judged), number(row.kappa, 3),
-        number(row.quadratic_kappa ?? row.quadratic, 3), number(row.iou, 3)]) add(line, "td", text);
+      const line = add(body, "tr");
+      add(line, "th", row.people.join(", "));
+      for (const text of [row.objects, row.same, ...[row.kappa, row.weighted_kappa, row.drawn_iou].map(number)]) {
+        add(line, "td", String(text));
+      }
     }
   } catch (error) {
     add(told, "p", error.message, "problem");

@@ -129,8 +129,10 @@ async function history() {
   const [id] = state.selected;
   const answer = await get(pathOf(state.pair.id, `history/${encodeURIComponent(id)}`));
   byId("history-list").replaceChildren();
-  for (const one of answer.history ?? answer) {
-    add(byId("history-list"), "li", `${one.deleted ? "deleted" : one.level ?? "not judged"} · ${one.author} · ${when(one.at)}`);
+  for (const { kind, author, at, changes } of answer.history) {
+    const what = Object.entries(changes).map(([name, [, after]]) => ({ level: after ?? "not judged", geometry: "its shape",
+      deleted: after ? "deleted" : "made", comment: after ? `“${after}”` : "no comment" })[name]);
+    add(byId("history-list"), "li", `${kind === "save" ? "" : `${kind}: `}${what.join(", ")} · ${author} · ${when(at)}`);
   }
 }
 

@@ -19,6 +19,8 @@ function made(id, pair) {
     zoomControl: false, minZoom: pair.min_zoom, maxZoom: pair.max_zoom + 4, zoomSnap: 0.5, zoomDelta: 1,
     wheelPxPerZoomLevel: 80, zoomAnimation: false, fadeAnimation: false, inertia: !still, boxZoom: false,
     doubleClickZoom: false, keyboard: id === "map", pmIgnore: false, maxBoundsViscosity: 0.7 });
+  const pan = map.panBy.bind(map);
+  map.panBy = (by, options) => pan(by, { animate: false, ...options }); // arrow keys: the cross is where it seems to be
   map.createPane("pre").style.zIndex = 210;
   map.createPane("post").style.zIndex = 220;
   map.setMaxBounds(boxOf(pair.bounds).pad(0.6));
