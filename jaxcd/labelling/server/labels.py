@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from jaxcd.labelling.server.coordinates import Coordinates
+from jaxcd.labelling.server.overview import overview as overview_of
 from jaxcd.labelling.server.requests import OBJECT, Changes, ObjectEdit, Seq, Verdict
 from jaxcd.labelling.server.served import Author, Here, Pair, Viewer, features
 from jaxcd.labelling.store import KEEP, PAIR, Edit, Entry, Saved
@@ -43,8 +44,8 @@ def overview(here: Here, shown: Pair, viewer: Viewer) -> dict[str, Any]:
     """Count objects and labels in cells, for zooms at which the objects themselves are too many."""
     pair = shown.opened.pair.id
     _, seq = here.store.since(pair, _LAST, viewer)
-    cells = here.store.overview(pair, viewer=viewer)
-    return {"cells": [[*shown.coordinates.bounds(cell[:4]), *cell[4:]] for cell in cells], "seq": seq}
+    cells = overview_of(here.store, pair, viewer=viewer)
+    return {"cells": [[*shown.coordinates.bounds(cell.box), *cell[1:]] for cell in cells], "seq": seq}
 
 
 @router.post("/changes", response_class=Response)
