@@ -1,7 +1,7 @@
 """Routes of labels: what lies in a box, what was changed, changes, undo, history."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
@@ -73,11 +73,16 @@ def judge(here: Here, shown: Pair, author: Author, body: Verdict) -> dict[str, A
     return {"verdict": label.level, "version": label.version}
 
 
-@router.post("/{what}", response_class=Response)
-def take_back(here: Here, shown: Pair, author: Author, what: Literal["undo", "redo"]) -> Response:
-    """Undo the person's last change, or do it again."""
-    act = here.store.undo if what == "undo" else here.store.redo
-    return _told(act(shown.opened.pair.id, author), shown.coordinates)
+@router.post("/undo", response_class=Response)
+def undo(here: Here, shown: Pair, author: Author) -> Response:
+    """Undo the person's last change."""
+    return _told(here.store.undo(shown.opened.pair.id, author), shown.coordinates)
+
+
+@router.post("/redo", response_class=Response)
+def redo(here: Here, shown: Pair, author: Author) -> Response:
+    """Do again what the person undid last."""
+    return _told(here.store.redo(shown.opened.pair.id, author), shown.coordinates)
 
 
 @router.get("/history/{item}")
