@@ -124,6 +124,7 @@ def _tiles(pre: Path, post: Path) -> dict[str, float]:
 
 def _by_rasterio(source: Any, at: tuple[int, int, int]) -> bytes:
     from jaxcd.labelling.imagery import mercator_grid
+    from jaxcd.scenes.raster import unreferenced_allowed
 
     grid = mercator_grid(*at)
     with WarpedVRT(
@@ -137,7 +138,10 @@ def _by_rasterio(source: Any, at: tuple[int, int, int]) -> bytes:
     ) as vrt:
         values = vrt.read()
     with MemoryFile() as memory:
-        with memory.open(driver="WEBP", width=256, height=256, count=4, dtype="uint8", QUALITY=85) as target:
+        with (
+            unreferenced_allowed(),
+            memory.open(driver="WEBP", width=256, height=256, count=4, dtype="uint8", QUALITY=85) as target,
+        ):
             target.write(values)
         return bytes(memory.getbuffer())
 
