@@ -138,7 +138,9 @@ def _tell(settings: LabelSettings, door: socket.socket, pairs: int, store: Path,
     if settings.private:
         print(f"open {link} (Ctrl-C ends the server)", flush=True)
         return
-    print(f"open {link}?token={token} (give this link only to people who may label; Ctrl-C ends the server)", flush=True)
+    print(
+        f"open {link}?token={token} (give it only to people who may label; Ctrl-C ends the server)", flush=True
+    )
     print(
         "NOTE: what goes over the network is not encrypted here; TLS is the business of a proxy before this server "
         "(docs/labelling.md, Safety)",

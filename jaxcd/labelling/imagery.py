@@ -29,6 +29,7 @@ DEEPEST = 24
 PICTURE_ZOOMS = (-12, 6)
 _MERCATOR = CRS.from_epsg(3857)
 _HALF = 20037508.342789244  # metres from the middle of Web Mercator to its edge
+_FARTHER = 3  # zooms beyond the one at which a map fits into a tile that are shown; farther away it is a dot
 _OVER = 2  # zooms beyond the images' own that are shown
 _QUALITY = 85
 _PICTURES = 24  # kept decoded
@@ -72,6 +73,8 @@ class Imagery:
         Raises:
             ImageError: a file is damaged there, or a URL can't be reached.
         """
+        if z < self.zooms[0] - _FARTHER:
+            return None
         if self._opened.scenes is None:
             (location,) = self._opened.pair.pre if when == "pre" else self._opened.pair.post
             return self._of_picture(location, z, x, y)
@@ -90,9 +93,7 @@ class Imagery:
         """Read a scene on a Web Mercator grid; content that was shifted is read where it lies."""
         if is_remote(source.location):
             assert self._opened.scenes is not None
-            return read_window(
-                (source.location,), grid, scaling=self._scaling, folder=self._opened.scenes.windows
-            )
+            return read_window((source.location,), grid, scaling=self._scaling, folder=self._opened.scenes.windows)
         scene = open_scene(source.location, self._scaling)
         with reading(source.location):
             image = rio_reader.part(
@@ -106,7 +107,8 @@ class Imagery:
                 resampling_method="cubic",
                 reproject_method="cubic",
             )
-        return scene.finished(image.array.data, ~np.ma.getmaskarray(image.array).all(axis=0), grid)
+        seen = np.any(~np.ma.getmaskarray(image.array), axis=0, keepdims=True)[0]
+        return scene.finished(image.array.data, seen, grid)
 
     def _of_picture(self, location: str, z: int, x: int, y: int) -> Tile | None:
         picture = _picture(location, Path(location).stat().st_mtime_ns, self._scaling)
@@ -120,7 +122,6 @@ class Imagery:
         rows, columns = (_span(at, SIDE * step, margin) for at in (top, left))
         pixels = _padded(picture.pixels, rows, columns, cv2.BORDER_REPLICATE)
         opaque = _padded(picture.valid.astype(np.uint8) * 255, rows, columns, cv2.BORDER_CONSTANT)
-        # Where a tile begins within a pixel, the crop begins with the whole pixel.
         size = tuple(round((span[1] - span[0]) / step) for span in (columns, rows))
         how = cv2.INTER_AREA if step >= 1 else cv2.INTER_LINEAR
         pixels, opaque = cv2.resize(pixels, size, interpolation=how), cv2.resize(opaque, size, interpolation=how)
@@ -200,7 +201,10 @@ def _padded(image: np.ndarray, rows: tuple[int, int], columns: tuple[int, int], 
 
 
 def _bgra(pixels: UInt8[np.ndarray, "h w 3"], valid: np.ndarray) -> Tile:
-    return np.dstack([pixels[..., ::-1], valid.astype(np.uint8) * 255])
+    made = np.dstack([pixels[..., ::-1], valid.astype(np.uint8) * 255])
+    if not valid.all():
+        made[~valid] = 0
+    return made
 
 
 def _reach(source: Source, grid: Grid) -> tuple[tuple[float, float, float, float], tuple[float, float]]:

@@ -11,8 +11,8 @@ from jaxcd.base.errors import ConfigError, SceneError
 from jaxcd.base.files import write_whole
 from jaxcd.base.fingerprints import digest
 from jaxcd.config import DataConfig, ScenesConfig, check_scaling
-from jaxcd.labelling.settings import LabelSettings
 from jaxcd.labelling.pairs import Pair
+from jaxcd.labelling.settings import LabelSettings
 from jaxcd.mapping.predict.scene_pair import ScenePair, open_pair, register_pair
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.dates import date_in, told
@@ -224,5 +224,3 @@ def _unique(found: Iterable[Named]) -> tuple[Named, ...]:
     if twice:
         raise ConfigError(f"{twice}: two pairs have this name; rename one")
     return tuple(made)
-
-

@@ -1,5 +1,6 @@
 """The app: routes, what becomes of errors, and the guard before all."""
 
+import asyncio
 import json
 import os
 import sys
@@ -42,11 +43,15 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-    readers = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1)), thread_name_prefix="tiles")
-    shown = {
-        each.pair.id: Shown(each, Imagery(each, settings.scaling), Coordinates(each)) for each in opened
-    }
-    made.state.served = Served(pairs=shown, store=store, settings=settings, secrets=secrets, readers=readers)
+    threads = max(2, min(8, os.cpu_count() or 1))
+    made.state.served = Served(
+        pairs={each.pair.id: Shown(each, Imagery(each, settings.scaling), Coordinates(each)) for each in opened},
+        store=store,
+        settings=settings,
+        secrets=secrets,
+        readers=ThreadPoolExecutor(threads, thread_name_prefix="tiles"),
+        turns=asyncio.Semaphore(threads),
+    )
     for part in (tiles, people, labels, files):
         made.include_router(part.router)
     made.add_exception_handler(HTTPException, _http)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyproj
 import shapely
+from pyproj.exceptions import ProjError
 
 from jaxcd.base.errors import LabelError
 from jaxcd.labelling.workspace import OpenPair
@@ -33,8 +34,7 @@ class Coordinates:
             return None
         if self._epsg is None:
             return west, south, east, north
-        found = _way(self._epsg, True).transform_bounds(west, south, east, north, errcheck=True)
-        return tuple(map(float, found))
+        return _way(self._epsg, True).transform_bounds(west, south, east, north, errcheck=True)
 
     def bounds(self, box: Box) -> Box:
         """Bring a box of the pair to the page."""
@@ -63,7 +63,7 @@ class Coordinates:
             return shape
         try:
             moved = shapely.transform(shape, lambda points: _moved(points, self._epsg, True))
-        except pyproj.exceptions.ProjError as error:
+        except ProjError as error:
             raise LabelError("geometry: lies outside of the pair") from error
         if not np.isfinite(shapely.get_coordinates(moved)).all():
             raise LabelError("geometry: lies outside of the pair")

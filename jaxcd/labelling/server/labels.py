@@ -1,6 +1,5 @@
 """Routes of labels: what lies in a box, what was changed, changes, undo, history."""
 
-import dataclasses
 import json
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ from starlette.responses import Response
 from jaxcd.labelling.server.coordinates import Coordinates
 from jaxcd.labelling.server.requests import OBJECT, Changes, ObjectEdit, Seq, Verdict
 from jaxcd.labelling.server.served import Author, Here, Pair, Viewer, features
-from jaxcd.labelling.store import KEEP, PAIR, Edit, Saved
+from jaxcd.labelling.store import KEEP, PAIR, Edit, Entry, Saved
 
 router = APIRouter(prefix="/api/pairs/{pair}")
 _JSON = "application/json"
@@ -86,7 +85,13 @@ def history(
 ) -> dict[str, Any]:
     """Return all that was ever said of an object."""
     steps = here.store.history(shown.opened.pair.id, item, viewer)
-    return {"history": [dataclasses.asdict(step) for step in steps]}
+    return {"history": [_step(step) for step in steps]}
+
+
+def _step(step: Entry) -> dict[str, Any]:
+    # Outlines are long, and the page tells only that they were changed.
+    changes = {name: [None, None] if name == "geometry" else list(values) for name, values in step.changes.items()}
+    return {"version": step.version, "kind": step.kind, "author": step.author, "at": step.at, "changes": changes}
 
 
 def _edit(given: ObjectEdit, coordinates: Coordinates) -> Edit:

@@ -1,5 +1,6 @@
 """What all routes share: the open pairs, the store, who asks; and errors as JSON in one line."""
 
+import asyncio
 import json
 import re
 import threading
@@ -42,6 +43,7 @@ class Served:
         settings: of the server.
         secrets: sign cookies.
         readers: threads that read tiles; each has its files open for itself.
+        turns: one for each of them.
     """
 
     pairs: dict[str, Shown]
@@ -49,6 +51,7 @@ class Served:
     settings: LabelSettings
     secrets: Secrets
     readers: ThreadPoolExecutor
+    turns: asyncio.Semaphore
     known: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -32,12 +32,13 @@ async def tile(
     headers = {"ETag": shown.imagery.etag(when, z, x, y, low, high), "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    if await request.is_disconnected():  # the page has moved on while the tile waited
-        return Response(status_code=499)
     try:
-        content = await asyncio.get_running_loop().run_in_executor(
-            here.readers, _content, shown, when, z, x, y, low, high
-        )
+        async with here.turns:
+            if await request.is_disconnected():  # the page has moved on while the tile waited
+                return Response(status_code=499)
+            content = await asyncio.get_running_loop().run_in_executor(
+                here.readers, _content, shown, when, z, x, y, low, high
+            )
     except (ImageError, SceneError):
         return refused(404, f"the {when} image cannot be read there: its file is damaged, was moved or changed")
     return Response(content, media_type=_TYPE, headers=headers)
