@@ -15,7 +15,7 @@ from tests.labelling.label_stores import draw, judge, picture_pair, town
 def test_kappa_by_hand():
     # Of 50: seen in agreement (20 + 15) / 50 = 0.7; by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5; kappa 0.2 / 0.5.
     assert cohens_kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
-    # Three levels, quadratic: disagreement seen 2 * 1 + 1 * 4 = 6; by chance, of rows (3, 3, 2) and columns (4, 2, 2)
+    # Three levels, quadratic: disagreement seen 1 * 1 + 2 * 4 = 9; by chance, of rows (3, 3, 2) and columns (4, 2, 2)
     # of 8: (3*2 + 3*4 + 3*2 + 2*2) / 8 + 4 * (3*2 + 2*4) / 8 = 3.5 + 7.
     table = np.array([[2, 0, 1], [1, 2, 0], [1, 0, 1]])
     assert cohens_kappa(table, quadratic=True) == pytest.approx(1 - 9 / 10.5)
