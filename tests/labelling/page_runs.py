@@ -14,8 +14,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page
 
 from jaxcd.labelling.store import Label, Store
-from tests.conftest import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
 
 
@@ -31,7 +31,7 @@ class Server:
         return f"http://localhost:{self.port}/"
 
     def end(self, number: int = signal.SIGTERM) -> None:
-        """End it; SIGKILL leaves it no time for anything."""
+        """End it, if it lives; SIGKILL leaves it no time for anything."""
         self.process.send_signal(number)
         self.process.wait(SECONDS)
         for stream in (self.process.stdout, self.process.stderr):
@@ -124,12 +124,14 @@ class Labeller:
         return self.page.evaluate("async () => (await import('/static/state.js')).state.pair.bounds")
 
     def buildings(self) -> list[str]:
-        """Objects that a click on their middle selects: well within the image, under no other one."""
+        """Objects that a click on their middle selects: well within the image, some pixels wide, under no other one."""
         west, south, east, north = self.bounds()
         return self.page.evaluate(
             "async ([w, s, e, n]) => { const { objects, at } = await import('/static/objects.js'); "
-            "return [...objects.values()].filter(({ id, centre: [x, y] }) => x > w && x < e && y > s && y < n "
-            "&& at([x, y])?.id === id).map(({ id }) => id); }",
+            "const map = (await import('/static/view.js')).main(), "
+            "pixels = ([a, b, c, d]) => map.project([d, c]).subtract(map.project([b, a])); "
+            "return [...objects.values()].filter(({ id, box, centre: [x, y] }) => x > w && x < e && y > s && y < n "
+            "&& pixels(box).x > 5 && pixels(box).y < -5 && at([x, y])?.id === id).map(({ id }) => id); }",
             [west + 0.2 * (east - west), south + 0.2 * (north - south), east - 0.2 * (east - west),
              north - 0.2 * (north - south)],
         )  # fmt: skip

@@ -201,8 +201,7 @@ function tooled(before) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
   }
   byId("stage").dataset.tool = tool;
-  byId("hint").hidden = !HINTS[tool];
-  byId("hint").textContent = HINTS[tool] ?? "";
+  hint();
   for (const map of maps) {
     map.pm.disableDraw();
     if (STROKES.has(tool)) map.dragging.disable(); else map.dragging.enable();
@@ -213,6 +212,12 @@ function tooled(before) {
   }
   if (tool === "shape") beginShape();
   draw();
+}
+
+function hint() {
+  const { tool, armed } = state, drawn = ["polygon", "brush"].includes(tool);
+  byId("hint").hidden = !HINTS[tool];
+  byId("hint").textContent = (HINTS[tool] ?? "") + (drawn && armed ? ` What you draw is ${armed}.` : "");
 }
 
 function beginShape() {
@@ -256,6 +261,7 @@ export function resizeBrush(by) {
 byId("brush-size").addEventListener("input", ({ target }) => { target.nextElementSibling.value = target.value; });
 
 on("tool", tooled);
+on("armed", hint);
 on("arranged", () => { if (state.tool === "polygon") tooled(); else draw(); });
 for (const button of document.querySelectorAll("#tools [data-tool]")) {
   button.addEventListener("click", () => {
