@@ -17,9 +17,7 @@ WEST, SOUTH = 432_000.0, 4_178_000.0
 
 def squares(count: int, *, apart: float = 10.0, side: float = 5.0) -> list[shapely.Polygon]:
     """Footprints in a row."""
-    return [
-        shapely.box(WEST + apart * i, SOUTH + 2, WEST + apart * i + side, SOUTH + 2 + side) for i in range(count)
-    ]
+    return [shapely.box(WEST + apart * i, SOUTH + 2, WEST + apart * i + side, SOUTH + 2 + side) for i in range(count)]
 
 
 def write_footprints(path: Path, outlines: Sequence[shapely.Polygon], epsg: int = EPSG) -> Path:
@@ -45,7 +43,15 @@ def placed_pair(footprints: Path | None = None, *, name: str = "town", width: in
 def picture_pair(name: str = "tile", side: int = 64, pre: str = "pre.png", post: str = "post.png") -> Pair:
     bounds = (0.0, -float(side), float(side), 0.0)
     return Pair(
-        id=name, title=name, pre=(pre,), post=(post,), footprints=None, epsg=None, bounds=bounds, width=side, height=side
+        id=name,
+        title=name,
+        pre=(pre,),
+        post=(post,),
+        footprints=None,
+        epsg=None,
+        bounds=bounds,
+        width=side,
+        height=side,
     )
 
 

@@ -134,7 +134,7 @@ def process(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], int]]:
     finally:
         if started.poll() is None:
             started.send_signal(signal.SIGKILL)
-        started.wait(timeout=30)
+        started.communicate(timeout=30)
 
 
 def tile_at(longitude: float, latitude: float, zoom: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from jaxcd.labelling import imagery, workspace
 from jaxcd.labelling.imagery import Imagery, encoded, mercator_grid
 from jaxcd.labelling.settings import LabelSettings
 from tests.labelling.served import tile_at, write_scenes
-from tests.scenes.scene_files import ORIGIN, at, ground, write
+from tests.scenes.scene_files import at, ground, write
 
 
 def opened(pre, post, folder, **settings):

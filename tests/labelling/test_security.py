@@ -27,8 +27,8 @@ def test_foreign_host_headers_are_refused(ann):
     for host in (
         "evil.example", "evil.example:8000", "localhost.", "localhost.:8000", "localhost.evil.example",
         "127.0.0.1.evil.example", "[::1].evil.example", "[::ffff:127.0.0.1]", "[::2]:8000", "0.0.0.0:8000",
-        "127.0.0.1@evil.example", "evil.example#localhost", "localhost:80:80", "localhost:x", "192.168.1.7", "2130706433",
-        "", "localhost/", "local host", "127.1",
+        "127.0.0.1@evil.example", "evil.example#localhost", "localhost:80:80", "localhost:x", "192.168.1.7",
+        "", "localhost/", "local host", "127.1", "2130706433",
     ):  # fmt: skip
         for path in ("/", "/api/session", "/static/label.css", "/tiles/scene/pre/18/1/1.webp"):
             answer = ann.get(path, headers={"Host": host})
@@ -83,11 +83,12 @@ def test_no_path_reaches_beyond_the_given_files(ann, tmp_path):
 
 
 def test_errors_tell_no_internals(ann, tmp_path):
+    json_type = {**CHANGING, "content-type": "application/json"}
     wrong = [
         ann.get("/api/pairs/scene/objects?west=a&south=0&east=1&north=1"),
         ann.post("/api/pairs/scene/changes", content=b"{", headers=CHANGING),
         ann.post("/api/pairs/scene/changes", content=b"[" * 100_000, headers=CHANGING),
-        ann.post("/api/pairs/scene/changes", content=b"\xff\xfe", headers={**CHANGING, "content-type": "application/json"}),
+        ann.post("/api/pairs/scene/changes", content=b"\xff\xfe", headers=json_type),
         ann.post("/api/pairs/scene/changes", json=change(edit(0, 0, "no such level")), headers=CHANGING),
         ann.post("/api/pairs/scene/changes", json=change(edit(10**9, 0, "minor")), headers=CHANGING),
         ann.post("/api/session", content=b'{"name": "\\ud800"}', headers=CHANGING),
@@ -142,7 +143,14 @@ def test_another_address_wants_the_token(tmp_path):
     named = workspace.named(pre=[str(tmp_path / "pre.tif")], post=[str(tmp_path / "post.tif")], settings=settings)
     with serving(named, settings, tmp_path / "store", name=None) as guest:
         guest.base_url = "http://labels.example:8000"
-        for path in ("/", "/api/session", "/api/pairs", "/static/x.js", "/tiles/scene/pre/18/1/1.webp", "/?token=wrong"):
+        for path in (
+            "/",
+            "/api/session",
+            "/api/pairs",
+            "/static/x.js",
+            "/tiles/scene/pre/18/1/1.webp",
+            "/?token=wrong",
+        ):
             answer = guest.get(path)
             assert answer.status_code == 403 and "?token=" in answer.json()["error"], path
         assert guest.post("/api/session", json={"name": "Eve"}, headers=CHANGING).status_code == 403
@@ -167,7 +175,9 @@ def test_a_forged_cookie_names_nobody(ann):
         )
         assert answer.status_code == 200 and answer.json()["person"] is None, value
     other = Secrets(b"x" * 32).signed("Ann")
-    answer = TestClient(ann.app, base_url="http://localhost").get("/api/session", headers={"Cookie": f"jaxcd_person={other}"})
+    answer = TestClient(ann.app, base_url="http://localhost").get(
+        "/api/session", headers={"Cookie": f"jaxcd_person={other}"}
+    )
     assert answer.json()["person"] is None
 
 
@@ -183,7 +193,9 @@ def test_the_key_is_kept_for_the_owner_alone(tmp_path):
 
 def test_read_only_lets_people_look(tmp_path):
     with client(tmp_path) as ann:
-        assert ann.post("/api/pairs/scene/changes", json=change(edit(0, 0, "minor")), headers=CHANGING).status_code == 200
+        assert (
+            ann.post("/api/pairs/scene/changes", json=change(edit(0, 0, "minor")), headers=CHANGING).status_code == 200
+        )
     with client(tmp_path, name=None, read_only=True) as guest:
         assert guest.get("/api/session").json()["read_only"] is True
         (pair,) = guest.get("/api/pairs").json()["pairs"]

@@ -1,4 +1,4 @@
-"""The store: nothing acknowledged is lost, nothing is doubled, whatever happens to the process, the disk or the order."""
+"""The store: nothing acknowledged is lost, nothing is doubled, whatever happens to the process or the disk."""
 
 import json
 import os

@@ -58,8 +58,6 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
     made.add_exception_handler(RequestValidationError, _malformed)
     made.add_exception_handler(Conflict, _conflict)
     made.add_exception_handler(JaxcdError, _told)
-    made.add_exception_handler(ModuleNotFoundError, lambda r, e: refused(501, "not there yet"))
-    made.add_exception_handler(AttributeError, lambda r, e: refused(501, f"not there yet {e}"))
     made.add_exception_handler(Exception, _failed)
     return made
 

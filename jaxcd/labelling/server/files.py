@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
 import jaxcd.mapping.page
-from jaxcd.base.errors import JaxcdError, LabelError
+from jaxcd.base.errors import LabelError
+from jaxcd.labelling import existing, exports
+from jaxcd.labelling.server import uploads
 from jaxcd.labelling.server.served import Author, Here, Pair, without_folders
 
 router = APIRouter()
@@ -25,8 +27,6 @@ _TYPES = {
     ".png": "image/png",
     "": "text/plain; charset=utf-8",
 }
-_SQLITE, _PNG, _TIFF = b"SQLite format 3\0", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SUFFIXES = {"geojson": ".geojson", "gpkg": ".gpkg", "coco": ".json", "masks": ".zip"}
 _REVALIDATE = {"Cache-Control": "private, no-cache"}
 
 
@@ -62,14 +62,12 @@ def export(
     pair: Annotated[str | None, Query(max_length=100)] = None,
 ) -> FileResponse:
     """Return the labels of all pairs, or of one, as a file."""
-    from jaxcd.labelling import exports
-
     if pair is not None and pair not in here.pairs:
         raise HTTPException(404, "no such pair")
     folder = Path(tempfile.mkdtemp(prefix="jaxcd-export-"))
-    name = f"labels{'' if pair is None else f'-{pair}'}{_SUFFIXES[kind]}"
+    name = f"labels{'' if pair is None else f'-{pair}'}{exports.SUFFIXES[kind]}"
     try:
-        exports.write(here.store, kind, folder / name, pairs=None if pair is None else [pair])
+        exports.write(here.store, kind, folder / name, pair)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -87,26 +85,16 @@ def bring_in(
     values: Annotated[str, Form(max_length=10_000)] = "",
 ) -> dict[str, Any]:
     """Save the labels of a file as the person's own; lines VALUE=LEVEL of `values` say what its values mean."""
-    from jaxcd.labelling import existing
-
-    start = file.file.read(16)
-    suffix = _suffix(start)
-    if suffix is None:
-        raise LabelError("the file is neither GeoJSON, GeoPackage nor a mask (PNG, GeoTIFF)")
-    file.file.seek(0)
+    suffix = uploads.suffix_of(file.file)
     with tempfile.TemporaryDirectory(prefix="jaxcd-import-") as folder:
         path = Path(folder) / f"upload{suffix}"
-        with path.open("wb") as target:
-            shutil.copyfileobj(file.file, target)
-        try:
-            edits, left_out = existing.read(
-                path, shown.opened.pair, here.store.scale, attribute=attribute, values=_values(values)
-            )
-            saved = here.store.save(shown.opened.pair.id, str(uuid.uuid4()), author, edits) if edits else None
-        except JaxcdError as error:
-            # The name that the person gave is told, not that of our copy.
-            raise _named(error, path, file.filename or "the file") from error
-    return {"saved": 0 if saved is None else len(edits), "left_out": [without_folders(str(each)) for each in left_out]}
+        uploads.keep(file.file, path)
+        edits, left_out = existing.read(
+            path, here.store, shown.opened.pair.id, attribute=attribute, values=_values(values)
+        )
+    if edits:
+        here.store.save(shown.opened.pair.id, str(uuid.uuid4()), author, edits)
+    return {"saved": len(edits), "left_out": [without_folders(each) for each in left_out]}
 
 
 def _file(name: str) -> FileResponse:
@@ -116,24 +104,8 @@ def _file(name: str) -> FileResponse:
     return FileResponse(path, media_type=_TYPES[path.suffix], headers=_REVALIDATE)
 
 
-def _suffix(start: bytes) -> str | None:
-    """Say by its first bytes what a file is: its name may say anything."""
-    if start == _SQLITE:
-        return ".gpkg"
-    if start.startswith(_PNG):
-        return ".png"
-    if start.startswith(_TIFF):
-        return ".tif"
-    return ".geojson" if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else None
-
-
 def _values(lines: str) -> dict[str, str]:
     pairs = [line.rpartition("=") for line in lines.splitlines() if line.strip()]
     if any(not equals for _, equals, _ in pairs):
         raise LabelError("values: expected lines VALUE=LEVEL")
     return {value.strip(): level.strip() for value, _, level in pairs}
-
-
-def _named(error: JaxcdError, path: Path, name: str) -> JaxcdError:
-    error.args = (str(error).replace(str(path), name[:100]),)
-    return error

@@ -1,12 +1,13 @@
 """Routes of labels: what lies in a box, what was changed, changes, undo, history."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from jaxcd.labelling.server.coordinates import Coordinates
+from jaxcd.labelling.server.overview import overview as overview_of
 from jaxcd.labelling.server.requests import OBJECT, Changes, ObjectEdit, Seq, Verdict
 from jaxcd.labelling.server.served import Author, Here, Pair, Viewer, features
 from jaxcd.labelling.store import KEEP, PAIR, Edit, Entry, Saved
@@ -43,8 +44,8 @@ def overview(here: Here, shown: Pair, viewer: Viewer) -> dict[str, Any]:
     """Count objects and labels in cells, for zooms at which the objects themselves are too many."""
     pair = shown.opened.pair.id
     _, seq = here.store.since(pair, _LAST, viewer)
-    cells = here.store.overview(pair, viewer=viewer)
-    return {"cells": [[*shown.coordinates.bounds(cell[:4]), *cell[4:]] for cell in cells], "seq": seq}
+    cells = overview_of(here.store, pair, viewer=viewer)
+    return {"cells": [[*shown.coordinates.bounds(cell.box), *cell[1:]] for cell in cells], "seq": seq}
 
 
 @router.post("/changes", response_class=Response)
@@ -72,11 +73,16 @@ def judge(here: Here, shown: Pair, author: Author, body: Verdict) -> dict[str, A
     return {"verdict": label.level, "version": label.version}
 
 
-@router.post("/{what}", response_class=Response)
-def take_back(here: Here, shown: Pair, author: Author, what: Literal["undo", "redo"]) -> Response:
-    """Undo the person's last change, or do it again."""
-    act = here.store.undo if what == "undo" else here.store.redo
-    return _told(act(shown.opened.pair.id, author), shown.coordinates)
+@router.post("/undo", response_class=Response)
+def undo(here: Here, shown: Pair, author: Author) -> Response:
+    """Undo the person's last change."""
+    return _told(here.store.undo(shown.opened.pair.id, author), shown.coordinates)
+
+
+@router.post("/redo", response_class=Response)
+def redo(here: Here, shown: Pair, author: Author) -> Response:
+    """Do again what the person undid last."""
+    return _told(here.store.redo(shown.opened.pair.id, author), shown.coordinates)
 
 
 @router.get("/history/{item}")

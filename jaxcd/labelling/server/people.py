@@ -8,6 +8,9 @@ from fastapi import APIRouter, Request, Response
 
 import jaxcd
 from jaxcd.base.scales import Scale
+from jaxcd.labelling.agreement import agreement as agreement_of
+from jaxcd.labelling.queues import Queues
+from jaxcd.labelling.server.overview import footprint_count
 from jaxcd.labelling.server.requests import After, Name
 from jaxcd.labelling.server.security import set_cookie
 from jaxcd.labelling.server.served import PERSON_COOKIE, Author, Here, Shown, Viewer
@@ -43,8 +46,6 @@ def pairs(here: Here, viewer: Viewer) -> dict[str, Any]:
 @router.post("/next")
 def following(here: Here, author: Author, body: After) -> dict[str, Any]:
     """Give the person something to label that nobody else is at."""
-    from jaxcd.labelling.queues import Queues
-
     queues = Queues(here.store, here.settings.second_opinions)
     task = queues.next(author, after=body.after if body.after in here.pairs else None)
     if task is None or task.pair_id not in here.pairs:
@@ -63,8 +64,6 @@ def following(here: Here, author: Author, body: After) -> dict[str, Any]:
 @router.get("/agreement")
 def agreement(here: Here) -> dict[str, Any]:
     """Compare what people said of the same objects."""
-    from jaxcd.labelling.agreement import agreement as agreement_of
-
     return {"agreement": _plain(agreement_of(here.store))}
 
 
@@ -97,7 +96,7 @@ def _described(here: Here, shown: Shown, viewer: int | None) -> dict[str, Any]:
         "size": [opened.pair.width, opened.pair.height],
         "min_zoom": least,
         "max_zoom": most,
-        "footprints": _footprints(here, opened),
+        "footprints": footprint_count(here.store, opened.pair.id) if opened.pair.footprints else None,
         "shift": None if opened.shift is None else list(opened.shift),
         "dates": list(opened.dates),
         "progress": here.store.progress(opened.pair.id, viewer),
@@ -113,11 +112,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _footprints(here, opened):
-    if not opened.pair.footprints:
-        return None
-    if hasattr(here.store, "footprints"):
-        return here.store.footprints(opened.pair.id)
-    return here.store.objects(opened.pair.id, opened.pair.bounds, viewer=None, limit=1)[1]
