@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from jaxcd.labelling.store import Label, Store
+from jaxcd.labelling.store import PAIR, Label, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
@@ -124,14 +124,14 @@ class Labeller:
         return self.page.evaluate("async () => (await import('/static/state.js')).state.pair.bounds")
 
     def buildings(self) -> list[str]:
-        """Objects that a click on their middle selects: well within the image, some pixels wide, under no other one."""
+        """Objects that a click on their middle selects: well within the image, under no other one."""
         west, south, east, north = self.bounds()
         return self.page.evaluate(
             "async ([w, s, e, n]) => { const { objects, at } = await import('/static/objects.js'); "
-            "const map = (await import('/static/view.js')).main(), "
-            "pixels = ([a, b, c, d]) => map.project([d, c]).subtract(map.project([b, a])); "
-            "return [...objects.values()].filter(({ id, box, centre: [x, y] }) => x > w && x < e && y > s && y < n "
-            "&& pixels(box).x > 5 && pixels(box).y < -5 && at([x, y])?.id === id).map(({ id }) => id); }",
+            "const map = (await import('/static/view.js')).main(); "
+            "const hit = ([x, y]) => map.containerPointToLatLng(map.latLngToContainerPoint([y, x]).round()); "
+            "return [...objects.values()].filter(({ id, centre: [x, y] }) => x > w && x < e && y > s && y < n "
+            "&& at([hit([x, y]).lng, hit([x, y]).lat])?.id === id).map(({ id }) => id); }",
             [west + 0.2 * (east - west), south + 0.2 * (north - south), east - 0.2 * (east - west),
              north - 0.2 * (north - south)],
         )  # fmt: skip
@@ -183,4 +183,4 @@ def kept(folder: Path, pair: str) -> dict[str, Label]:
 
 def levels(folder: Path, pair: str) -> dict[str, str]:
     """The levels that a store holds of a pair's objects."""
-    return {name: label.level for name, label in kept(folder, pair).items() if label.level}
+    return {name: label.level for name, label in kept(folder, pair).items() if label.level and name != PAIR}

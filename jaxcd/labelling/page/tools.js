@@ -51,8 +51,22 @@ export function open() {
   tooled();
 }
 
+// What is under the pointer or, where there is nothing, a few pixels beside it: a finger is wide.
+function nearest(latlng, event) {
+  const here = main().latLngToContainerPoint(latlng);
+  for (const away of [0, 3, ...(event.pointerType === "touch" ? [8, 14] : [])]) {
+    for (let turn = 0; turn < (away ? 8 : 1); turn += 1) {
+      const aside = L.point(Math.cos((turn * Math.PI) / 4), Math.sin((turn * Math.PI) / 4)).multiplyBy(away);
+      const { lng, lat } = main().containerPointToLatLng(here.add(aside));
+      const one = at([lng, lat]);
+      if (one) return one;
+    }
+  }
+  return null;
+}
+
 function pick(latlng, event) {
-  const one = at([latlng.lng, latlng.lat]);
+  const one = nearest(latlng, event);
   const add = event.shiftKey || event.ctrlKey || event.metaKey;
   if (!one) { if (!add) select([]); return; }
   if (add && state.selected.has(one.id)) { state.selected.delete(one.id); emit("selected"); } else select([one.id], { add });
