@@ -13,9 +13,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from jaxcd.labelling.store import Label, Store
-from tests.conftest import ROOT
+from jaxcd.labelling.store import PAIR, Label, Store
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
 
 
@@ -31,7 +31,7 @@ class Server:
         return f"http://localhost:{self.port}/"
 
     def end(self, number: int = signal.SIGTERM) -> None:
-        """End it; SIGKILL leaves it no time for anything."""
+        """End it, if it lives; SIGKILL leaves it no time for anything."""
         self.process.send_signal(number)
         self.process.wait(SECONDS)
         for stream in (self.process.stdout, self.process.stderr):
@@ -128,8 +128,10 @@ class Labeller:
         west, south, east, north = self.bounds()
         return self.page.evaluate(
             "async ([w, s, e, n]) => { const { objects, at } = await import('/static/objects.js'); "
+            "const map = (await import('/static/view.js')).main(); "
+            "const hit = ([x, y]) => map.containerPointToLatLng(map.latLngToContainerPoint([y, x]).round()); "
             "return [...objects.values()].filter(({ id, centre: [x, y] }) => x > w && x < e && y > s && y < n "
-            "&& at([x, y])?.id === id).map(({ id }) => id); }",
+            "&& at([hit([x, y]).lng, hit([x, y]).lat])?.id === id).map(({ id }) => id); }",
             [west + 0.2 * (east - west), south + 0.2 * (north - south), east - 0.2 * (east - west),
              north - 0.2 * (north - south)],
         )  # fmt: skip
@@ -181,4 +183,4 @@ def kept(folder: Path, pair: str) -> dict[str, Label]:
 
 def levels(folder: Path, pair: str) -> dict[str, str]:
     """The levels that a store holds of a pair's objects."""
-    return {name: label.level for name, label in kept(folder, pair).items() if label.level}
+    return {name: label.level for name, label in kept(folder, pair).items() if label.level and name != PAIR}

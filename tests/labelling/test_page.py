@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from jaxcd.labelling.store import Store
 from jaxcd.simulator.scene import SimulatedScene, simulate
-from tests.labelling.page_runs import Labeller, kept, levels, serving, start
+from tests.labelling.page_runs import Labeller, Server, kept, levels, serving, start
 
 PAIRS = ("clicks", "many", "lost", "keyboard", "conflict", "phone", "watched")
 """A pair for each test that shares the server, all of the same scene."""
@@ -129,6 +129,15 @@ def test_many_buildings_at_once_a_verdict_and_a_comment(browser: Browser, server
     opened.close()
 
 
+@pytest.fixture
+def running():
+    """Servers that the test starts; they end with it."""
+    started: list[Server] = []
+    yield lambda server: started.append(server) or server
+    for server in started:
+        server.end()
+
+
 def polygon(labeller: Labeller, left: float, top: float, side: float = 40) -> None:
     """Draw a square with the tool for polygons, in pixels from the map's middle."""
     x, y = labeller.middle()
@@ -139,9 +148,9 @@ def polygon(labeller: Labeller, left: float, top: float, side: float = 40) -> No
     labeller.press("Escape")
 
 
-def test_what_was_drawn_outlives_a_killed_server(browser: Browser, bare, tmp_path):
+def test_what_was_drawn_outlives_a_killed_server(browser: Browser, bare, running, tmp_path):
     store = tmp_path / "store"
-    server = start(bare)
+    server = running(start(bare))
     ana = Labeller(browser, server.url)
     polygon(ana, -100, -100)
     ana.press("4")
@@ -154,7 +163,7 @@ def test_what_was_drawn_outlives_a_killed_server(browser: Browser, bare, tmp_pat
     ana.press("3")
     expect(ana.page.locator("#saved")).to_contain_text("not saved, retrying")
     assert levels(store, "scene") == first and len(ana.objects()) == 2
-    server = start(bare, server.port)
+    server = running(start(bare, server.port))
     ana.wait_saved()
     assert sorted(levels(store, "scene").values()) == ["destroyed", "major"]
 
@@ -164,7 +173,7 @@ def test_what_was_drawn_outlives_a_killed_server(browser: Browser, bare, tmp_pat
     ana.press("2")
     ana.page.wait_for_selector("#saved[data-state=lost]")
     ana.page.goto("about:blank")
-    server = start(bare, server.port)
+    server = running(start(bare, server.port))
     ana.page.goto(server.url)
     ana.wait_for_map()
     ana.wait_saved()
@@ -176,7 +185,6 @@ def test_what_was_drawn_outlives_a_killed_server(browser: Browser, bare, tmp_pat
         2
     }  # drawn, then judged: nothing twice
     opened.close()
-    server.end()
     ana.close()
 
 

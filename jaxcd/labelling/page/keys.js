@@ -14,6 +14,7 @@ const KEYS = [
     p: { does: () => walk(-1), told: "previous unjudged building" },
     ".": { does: () => byId("map").dispatchEvent(new CustomEvent("pair-step", { detail: 1 })), told: "next pair" },
     ",": { does: () => byId("map").dispatchEvent(new CustomEvent("pair-step", { detail: -1 })), told: "previous pair" },
+    q: { does: () => byId("take-next").click(), told: "take an area or pair that nobody is at", edits: true },
     Enter: { does: (event) => enter(event.shiftKey), told: "select the building in the middle of the map" } }],
   ["Look", { s: { does: () => setView("side"), told: "side by side" }, w: { does: () => setView("swipe"), told: "swipe" },
     t: { does: () => setView("one"), told: "one image" }, f: { does: flip, told: "blink: before and after in turn; Space, too" },

@@ -12,8 +12,9 @@ const UNJUDGED = "#ffffff";
 // for those who don't see the colours.
 const Outline = L.Polygon.extend({
   _updatePath() {
-    const renderer = this._renderer, context = renderer._ctx, { told } = this.options;
+    const renderer = this._renderer, context = renderer._ctx, { told } = this.options, size = this._pxBounds.getSize();
     if (!renderer._drawing || !this._parts.length) return;
+    const thin = Math.max(size.x, size.y) < 22 && !told.chosen; // from afar a thick line would cover the building
     context.save();
     context.lineJoin = "round";
     context.beginPath();
@@ -22,14 +23,13 @@ const Outline = L.Polygon.extend({
       context.closePath();
     }
     if (told.fill) { context.fillStyle = told.fill; context.fill("evenodd"); }
-    context.lineWidth = told.width + told.border;
+    context.lineWidth = thin ? 2 : told.width + told.border;
     context.strokeStyle = told.casing;
     context.stroke();
-    if (told.dashed) context.setLineDash([4, 3]);
-    context.lineWidth = told.width;
+    if (told.dashed && !thin) context.setLineDash([4, 3]);
+    context.lineWidth = thin ? 1 : told.width;
     context.strokeStyle = told.colour;
     context.stroke();
-    const size = this._pxBounds.getSize();
     if (told.key && Math.min(size.x, size.y) > 34) {
       const { x, y } = this._pxBounds.getCenter();
       context.setLineDash([]);
@@ -58,6 +58,7 @@ function look(one) {
     colour,
     casing: chosen ? "#00c8ff" : isDark(colour) ? "#fffc" : "#000a",
     border: chosen ? 7 : 2,
+    chosen,
     width: (chosen ? 2 : one.level ? 2 : 1.25) + (near ? 1.5 : 0),
     dashed: !one.level && !chosen,
     fill: chosen ? "#ffffff24" : near ? "#ffffff18" : one.level ? `${colour}26` : null,

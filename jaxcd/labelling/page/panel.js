@@ -56,7 +56,7 @@ export function judge(level) {
   if (!canEdit()) return;
   const ids = [...state.selected].filter((id) => objects.has(id));
   if (!ids.length) {
-    state.armed = state.armed === level ? null : level;
+    state.armed = level;
     emit("armed");
     emit("say", state.armed ? `what is drawn next is ${state.armed}` : "what is drawn next is not judged");
     return;

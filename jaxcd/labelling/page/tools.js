@@ -51,8 +51,22 @@ export function open() {
   tooled();
 }
 
+// What is under the pointer or, where there is nothing, a few pixels beside it: a finger is wide.
+function nearest(latlng, event) {
+  const here = main().latLngToContainerPoint(latlng);
+  for (const away of [0, 3, ...(event.pointerType === "touch" ? [8, 14] : [])]) {
+    for (let turn = 0; turn < (away ? 8 : 1); turn += 1) {
+      const aside = L.point(Math.cos((turn * Math.PI) / 4), Math.sin((turn * Math.PI) / 4)).multiplyBy(away);
+      const { lng, lat } = main().containerPointToLatLng(here.add(aside));
+      const one = at([lng, lat]);
+      if (one) return one;
+    }
+  }
+  return null;
+}
+
 function pick(latlng, event) {
-  const one = at([latlng.lng, latlng.lat]);
+  const one = nearest(latlng, event);
   const add = event.shiftKey || event.ctrlKey || event.metaKey;
   if (!one) { if (!add) select([]); return; }
   if (add && state.selected.has(one.id)) { state.selected.delete(one.id); emit("selected"); } else select([one.id], { add });
@@ -201,8 +215,7 @@ function tooled(before) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
   }
   byId("stage").dataset.tool = tool;
-  byId("hint").hidden = !HINTS[tool];
-  byId("hint").textContent = HINTS[tool] ?? "";
+  hint();
   for (const map of maps) {
     map.pm.disableDraw();
     if (STROKES.has(tool)) map.dragging.disable(); else map.dragging.enable();
@@ -213,6 +226,12 @@ function tooled(before) {
   }
   if (tool === "shape") beginShape();
   draw();
+}
+
+function hint() {
+  const { tool, armed } = state, drawn = ["polygon", "brush"].includes(tool);
+  byId("hint").hidden = !HINTS[tool];
+  byId("hint").textContent = (HINTS[tool] ?? "") + (drawn && armed ? ` What you draw is ${armed}.` : "");
 }
 
 function beginShape() {
@@ -256,6 +275,7 @@ export function resizeBrush(by) {
 byId("brush-size").addEventListener("input", ({ target }) => { target.nextElementSibling.value = target.value; });
 
 on("tool", tooled);
+on("armed", hint);
 on("arranged", () => { if (state.tool === "polygon") tooled(); else draw(); });
 for (const button of document.querySelectorAll("#tools [data-tool]")) {
   button.addEventListener("click", () => {

@@ -15,10 +15,11 @@ let layers = [], split = 0.5, before = false, following = false, later = null;
 L.PM.setOptIn(true); // else the drawing plug-in adds its handlers to each of thousands of polygons
 
 function made(id, pair) {
+  // Half zooms would leave seams between the tiles.
   const map = L.map(id, { crs: pair.georeferenced ? L.CRS.EPSG3857 : L.CRS.Simple, attributionControl: false,
-    zoomControl: false, minZoom: pair.min_zoom, maxZoom: pair.max_zoom + 4, zoomSnap: 0.5, zoomDelta: 1,
-    wheelPxPerZoomLevel: 80, zoomAnimation: false, fadeAnimation: false, inertia: !still, boxZoom: false,
-    doubleClickZoom: false, keyboard: id === "map", pmIgnore: false, maxBoundsViscosity: 0.7 });
+    zoomControl: false, minZoom: pair.min_zoom, maxZoom: pair.max_zoom + 4, wheelPxPerZoomLevel: 80,
+    zoomAnimation: false, fadeAnimation: false, inertia: !still, boxZoom: false, doubleClickZoom: false,
+    keyboard: id === "map", pmIgnore: false, maxBoundsViscosity: 0.7 });
   const pan = map.panBy.bind(map);
   map.panBy = (by, options) => pan(by, { animate: false, ...options }); // arrow keys: the cross is where it seems to be
   map.createPane("pre").style.zIndex = 210;
