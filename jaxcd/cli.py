@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a network, or pretrain an encoder",
     "evaluate": "metrics and pictures of a run",
     "predict": "map damage of whole scenes",
+    "label": "label damage in the browser",
     "tune": "search for good settings",
     "import_torch": "make a run of published PyTorch weights",
 }

@@ -2,6 +2,7 @@
 
     python -m jaxcd.prepare --layout xbd --source DIR --out DIR
     python -m jaxcd.prepare --layout scenes --source DIR [--list] --out DIR
+    python -m jaxcd.prepare --layout labelled --source STORE --out DIR
 
 A build that was killed goes on where it stopped when the same command is given again.
 """
@@ -59,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(argv)
     scenes = settings_from(options, ScenesConfig)
-    if options.layout != layouts.SCENES and (options.list or scenes != ScenesConfig()):
+    labelled = options.layout == layouts.LABELLED
+    if options.layout != layouts.SCENES and (options.list or (scenes != ScenesConfig() and not labelled)):
         given = [
             f.name for f in dataclasses.fields(scenes) if getattr(scenes, f.name) != getattr(ScenesConfig(), f.name)
         ]
@@ -70,6 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given}
     data = DataConfig(root=options.source, layout=options.layout, scenes=scenes, **values)
     Config(data=data, train=TrainConfig(steps=1)).validate()
+    if labelled:
+        from jaxcd.labelling.exports.for_prepare import source_of
+
+        data, unknown = source_of(data)
+        if unknown:
+            print(f"{len(unknown)} pairs without labels, left out: {', '.join(unknown[:5])}")
     # Worker processes import this file again, and need none of this.
     if options.list:
         from jaxcd.scenes.listing import describe as listed

@@ -96,7 +96,21 @@ class SceneReader:
         """
         with reading(self.location):
             values, valid = self._as_it_lies(grid, coarse) or self._warped(grid.coarser(coarse))
-        grid = grid.coarser(coarse)
+        return self.finished(values, valid, grid.coarser(coarse))
+
+    @property
+    def dataset(self) -> DatasetReader:
+        """The open file, for readers of their own; only the thread that opened the scene may use it."""
+        return self._source
+
+    def finished(self, values: Num[np.ndarray, "3 h w"], valid: Mask, grid: Grid) -> Reading:
+        """Make a reading of the scene's own values, read on a grid: 8 bits, without its empty border.
+
+        Args:
+            values: as they are in the file; changed in place.
+            valid: where the file declares data; changed in place.
+            grid: what they were read on.
+        """
         if not np.issubdtype(values.dtype, np.integer):
             valid &= np.isfinite(values).all(axis=0)
         if self._range is not None:

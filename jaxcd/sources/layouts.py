@@ -11,16 +11,18 @@ from pathlib import Path
 from jaxcd.base.errors import ConfigError, LayoutError
 from jaxcd.base.fingerprints import file_state
 from jaxcd.base.scales import BINARY
-from jaxcd.sources import airchange, folders, paper, xbd
+from jaxcd.sources import airchange, folders, labelled, paper, xbd
 from jaxcd.sources.places import IMAGE_SUFFIXES, Discovery, Layout, folder_of
 from jaxcd.sources.simulated import TILES, simulate_once
 
+LABELLED = "labelled"
 # A new layout is a file beside these and a line here.
 LAYOUTS: dict[str, Layout] = {
     "xbd": xbd.LAYOUT,
     "paper": paper.LAYOUT,
     "folders": folders.LAYOUT,
     **airchange.LAYOUTS,
+    LABELLED: labelled.LAYOUT,
 }
 SCENES, SIMULATED, PREPARED = "scenes", "simulated", "prepared"
 NAMES = (*LAYOUTS, SCENES, SIMULATED, PREPARED)

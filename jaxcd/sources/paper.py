@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxcd.sources.folders import read_mask
 from jaxcd.sources.places import Discovery, Layout, SourceImage, SourcePlace, SourcePost, images_of
 
-_NAME = re.compile(r"(?P<quadkey>[0-3]+)_(?P<date>\d{4}-?\d{2}-?\d{2})_(?P<catalog>[^_]+)-visual_(?P<tile>\d+)")
+NAME = re.compile(r"(?P<quadkey>[0-3]+)_(?P<date>\d{4}-?\d{2}-?\d{2})_(?P<catalog>[^_]+)-visual_(?P<tile>\d+)")
 
 
 def find(source: Path) -> Discovery:
@@ -18,7 +18,7 @@ def find(source: Path) -> Discovery:
     for name in ("pre", "post", "masks"):
         groups[name] = defaultdict(list)
         for stem, file in images_of(source / name, left_out).items():
-            match = _NAME.fullmatch(stem)
+            match = NAME.fullmatch(stem)
             if match:
                 groups[name][f"{match['quadkey']}_{match['tile']}"].append((match["date"], file))
             else:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _LABEL = "_post_disaster.json"
 _EVENT = re.compile(r"(?P<event>.+)_\d+")  # xBD numbers the places of an event
-_NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
+NAME = re.compile(r"(?P<place>.+)_(?P<when>pre|post)_disaster")
 
 
 def find(source: Path) -> Discovery:
@@ -20,7 +20,7 @@ def find(source: Path) -> Discovery:
     left_out: list[tuple[str, str]] = []
     images: dict[str, dict[str, Path]] = {"pre": {}, "post": {}}
     for stem, file in images_of(source / "images", left_out).items():
-        match = _NAME.fullmatch(stem)
+        match = NAME.fullmatch(stem)
         if match:
             images[match["when"]][match["place"]] = file
         else:

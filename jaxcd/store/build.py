@@ -177,7 +177,7 @@ def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
 def _check_buildings(samples: tuple[Sample, ...], data: DataConfig) -> None:
     """Refuse masks that hold no building at all where the scale knows buildings: 0 and 255 mean damage in no other."""
     posts = [post for sample in samples for post in sample.post if post.codes]
-    masks = not layouts.layout_of_tiles(data.layout).has_levels
+    masks = not layouts.layout_of_tiles(data.layout).label_suffix
     if masks and posts and not any(any(post.codes[1:]) for post in posts):
         raise LabelError(
             f"{data.root}: no mask holds a building in the scale {data.scale}; masks of damage alone (0 and 255) are "

@@ -1,0 +1,180 @@
+// The objects of the open pair: what the server says of them, with the page's own unsaved edits upon it.
+
+import { Lost, get, pathOf } from "./api.js";
+import * as outbox from "./outbox.js";
+import { emit, on, state } from "./state.js";
+
+const MOST = 5000; // polygons that a canvas draws without delay
+const POLL = 2000; // milliseconds
+
+export const objects = new Map(); // id -> {id, geometry, level, version, author, at, comment, origin, box, centre}
+export let whole = null; // whether all of the pair's objects are here; null: not known yet
+export let cells = null; // the overview, where they are too many
+const saved = new Map(); // id -> what the server said last
+let seq = 0, timer = null, asked = 0;
+
+function flat(feature) {
+  const { level = null, version = 0, author = null, at = null, comment = "", origin = "drawn", deleted = false }
+    = feature.properties;
+  return { id: String(feature.id), geometry: feature.geometry, level, version, author, at, comment: comment ?? "",
+    origin, deleted };
+}
+
+function rings(geometry) {
+  if (!geometry) return [];
+  return geometry.type === "Polygon" ? geometry.coordinates : geometry.coordinates.flat();
+}
+
+function measured(one) {
+  const points = rings(one.geometry).flat();
+  const xs = points.map((point) => point[0]), ys = points.map((point) => point[1]);
+  const least = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
+  const most = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
+  one.box = [least(xs), least(ys), most(xs), most(ys)];
+  one.centre = [(one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2];
+  return one;
+}
+
+// The object as the page shows it.
+function refresh(id) {
+  const edits = outbox.pendingOf(state.pair.id, id);
+  let now = saved.get(id);
+  if (!now && edits.length) now = { id, geometry: null, level: null, version: 0, comment: "", origin: "drawn" };
+  if (!now) { objects.delete(id); return; }
+  const before = objects.get(id);
+  now = { ...now, unsaved: edits.length > 0 };
+  for (const edit of edits) {
+    for (const name of ["level", "geometry", "comment", "deleted"]) if (name in edit) now[name] = edit[name];
+    now.version = edit.base + 1;
+    Object.assign(now, { author: state.session.person, at: null });
+  }
+  if (now.deleted || !now.geometry) { objects.delete(id); state.selected.delete(id); return; }
+  if (before && before.geometry === now.geometry) Object.assign(now, { box: before.box, centre: before.centre });
+  else measured(now);
+  objects.set(id, now);
+}
+
+export function changed(ids) {
+  for (const id of ids) refresh(id);
+  emit("objects", ids);
+}
+
+export function take(features) {
+  const ids = [];
+  for (const feature of features) {
+    if (String(feature.id) === "pair") continue;
+    const one = flat(feature), old = saved.get(one.id);
+    if (old && old.version > one.version) continue; // an older answer that came late
+    if (old && !one.geometry) one.geometry = old.geometry;
+    saved.set(one.id, one);
+    ids.push(one.id);
+  }
+  changed(ids);
+}
+
+export const savedOf = (id) => saved.get(id);
+
+export function edit(ids, change) {
+  if (!ids.length) return;
+  const edits = ids.map((id) => ({ object: id, base: objects.get(id)?.version ?? 0, ...change }));
+  outbox.add(state.pair.id, "changes", { edits });
+  changed(ids);
+}
+
+const query = ([west, south, east, north]) => new URLSearchParams({ west, south, east, north, limit: MOST });
+
+function empty() {
+  objects.clear();
+  saved.clear();
+  cells = null;
+}
+
+export async function open(pair) {
+  clearTimeout(timer);
+  empty();
+  whole = null;
+  asked += 1;
+  const mine = asked;
+  const answer = await get(pathOf(pair.id, `objects?${query(pair.bounds)}`));
+  if (mine !== asked) return;
+  whole = answer.complete;
+  seq = answer.seq;
+  if (whole) take(answer.features);
+  changed([...outbox.pendingIds(pair.id)]);
+  emit("objects", null);
+  poll();
+}
+
+// Where the pair has too many objects for the page, those in view are asked for, or cells that sum them up.
+export async function look(box) {
+  if (whole !== false || !state.pair) return;
+  asked += 1;
+  const mine = asked, pair = state.pair.id;
+  try {
+    const answer = await get(pathOf(pair, `objects?${query(box)}`));
+    if (mine !== asked) return;
+    const overview = answer.complete ? null : (await get(pathOf(pair, "overview"))).cells;
+    if (mine !== asked) return;
+    const chosen = new Map([...state.selected].map((id) => [id, saved.get(id)]));
+    empty();
+    cells = overview;
+    for (const [id, one] of chosen) if (one) saved.set(id, one);
+    if (!overview) take(answer.features);
+    changed([...chosen.keys(), ...outbox.pendingIds(pair)]);
+    emit("objects", null);
+  } catch (error) {
+    if (!(error instanceof Lost)) throw error;
+  }
+}
+
+export async function poll() {
+  clearTimeout(timer);
+  const pair = state.pair;
+  try {
+    const answer = await get(pathOf(pair.id, `changes?since=${seq}`));
+    if (pair !== state.pair) return;
+    seq = answer.seq;
+    // Of a large pair only what is in view is kept.
+    take(whole ? answer.labels : answer.labels.filter((one) => saved.has(String(one.id)) || !cells));
+    emit("progress", answer.progress);
+  } catch (error) {
+    if (!(error instanceof Lost) && error.status !== 404) emit("toast", { text: error.message, problem: true });
+  }
+  if (pair === state.pair) timer = setTimeout(poll, POLL);
+}
+
+on("acknowledged", ({ entry, answer }) => {
+  if (entry.pair !== state.pair?.id) return;
+  if (entry.kind === "changes") take(answer.labels);
+  clearTimeout(timer);
+  timer = setTimeout(poll, 200); // for the counts
+});
+on("refused", ({ entry }) => {
+  if (entry.pair === state.pair?.id && entry.kind === "changes") changed(entry.body.edits.map((one) => one.object));
+});
+
+// Whether a point lies in an object; of several the smallest one is meant.
+export function at([x, y]) {
+  let found = null, least = Infinity;
+  for (const one of objects.values()) {
+    const [west, south, east, north] = one.box;
+    const size = (east - west) * (north - south);
+    if (x < west || x > east || y < south || y > north || size >= least || !covers(one, x, y)) continue;
+    found = one;
+    least = size;
+  }
+  return found;
+}
+
+function covers(one, x, y) {
+  return rings(one.geometry).filter((ring) => inside(ring, x, y)).length % 2 === 1;
+}
+
+export function inside(ring, x, y) {
+  let odd = false;
+  for (let i = 0, j = ring.length - 1; i < ring.length; j = i, i += 1) {
+    const [xi, yi] = ring[i], [xj, yj] = ring[j];
+    if ((yi > y) !== (yj > y) && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) odd = !odd;
+  }
+  return odd;
+}

@@ -1,0 +1,1 @@
+"""The server of the labelling page: what is asked by HTTP, and who may ask it."""

@@ -1,0 +1,388 @@
+"""The labelling page in a real browser, with the real server: what people do on it is in the store."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from jaxcd.labelling.store import Store
+from jaxcd.simulator.scene import SimulatedScene, simulate
+from tests.labelling.page_runs import Labeller, Server, kept, levels, serving, start
+
+PAIRS = ("clicks", "many", "lost", "keyboard", "conflict", "phone", "watched")
+"""A pair for each test that shares the server, all of the same scene."""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> SimulatedScene:
+    return simulate(tmp_path_factory.mktemp("town"), seed=3, size=400)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("labels") / "store"
+
+
+@pytest.fixture(scope="module")
+def flags(scene, store) -> list[str | Path]:
+    lines = [f"{name},{scene.pre},{scene.post},{scene.footprints}" for name in PAIRS]
+    lines.append(f"drawn,{scene.pre},{scene.post},")
+    listed = store.parent / "list.csv"
+    listed.write_text("\n".join(["name,pre,post,footprints", *lines]))
+    return ["--pairs", listed, "--store", store]
+
+
+@pytest.fixture(scope="module")
+def server(flags):
+    with serving(flags) as server:
+        yield server
+
+
+@pytest.fixture
+def bare(scene, tmp_path) -> list[str | Path]:
+    """A pair without footprints, with a store of its own."""
+    return ["--pre", scene.pre, "--post", scene.post, "--store", tmp_path / "store"]
+
+
+def test_buildings_are_labelled_by_clicks_and_keys(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/clicks")
+    first, second, third = ana.buildings()[:3]
+    for name, key in ((first, "1"), (second, "4"), (third, "u")):
+        ana.click(name)
+        assert ana.selected() == [name]
+        ana.press(key)
+    ana.wait_saved()
+    wanted = {first: "intact", second: "destroyed", third: "unknown"}
+    assert levels(store, "clicks") == wanted
+    assert {label.author for label in kept(store, "clicks").values()} == {"Ana"}
+
+    ana.reload()
+    assert ana.levels() == wanted
+    expect(ana.page.locator("#progress-told")).to_contain_text("3 of ")
+    for _ in range(2):  # undo outlives the page
+        ana.press("z")
+        ana.wait_shown(third, None)
+        assert levels(store, "clicks") == {first: "intact", second: "destroyed"}
+        ana.press("y")
+        ana.wait_shown(third, "unknown")
+        assert levels(store, "clicks") == wanted
+
+    ana.press("x")  # redo selects what it changed
+    ana.wait_saved()
+    assert levels(store, "clicks") == {first: "intact", second: "destroyed"}
+    ana.close()
+
+
+def test_many_buildings_at_once_a_verdict_and_a_comment(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/many")
+    everything = ana.objects()
+    west, south, east, north = ana.bounds()
+    middle, half = ((west + east) / 2, (south + north) / 2), ((east - west) / 4, (north - south) / 4)
+    box = [ana.spot(middle[0] + a * half[0], middle[1] + b * half[1]) for a, b in ((-1, 1), (1, -1))]
+    inside = {
+        name for name, one in everything.items()
+        if all(abs(one["centre"][i] - middle[i]) < half[i] for i in range(2))
+    }  # fmt: skip
+    ana.press("r")
+    ana.drag(*box)
+    assert set(ana.selected()) == inside and 5 < len(inside) < len(everything)
+    ana.press("4")
+    ana.wait_saved()
+    assert levels(store, "many") == dict.fromkeys(inside, "destroyed")
+
+    left, top, right, bottom = *box[0], *box[1]
+    ana.press("l")
+    ana.drag((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
+    assert set(ana.selected()) == inside
+    ana.press("2")
+    ana.wait_saved()
+    assert set(levels(store, "many").values()) == {"minor"}
+    ana.press("z")  # one change, one undo
+    ana.wait_shown(next(iter(inside)), "destroyed")
+    assert levels(store, "many") == dict.fromkeys(inside, "destroyed")
+
+    ana.press("Escape", "Shift+D")
+    expect(ana.page.locator("[data-verdict=damaged]")).to_have_attribute("aria-pressed", "true")
+    ana.wait_saved()
+    name = next(name for name in ana.buildings() if name in inside)
+    ana.click(name)
+    ana.press("m")
+    ana.page.keyboard.type("roof <gone>")
+    ana.page.click("#save-comment")
+    ana.wait_saved()
+    label = kept(store, "many")[name]
+    assert (label.level, label.comment) == ("destroyed", "roof <gone>")
+    ana.press("Escape")
+    ana.page.mouse.move(*ana.spot(*everything[name]["centre"]))
+    expect(ana.page.locator("#hover")).to_contain_text("destroyed")
+    expect(ana.page.locator("#hover")).to_contain_text("roof <gone>")
+
+    with ana.page.expect_download() as downloading:
+        ana.page.click("a[href='/api/export/geojson']")
+    found = json.loads(Path(downloading.value.path()).read_text())
+    assert sum(one["properties"].get("level") == "destroyed" for one in found["features"]) == len(inside)
+    ana.close()
+    opened = Store.open(store)
+    assert opened.progress("many")["verdict"] == "damaged"
+    opened.close()
+
+
+@pytest.fixture
+def running():
+    """Servers that the test starts; they end with it."""
+    started: list[Server] = []
+    yield lambda server: started.append(server) or server
+    for server in started:
+        server.end()
+
+
+def polygon(labeller: Labeller, left: float, top: float, side: float = 40) -> None:
+    """Draw a square with the tool for polygons, in pixels from the map's middle."""
+    x, y = labeller.middle()
+    x, y = x + left, y + top
+    labeller.press("g")
+    for corner in ((x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y)):
+        labeller.page.mouse.click(*corner)
+    labeller.press("Escape")
+
+
+def test_what_was_drawn_outlives_a_killed_server(browser: Browser, bare, running, tmp_path):
+    store = tmp_path / "store"
+    server = running(start(bare))
+    ana = Labeller(browser, server.url)
+    polygon(ana, -100, -100)
+    ana.press("4")
+    ana.wait_saved()
+    first = levels(store, "scene")
+    assert list(first.values()) == ["destroyed"]
+
+    server.end(signal.SIGKILL)
+    polygon(ana, 20, -100)
+    ana.press("3")
+    expect(ana.page.locator("#saved")).to_contain_text("not saved, retrying")
+    assert levels(store, "scene") == first and len(ana.objects()) == 2
+    server = running(start(bare, server.port))
+    ana.wait_saved()
+    assert sorted(levels(store, "scene").values()) == ["destroyed", "major"]
+
+    # What waits is kept by the browser, also while the page is gone.
+    server.end(signal.SIGKILL)
+    polygon(ana, -100, 20)
+    ana.press("2")
+    ana.page.wait_for_selector("#saved[data-state=lost]")
+    ana.page.goto("about:blank")
+    server = running(start(bare, server.port))
+    ana.page.goto(server.url)
+    ana.wait_for_map()
+    ana.wait_saved()
+    assert sorted(levels(store, "scene").values()) == ["destroyed", "major", "minor"]
+    ana.reload()
+    assert ana.levels() == levels(store, "scene")
+    opened = Store.open(store)
+    assert {len(opened.history("scene", name)) for name in levels(store, "scene")} == {
+        2
+    }  # drawn, then judged: nothing twice
+    opened.close()
+    ana.close()
+
+
+def test_an_answer_that_got_lost_saves_nothing_twice(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/lost")
+    name = ana.buildings()[0]
+    lost: list[int] = []
+
+    def lose(route):
+        if route.request.method == "POST" and not lost:
+            lost.append(route.fetch().status)  # the server has saved it
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    ana.page.route("**/changes", lose)
+    ana.click(name)
+    ana.press("3")
+    ana.page.wait_for_selector("#saved[data-state=lost]")
+    ana.wait_saved()
+    assert lost == [200] and kept(store, "lost")[name].version == 1
+    ana.close()
+
+
+def test_brush_shape_and_delete(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/drawn")
+    ana.press("4", "h")  # what is drawn next is destroyed
+    x, y = ana.middle()
+    ana.drag((x - 60, y - 60), (x + 60, y - 60), (x + 60, y + 60), (x - 60, y + 60), (x - 60, y - 60))  # around
+    ana.wait_saved()
+    ((name, label),) = kept(store, "drawn").items()
+    assert label.level == "destroyed" and label.geometry.is_valid
+    (part,) = getattr(label.geometry, "geoms", [label.geometry])
+    assert len(part.interiors) == 1  # nobody painted the middle
+    pixel = ana.page.evaluate(
+        "async () => { const map = (await import('/static/view.js')).main(); return map.distance("
+        "map.containerPointToLatLng([0, 100]), map.containerPointToLatLng([100, 100])) / 100; }"
+    )
+    painted = 144**2 - 96**2 - (4 - 3.14) * 12**2  # pixels of a ring 24 wide with round corners
+    assert part.area == pytest.approx(painted * pixel**2, rel=0.03)
+
+    ana.press("e")
+    handle = ana.page.locator("#map .marker-icon:not(.marker-icon-middle)").first.bounding_box()
+    assert handle is not None
+    grip = (handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    ana.drag(grip, (grip[0] - 25, grip[1] - 25))
+    ana.press("Enter")
+    ana.wait_saved()
+    assert (
+        not kept(store, "drawn")[name].geometry.equals(label.geometry)
+        and kept(store, "drawn")[name].level == "destroyed"
+    )
+    ana.press("Delete")
+    ana.wait_saved()
+    assert kept(store, "drawn") == {} and ana.objects() == {}
+    ana.press("z")
+    ana.wait_shown(name, "destroyed")
+    ana.close()
+
+
+def test_a_keyboard_does_for_all_of_it(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/keyboard")
+    focused = "document.activeElement.id"
+    assert ana.page.evaluate(focused) == "map"
+    seen = []
+    for key in "412":
+        ana.press("n")
+        (name,) = ana.selected()
+        seen.append(name)
+        ana.press(key)
+        assert name in ana.page.inner_text("#said")
+    ana.wait_saved()
+    wanted = dict(zip(seen, ("destroyed", "intact", "minor"), strict=True))
+    assert levels(store, "keyboard") == wanted
+    ana.press("Escape", "Enter")  # the map's middle is where the last one is
+    assert ana.selected() == seen[-1:]
+
+    ana.press("Escape", "g", "Enter", "ArrowRight", "Enter", "ArrowDown", "Enter", "Shift+Enter")
+    ana.press("c")
+    ana.wait_saved()
+    (drawn,) = set(levels(store, "keyboard")) - set(seen)
+    assert levels(store, "keyboard")[drawn] == "cloud" and kept(store, "keyboard")[drawn].geometry.area > 0
+
+    ana.press("Escape", "Escape", "?")
+    expect(ana.page.locator("#keys")).to_be_visible()
+    listed = ana.page.locator("#keys kbd").all_inner_texts()
+    assert {"1", "4", "U", "C", "N", "P", "Z", "Shift D"} <= set(listed)
+    ana.press("Escape")
+    # From the page's start: the skip links come first, and all that can be pressed has a name.
+    ana.page.evaluate("document.body.tabIndex = -1; document.body.focus()")
+    ana.press("Tab")
+    assert ana.page.evaluate("document.activeElement.textContent") == "Skip to the map"
+    nameless = ana.page.evaluate(
+        "[...document.querySelectorAll('button, input, textarea, [tabindex=\"0\"]')].filter((one) => "
+        "!(one.textContent.trim() || one.ariaLabel || one.labels?.length || one.title)).length"
+    )
+    assert nameless == 0
+    assert len(levels(store, "keyboard")) == 4
+    ana.close()
+
+
+def test_two_people_at_one_building_see_the_conflict(browser: Browser, server, store):
+    ana, ben = Labeller(browser, f"{server.url}#/conflict", "Ana"), Labeller(browser, f"{server.url}#/conflict", "Ben")
+    ben.page.route("**/changes?since=*", lambda route: route.abort())  # he hears of nothing
+    first, second, third = ana.buildings()[:3]
+    for name in (first, second):
+        ana.click(name)
+        ana.press("1")
+    ana.wait_saved()
+    for name, key, choice, level in (
+        (first, "4", "#all-mine", "destroyed"),
+        (second, "3", "#all-theirs", "intact"),
+    ):
+        ben.click(name)
+        ben.press(key)
+        expect(ben.page.locator("#conflict")).to_be_visible()
+        assert levels(store, "conflict")[name] == "intact"
+        row = ben.page.inner_text("#conflict-rows")
+        assert "intact (Ana)" in row and {"4": "destroyed", "3": "major"}[key] in row
+        ben.page.click(choice)
+        ben.page.click("#settle")
+        ben.wait_saved()
+        ben.wait_shown(name, level)
+        assert levels(store, "conflict")[name] == level
+    assert (kept(store, "conflict")[first].author, kept(store, "conflict")[first].version) == ("Ben", 2)
+    assert (kept(store, "conflict")[second].author, kept(store, "conflict")[second].version) == ("Ana", 1)
+    ana.wait_shown(first, "destroyed")  # she hears of it by herself
+    ben.click(third)
+    ben.press("2")
+    ana.wait_shown(third, "minor")
+    opened = Store.open(store)
+    steps = opened.history("conflict", first)
+    assert [step.changes["level"] for step in steps] == [(None, "intact"), ("intact", "destroyed")]
+    opened.close()
+    ana.close()
+    ben.said = [text for text in ben.said if "ERR_FAILED" not in text]
+    ben.close()
+
+
+def test_read_only_is_for_watching(browser: Browser, flags, server, store):
+    ana = Labeller(browser, f"{server.url}#/watched")
+    name, other, third = ana.buildings()[:3]
+    ana.click(name)
+    ana.press("4")
+    ana.wait_saved()
+    with serving([*flags, "--read_only"]) as watched:
+        guest = Labeller(browser, f"{watched.url}#/watched", None)
+        assert not guest.page.locator("#ask-who").is_visible() and guest.page.locator("#read-only").is_visible()
+        guest.click(name)
+        expect(guest.page.locator("#selected-told")).to_contain_text("destroyed")
+        guest.click(other)
+        guest.press("1", "Delete", "Shift+D", "g")
+        assert guest.page.locator("#levels").is_hidden() and guest.page.locator("#undo").is_hidden()
+        ana.click(third)
+        ana.press("2")
+        guest.wait_shown(third, "minor")  # what others do comes by itself
+        guest.close()
+    assert levels(store, "watched") == ana.levels() == {name: "destroyed", third: "minor"}
+    ana.close()
+
+
+def test_views_blink_swipe_and_a_phone(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/phone")
+    together = (
+        "async () => { const [a, b] = (await import('/static/view.js')).maps.map((map) => [map.getCenter().lat, "
+        "map.getCenter().lng, map.getZoom()]); return a.every((one, i) => Math.abs(one - b[i]) < 1e-5); }"
+    )
+    box = ana.page.locator("#aside").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 200, box["y"] + 300
+    ana.page.mouse.move(x, y)
+    ana.page.mouse.wheel(0, -300)
+    ana.page.wait_for_timeout(300)
+    ana.drag((x, y), (x + 70, y + 50))
+    assert ana.page.evaluate(together)
+    shown = "['pre', 'post'].map((pane) => document.querySelector(`#map .leaflet-${pane}-pane`).style.display)"
+    ana.press("t")
+    assert ana.page.evaluate(shown) == ["none", ""]
+    ana.press("Space")
+    assert ana.page.evaluate(shown) == ["", "none"]
+    ana.press("w")
+    assert ana.page.evaluate(shown) == ["", ""]
+    clip = "document.querySelector('#map .leaflet-pre-pane').style.clip"
+    before = ana.page.evaluate(clip)
+    ana.page.focus("#divider")
+    ana.press("ArrowRight")
+    assert ana.page.evaluate(clip) != before and before.startswith("rect(")
+    ana.page.evaluate("low.value = 60; low.dispatchEvent(new Event('input'))")
+    ana.wait("[...document.querySelectorAll('#map img')].some((one) => one.src.includes('low=60'))")
+    ana.close()
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    ben = Labeller(browser, f"{server.url}#/phone", "Ben", **phone)
+    assert ben.page.evaluate("document.documentElement.scrollWidth") == 390
+    name = ben.buildings()[0]
+    x, y = ben.spot(*ben.objects()[name]["centre"])
+    ben.page.touchscreen.tap(x, y)
+    ben.wait("import('/static/state.js').then(({ state }) => state.selected.size === 1)")
+    ben.page.locator("[data-level=major]").tap()
+    ben.wait_saved()
+    assert levels(store, "phone") == {name: "major"}
+    ben.close()
