@@ -121,8 +121,10 @@ def test_many_buildings_at_once_a_verdict_and_a_comment(browser: Browser, server
 
     with ana.page.expect_download() as downloading:
         ana.page.click("a[href='/api/export/geojson']")
-    found = json.loads(Path(downloading.value.path()).read_text())
-    assert sum(one["properties"].get("level") == "destroyed" for one in found["features"]) == len(inside)
+    found = json.loads(Path(downloading.value.path()).read_text())["features"]
+    assert sum(
+        one["properties"].get("level") == "destroyed" and one["properties"]["pair"] == "many" for one in found
+    ) == len(inside)
     ana.close()
     opened = Store.open(store)
     assert opened.progress("many")["verdict"] == "damaged"
