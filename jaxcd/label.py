@@ -1,5 +1,6 @@
 """Label damage in the browser: `python -m jaxcd.label --pre PRE.tif --post POST.tif --store DIR [...]`."""
 
+import argparse
 import importlib.util
 import signal
 import socket
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _serve(options, settings, door)
 
 
-def _serve(options, settings: LabelSettings, door: socket.socket) -> int:
+def _serve(options: argparse.Namespace, settings: LabelSettings, door: socket.socket) -> int:
     import uvicorn
 
     from jaxcd.base.entry import quiet_libraries
@@ -115,6 +116,7 @@ def _listening(settings: LabelSettings) -> socket.socket:
         ConfigError: it is taken, or the address is not this machine's.
     """
     where = f"--host {settings.host} --port {settings.port}"
+    door = None
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -124,6 +126,8 @@ def _listening(settings: LabelSettings) -> socket.socket:
         door.bind(address)
         door.listen(_WAITING)
     except OSError as error:
+        if door is not None:
+            door.close()
         raise ConfigError(f"{where}: cannot listen there ({error.strerror}); give another --port or --host") from error
     return door
 
@@ -139,14 +143,12 @@ def _tell(settings: LabelSettings, door: socket.socket, pairs: int, store: Path,
         print(f"open {link} (Ctrl-C ends the server)", flush=True)
         return
     print(
-        f"open {link}?token={token} (give it only to people who may label; Ctrl-C ends the server)", flush=True
-    )
-    print(
         "NOTE: what goes over the network is not encrypted here; TLS is the business of a proxy before this server "
         "(docs/labelling.md, Safety)",
         file=sys.stderr,
         flush=True,
     )
+    print(f"open {link}?token={token} (give it only to people who may label; Ctrl-C ends the server)", flush=True)
 
 
 def _export(store: Path, kind: str, out: Path) -> int:

@@ -180,7 +180,7 @@ def test_loader_and_training_are_measured_on_tiles_from_disk(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--suite", "speed"], "expected some of step,infer,augment,loader,train,prepare,predict,compile, got 'speed'"),
+        (["--suite", "speed"], "expected some of step,infer,augment,loader,train,prepare,predict,label,compile, got 'speed'"),
         (["--batch", "0"], "expected a number above 0, got '0'"),
         (["--out", "figures.txt"], "--out: expected a file named .json, got figures.txt"),
         (["--data", "/no/tiles"], "--data: /no/tiles: no such folder"),

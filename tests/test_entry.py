@@ -104,7 +104,7 @@ def test_one_command_runs_every_entry_and_completes_its_flags(tmp_path):
     assert done.stdout.strip() == "--config.optim.learning_rate", done.stderr
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "prepare", "predict", "tune", "import_torch"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "prepare", "predict", "label", "tune", "import_torch"])
 def test_help_is_there_at_once(name):
     """Within half a second of CPU time, and without the libraries that take longer."""
     code = f"""

@@ -10,6 +10,8 @@ same arrays. Needs jax, flax, optax, orbax, numpy and jaxtyping; with torch the 
 with all of jaxcd the suites loader and train, with albumentations the paper's pipeline. Without arguments it takes
 sizes that a CPU can do, and on an accelerator the paper's.
 
+Suite label measures the labelling server, by itself: --suite label [--scenes DIR] [--out FILE.json].
+
 Suite compile measures nothing: XLA compiles training step and inference for a card that need not be there, and bytes
 and operations are counted from its text. Needs `sh tools/setup compile`.
 """
@@ -30,6 +32,7 @@ from benchmarking.case import (  # noqa: E402
     DEFAULT_SUITES,
     DTYPES,
     JAXCD,
+    LABEL,
     REFERENCES,
     SCENE,
     SUITES,
@@ -70,6 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 out=options.out,
             )
         )
+    if options.suite == [LABEL]:
+        from benchmarking import labelling  # needs jaxcd[label]
+
+        return labelling.run(options.scenes, options.out)
     with tempfile.TemporaryDirectory(prefix="jaxcd-benchmark-") as folder:
         environment = figures.environment(folder)
         about = about_side(Case(suite="nothing"), JAXCD, environment)
@@ -121,7 +128,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--suite",
         type=some(SUITES),
         default=list(DEFAULT_SUITES),
-        help=f"of {','.join(SUITES)} (default: all but prepare, predict and compile)",
+        help=f"of {','.join(SUITES)} (default: all but prepare, predict, label and compile)",
     )
     networks = f"networks: {','.join(REFERENCES)} beside PyTorch, others alone (default fc_siam_diff)"
     add("--model", type=lambda text: text.split(","), default=["fc_siam_diff"], help=networks)
@@ -134,6 +141,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     tiles = [*layouts.LAYOUTS, layouts.SCENES]
     add("--layout", choices=tiles, default="folders", help="of --data (default folders)")
     add("--out", type=Path, help="file for all figures (.json); the plot lies beside it (.png)")
+    scenes = "folder that keeps the large scenes for the next time (default: none)"
+    parser.add_argument_group("suite label").add_argument("--scenes", type=Path, metavar="DIR", help=scenes)
     alone = parser.add_argument_group("suite compile").add_argument
     alone("--target", help=f"card: {', '.join(targets.known())} (default h100), or a file like theirs (.toml)")
     programs = f"of {','.join(compiling.PROGRAMS)} (default all)"
@@ -154,13 +163,17 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_suites(options: argparse.Namespace) -> None:
-    """Check that suite compile comes alone, and its flags with it.
+    """Check that suites compile and label come alone, and their flags with them.
 
     Raises:
         ConfigError: it does not.
     """
     if COMPILE in options.suite and options.suite != [COMPILE]:
         raise ConfigError("--suite: compile measures nothing; run it by itself")
+    if LABEL in options.suite and options.suite != [LABEL]:
+        raise ConfigError("--suite: label knows no network; run it by itself")
+    if options.scenes and options.suite != [LABEL]:
+        raise ConfigError("--scenes: belongs to --suite label")
     for name in ("target", "programs", "memory", "against"):
         if getattr(options, name) and options.suite != [COMPILE]:
             raise ConfigError(f"--{name}: belongs to --suite compile")

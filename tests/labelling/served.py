@@ -117,10 +117,15 @@ class Person:
 
 
 @contextlib.contextmanager
-def process(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Start the entry as a process on a free port; gives the process and its port once it listens."""
+def process(*arguments: object, said: list[str] | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Start the entry as a process on a free port; gives the process and its port once it listens.
+
+    Args:
+        arguments: of the entry.
+        said: takes the lines that it printed until then.
+    """
     started = start("jaxcd.label", *arguments, "--port", 0)
-    lines: list[str] = []
+    lines = [] if said is None else said
     try:
         assert started.stdout is not None
         for line in started.stdout:

@@ -21,7 +21,7 @@ from jaxcd.store.encodings import decode
 from tests.entries import run
 from tests.labelling.label_stores import draw, judge, picture_pair
 
-SIDE, TILE = 512, 64
+SIDE, TILE, PICTURE = 512, 64, 128
 # The programs of tests/test_graded.py, which are compiled once.
 _CONFIG = """
 from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
@@ -157,12 +157,12 @@ def test_the_same_labels_are_the_same_source_and_others_are_told(simulated, tmp_
 
 
 def test_tile_folders(simulated, tmp_path):
-    cut_tiles(simulated, tmp_path / "tiles", tile=TILE)
+    cut_tiles(simulated, tmp_path / "tiles", tile=PICTURE)
     names = sorted(path.stem for path in (tmp_path / "tiles" / "A").iterdir())
     pairs = []
     for name in names[:8]:
         pre, post = (next((tmp_path / "tiles" / when).glob(f"{name}.*")) for when in "AB")
-        pairs.append(dataclasses.replace(picture_pair(name, TILE), pre=(str(pre),), post=(str(post),)))
+        pairs.append(dataclasses.replace(picture_pair(name, PICTURE), pre=(str(pre),), post=(str(post),)))
     store = Store.create_or_open(tmp_path / "store", XBD, pairs)
     anna = store.person("Anna")
     for name in names[:4]:
@@ -180,7 +180,7 @@ def test_tile_folders(simulated, tmp_path):
     dataset = TileDataset.open(tmp_path / "out")
     assert [sample.id for sample in dataset.samples] == names[:5]
     codes = np.stack([decode(dataset.read(row).label[0]) for row in range(5)])
-    seen = np.full((TILE, TILE), 0, np.uint8)
+    seen = np.zeros((PICTURE, PICTURE), np.uint8)
     seen[10:30, 10:20], seen[10:30, 50:60], seen[10:30, 70:80] = 4, UNKNOWN, INVALID
     np.testing.assert_array_equal(codes[:3], np.stack([seen] * 3))
     np.testing.assert_array_equal(codes[3], np.where(seen == 0, INVALID, seen))  # nobody said that there is no more

@@ -165,13 +165,13 @@ def test_another_address_wants_the_token(tmp_path):
         assert guest.get("/api/session").json()["person"] == "Ann"
         other = TestClient(guest.app, base_url="http://labels.example")
         for value in (b"jaxcd_token=\xff", b"jaxcd_token=", b"jaxcd_token", SECRETS.token[:-1].encode(), b";=;="):
-            assert other.get("/", headers={"Cookie": value}).status_code == 403
+            assert other.get("/", headers={b"Cookie": value}).status_code == 403
 
 
 def test_a_forged_cookie_names_nobody(ann):
     for value in ("416e6e.", "416e6e." + "0" * 64, "Ann", ".", "zz.zz", SECRETS.signed("Ann")[:-1], "é.é"):
         answer = TestClient(ann.app, base_url="http://localhost").get(
-            "/api/session", headers={"Cookie": f"jaxcd_person={value}".encode()}
+            "/api/session", headers={b"Cookie": f"jaxcd_person={value}".encode()}
         )
         assert answer.status_code == 200 and answer.json()["person"] is None, value
     other = Secrets(b"x" * 32).signed("Ann")

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from jaxcd.base.scales import BINARY
 
-COMPILE = "compile"
-SUITES = ("step", "infer", "augment", "loader", "train", "prepare", "predict", COMPILE)
-DEFAULT_SUITES = SUITES[:-3]  # two write large scenes first; compile measures nothing and comes alone
+COMPILE, LABEL = "compile", "label"
+SUITES = ("step", "infer", "augment", "loader", "train", "prepare", "predict", LABEL, COMPILE)
+DEFAULT_SUITES = SUITES[:-4]  # three write large scenes first; label and compile come alone
 SCENE = 17408
 """Side of a scene as Maxar delivers it, in pixels."""
 REFERENCES = ("fc_ef", "fc_siam_conc", "fc_siam_diff")

@@ -1,10 +1,11 @@
 """Labels as COCO's annotations of objects: polygons in pixels of each pair's grid."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -31,11 +32,13 @@ def write(store: Store, path: Path, pairs: tuple[str, ...]) -> None:
                 "height": pair.height,
             }
         )
-        for label in store.labels(key, viewer=None):
-            if label.object == PAIR or label.level is None or label.geometry is None:
-                continue
-            outline = _in_pixels(label.geometry, pair)
-            if not outline.area > 0:
+        labels = [
+            label
+            for label in store.labels(key, viewer=None)
+            if label.object != PAIR and label.level is not None and label.geometry is not None
+        ]
+        for label, outline in zip(labels, _in_pixels([label.geometry for label in labels], pair), strict=True):
+            if label.level is None or not outline.area > 0:
                 continue
             annotations.append(
                 {
@@ -63,11 +66,12 @@ def write(store: Store, path: Path, pairs: tuple[str, ...]) -> None:
     write_whole(path, json.dumps(content))
 
 
-def _in_pixels(outline: BaseGeometry, pair: Pair) -> BaseGeometry:
-    """Return an outline as far as it lies on the image; x to the right, y down."""
+def _in_pixels(outlines: Sequence[BaseGeometry | None], pair: Pair) -> list[BaseGeometry]:
+    """Return outlines as far as they lie on the image; x to the right, y down."""
     a, b, c, d, e, f = tuple(~pair.transform)[:6]
-    moved = shapely.transform(outline, lambda xy: xy @ [[a, d], [b, e]] + [c, f])
-    return shapely.intersection(moved, shapely.box(0, 0, pair.width, pair.height))
+    moved = shapely.transform(np.array(outlines, object), lambda xy: xy @ [[a, d], [b, e]] + [c, f])
+    image = shapely.box(0, 0, pair.width, pair.height)
+    return [outline if image.covers(outline) else shapely.intersection(outline, image) for outline in moved]
 
 
 def _solid(outline: BaseGeometry) -> Iterator[shapely.Polygon]:

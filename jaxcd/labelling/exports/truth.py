@@ -33,7 +33,7 @@ def shapes_of(store: Store, pair_id: str) -> Shapes:
     pair, scale = store.pairs[pair_id], store.scale
     with store.reading() as db:
         row = store.row(pair_id)
-        everything = labels_where(db, row, None, "NOT o.deleted ORDER BY o.fid")
+        everything = labels_where(db, row, None, "o.pair = :pair AND NOT o.deleted ORDER BY o.fid")
         done = db.execute(
             "SELECT DISTINCT a.west, a.south, a.east, a.north FROM area a JOIN task t ON t.area = a.fid "
             "WHERE a.pair = ? AND t.state = ? AND NOT t.second",

@@ -51,10 +51,10 @@ def checked(geometry: BaseGeometry, bounds: Box, where: str) -> BaseGeometry:
     return geometry
 
 
-def packed(geometry: BaseGeometry, epsg: int | None) -> bytes:
-    """Return a geometry as a GeoPackage keeps it."""
+def packed(geometries: np.ndarray, epsg: int | None) -> list[bytes]:
+    """Return geometries as a GeoPackage keeps them."""
     header = _HEADER.pack(b"GP", 0, 1, NO_PLACE if epsg is None else epsg)
-    return header + shapely.to_wkb(geometry, byte_order=1)
+    return [header + body for body in shapely.to_wkb(geometries, byte_order=1)]
 
 
 def unpacked(blob: bytes | None) -> BaseGeometry | None:

@@ -8,6 +8,7 @@ import sqlite3
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -157,24 +158,22 @@ def _take_in(db: sqlite3.Connection, fid: int, pair: Pair, file: Path) -> None:
     outlines = np.asarray(frame.geometry.to_crs(pair.epsg))
     boxes = shapely.bounds(outlines)
     near = np.isfinite(boxes).all(axis=1) & shapely.intersects(outlines, shapely.box(*pair.bounds))
-    rows = frame.index.to_numpy()
     (last,) = db.execute("SELECT COALESCE(MAX(fid), 0) FROM object").fetchone()
-    inside = np.flatnonzero(near)
+    fids = range(last + 1, last + 1 + int(near.sum()))
+    rows = [f"f{row}" for row in frame.index[near]]
+    blobs = packed(outlines[near], pair.epsg)
+    west, south, east, north = boxes[near].T
     db.executemany(
         "INSERT INTO object (fid, pair, id, origin, geom, x, y) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            (last + i, fid, f"f{rows[k]}", FOOTPRINT, packed(outlines[k], pair.epsg), *_middle(boxes[k].tolist()))
-            for i, k in enumerate(inside, start=1)
+        zip(
+            fids, repeat(fid), rows, repeat(FOOTPRINT), blobs,
+            ((west + east) / 2).tolist(), ((south + north) / 2).tolist(),
         ),
-    )
+    )  # fmt: skip
     db.executemany(
         "INSERT INTO object_box (fid, west, east, south, north) VALUES (?, ?, ?, ?, ?)",
-        ((last + i, *boxes[k, [0, 2, 1, 3]].tolist()) for i, k in enumerate(inside, start=1)),
+        zip(fids, west.tolist(), east.tolist(), south.tolist(), north.tolist(), strict=True),
     )
-
-
-def _middle(box: Sequence[float]) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
 def _image_digest(location: str) -> str:

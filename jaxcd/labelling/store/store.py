@@ -147,7 +147,7 @@ class Store:
         """
         with self.reading() as db:
             last = db.execute("SELECT COALESCE(MAX(seq), 0) FROM change").fetchone()[0]
-            where = "o.seq > :seq ORDER BY o.seq, o.fid"
+            where = "o.pair = :pair AND o.seq > 0 AND o.seq > :seq ORDER BY o.seq, o.fid"  # 0: for the index
             return reading.labels_where(db, self.row(pair_id), viewer, where, {"seq": max(seq, 0)}), last
 
     def history(self, pair_id: str, object_id: str, viewer: int | None = None) -> list[Entry]:
@@ -205,7 +205,7 @@ class Store:
         return self._outcome(db, found[0], author, repeated=True)
 
     def _outcome(self, db: "opening.Connection", seq: int, author: Author, *, repeated: bool = False) -> Saved:
-        where = "o.fid IN (SELECT object FROM edit WHERE seq = :seq) ORDER BY o.fid"
+        where = "+o.pair = :pair AND o.fid IN (SELECT object FROM edit WHERE seq = :seq) ORDER BY o.fid"
         labels = reading.labels_where(db, author.fid, author.person, where, {"seq": seq})
         return Saved(labels=labels, seq=seq, repeated=repeated)
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from jaxcd.base.errors import LabelError
@@ -214,8 +215,8 @@ def _apply(db: sqlite3.Connection, seq: int, row: _Row, edit: Edit, author: Auth
         states["deleted"] = (bool(row.deleted), edit.deleted)
         if edit.geometry is not None:
             outline = checked(edit.geometry, author.pair.bounds, edit.object)
-            blob = packed(outline, author.pair.epsg).hex()
-            states["geometry"] = (row.geom.hex() if row.geom else None, blob)
+            (blob,) = packed(np.array([outline]), author.pair.epsg)
+            states["geometry"] = (row.geom.hex() if row.geom else None, blob.hex())
         for name, (was, now) in states.items():
             if was != now:
                 old[name], new[name] = was, now
