@@ -387,4 +387,29 @@ def test_views_blink_swipe_and_a_phone(browser: Browser, server, store):
     ben.page.locator("[data-level=major]").tap()
     ben.wait_saved()
     assert levels(store, "phone") == {name: "major"}
+
+    ben.page.locator("[data-tool=brush]").tap()
+    x, y = ben.middle()
+    touch = ben.page.context.new_cdp_session(ben.page)
+
+    def fingers(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": x + right, "y": y + down, "id": number} for number, (right, down) in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    zoom = "import('/static/view.js').then(({ main }) => main().getZoom())"
+    before, seen = ben.page.evaluate(zoom), len(ben.objects())
+    fingers("touchStart", (-20, 0))
+    fingers("touchStart", (-20, 0), (20, 0))
+    for step in (30, 50, 70):
+        fingers("touchMove", (-step, 0), (step, 0))
+    ben.page.wait_for_timeout(100)
+    fingers("touchEnd")
+    ben.wait(f"{zoom}.then((now) => now > {before})")
+    assert len(ben.objects()) == seen  # two fingers paint nothing
+    fingers("touchStart", (-40, -20))
+    for step in (10, 30, 60):
+        fingers("touchMove", (-40 + step, -20 + step))
+    fingers("touchEnd")
+    ben.wait_saved()
+    assert len(kept(store, "phone")) == 2
     ben.close()

@@ -143,8 +143,9 @@ function told() {
   const all = Math.max(state.pair.footprints ?? 0, judged);
   byId("progress").max = all || 1;
   byId("progress").value = judged;
+  byId("progress").hidden = state.pair.footprints === null;
   const share = all ? ` · ${Math.floor((100 * judged) / all)} %` : "";
-  byId("progress-told").textContent = state.pair.footprints === null ? `${judged} polygons judged`
+  byId("progress-told").textContent = state.pair.footprints === null ? `polygons judged: ${judged}`
     : `${judged.toLocaleString("en")} of ${all.toLocaleString("en")} buildings judged${share}`;
   for (const count of byId("levels").querySelectorAll(".count")) {
     count.textContent = levels[count.parentNode.dataset.level] || "";
