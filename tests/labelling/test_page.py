@@ -28,7 +28,7 @@ def store(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def flags(scene, store) -> list[str | Path]:
     lines = [f"{name},{scene.pre},{scene.post},{scene.footprints}" for name in PAIRS]
-    lines.append(f"drawn,{scene.pre},{scene.post},")
+    lines += [f"{name},{scene.pre},{scene.post}," for name in ("drawn", "imported")]
     listed = store.parent / "list.csv"
     listed.write_text("\n".join(["name,pre,post,footprints", *lines]))
     return ["--pairs", listed, "--store", store]
@@ -244,6 +244,37 @@ def test_brush_shape_and_delete(browser: Browser, server, store):
     assert kept(store, "drawn") == {} and ana.objects() == {}
     ana.press("z")
     ana.wait_shown(name, "destroyed")
+    ana.close()
+
+
+def test_existing_labels_are_imported_to_correct_them(browser: Browser, server, store, tmp_path):
+    ana = Labeller(browser, f"{server.url}#/imported")
+    west, south, east, north = ana.bounds()
+    across, up = east - west, north - south
+    ring = [
+        (west + a * across, south + b * up) for a, b in ((0.4, 0.4), (0.6, 0.4), (0.6, 0.6), (0.4, 0.6), (0.4, 0.4))
+    ]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "geometry": shape, "properties": {"state": "gone"}}
+    file = tmp_path / "known.geojson"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    ana.page.click("#show-import")
+    ana.page.set_input_files("#import-file", file)
+    ana.page.fill("#import-attribute", "status")
+    ana.page.click("#import-form [type=submit]")
+    expect(ana.page.locator("#import-problem")).to_contain_text("status")
+    ana.page.fill("#import-attribute", "state")
+    ana.page.fill("#import-values", "gone=destroyed")
+    ana.page.click("#import-form [type=submit]")
+    expect(ana.page.locator("#import-told")).to_contain_text("labels saved: 1")
+    ana.page.click("#import [data-close]")
+    ((name, one),) = ana.objects().items()
+    assert (one["origin"], one["level"]) == ("imported", "destroyed")
+    ana.click(name)
+    ana.press("2")
+    ana.wait_saved()
+    assert levels(store, "imported") == {name: "minor"}
+    ana.said = [text for text in ana.said if "422" not in text]
     ana.close()
 
 

@@ -93,7 +93,7 @@ byId("import-form").addEventListener("submit", async (event) => {
   told.replaceChildren();
   try {
     const answer = await upload(pathOf(state.pair.id, "import"), form);
-    add(told, "li", `${answer.saved} labels saved`);
+    add(told, "li", `labels saved: ${answer.saved}`);
     for (const reason of answer.left_out.slice(0, 20)) add(told, "li", `left out: ${reason}`);
     if (answer.left_out.length > 20) add(told, "li", `… and ${answer.left_out.length - 20} more left out`);
     await poll();
