@@ -150,7 +150,10 @@ divider.addEventListener("keydown", (event) => {
   const steps = { ArrowLeft: -0.05, ArrowDown: -0.05, ArrowRight: 0.05, ArrowUp: 0.05, Home: -1, End: 1 };
   if (event.key in steps) { swipe(split + steps[event.key]); event.preventDefault(); }
 });
-new ResizeObserver(() => { for (const map of maps) map.invalidateSize({ pan: false }); clip(); }).observe(byId("stage"));
+new ResizeObserver(() => {
+  for (const map of maps) map.invalidateSize({ pan: false });
+  clip();
+}).observe(byId("stage"));
 
 // Where an object is looked at: near enough to judge it, with ground around it.
 export function zoomTo(box) {

@@ -34,7 +34,8 @@ async function wander(step) {
     .sort((a, b) => a.code - b.code || (a.one.id < b.one.id ? -1 : 1));
   if (!left.length) { await elsewhere(); return; }
   const later = (entry) => entry.code > start || (from && entry.code === start && entry.one.id > from.id);
-  const found = step > 0 ? left.find(later) ?? left[0] : left.findLast((entry) => !later(entry)) ?? left[left.length - 1];
+  const found = step > 0 ? left.find(later) ?? left[0]
+    : left.findLast((entry) => !later(entry)) ?? left[left.length - 1];
   last = found.code;
   go(found.one, left.length);
 }
