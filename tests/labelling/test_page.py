@@ -28,7 +28,7 @@ def store(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def flags(scene, store) -> list[str | Path]:
     lines = [f"{name},{scene.pre},{scene.post},{scene.footprints}" for name in PAIRS]
-    lines.append(f"drawn,{scene.pre},{scene.post},")
+    lines += [f"{name},{scene.pre},{scene.post}," for name in ("drawn", "imported")]
     listed = store.parent / "list.csv"
     listed.write_text("\n".join(["name,pre,post,footprints", *lines]))
     return ["--pairs", listed, "--store", store]
@@ -121,8 +121,10 @@ def test_many_buildings_at_once_a_verdict_and_a_comment(browser: Browser, server
 
     with ana.page.expect_download() as downloading:
         ana.page.click("a[href='/api/export/geojson']")
-    found = json.loads(Path(downloading.value.path()).read_text())
-    assert sum(one["properties"].get("level") == "destroyed" for one in found["features"]) == len(inside)
+    found = json.loads(Path(downloading.value.path()).read_text())["features"]
+    assert sum(
+        one["properties"].get("level") == "destroyed" and one["properties"]["pair"] == "many" for one in found
+    ) == len(inside)
     ana.close()
     opened = Store.open(store)
     assert opened.progress("many")["verdict"] == "damaged"
@@ -242,6 +244,37 @@ def test_brush_shape_and_delete(browser: Browser, server, store):
     assert kept(store, "drawn") == {} and ana.objects() == {}
     ana.press("z")
     ana.wait_shown(name, "destroyed")
+    ana.close()
+
+
+def test_existing_labels_are_imported_to_correct_them(browser: Browser, server, store, tmp_path):
+    ana = Labeller(browser, f"{server.url}#/imported")
+    west, south, east, north = ana.bounds()
+    across, up = east - west, north - south
+    ring = [
+        (west + a * across, south + b * up) for a, b in ((0.4, 0.4), (0.6, 0.4), (0.6, 0.6), (0.4, 0.6), (0.4, 0.4))
+    ]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "geometry": shape, "properties": {"state": "gone"}}
+    file = tmp_path / "known.geojson"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    ana.page.click("#show-import")
+    ana.page.set_input_files("#import-file", file)
+    ana.page.fill("#import-attribute", "status")
+    ana.page.click("#import-form [type=submit]")
+    expect(ana.page.locator("#import-problem")).to_contain_text("status")
+    ana.page.fill("#import-attribute", "state")
+    ana.page.fill("#import-values", "gone=destroyed")
+    ana.page.click("#import-form [type=submit]")
+    expect(ana.page.locator("#import-told")).to_contain_text("labels saved: 1")
+    ana.page.click("#import [data-close]")
+    ((name, one),) = ana.objects().items()
+    assert (one["origin"], one["level"]) == ("imported", "destroyed")
+    ana.click(name)
+    ana.press("2")
+    ana.wait_saved()
+    assert levels(store, "imported") == {name: "minor"}
+    ana.said = [text for text in ana.said if "422" not in text]
     ana.close()
 
 
@@ -385,4 +418,29 @@ def test_views_blink_swipe_and_a_phone(browser: Browser, server, store):
     ben.page.locator("[data-level=major]").tap()
     ben.wait_saved()
     assert levels(store, "phone") == {name: "major"}
+
+    ben.page.locator("[data-tool=brush]").tap()
+    x, y = ben.middle()
+    touch = ben.page.context.new_cdp_session(ben.page)
+
+    def fingers(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": x + right, "y": y + down, "id": number} for number, (right, down) in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    zoom = "import('/static/view.js').then(({ main }) => main().getZoom())"
+    before, seen = ben.page.evaluate(zoom), len(ben.objects())
+    fingers("touchStart", (-20, 0))
+    fingers("touchStart", (-20, 0), (20, 0))
+    for step in (30, 50, 70):
+        fingers("touchMove", (-step, 0), (step, 0))
+    ben.page.wait_for_timeout(100)
+    fingers("touchEnd")
+    ben.wait(f"{zoom}.then((now) => now > {before})")
+    assert len(ben.objects()) == seen  # two fingers paint nothing
+    fingers("touchStart", (-40, -20))
+    for step in (10, 30, 60):
+        fingers("touchMove", (-40 + step, -20 + step))
+    fingers("touchEnd")
+    ben.wait_saved()
+    assert len(kept(store, "phone")) == 2
     ben.close()

@@ -33,7 +33,8 @@ export function askWho() {
 }
 
 // A conflict: each line has what is saved now and what was wanted, and a choice.
-const of = (label) => [label.deleted ? "deleted" : label.level ?? "not judged", label.comment].filter(Boolean).join(" · ");
+const of = (label) => [label.deleted ? "deleted" : label.level ?? "not judged", label.comment].filter(Boolean)
+  .join(" · ");
 const wish = (edit) => [edit.deleted ? "deleted" : "", "level" in edit ? edit.level ?? "not judged" : "",
   edit.geometry ? "another shape" : "", edit.comment ? edit.comment : "comment" in edit ? "no comment" : ""]
   .filter(Boolean).join(" · ");
@@ -47,9 +48,12 @@ function choice(row, name, value, text, checked) {
 
 on("conflict", ({ entry, body }) => {
   const verdict = entry.kind === "verdict", labels = body.labels ?? [];
-  const lines = labels.map(({ id, properties }) => ({ id: String(id), by: properties.author, version: properties.version,
+  const mine = (id) => entry.body.edits.find((edit) => edit.object === String(id)) ?? {};
+  const lines = labels.map(({ id, properties }) => ({
+    id: String(id), by: properties.author, version: properties.version,
     now: verdict ? properties.level ?? "no verdict" : of(properties),
-    mine: verdict ? entry.body.verdict ?? "no verdict" : wish(entry.body.edits.find((edit) => edit.object === String(id)) ?? {}) }));
+    mine: verdict ? entry.body.verdict ?? "no verdict" : wish(mine(id)),
+  }));
   if (!verdict) take(labels);
   const rows = byId("conflict-rows");
   rows.replaceChildren();
@@ -65,12 +69,12 @@ on("conflict", ({ entry, body }) => {
   const dialog = byId("conflict"), form = dialog.querySelector("form");
   dialog.oncancel = (event) => event.preventDefault();
   form.onsubmit = () => {
-    const mine = new Set([...rows.querySelectorAll("[value=mine]:checked")].map((input) => input.name));
-    if (verdict) outbox.settleVerdict(entry, lines[0].version, mine.has("pair"));
-    else outbox.settle(entry, new Map(lines.map((line) => [line.id, line.version])), mine);
+    const chosen = new Set([...rows.querySelectorAll("[value=mine]:checked")].map((input) => input.name));
+    if (verdict) outbox.settleVerdict(entry, lines[0].version, chosen.has("pair"));
+    else outbox.settle(entry, new Map(lines.map((line) => [line.id, line.version])), chosen);
     if (entry.pair === state.pair.id) { changed(lines.map((line) => line.id)); poll(); }
     emit("settled");
-    emit("say", mine.size ? "yours is sent again" : "what was saved stays");
+    emit("say", chosen.size ? "yours is sent again" : "what was saved stays");
   };
   if (!dialog.open) dialog.showModal();
   emit("say", "somebody else changed this meanwhile: choose what holds");
@@ -93,7 +97,7 @@ byId("import-form").addEventListener("submit", async (event) => {
   told.replaceChildren();
   try {
     const answer = await upload(pathOf(state.pair.id, "import"), form);
-    add(told, "li", `${answer.saved} labels saved`);
+    add(told, "li", `labels saved: ${answer.saved}`);
     for (const reason of answer.left_out.slice(0, 20)) add(told, "li", `left out: ${reason}`);
     if (answer.left_out.length > 20) add(told, "li", `… and ${answer.left_out.length - 20} more left out`);
     await poll();

@@ -16,13 +16,16 @@ const KEYS = [
     ",": { does: () => byId("map").dispatchEvent(new CustomEvent("pair-step", { detail: -1 })), told: "previous pair" },
     q: { does: () => byId("take-next").click(), told: "take an area or pair that nobody is at", edits: true },
     Enter: { does: (event) => enter(event.shiftKey), told: "select the building in the middle of the map" } }],
-  ["Look", { s: { does: () => setView("side"), told: "side by side" }, w: { does: () => setView("swipe"), told: "swipe" },
-    t: { does: () => setView("one"), told: "one image" }, f: { does: flip, told: "blink: before and after in turn; Space, too" },
+  ["Look", { s: { does: () => setView("side"), told: "side by side" },
+    w: { does: () => setView("swipe"), told: "swipe" },
+    t: { does: () => setView("one"), told: "one image" },
+    f: { does: flip, told: "blink: before and after in turn; Space, too" },
     o: { does: () => show(!byId("outlines").checked), told: "outlines on and off" } }],
   ["Select and draw", { a: { ...tool("select"), told: "select by clicks; Shift adds, Shift and drag draws a box" },
     r: { ...tool("box"), told: "box" }, l: { ...tool("lasso"), told: "lasso" },
     g: { ...tool("polygon", true), told: "polygon" }, h: { ...tool("brush", true), told: "brush" },
-    "[": { does: () => resizeBrush(-4), told: "smaller brush" }, "]": { does: () => resizeBrush(4), told: "larger brush" },
+    "[": { does: () => resizeBrush(-4), told: "smaller brush" },
+    "]": { does: () => resizeBrush(4), told: "larger brush" },
     e: { ...tool("shape", true), told: "edit the shape of the selected polygon" },
     Delete: { does: remove, told: "delete the selected polygons", edits: true },
     Escape: { does: escape, told: "leave the tool; then select nothing" } }],
@@ -31,7 +34,8 @@ const KEYS = [
     y: { does: () => byId("redo").click(), told: "redo", edits: true } }],
   ["Help", { "?": { does: () => byId("keys").showModal(), told: "these keys" } }],
 ];
-const own = Object.assign({}, ...KEYS.map(([, keys]) => keys), { " ": { does: flip }, Backspace: { does: remove, edits: true } });
+const more = { " ": { does: flip }, Backspace: { does: remove, edits: true } };
+const own = Object.assign(more, ...KEYS.map(([, keys]) => keys));
 
 function find(event) {
   const name = event.key;
@@ -70,15 +74,16 @@ document.addEventListener("keydown", (event) => {
 });
 
 export function list() {
-  const levels = Object.fromEntries([...choices().map((one) => [one.key, { told: one.name }]), ["x", { told: "not judged" }]]);
-  const verdicts = Object.fromEntries(state.session.verdicts.map((one) => [one.key, { told: `whole pair ${one.name}` }]));
+  const named = (all, told) => Object.fromEntries(all.map(({ key, name }) => [key, { told: told(name) }]));
+  const levels = named([...choices(), { key: "x", name: "not judged" }], (name) => name);
+  const verdicts = named(state.session.verdicts, (name) => `whole pair ${name}`);
   const groups = [["Levels", levels], ["Whole pair", verdicts], ...KEYS];
   byId("keys-list").replaceChildren();
   for (const [title, keys] of groups) {
-    const group = document.createElement("section"), head = document.createElement("h3"), rows = document.createElement("dl");
+    const [group, head, rows] = ["section", "h3", "dl"].map((kind) => document.createElement(kind));
     head.textContent = title;
     for (const [key, { told }] of Object.entries(keys)) {
-      const cap = document.createElement("kbd"), term = document.createElement("dt"), text = document.createElement("dd");
+      const [cap, term, text] = ["kbd", "dt", "dd"].map((kind) => document.createElement(kind));
       cap.textContent = key.length > 1 ? key : key === key.toLowerCase() ? key.toUpperCase() : `Shift ${key}`;
       text.textContent = told;
       term.append(cap);

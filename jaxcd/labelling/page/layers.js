@@ -95,7 +95,8 @@ function sumUp() {
   const levels = state.session.scale.levels;
   overview = (cells ?? []).flatMap(([west, south, east, north, count, judged, worst]) => maps.map((map, i) => (
     L.rectangle(boxOf([west, south, east, north]), { interactive: false, renderer: canvases[i], weight: 1,
-      color: "#fff8", fillColor: levels[worst]?.colour ?? "#ffffff", fillOpacity: 0.06 + (0.5 * judged) / (count || 1) })
+      color: "#fff8", fillColor: levels[worst]?.colour ?? "#ffffff",
+      fillOpacity: 0.06 + (0.5 * judged) / (count || 1) })
   )));
   overview.forEach((layer, i) => layer.addTo(maps[i % 2]));
 }

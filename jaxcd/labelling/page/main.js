@@ -40,7 +40,8 @@ function listPairs() {
     if (pair.id === state.pair?.id) button.setAttribute("aria-current", "true");
     add(button, "span", pair.title, "what");
     const { judged = 0, verdict = null } = pair.progress ?? {}, all = pair.footprints;
-    add(button, "span", verdict ?? (all === null ? `${judged} drawn` : `${judged.toLocaleString("en")} / ${all.toLocaleString("en")}`), "value");
+    const counted = all === null ? [judged, "drawn"] : [judged.toLocaleString("en"), "/", all.toLocaleString("en")];
+    add(button, "span", verdict ?? counted.join(" "), "value");
     const bar = add(button, "progress");
     Object.assign(bar, { max: all || 1, value: verdict ? all || 1 : all ? judged : 0 });
     bar.setAttribute("aria-hidden", "true");
@@ -66,8 +67,8 @@ async function open(id) {
   setTool("select");
   Object.assign(state, { pair, progress: pair.progress ?? null });
   byId("title").textContent = pair.title;
-  const { shift } = pair;
-  byId("subtitle").textContent = shift ? `images moved onto each other by ${shift.map((one) => one.toFixed(1)).join(", ")} pixels` : "";
+  const shift = pair.shift?.map((one) => one.toFixed(1)).join(", ");
+  byId("subtitle").textContent = shift ? `images moved onto each other by ${shift} pixels` : "";
   document.title = `${pair.title}: labels`;
   view.open(pair);
   layers.open();
@@ -153,7 +154,10 @@ byId("go-on").checked = kept.get("jaxcd.go-on") === "on";
 byId("go-on").addEventListener("change", ({ target }) => kept.set("jaxcd.go-on", target.checked ? "on" : "off"));
 
 byId("who").addEventListener("click", async () => {
-  try { await outbox.drained(); } catch { emit("toast", { text: "First all has to be saved.", problem: true }); return; }
+  try { await outbox.drained(); } catch {
+    emit("toast", { text: "First all has to be saved.", problem: true });
+    return;
+  }
   await askWho();
   location.reload(); // others may see other labels
 });

@@ -94,15 +94,33 @@ export async function open(pair) {
   empty();
   whole = null;
   asked += 1;
-  const mine = asked;
-  const answer = await get(pathOf(pair.id, `objects?${query(pair.bounds)}`));
+  const mine = asked, few = (pair.footprints ?? 0) <= MOST;
+  const answer = await get(pathOf(pair.id, few ? `objects?${query(pair.bounds)}` : "overview"));
   if (mine !== asked) return;
-  whole = answer.complete;
+  whole = few && answer.complete;
+  if (answer.cells) sums = { pair: pair.id, at: Date.now(), cells: answer.cells };
   seq = answer.seq;
   if (whole) take(answer.features);
   changed([...outbox.pendingIds(pair.id)]);
   emit("objects", null);
   poll();
+}
+
+// The overview, which takes the server a while, is not asked for at each move.
+const AGE = 10000; // milliseconds
+let sums = { pair: null, at: 0, cells: null };
+async function summed(pair) {
+  if (sums.pair !== pair || Date.now() - sums.at > AGE) {
+    sums = { pair, at: Date.now(), cells: (await get(pathOf(pair, "overview"))).cells };
+  }
+  return sums.cells;
+}
+
+// How many footprints a box would hold if they lay evenly.
+function crowd([west, south, east, north]) {
+  const [left, bottom, right, top] = state.pair.bounds;
+  const part = (low, high, from, to) => Math.max(0, Math.min(high, to) - Math.max(low, from)) / (high - low);
+  return (state.pair.footprints ?? 0) * part(left, right, west, east) * part(bottom, top, south, north);
 }
 
 // Where the pair has too many objects for the page, those in view are asked for, or cells that sum them up.
@@ -111,9 +129,10 @@ export async function look(box) {
   asked += 1;
   const mine = asked, pair = state.pair.id;
   try {
-    const answer = await get(pathOf(pair, `objects?${query(box)}`));
+    // Objects that would not all be drawn are not asked for.
+    const answer = crowd(box) > 4 * MOST ? { complete: false } : await get(pathOf(pair, `objects?${query(box)}`));
     if (mine !== asked) return;
-    const overview = answer.complete ? null : (await get(pathOf(pair, "overview"))).cells;
+    const overview = answer.complete ? null : await summed(pair);
     if (mine !== asked) return;
     const chosen = new Map([...state.selected].map((id) => [id, saved.get(id)]));
     empty();
@@ -126,6 +145,18 @@ export async function look(box) {
     if (!(error instanceof Lost)) throw error;
   }
 }
+
+// The first object in a box that nobody has judged, now among the page's, or null.
+export async function unjudgedIn(box) {
+  const { features } = await get(pathOf(state.pair.id, `objects?${query(box)}`));
+  const found = features.find((one) => !one.properties.level && !outbox.pendingIds(state.pair.id).has(String(one.id)));
+  if (!found) return null;
+  take([found]);
+  return objects.get(String(found.id)) ?? null;
+}
+
+// Cells of the overview with something left to judge.
+export const cellsLeft = async () => (await summed(state.pair.id)).filter(([, , , , count, judged]) => judged < count);
 
 export async function poll() {
   clearTimeout(timer);

@@ -93,9 +93,10 @@ export function remove() {
   if (drawn.length) emit("say", `${drawn.length} deleted`);
 }
 
-const when = (at) => (at ? new Date(at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "not saved yet");
-export const toldOf = (one) => [one.level ?? "not judged", ...(one.version ? [`${one.author ?? "?"} · ${when(one.at)}`] : []),
-  ...(one.comment ? [one.comment] : [])];
+const CLOCK = { dateStyle: "medium", timeStyle: "short" };
+const when = (at) => (at ? new Date(at).toLocaleString([], CLOCK) : "not saved yet");
+export const toldOf = (one) => [one.level ?? "not judged",
+  ...(one.version ? [`${one.author ?? "?"} · ${when(one.at)}`] : []), ...(one.comment ? [one.comment] : [])];
 
 function selected() {
   const ids = [...state.selected].filter((id) => objects.has(id)), one = ids.length === 1 ? objects.get(ids[0]) : null;
@@ -130,9 +131,11 @@ async function history() {
   const answer = await get(pathOf(state.pair.id, `history/${encodeURIComponent(id)}`));
   byId("history-list").replaceChildren();
   for (const { kind, author, at, changes } of answer.history) {
-    const what = Object.entries(changes).map(([name, [, after]]) => ({ level: after ?? "not judged", geometry: "its shape",
+    const what = Object.entries(changes).map(([name, [, after]]) => ({
+      level: after ?? "not judged", geometry: "its shape",
       deleted: after ? "deleted" : "made", comment: after ? `“${after}”` : "no comment" })[name]);
-    add(byId("history-list"), "li", `${kind === "save" ? "" : `${kind}: `}${what.join(", ")} · ${author} · ${when(at)}`);
+    const how = kind === "save" ? "" : `${kind}: `;
+    add(byId("history-list"), "li", `${how}${what.join(", ")} · ${author} · ${when(at)}`);
   }
 }
 
@@ -143,8 +146,9 @@ function told() {
   const all = Math.max(state.pair.footprints ?? 0, judged);
   byId("progress").max = all || 1;
   byId("progress").value = judged;
+  byId("progress").hidden = state.pair.footprints === null;
   const share = all ? ` · ${Math.floor((100 * judged) / all)} %` : "";
-  byId("progress-told").textContent = state.pair.footprints === null ? `${judged} polygons judged`
+  byId("progress-told").textContent = state.pair.footprints === null ? `polygons judged: ${judged}`
     : `${judged.toLocaleString("en")} of ${all.toLocaleString("en")} buildings judged${share}`;
   for (const count of byId("levels").querySelectorAll(".count")) {
     count.textContent = levels[count.parentNode.dataset.level] || "";

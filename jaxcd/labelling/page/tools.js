@@ -11,7 +11,8 @@ const STROKES = new Set(["box", "lasso", "brush"]);
 const HINTS = {
   box: "Drag a box around buildings. Shift adds to what is selected.",
   lasso: "Draw around buildings. Shift adds to what is selected.",
-  polygon: "Click its corners, the first one again to close it. By keyboard: arrows move the map, Enter sets a corner, Shift+Enter closes.",
+  polygon: "Click its corners, the first one again to close it. By keyboard: arrows move the map, Enter sets a corner, "
+    + "Shift+Enter closes.",
   brush: "Paint one damaged place in a stroke. [ and ] change the brush's size.",
   shape: "Drag corners; right click takes one away. Enter keeps the shape, Esc leaves it as it was.",
 };
@@ -69,7 +70,8 @@ function pick(latlng, event) {
   const one = nearest(latlng, event);
   const add = event.shiftKey || event.ctrlKey || event.metaKey;
   if (!one) { if (!add) select([]); return; }
-  if (add && state.selected.has(one.id)) { state.selected.delete(one.id); emit("selected"); } else select([one.id], { add });
+  if (!add || !state.selected.delete(one.id)) select([one.id], { add });
+  else emit("selected");
 }
 
 let queued = false;
@@ -237,8 +239,8 @@ function hint() {
 function beginShape() {
   const one = state.selected.size === 1 ? objects.get([...state.selected][0]) : null;
   if (!one || one.origin === "footprint") {
-    emit("toast", { text: one ? "The shape of a footprint is its file's: draw a polygon instead." : "Select one polygon "
-      + "that was drawn or imported, then edit its shape." });
+    emit("toast", { text: one ? "The shape of a footprint is its file's: draw a polygon instead."
+      : "Select one polygon that was drawn or imported, then edit its shape." });
     setTool("select");
     return;
   }

@@ -53,7 +53,10 @@ export function open(pair) {
   layers = [tiles(pair, "pre"), tiles(pair, "post"), tiles(pair, "pre")];
   for (const layer of layers) layer.setUrl(address(layer.when), true);
   maps[0].addLayer(layers[1]);
-  maps.forEach((map, i) => map.on("move", () => follow(map, maps[1 - i])));
+  maps.forEach((map, i) => {
+    map.on("move", () => follow(map, maps[1 - i], false));
+    map.on("moveend", () => follow(map, maps[1 - i], true));
+  });
   maps[0].on("move zoom resize", clip);
   maps[0].on("moveend", () => {
     const { lat, lng } = maps[0].getCenter();
@@ -67,10 +70,15 @@ export function open(pair) {
   else maps[0].fitBounds(boxOf(pair.bounds), { animate: false });
 }
 
-function follow(from, to) {
+// While it is dragged only the other map's frame is moved: a full `setView` draws all outlines at each step.
+function follow(from, to, end) {
   if (following || state.view !== "side") return;
   following = true;
-  to.setView(from.getCenter(), from.getZoom(), { animate: false });
+  if (end || from.getZoom() !== to.getZoom()) to.setView(from.getCenter(), from.getZoom(), { animate: false });
+  else {
+    to._rawPanBy(to.latLngToContainerPoint(from.getCenter()).subtract(to.getSize().divideBy(2)).round());
+    to.fire("move");
+  }
   following = false;
 }
 
@@ -142,7 +150,10 @@ divider.addEventListener("keydown", (event) => {
   const steps = { ArrowLeft: -0.05, ArrowDown: -0.05, ArrowRight: 0.05, ArrowUp: 0.05, Home: -1, End: 1 };
   if (event.key in steps) { swipe(split + steps[event.key]); event.preventDefault(); }
 });
-new ResizeObserver(() => { for (const map of maps) map.invalidateSize({ pan: false }); clip(); }).observe(byId("stage"));
+new ResizeObserver(() => {
+  for (const map of maps) map.invalidateSize({ pan: false });
+  clip();
+}).observe(byId("stage"));
 
 // Where an object is looked at: near enough to judge it, with ground around it.
 export function zoomTo(box) {

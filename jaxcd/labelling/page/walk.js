@@ -1,6 +1,6 @@
 // From one unjudged building to the next, along a curve that stays near where it is.
 
-import { cells, look, objects } from "./objects.js";
+import { cellsLeft, objects, unjudgedIn, whole } from "./objects.js";
 import { emit, select, state } from "./state.js";
 import { zoomTo } from "./view.js";
 
@@ -24,7 +24,9 @@ function inTask(one) {
 
 let last = null; // where the walk was, when nothing is selected
 
-export async function walk(step) {
+export const walk = (step) => wander(step).catch((error) => emit("toast", { text: error.message, problem: true }));
+
+async function wander(step) {
   const from = state.selected.size ? objects.get([...state.selected].pop()) : null;
   const start = from ? place(from.centre) : last ?? -1;
   const left = [...objects.values()].filter((one) => !one.level && one !== from && inTask(one))
@@ -32,7 +34,8 @@ export async function walk(step) {
     .sort((a, b) => a.code - b.code || (a.one.id < b.one.id ? -1 : 1));
   if (!left.length) { await elsewhere(); return; }
   const later = (entry) => entry.code > start || (from && entry.code === start && entry.one.id > from.id);
-  const found = step > 0 ? left.find(later) ?? left[0] : left.findLast((entry) => !later(entry)) ?? left[left.length - 1];
+  const found = step > 0 ? left.find(later) ?? left[0]
+    : left.findLast((entry) => !later(entry)) ?? left[left.length - 1];
   last = found.code;
   go(found.one, left.length);
 }
@@ -45,14 +48,15 @@ function go(one, count) {
 
 // Of a large pair the page has only a part: the overview knows where buildings are left.
 async function elsewhere() {
-  const cell = (cells ?? []).find(([, , , , count, judged]) => judged < count);
-  if (cell) {
-    zoomTo(cell.slice(0, 4));
-    await look(cell.slice(0, 4));
-    const one = [...objects.values()].find((each) => !each.level);
-    if (one) { go(one, 1); return; }
+  if (whole === false) {
+    const mine = state.task?.pair === state.pair.id ? state.task.bounds : null;
+    const boxes = mine ? [[...mine, 1, 0]] : await cellsLeft();
+    for (const [west, south, east, north] of boxes) {
+      const one = await unjudgedIn([west, south, east, north]);
+      if (one) { go(one, boxes.reduce((sum, [, , , , count, judged]) => sum + count - judged, 0)); return; }
+    }
   }
   const drawn = state.pair.footprints === null && !objects.size;
-  emit("toast", { text: state.task ? "All of your area is judged: take the next free one."
+  emit("toast", { text: state.task ? "All of your area is judged: take the next one (Q)."
     : drawn ? "No polygons here yet: draw them with G or H." : "All buildings here are judged." });
 }
