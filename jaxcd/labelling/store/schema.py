@@ -37,7 +37,7 @@ CREATE TABLE object (fid INTEGER PRIMARY KEY, pair INTEGER NOT NULL REFERENCES p
   UNIQUE (pair, id));
 CREATE INDEX object_seq ON object (pair, seq) WHERE seq > 0;
 CREATE INDEX object_level ON object (pair, level) WHERE level IS NOT NULL;
-CREATE INDEX object_place ON object (pair, x, y);
+CREATE INDEX object_place ON object (pair, x, y, level, origin, deleted, second);
 CREATE VIRTUAL TABLE object_box USING rtree (fid, west, east, south, north);
 CREATE TABLE change (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, pair INTEGER NOT NULL,
   person INTEGER NOT NULL REFERENCES person(id), at TEXT NOT NULL, kind TEXT NOT NULL,
