@@ -77,8 +77,8 @@ async function pump() {
     drop(entry);
     emit("acknowledged", { entry, answer });
   } catch (error) {
-    if (error instanceof Lost) {
-      trouble = error.said ?? "no answer from the server";
+    if (error instanceof Lost || error.status === 403) { // 403: the cookie is gone, or others may only look just now
+      trouble = error instanceof Lost ? error.said ?? "no answer from the server" : error.message;
       timer = setTimeout(pump, 1000 * WAITS[Math.min(failures, WAITS.length - 1)]);
       failures += 1;
     } else if (error.status === 409) {
