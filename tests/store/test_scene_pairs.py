@@ -224,7 +224,7 @@ def test_refusals_by_the_command(tmp_path, capsys):
         (["--labels", str(tmp_path / "table.csv"), "--only", "town"], "table without geometries"),
         (["--labels", "nowhere.gpkg", "--only", "town"], "--labels nowhere.gpkg: no such file"),
         (["--labels", "none", "--only", "city"], "no place whose name begins with city"),
-        (["--labels", "none", "--only", "town", "--gsd", "1000"], "pixels would have 1e+03 m"),
+        (["--labels", "none", "--only", "town", "--gsd", "1000"], "pixels would be 1e+03 m wide"),
         (["--labels", "none", "--only", "town", "--crs", "EPSG:5773"], "neither a projected nor a geographic"),
         (["--labels", "none", "--only", "town", "--labelled_area", "nope"], "--labelled_area nope: no such file"),
         (["--labels", "none"], "no post scene of its place"),
