@@ -109,7 +109,7 @@ def test_of_scenes_beside_each_other_the_unlabelled_one_is_unknown(tmp_path, cap
     write(tmp_path / "s" / "post" / "right.tif", POST[:, 128:], at(0, 128))
     polygons(tmp_path / "s" / "labels" / "left.geojson", 20)
     assert prepare(tmp_path / "s", tmp_path / "out") == 2
-    assert "place town: no file with labels beside it" in capsys.readouterr().err
+    assert "place town: no label file beside its post scene" in capsys.readouterr().err
     assert prepare(tmp_path / "s", tmp_path / "out", "--incomplete", "leave_out") == 0
     _, _, (post,), (codes,) = the_tile(tmp_path / "out")
     np.testing.assert_array_equal(post, POST)

@@ -233,7 +233,7 @@ REFUSED = {
     "truncated": (["post.tif: damaged or truncated"], []),
     "16 bits": (["post.tif: pixels are uint16", "--scaling"], []),
     "no post": (["no post scene of its place"], []),
-    "no labels": (["place town: no file with labels beside it; give one with --labels"], []),
+    "no labels": (["place town: no label file beside its post scene; give one with --labels"], []),
     "no attribute": (["no attribute 'damage'; it has kind"], ["--label_attribute", "damage", "--label_values", "yes"]),
 }
 
