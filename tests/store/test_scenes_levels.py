@@ -134,7 +134,7 @@ REFUSED = [
     (XBD_FLAGS, "say what it means with --label_levels VALUE=LEVEL, or list it in --label_unknown"),
     ([*XBD_FLAGS, *LEVELS], "damage.gpkg: 'state' is 'grade 1', expected a level"),
     (["--scale", "xbd"], "damage.gpkg: the polygons have no level of the scale xbd (intact, minor, major"),
-    (["--scale", "xbd"], "name the attribute that does with --label_attribute"),
+    (["--scale", "xbd"], "name the attribute that holds the level with --label_attribute"),
     (["--scale", "xbd", "--label_attribute", "grade"], "damage.gpkg: no attribute 'grade'; it has state"),
     ([*XBD_FLAGS, "--label_values", "major"], "label_values: expected none with data.scale = xbd"),
     (
