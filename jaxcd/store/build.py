@@ -185,7 +185,7 @@ def _check_buildings(samples: tuple[Sample, ...], data: DataConfig) -> None:
     masks = not layouts.layout_of_tiles(data.layout).has_levels
     if masks and posts and not any(any(post.codes[1:]) for post in posts):
         raise LabelError(
-            f"{data.root}: no mask holds a building in the scale {data.scale}; for masks of damage unmatched (0 and "
+            f"{data.root}: no mask holds a building in the scale {data.scale}; for masks of damage alone (0 and "
             "255), set the scale binary (config.data.scale, --scale)"
         )
 
@@ -241,9 +241,8 @@ def _report_of_finished(out: Path, settings: BuildSettings) -> BuildReport:
             "delete this one and build it anew"
         )
     refuse_other(out, difference, holds="dataset", error=DatasetError)
-    shutil.rmtree(
-        out / _STAGING, ignore_errors=True
-    )  # it exists if a build was killed just after it had written the marker
+    # The folder exists if a build was killed just after it had written the marker.
+    shutil.rmtree(out / _STAGING, ignore_errors=True)
     report = manifest.read_json(out / REPORT)
     return BuildReport(
         samples=manifest.read_samples(out),

@@ -144,7 +144,7 @@ def cut(places: Sequence[T], size: int) -> list[Sequence[T]]:
 
     Args:
         places: all places of a dataset.
-        size: number of bytes of all their images.
+        size: number of bytes of all their images (files of tiles, or pixels of scenes).
     """
     fitting = _PIECE * len(places) // max(size, 1)
     length = 1

@@ -118,7 +118,7 @@ def test_scenes_that_cannot_be_placed_are_listed(tmp_path):
     pairing, left_out = paired(tmp_path)
     assert len(pairing.places) == 1
     reasons = {where.rsplit("/", 1)[1]: reason for where, reason in left_out}
-    assert "outside of its reference system" in reasons["wrong.tif"]
+    assert "outside of the area of its reference system" in reasons["wrong.tif"]
     assert "neither PNG, JPEG nor TIFF" in reasons["text.tif"]
 
 
