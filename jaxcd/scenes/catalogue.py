@@ -159,15 +159,15 @@ def _label_in(folder: Path) -> str:
         SceneError: several files could be the label file.
     """
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    found = [
+    label_files = [
         file
         for file in files
         if file.suffix.lower() in VECTORS or (file.suffix.lower() in RASTERS and file.stem.lower() in _MASK_NAMES)
     ]
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
+    if len(label_files) > 1:
+        names = ", ".join(file.name for file in label_files)
         raise SceneError(f"{folder}: several files could hold the labels ({names}); keep one, or name it with --labels")
-    return str(found[0]) if found else ""
+    return str(label_files[0]) if label_files else ""
 
 
 def _from_pre_and_post(source: Path, labelled: bool) -> Catalogue:

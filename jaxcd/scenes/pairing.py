@@ -144,11 +144,11 @@ def _with_unique_names(groups_of_scenes: list[tuple[str, list[Scene]]]) -> list[
         for name, scenes in groups_of_scenes
     ]
     again, seen = Counter(name for name, _ in named), Counter()
-    found = []
+    unique = []
     for name, scenes in named:
         seen[name] += 1
-        found.append((f"{name}_{seen[name]}" if again[name] > 1 else name, scenes))
-    return found
+        unique.append((f"{name}_{seen[name]}" if again[name] > 1 else name, scenes))
+    return unique
 
 
 def _by_location(scenes: Sequence[Scene]) -> list[tuple[str, list[Scene]]]:

@@ -38,7 +38,7 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
         The polygons, numbered from 0 in the order in which they were read, and notes on what was repaired or left out.
 
     Raises:
-        LabelError: unreadable, a table without geometries, several layers of polygons, or no reference system.
+        LabelError: the file can't be read, has no geometries, several layers of polygons, or no reference system.
     """
     if not path.exists():
         raise LabelError(f"{path}: no such file; check the path")
@@ -120,8 +120,8 @@ def known_texts(frame: gpd.GeoDataFrame, path: Path, attribute: str, unknown: Se
 
 def texts_of(frame: gpd.GeoDataFrame, attribute: str) -> pd.Series:
     """Return the values of an attribute as a user would write them; missing where a polygon has none."""
-    found = frame[attribute] if attribute in frame.columns else pd.Series(index=frame.index, dtype=object)
-    return pd.Series([_text(value) for value in found], index=frame.index, dtype=object)
+    values = frame[attribute] if attribute in frame.columns else pd.Series(index=frame.index, dtype=object)
+    return pd.Series([_text(value) for value in values], index=frame.index, dtype=object)
 
 
 def _text(value: Any) -> str | None:

@@ -333,7 +333,7 @@ def common_grid(
 
     Args:
         locations: the scenes.
-        scaling: of 16-bit and float scenes.
+        scaling: how 16-bit and float scenes become 8 bits.
         crs: wanted reference system, such as EPSG:32637; empty for the first scene's.
         gsd: wanted side of a pixel in units of the reference system; 0 for the first scene's.
 

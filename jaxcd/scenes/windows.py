@@ -175,10 +175,10 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
     """Return the grid of a raster, or one of the same ground in a given reference system or pixel size.
 
     Args:
-        crs: of the raster.
-        affine: its transform.
-        height: pixels.
-        width: pixels.
+        crs: reference system of the raster.
+        affine: transform of the raster.
+        height: height of the raster in pixels.
+        width: width of the raster in pixels.
         to: reference system of the grid, such as EPSG:32637; empty for the raster's own.
         gsd: side of a pixel in units of the grid's reference system; 0 for the raster's own.
 
@@ -226,7 +226,7 @@ def parsed_crs(text: str) -> CRS:
     """Parse the name of a reference system.
 
     Raises:
-        SceneError: there is no such system, or it is neither projected nor geographic.
+        SceneError: no such system exists, or it is neither projected nor geographic.
     """
     try:
         crs = CRS.from_user_input(text)
@@ -262,8 +262,8 @@ def offset_between(source: Affine, size: tuple[int, int], grid: Grid, *, within:
 
     Args:
         source: transform of the raster.
-        size: its height and width.
-        grid: of the same reference system.
+        size: height and width of the raster.
+        grid: a grid in the same reference system.
         within: largest offset in pixels that is ignored; to ignore a tenth does less harm than resampling.
     """
     mapped = ~source @ grid.transform

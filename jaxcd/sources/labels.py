@@ -116,7 +116,7 @@ def paint(
         outside: the code of pixels that belong to no shape.
     """
     # Later shapes paint over earlier ones.
-    order = sorted(shapes, key=lambda each: scale.damaged - 0.5 if each[1] in (UNKNOWN, INVALID) else each[1])
+    order = sorted(shapes, key=lambda item: scale.damaged - 0.5 if item[1] in (UNKNOWN, INVALID) else item[1])
     if not order:
         return np.full(shape, outside, np.uint8)
     return rasterize(order, out_shape=shape, fill=outside, dtype="uint8", transform=transform)

@@ -104,7 +104,7 @@ def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
         return []
     # Files that viewers leave beside images (.aux.xml, Thumbs.db) do not count as a change of the source.
     suffixes = tuple(filter(None, (*IMAGE_SUFFIXES, LAYOUTS[layout].label_suffix)))
-    found = []
+    states = []
     for names in LAYOUTS[layout].folders:
         folder = folder_of(source, names)
         if folder is None:
@@ -112,18 +112,18 @@ def listing(layout: str, source: Path) -> list[tuple[str, int, int]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".") and entry.is_file():
-                    found.append(file_state(entry, f"{folder.name}/{entry.name}"))
-    return sorted(found)
+                    states.append(file_state(entry, f"{folder.name}/{entry.name}"))
+    return sorted(states)
 
 
 def _scene_files(source: Path) -> list[tuple[str, int, int]]:
     files = [source] if source.is_file() else source.rglob("*")
     suffixes = (*IMAGE_SUFFIXES, *_LAYER_SUFFIXES)
-    found = []
+    states = []
     for file in files:
         if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file():
-            found.append(file_state(file, str(file.relative_to(source.parent))))
-    return sorted(found)
+            states.append(file_state(file, str(file.relative_to(source.parent))))
+    return sorted(states)
 
 
 def _missing_folders(layout: Layout, source: Path) -> str | None:

@@ -114,7 +114,7 @@ class Layout:
         complete: text of messages that names what a complete place needs.
         find: lists the places of a source folder that has all these folders.
         read_label: `(post, size, rules) -> Label`, where `size` is the image's height and width. It raises `LabelError`
-            if the label does not say what is damaged, and `ImageError` if it has another size.
+            if the label can't be read as classes of the scale, and `ImageError` if it has another size.
         scales: names of the scales in which its labels can be read.
         label_suffix: end of the names of label files that are not images; empty where labels are images.
         has_levels: whether its labels have levels; in the scale `binary`, `config.data.damage_levels` are damage.

@@ -92,7 +92,7 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, rules: Label
     Raises:
         ImageError: an image or mask breaks the input contract, or sizes differ: from each other, or from the size that
             the published split expects.
-        LabelError: a label does not say what is damaged.
+        LabelError: a label file can't be read as classes of the scale.
     """
     how = check_scaling(scaling, "config.data.scaling")
     first, part = place.pre[0].file, place.part

@@ -56,7 +56,7 @@ def stage_scenes(
 
     Raises:
         ImageError: a local file can't be read, and `incomplete` is refuse.
-        LabelError: a label does not say what is damaged.
+        LabelError: a label file can't be read as classes of the scale.
         DatasetError: no tile is kept.
     """
     scenes = settings.scenes_config

@@ -103,7 +103,7 @@ def check_layers(files: Sequence[str], grid: Grid, scenes: ScenesConfig, scale: 
     """Open the label layers of a place, so that their errors are reported before anything is built.
 
     Raises:
-        LabelError: a file can't be read, or does not say what is damaged.
+        LabelError: a file can't be read as polygons with classes of the scale.
     """
     for file in files:
         if not _is_raster(file):
@@ -125,7 +125,7 @@ def draw(file: str, grid: Grid, scenes: ScenesConfig, scale: Scale) -> Codes:
         scale: scale of the codes.
 
     Raises:
-        LabelError: the file does not say what is damaged.
+        LabelError: the file can't be read as classes of the scale.
     """
     if not file:
         return np.full(grid.shape, INVALID, np.uint8)

@@ -117,7 +117,7 @@ def read_tile(planned: PlannedTile, reading: ReadingSettings) -> SceneTile:
 
     Raises:
         ImageError: a local file can't be read, and `reading.refuse` is set.
-        LabelError: a label does not say what is damaged.
+        LabelError: a label file can't be read as classes of the scale.
     """
     scenes, window, shifts = reading.scenes, planned.window, planned.shifts
     part = planned.grid.part(window)
