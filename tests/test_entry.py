@@ -28,7 +28,7 @@ def test_errors_of_users_end_in_one_line_and_code_2(capsys):
     assert raises(wrapped)() == 2
     assert "the disk is full: could not write /d/f; free some space" in capsys.readouterr().err
     for number, message in (
-        (errno.EACCES, "permission denied; check who"),
+        (errno.EACCES, "permission denied; check the permissions"),
         (errno.EROFS, "read-only file system; name a"),
     ):
         assert raises(OSError(number, os.strerror(number), "runs/x"))() == 2

@@ -43,7 +43,7 @@ def test_a_disk_without_locks_is_worked_on_with_a_word(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with files.locked(tmp_path / "lock"):
-        assert "see that no other process works there" in capsys.readouterr().out
+        assert "make sure that no other process works there" in capsys.readouterr().out
 
 
 def test_what_a_library_failed_to_write_is_no_full_disk_where_there_is_room(tmp_path):

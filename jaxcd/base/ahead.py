@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 def held_back(items: Iterable[T], count: int) -> Iterator[T]:
-    """Yield items in their order, each after `count` later ones have been made.
+    """Yield items in their order, but make `count` further items before each one is yielded.
 
-    Making an item starts work that goes on by itself, in a thread or on a device. When the oldest item is used, `count`
-    later ones are under way or done: memory holds no more than these and the one in use.
+    Making an item starts work that continues in the background, in a thread or on a device. While the caller uses an
+    item, the work of the next `count` items is running or done. Memory holds at most these items and the one in use.
 
     Args:
-        items: made one by one, as they are asked for.
-        count: items that are kept back.
+        items: an iterable that makes an item when the next one is requested.
+        count: the number of items that are made ahead.
     """
     waiting: collections.deque[T] = collections.deque()
     for item in items:

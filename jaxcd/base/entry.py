@@ -1,6 +1,7 @@
-"""What all entries share: errors in one line, the device announced.
+"""What all entries share: they report errors in one line, and print the device that they use.
 
-Loader processes import the entry's module again, so nothing here imports jax at the top.
+Loader processes import the entry's module again, and this one with it. They do not need jax, so only functions import
+it here.
 """
 
 import errno
@@ -23,8 +24,8 @@ from jaxcd.base.processes import keep_freed_memory
 _NO_SPACE = os.strerror(errno.ENOSPC)
 # What a user can do about an error of a file, by the system's error number.
 _REMEDIES = {
-    errno.EACCES: "check who may read and write there",
-    errno.EPERM: "check who may read and write there",
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
     errno.EROFS: "name a folder that can be written to",
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "a part of this path is a file; check the path",
@@ -37,7 +38,7 @@ _REMEDIES = {
 
 
 def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Wrap an entry's `main(argv) -> exit code`: errors that a user can cause end in one line and code 2."""
+    """Wrap an entry's `main(argv) -> exit code`: an error that a user can cause becomes one line and exit code 2."""
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
@@ -49,25 +50,25 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             print("interrupted", file=sys.stderr)
             return 130
         except BrokenPipeError:
-            # The reader of our output (`head`, say) has closed it; Python would fail again when it flushes it.
+            # The program that reads our output (such as `head`) has closed it. At exit, Python would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except OSError as error:
-            message = _message(error)
+            message = _system_message(error)
             if message is None:
                 raise
             return _fail(message)
         except Exception as error:
-            # Orbax and TFDS raise errors of their own, which keep only the text of the system's error.
+            # Orbax and TFDS raise errors of their own, which hold only the text of the operating system's error.
             if _NO_SPACE in str(error):
-                return _fail(str(full_disk(_place(error))))
+                return _fail(str(full_disk(_unwritten(error))))
             raise
 
     return wrapper
 
 
 def announce_device() -> None:
-    """Prepare this process for jax and print the device; warn where the machine has a GPU that jax doesn't use.
+    """Prepare this process for jax and print the device; warn if jax does not use the machine's accelerator.
 
     Raises:
         DeviceError: jax finds no device of the kind that JAX_PLATFORMS names.
@@ -100,14 +101,18 @@ def announce_device() -> None:
 
 
 def _keep_compiled(backend: str) -> None:
-    """Let processes (runs of a study, say) share what XLA compiled; JAX_COMPILATION_CACHE_DIR names another folder."""
+    """Let XLA keep compiled code in a folder, which all later processes use.
+
+    JAX_COMPILATION_CACHE_DIR names another folder.
+    """
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = cache_folder() / "compiled"
     if backend == "cpu":
-        # JAX's cache key leaves out the CPU's features: machines that share a home would load each other's code.
+        # JAX's cache key leaves out the CPU's features: machines that share a home directory would load code compiled
+        # for other CPUs.
         folder /= cpu_digest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +122,7 @@ def _keep_compiled(backend: str) -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence the logs of libraries: warnings that are not for users, and errors that are raised as well (Orbax)."""
+    """Silence the logs of libraries: warnings that do not concern users, and errors that Orbax logs and also raises."""
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.FATAL)
@@ -126,7 +131,7 @@ def quiet_libraries() -> None:
 
 
 def unused_accelerator() -> str | None:
-    """Name an accelerator that the operating system shows, or None."""
+    """Return the kind of accelerator that the operating system shows, or None if it shows none."""
     if glob.glob("/dev/nvidia[0-9]*") or shutil.which("nvidia-smi"):
         return "an NVIDIA GPU"
     if os.path.exists("/dev/kfd"):
@@ -137,7 +142,7 @@ def unused_accelerator() -> str | None:
 
 
 def _unraisable(unraisable: Any) -> None:
-    """Drop "Event loop is closed": where a read or write fails, Orbax closes the loop that all others still use."""
+    """Hide the error "Event loop is closed": after one failed read or write, Orbax closes the loop for all others."""
     if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
         sys.__unraisablehook__(unraisable)
 
@@ -147,16 +152,16 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _message(error: OSError) -> str | None:
-    """Say what a user can do about a system's error; None where it names no file, or a user can do nothing."""
+def _system_message(error: OSError) -> str | None:
+    """Return a message on an error of the operating system; None if it names no file, or users can do nothing."""
     if error.errno in FULL:
-        return str(full_disk(f"could not write {error.filename}" if error.filename else _place(error)))
+        return str(full_disk(f"could not write {error.filename}" if error.filename else _unwritten(error)))
     if error.filename is None or error.errno not in _REMEDIES:
         return None
     return f"{error.filename}: {os.strerror(error.errno).lower()}; {_REMEDIES[error.errno]}"
 
 
-def _place(error: Exception) -> str:
-    """Name the file or folder that could not be written."""
+def _unwritten(error: Exception) -> str:
+    """Return which file could not be written, or else the text of the error."""
     paths = re.findall(r"[\"'](/[^\"']+)[\"']", str(error))
     return f"could not write {paths[0]}" if paths else " ".join(str(error).split())[:300]

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that one process at a time works in."""
+"""Writes files whole or not at all, and locks that keep a second process out."""
 
 import errno
 import fcntl
@@ -11,38 +11,38 @@ from pathlib import Path
 from jaxcd.base.errors import DiskFullError, WriteError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Error numbers of a disk (or a user's share of it) without room."""
-_LITTLE = 64 * 2**20  # bytes; a library that failed on a full disk may have freed some space since
+"""Error numbers of a full disk and of a user's exhausted quota."""
+_NEARLY_FULL = 64 * 2**20  # free bytes; a library that failed on a full disk may have deleted its partial file
 
 
 def full_disk(what: str) -> DiskFullError:
-    """Make the error of a full disk; `what` says what could not be done there."""
+    """Return the error for a full disk; `what` says what failed, such as "could not write FILE"."""
     return DiskFullError(f"the disk is full: {what}; free some space and run the same command again")
 
 
 def not_written(path: Path, error: Exception) -> DiskFullError | WriteError:
-    """Make the error of a file that a library failed to write: on an almost full disk, that of a full disk.
+    """Return the error for a file that a library failed to write; on an almost full disk, that of `full_disk`.
 
     Args:
         path: the file.
-        error: what the library said.
+        error: the library's exception.
     """
     what = f"could not write {path}"
-    if shutil.disk_usage(path.parent).free < _LITTLE:
+    if shutil.disk_usage(path.parent).free < _NEARLY_FULL:
         return full_disk(what)
     reason = " ".join(str(error).split()) or type(error).__name__
-    return WriteError(f"{what} ({reason}); see that the disk is sound and that you may write there")
+    return WriteError(f"{what} ({reason}); check that you may write there and that the disk works")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a hidden path beside `path` to write to; it replaces `path` when the block ends without an error.
+    """Yield a hidden path beside `path` to write to; it replaces `path` when the block ends without an error.
 
     Args:
-        path: the file; the hidden path has the same suffix, by which some writers choose the format.
+        path: the file. The hidden path has the same suffix, because some writers choose the format by it.
 
     Raises:
-        DiskFullError: no space left; nothing is left behind.
+        DiskFullError: no space left; the partial file is deleted.
     """
     partial = path.with_name(f".partial-{path.name}")
     try:
@@ -74,7 +74,7 @@ def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
 
     Args:
         path: the lock file; made where missing.
-        waiting: printed before waiting for another process to release the lock; None: do not wait.
+        waiting: message to print before waiting for another process to release the lock; None: do not wait.
 
     Raises:
         BlockingIOError: another process holds it, and `waiting` is None.
@@ -90,6 +90,7 @@ def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-            # A network disk without locks: better to work unguarded than not at all.
-            print(f"{path}: {os.strerror(error.errno).lower()}; see that no other process works there", flush=True)
+            # Some network disks have no locks. There the work goes on without one.
+            reason = os.strerror(error.errno).lower()
+            print(f"{path}: cannot be locked ({reason}); make sure that no other process works there", flush=True)
         yield

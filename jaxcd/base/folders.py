@@ -1,4 +1,4 @@
-"""Folders that a command fills, is stopped in and continues in: runs, maps, tunings, studies."""
+"""Folders in which a stopped command can continue its work: those of runs, maps, tunings and studies."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,15 +11,17 @@ LOCK = ".lock"
 
 
 def check_folder(folder: Path, mark: str, *, holds: str) -> None:
-    """Check that a folder is free, or holds what a command left there earlier; writes nothing.
+    """Check that a command may use a folder: it is missing, empty, or holds earlier work of the same kind.
+
+    The check writes nothing.
 
     Args:
-        folder: it need not be there.
-        mark: name of a file or folder in it that shows what it is.
-        holds: what it is to hold, such as "run".
+        folder: the folder; it need not exist.
+        mark: name of a file or folder that only work of this kind leaves in it.
+        holds: what to call such work in the message, such as "run".
 
     Raises:
-        RunError: it is a file, or holds other files. Hidden files don't count.
+        RunError: `folder` is a file, or holds other files. Hidden files are ignored.
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file; give a folder")
@@ -33,7 +35,7 @@ def alone(folder: Path, *, working: str) -> Iterator[None]:
 
     Args:
         folder: the folder.
-        working: what another process would be doing there, for the message, such as "training in it".
+        working: what the message says about the other process, such as "training in it".
 
     Raises:
         RunError: another process works there.

@@ -1,4 +1,4 @@
-"""Child processes: entries that other entries and tools run, and the workers of a pool."""
+"""Child processes: entries that another entry or a tool runs, and the workers of a process pool."""
 
 import contextlib
 import ctypes
@@ -13,18 +13,18 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 
-_POLL = 1.0  # seconds
+_POLL = 1.0  # seconds between two looks at the child
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
-_unwanted: Event | None = None  # of this worker
+_unwanted: Event | None = None  # in a worker: the event given to `start_worker`
 
 
 class Stopped(Exception):
-    """A signal asked this process to end; the child has saved its state and ended.
+    """A signal asked this process to end; if a child was running, it has ended too.
 
     Attributes:
-        number: of the signal.
+        number: the number of the signal.
     """
 
     def __init__(self, number: int):
@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 class Unwanted(Exception):
-    """What a worker does is no longer wanted."""
+    """The parent process no longer needs the result of this worker's job."""
 
 
 class Children:
@@ -42,7 +42,7 @@ class Children:
     def __enter__(self) -> "Children":
         self._process: subprocess.Popen[bytes] | None = None
         self._received, self._terminated = 0, False
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,28 +55,29 @@ class Children:
         Args:
             arguments: the module and its arguments.
             log: file that its output is appended to.
-            meanwhile: called about once a second, and once after the child's end.
+            meanwhile: called about once a second while the child runs, and once after it has ended.
 
         Returns:
-            Its exit code, negative for the signal that killed it.
+            The child's exit code; if a signal killed it, minus the number of that signal.
 
         Raises:
-            Stopped: a signal came; the child was asked to end (SIGTERM) and did.
+            Stopped: this process received a signal, asked the child to end (SIGTERM), and the child has ended.
         """
         self._terminated = False
         with log.open("ab") as file:
-            # The child has a session of its own, so that Ctrl-C reaches it once, through this process.
-            # On Linux this module starts the entry: see `_end_with`.
-            bound = ["jaxcd.base.processes", str(os.getpid())] if sys.platform == "linux" else []
+            # The child gets a session of its own. The terminal then sends Ctrl-C to this process only, which passes it
+            # on once. On Linux the child first runs this module, which ties it to its parent (`_end_with_parent`) and
+            # then becomes the entry.
+            launcher = ["jaxcd.base.processes", str(os.getpid())] if sys.platform == "linux" else []
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *bound, *arguments],
+                [sys.executable, "-m", *launcher, *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
             try:
                 while self._process.poll() is None:
-                    if self._received and not self._terminated:  # the signal came before there was a child
+                    if self._received and not self._terminated:  # the signal came before the child was started
                         self.stop()
                     meanwhile()
                     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -105,27 +106,27 @@ class Children:
             self._terminated = True
             self._process.terminate()
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
         if not self._received:
             print("\nwaiting for the run to save its state", file=sys.stderr, flush=True)
         self._received = number
         self.stop()
 
 
-def _end_with(parent: int) -> None:
-    """Ask Linux for a SIGTERM when the parent ends, even by a kill: nothing else would stop this process."""
+def _end_with_parent(parent: int) -> None:
+    """Let Linux send SIGTERM to this process when its parent ends: a parent that was killed can't stop its child."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # the parent ended before the request
         os._exit(128 + signal.SIGTERM)
 
 
 def last_words(log: Path, code: int) -> str:
-    """Say why an entry failed, from its output: the line of its error, or the last one."""
+    """Return why an entry failed: the error message in its log, or else its exit code and the log's last line."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if code == 2 and errors:
-        return f"{errors[-1]} (its output: {log})"
-    return f"exit code {code}, {lines[-1].strip()[:200] if lines else 'no output'} (its output: {log})"
+        return f"{errors[-1]} (full output: {log})"
+    return f"exit code {code}, {lines[-1].strip()[:200] if lines else 'no output'} (full output: {log})"
 
 
 def cores() -> int:
@@ -137,7 +138,7 @@ def keep_freed_memory() -> None:
     """Let this process keep memory that it has freed (glibc).
 
     A batch takes tens of megabytes. By default glibc returns them to the system after each batch, and the next batch
-    then costs a fault for each page: together as much time as reading it takes (benchmarks/NOTES.md).
+    then causes a page fault for each page. Both together take as long as reading the batch (benchmarks/NOTES.md).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -148,10 +149,12 @@ def keep_freed_memory() -> None:
 
 
 def start_worker(unwanted: Event | None = None) -> None:
-    """Prepare a pool's worker: it leaves Ctrl-C to its parent, and ends when the parent ends, even by a kill.
+    """Set up a worker of a process pool: it ignores Ctrl-C, and ends when its parent ends or is killed.
+
+    The parent handles Ctrl-C for all its workers.
 
     Args:
-        unwanted: the parent sets it when it wants no more of what its workers do; see `check_wanted`.
+        unwanted: an event that the parent sets when it no longer needs the results; see `check_wanted`.
     """
     global _unwanted
     _unwanted = unwanted
@@ -160,24 +163,25 @@ def start_worker(unwanted: Event | None = None) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # runs in workers only
 
-    def watch() -> None:
+    def end_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def check_wanted() -> None:
-    """End a long job of a pool's worker early, where the parent wants no more of it.
+    """End this worker's job early if the parent no longer needs its result; long jobs call this now and then.
 
     Raises:
-        Unwanted: it is so.
+        Unwanted: the parent has set the event of `start_worker`.
     """
     if _unwanted is not None and _unwanted.is_set():
         raise Unwanted
 
 
 if __name__ == "__main__":
-    # Not in Popen's preexec_fn: code between fork and exec may hang where the parent has threads, and JAX has some.
-    _end_with(int(sys.argv[1]))
+    # This is a program and not Popen's preexec_fn: JAX starts threads, and if a process has threads, Python code
+    # between fork and exec may deadlock.
+    _end_with_parent(int(sys.argv[1]))
     os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])

@@ -1,4 +1,4 @@
-"""Progress bars: one look, and one pace, on a terminal and in a log file."""
+"""Progress bars: all entries show the same kind, on a terminal and in a log file."""
 
 import sys
 from typing import Any
@@ -12,12 +12,12 @@ def bar(
     Args:
         total: units of the whole work.
         unit: what is counted.
-        initial: units done before.
-        title: words before the bar.
+        initial: units that were done before, by an earlier process.
+        title: text in front of the bar.
         leave: whether the finished bar stays on the screen.
-        scaled: count in thousands and millions of units where there are many.
+        scaled: whether large counts are shown in thousands (k) and millions (M).
     """
-    from tqdm import tqdm  # here: machines that only run steps on arrays need not have it
+    from tqdm import tqdm  # imported here because machines that only train on arrays may lack it
 
     return tqdm(
         total=total,
@@ -28,5 +28,5 @@ def bar(
         unit_scale=scaled,
         dynamic_ncols=True,
         smoothing=0.05,
-        mininterval=0.5 if sys.stderr.isatty() else 20,  # a log file gets a line now and then, not thousands
+        mininterval=0.5 if sys.stderr.isatty() else 20,  # seconds; a log file gets few lines
     )

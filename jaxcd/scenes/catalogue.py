@@ -1,4 +1,4 @@
-"""Finds the scenes of a source: in folders, in Maxar's index of an event, in STAC items. Reads only file headers."""
+"""Finds the scenes of a source: in folders, in Maxar's index of an event, in STAC items. It reads no pixels."""
 
 import csv
 import io
@@ -23,31 +23,31 @@ from jaxcd.scenes.windows import DEGREES, footprint_of, pixel_metres
 PRE, POST = "pre", "post"
 RASTERS = (".tif", ".tiff")
 VECTORS = (".geojson", ".gpkg", ".shp", ".json", ".parquet")
-_MASKS = ("mask", "label", "labels", "damage")
+_MASK_NAMES = ("mask", "label", "labels", "damage")
 _CATALOGUES = (".tsv", ".json", ".geojson")
 _EXPECTED = (
     "expected folders of places with pre*.tif and post*.tif, or two folders pre and post, or files with dates in their "
     "names and --event_date"
 )
 _QUADKEY = re.compile(r"[0-3]{12}")
-_VISUAL = ("visual", "rgb", "image", "data")
+_VISUAL_ASSETS = ("visual", "rgb", "image", "data")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A raster that a catalogue or a folder names.
+    """A georeferenced image that lies in a folder or is listed in a catalogue.
 
     Attributes:
         location: path or URL.
         when: pre or post.
         date: YYYY-MM-DD, or "" where unknown.
-        place: name that the source gives its place (a folder, a quadkey), or "".
+        place: name of its place in the source (a folder or a quadkey), or "".
         footprint: outline in degrees.
-        metres: side of a pixel, or 0 where the catalogue does not say.
-        off_nadir: degrees, or None.
-        clouds: percent, or None.
-        catalog_id: of the acquisition, or "".
-        label: file with its labels, or "".
+        metres: side of a pixel in metres, or 0 if the catalogue does not hold it.
+        off_nadir: angle in degrees, or None if unknown.
+        clouds: cloud cover in percent, or None if unknown.
+        catalog_id: id of the acquisition in the catalogue, or "".
+        label: path of its label file, or "".
     """
 
     location: str
@@ -63,13 +63,13 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """Short name, unique enough among the scenes of a place."""
+        """Short name; two scenes of a place may share it."""
         return f"{self.date}_{self.catalog_id}" if self.catalog_id else Path(self.location).stem
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """The scenes of a source, and the files and rows that are not scenes, each with the reason."""
+    """The scenes of a source, and the files and catalogue rows that were left out, each with the reason."""
 
     scenes: tuple[Scene, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -84,29 +84,31 @@ def find_scenes(source: str, event_date: str, *, labelled: bool = True) -> Catal
 
     Args:
         source: folder or file.
-        event_date: YYYY-MM-DD; scenes before it are pre, those of that day and later are post. Needed unless the
-            names of folders or files say pre and post.
-        labelled: whether to look for label files beside the scenes.
+        event_date: YYYY-MM-DD; scenes before it are pre, those of that day and later are post. It is needed unless
+            the names of folders or files say pre and post.
+        labelled: whether to search for label files beside the scenes.
 
     Raises:
-        SceneError: the source is none of these, or needs the event's date.
+        SceneError: the source is none of these, it holds no scene, or `event_date` is needed and is no date.
     """
     path = Path(source)
     if path.is_file() and path.suffix.lower() in _CATALOGUES:
-        _event(event_date, source)
-        found = _maxar(path, event_date) if path.suffix.lower() == ".tsv" else _stac(path, event_date)
+        _checked_date(event_date, source)
+        found = _from_maxar_index(path, event_date) if path.suffix.lower() == ".tsv" else _from_stac(path, event_date)
     elif path.is_dir():
         if all((path / name).is_dir() for name in (PRE, POST)):
-            found = _pre_and_post(path, labelled)
-        elif any(_prefixed(folder, when) for folder in (path, *_folders(path)) for when in (PRE, POST)):
-            found = _places(path, labelled)
+            found = _from_pre_and_post(path, labelled)
+        elif any(_rasters_named(folder, when) for folder in (path, *_folders(path)) for when in (PRE, POST)):
+            found = _from_place_folders(path, labelled)
         else:
-            found = _dated(path, event_date)
+            found = _from_dated_files(path, event_date)
     else:
-        raise SceneError(f"{source}: expected a folder of scenes, or a catalogue ({', '.join(_CATALOGUES)})")
+        raise SceneError(
+            f"{source}: expected a folder of scenes, or a catalogue ({', '.join(_CATALOGUES)}); check the path"
+        )
     if not found.scenes:
         reasons = "; ".join(f"{where}: {reason}" for where, reason in found.left_out[:2])
-        raise SceneError(f"{source}: no scene in it{f' ({reasons})' if reasons else ''}; {_EXPECTED}")
+        raise SceneError(f"{source}: holds no scene{f' ({reasons})' if reasons else ''}; {_EXPECTED}")
     return found
 
 
@@ -128,21 +130,21 @@ def _rasters(folder: Path) -> list[Path]:
     )
 
 
-def _prefixed(folder: Path, when: str) -> list[Path]:
-    """List the rasters of a folder named pre.tif, pre_2022-05-01.tif, ..."""
+def _rasters_named(folder: Path, when: str) -> list[Path]:
+    """List the rasters of a folder that are named after `when` (pre or post), such as pre_2022-05-01.tif."""
     return [file for file in _rasters(folder) if re.fullmatch(rf"{when}([-_. ].*)?", file.stem.lower())]
 
 
-def _places(source: Path, labelled: bool) -> Catalogue:
+def _from_place_folders(source: Path, labelled: bool) -> Catalogue:
     left_out: list[tuple[str, str]] = []
     scenes: list[Scene] = []
-    places = [source] if any(_prefixed(source, when) for when in (PRE, POST)) else _folders(source)
+    places = [source] if any(_rasters_named(source, when) for when in (PRE, POST)) else _folders(source)
     for folder in places:
         label = _label_in(folder) if labelled else ""
         for when in (PRE, POST):
-            for file in _prefixed(folder, when):
+            for file in _rasters_named(folder, when):
                 fields = {"date": date_in(file.stem), "place": folder.name, "label": label if when == POST else ""}
-                _add(scenes, left_out, str(file), when=when, **fields)
+                _add_scene(scenes, left_out, str(file), when=when, **fields)
         listed = {Path(scene.location) for scene in scenes} | {Path(where) for where, _ in left_out} | {Path(label)}
         left_out += [
             (str(file), "named neither pre*.tif nor post*.tif") for file in _rasters(folder) if file not in listed
@@ -154,31 +156,31 @@ def _label_in(folder: Path) -> str:
     """Find the label file in a place's folder, or return "".
 
     Raises:
-        SceneError: there are several.
+        SceneError: several files could be the label file.
     """
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    found = [
+    label_files = [
         file
         for file in files
-        if file.suffix.lower() in VECTORS or (file.suffix.lower() in RASTERS and file.stem.lower() in _MASKS)
+        if file.suffix.lower() in VECTORS or (file.suffix.lower() in RASTERS and file.stem.lower() in _MASK_NAMES)
     ]
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
+    if len(label_files) > 1:
+        names = ", ".join(file.name for file in label_files)
         raise SceneError(f"{folder}: several files could hold the labels ({names}); keep one, or name it with --labels")
-    return str(found[0]) if found else ""
+    return str(label_files[0]) if label_files else ""
 
 
-def _pre_and_post(source: Path, labelled: bool) -> Catalogue:
+def _from_pre_and_post(source: Path, labelled: bool) -> Catalogue:
     left_out: list[tuple[str, str]] = []
     scenes: list[Scene] = []
     labels = {}
-    for name in _MASKS + tuple(f"{name}s" for name in _MASKS):
+    for name in _MASK_NAMES + tuple(f"{name}s" for name in _MASK_NAMES):
         if labelled and (source / name).is_dir():
             labels |= {file.stem: str(file) for file in sorted((source / name).iterdir()) if file.is_file()}
     for when in (PRE, POST):
         for file in _rasters(source / when):
             label = labels.pop(file.stem, "") if when == POST else ""
-            _add(scenes, left_out, str(file), when=when, date=date_in(file.stem), label=label)
+            _add_scene(scenes, left_out, str(file), when=when, date=date_in(file.stem), label=label)
     suffixes = (*VECTORS, *RASTERS)
     left_out += [
         (label, f"no post scene named {stem!r}") for stem, label in labels.items() if label.lower().endswith(suffixes)
@@ -186,7 +188,7 @@ def _pre_and_post(source: Path, labelled: bool) -> Catalogue:
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
 
 
-def _dated(source: Path, event_date: str) -> Catalogue:
+def _from_dated_files(source: Path, event_date: str) -> Catalogue:
     left_out: list[tuple[str, str]] = []
     scenes: list[Scene] = []
     for file in _walk(source):
@@ -197,14 +199,14 @@ def _dated(source: Path, event_date: str) -> Catalogue:
         if not date:
             left_out.append((str(file), "no date (YYYY-MM-DD or YYYYMMDD) in its name or folders"))
             continue
-        when = PRE if date < _event(event_date, str(source)) else POST
+        when = PRE if date < _checked_date(event_date, str(source)) else POST
         quadkey = next((part for part in (*inside.parts[:-1], *file.stem.split("_")) if _QUADKEY.fullmatch(part)), "")
-        _add(scenes, left_out, str(file), when=when, date=date, place=quadkey)
+        _add_scene(scenes, left_out, str(file), when=when, date=date, place=quadkey)
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
 
 
-def _add(scenes: list[Scene], left_out: list[tuple[str, str]], location: str, **fields: Any) -> None:
-    """Add a file to the scenes, or to `left_out` where its header does not say where it lies."""
+def _add_scene(scenes: list[Scene], left_out: list[tuple[str, str]], location: str, **fields: Any) -> None:
+    """Add a file to `scenes`; if it can't be read or has no location, add it to `left_out` with the reason."""
     try:
         found = header(location)
         if found.crs is None or found.transform is None:
@@ -220,15 +222,17 @@ def _add(scenes: list[Scene], left_out: list[tuple[str, str]], location: str, **
         left_out.append((location, str(error).removeprefix(f"{location}: ")))
 
 
-def _event(event_date: str, source: str) -> str:
+def _checked_date(event_date: str, source: str) -> str:
     if date_in(event_date) != event_date or not event_date:
-        given = f"--event_date {event_date!r} is no date" if event_date else "it needs --event_date"
-        raise SceneError(f"{source}: {given}; expected YYYY-MM-DD, which divides the scenes into pre and post")
+        given = f"--event_date {event_date!r} is no date" if event_date else "--event_date is missing"
+        raise SceneError(
+            f"{source}: {given}; give it as YYYY-MM-DD: scenes before that day are pre, all others are post"
+        )
     return event_date
 
 
-def _maxar(path: Path, event_date: str) -> Catalogue:
-    """Read Maxar Open Data's index of an event, one row for each acquisition of a quadkey."""
+def _from_maxar_index(path: Path, event_date: str) -> Catalogue:
+    """Read Maxar Open Data's index of an event: it has one row for each acquisition of a quadkey."""
     left_out: list[tuple[str, str]] = []
     scenes = []
     try:
@@ -245,28 +249,28 @@ def _maxar(path: Path, event_date: str) -> Catalogue:
             try:
                 date = row["datetime"][:10]
                 west, south, east, north = (float(value) for value in row["proj:bbox"].split(","))
-                outline = _moved(shapely.box(west, south, east, north), int(row["proj:epsg"]))
+                outline = _in_degrees(shapely.box(west, south, east, north), int(row["proj:epsg"]))
                 if not row["visual"] or date_in(date) != date:
                     raise ValueError("no URL or no date")
                 scenes.append(
                     Scene(
-                        location=_beside(path, row["visual"]),
+                        location=_resolved(path, row["visual"]),
                         when=PRE if date < event_date else POST,
                         date=date,
                         place=row["quadkey"],
                         footprint=outline,
                         metres=float(row.get("gsd") or 0),
-                        off_nadir=_number(row.get("view:off_nadir")),
-                        clouds=_number(row.get("tile:clouds_percent")),
+                        off_nadir=_number_or_none(row.get("view:off_nadir")),
+                        clouds=_number_or_none(row.get("tile:clouds_percent")),
                         catalog_id=row["catalog_id"],
                     )
                 )
             except (ValueError, TypeError, AttributeError, RasterioError) as error:
-                left_out.append((f"{path}:{number}", f"not a row of an index ({error})"))
+                left_out.append((f"{path}:{number}", f"not a valid row of Maxar's index ({error})"))
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
 
 
-def _stac(path: Path, event_date: str) -> Catalogue:
+def _from_stac(path: Path, event_date: str) -> Catalogue:
     """Read a STAC item, an item collection, or all items of a catalogue and its children."""
     import pystac  # imported here because only STAC catalogues need it
 
@@ -282,14 +286,22 @@ def _stac(path: Path, event_date: str) -> Catalogue:
         else:
             items = list(pystac.Catalog.from_file(str(path)).get_items(recursive=True))
     except (ValueError, KeyError, TypeError, OSError, pystac.errors.STACError, pystac.STACTypeError) as error:
-        raise SceneError(f"{path}: neither a STAC item, nor a collection or catalogue of them ({error})") from error
+        raise SceneError(
+            f"{path}: neither a STAC item, nor a collection or catalogue of them ({error}); check it"
+        ) from error
     left_out: list[tuple[str, str]] = []
     scenes = []
     for item in items:
-        asset = next((item.assets[key] for key in _VISUAL if key in item.assets), None)
+        asset = next((item.assets[key] for key in _VISUAL_ASSETS if key in item.assets), None)
         moment = item.datetime or item.common_metadata.start_datetime
         if asset is None or moment is None or item.geometry is None:
-            lacks = "asset named visual" if asset is None else "datetime" if moment is None else "geometry"
+            lacks = (
+                f"asset named {', '.join(_VISUAL_ASSETS[:-1])} or {_VISUAL_ASSETS[-1]}"
+                if asset is None
+                else "datetime"
+                if moment is None
+                else "geometry"
+            )
             left_out.append((item.id, f"the STAC item has no {lacks}"))
             continue
         date, properties = moment.date().isoformat(), item.properties
@@ -300,31 +312,31 @@ def _stac(path: Path, event_date: str) -> Catalogue:
             continue
         scenes.append(
             Scene(
-                location=_beside(path, asset.get_absolute_href() or asset.href),
+                location=_resolved(path, asset.get_absolute_href() or asset.href),
                 when=PRE if date < event_date else POST,
                 date=date,
                 place=str(properties.get("quadkey") or ""),
                 footprint=outline,
                 metres=float(properties.get("gsd") or 0),
-                off_nadir=_number(properties.get("view:off_nadir")),
-                clouds=_number(properties.get("tile:clouds_percent", properties.get("eo:cloud_cover"))),
+                off_nadir=_number_or_none(properties.get("view:off_nadir")),
+                clouds=_number_or_none(properties.get("tile:clouds_percent", properties.get("eo:cloud_cover"))),
                 catalog_id=str(properties.get("catalog_id") or item.id),
             )
         )
     return Catalogue(scenes=tuple(scenes), left_out=tuple(left_out))
 
 
-def _beside(catalogue: Path, location: str) -> str:
+def _resolved(catalogue: Path, location: str) -> str:
     """Resolve a relative path against the folder of the catalogue that names it."""
     return location if is_remote(location) else str(catalogue.parent / location)
 
 
-def _moved(outline: shapely.Polygon, epsg: int) -> shapely.geometry.base.BaseGeometry:
+def _in_degrees(outline: shapely.Polygon, epsg: int) -> shapely.geometry.base.BaseGeometry:
     geometry = transform_geom(CRS.from_epsg(epsg), DEGREES, shapely.geometry.mapping(outline))
     return shapely.geometry.shape(geometry)
 
 
-def _number(text: Any) -> float | None:
+def _number_or_none(text: Any) -> float | None:
     try:
         return float(text)
     except (TypeError, ValueError):

@@ -9,9 +9,10 @@ import shapely
 
 from jaxcd.scenes.catalogue import POST, PRE, Scene
 
-# Scenes of one date that overlap by more than this share were taken one after the other and form no mosaic.
+# Scenes of one date that overlap by more than this share are repeated acquisitions, not parts of a mosaic.
 _MOSAIC_OVERLAP = 0.2
-# Two scenes without a named place form one place from this overlap on, as a share of the smaller footprint.
+# If the source names no places, two pre scenes belong to one place when they overlap by at least this share of the
+# smaller footprint.
 _ONE_PLACE = 0.5
 
 
@@ -65,7 +66,13 @@ class ScenePlace:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """Places by id; the scenes without a place, and those that a filter left out, each with the reason."""
+    """How scenes form places.
+
+    Attributes:
+        places: the places.
+        unpaired: scenes that belong to no place, each with the reason.
+        unwanted: scenes that a filter (clouds, angle) left out, each with the reason.
+    """
 
     places: tuple[ScenePlace, ...]
     unpaired: tuple[tuple[Scene, str], ...]
@@ -81,9 +88,9 @@ def pair(
     smaller footprint lies on the other; a post scene belongs to every place of which it covers enough.
 
     Args:
-        scenes: of a catalogue.
+        scenes: the scenes of a catalogue.
         min_overlap: least share of a place's reference scene that another acquisition must cover.
-        max_clouds: percent; scenes with more are left out, those of unknown cloud cover stay.
+        max_clouds: percent; scenes with more clouds are left out, those of unknown cloud cover stay.
         max_off_nadir: degrees; scenes with a larger angle are left out, those of unknown angle stay.
     """
     unwanted: list[tuple[Scene, str]] = []
@@ -100,9 +107,9 @@ def pair(
         if scene.place:
             groups[scene.place].append(scene)
     places, used = [], set()
-    grounds = [ground for name, members in sorted(groups.items()) for ground in _grounds(name, members)]
-    grounds += _by_ground([scene for scene in fit if not scene.place])
-    for name, members in _unique(grounds):
+    groups_of_scenes = [part for name, members in sorted(groups.items()) for part in _parts_of_place(name, members)]
+    groups_of_scenes += _by_location([scene for scene in fit if not scene.place])
+    for name, members in _with_unique_names(groups_of_scenes):
         place = _place(name, members, min_overlap)
         if place is not None:
             places.append(place)
@@ -121,31 +128,31 @@ def restricted_to(pairing: Pairing, names: Sequence[str]) -> Pairing:
     )
 
 
-def _grounds(name: str, members: list[Scene]) -> list[tuple[str, list[Scene]]]:
-    """Divide a named place whose pre scenes lie beside each other: each has a grid of its own."""
-    if any(scene.catalog_id for scene in members):  # acquisitions of one quadkey share their grid
+def _parts_of_place(name: str, members: list[Scene]) -> list[tuple[str, list[Scene]]]:
+    """Divide a named place into several if its pre scenes lie beside each other: each of these has its own grid."""
+    if any(scene.catalog_id for scene in members):  # scenes of a catalogue: those of one quadkey share a grid
         return [(name, members)]
-    parts = _by_ground(members)
+    parts = _by_location(members)
     return [(f"{name}_{part}" if len(parts) > 1 else name, scenes) for part, scenes in parts] or [(name, members)]
 
 
-def _unique(grounds: list[tuple[str, list[Scene]]]) -> list[tuple[str, list[Scene]]]:
-    """Make the names of grounds unique: by their folders, else by number."""
-    counts = Counter(name for name, _ in grounds)
+def _with_unique_names(groups_of_scenes: list[tuple[str, list[Scene]]]) -> list[tuple[str, list[Scene]]]:
+    """Make names unique: prepend the name of the scene's folder, and number those that are still equal."""
+    counts = Counter(name for name, _ in groups_of_scenes)
     named = [
         (f"{Path(scenes[0].location).parent.name}_{name}" if counts[name] > 1 else name, scenes)
-        for name, scenes in grounds
+        for name, scenes in groups_of_scenes
     ]
     again, seen = Counter(name for name, _ in named), Counter()
-    found = []
+    unique = []
     for name, scenes in named:
         seen[name] += 1
-        found.append((f"{name}_{seen[name]}" if again[name] > 1 else name, scenes))
-    return found
+        unique.append((f"{name}_{seen[name]}" if again[name] > 1 else name, scenes))
+    return unique
 
 
-def _by_ground(scenes: Sequence[Scene]) -> list[tuple[str, list[Scene]]]:
-    """Group scenes by their ground: each pre scene that no other group covers begins a place."""
+def _by_location(scenes: Sequence[Scene]) -> list[tuple[str, list[Scene]]]:
+    """Group scenes by location: a pre scene begins a group unless it overlaps another group's first scene enough."""
     pre = sorted((scene for scene in scenes if scene.when == PRE), key=lambda scene: (scene.date, scene.location))
     post = [scene for scene in scenes if scene.when == POST]
     groups: list[list[Scene]] = []
@@ -168,15 +175,15 @@ def _place(name: str, members: Iterable[Scene], min_overlap: float) -> ScenePlac
     pre, post = ([scene for scene in members if scene.when == when] for when in (PRE, POST))
     if not pre or not post:
         return None
-    # The latest pre scene that a post acquisition covers gives the grid.
+    # The reference, which gives the grid, is the latest pre scene that a post acquisition covers enough of.
     for reference in reversed(pre):
         ground = reference.footprint
 
         def covered(
             images: list[tuple[Scene, ...]], ground: shapely.geometry.base.BaseGeometry = ground
         ) -> list[Mosaic]:
-            found = [Mosaic(scenes=image, overlap=_covered(ground, image)) for image in images]
-            return [image for image in found if image.overlap >= min_overlap]
+            mosaics = [Mosaic(scenes=image, overlap=_covered(ground, image)) for image in images]
+            return [image for image in mosaics if image.overlap >= min_overlap]
 
         after = covered(_mosaics(post))
         if after:
@@ -213,13 +220,13 @@ def _share_of_smaller(first: Scene, second: Scene) -> float:
 def _reason(scene: Scene, scenes: Sequence[Scene], min_overlap: float) -> str:
     """Say why a scene is part of no place."""
     other = POST if scene.when == PRE else PRE
-    candidates = [each for each in scenes if each.when == other and each.place == scene.place]
+    candidates = [candidate for candidate in scenes if candidate.when == other and candidate.place == scene.place]
     where = "its place" if scene.place else "this source"
     if not candidates:
         return f"no {other} scene of {where}"
-    best = max(_covered(each.footprint, [scene]) for each in candidates)
+    best = max(_covered(candidate.footprint, [scene]) for candidate in candidates)
     if best == 0:
         return f"overlaps no {other} scene of {where}"
     if best < min_overlap:
-        return f"covers {best:.1%} of a {other} scene at most, wanted {min_overlap:.0%} (min_overlap)"
-    return f"no {other} scene of {where} that it could be compared with"
+        return f"covers at most {best:.1%} of a {other} scene, expected {min_overlap:.0%} (min_overlap)"
+    return f"no {other} scene of {where} forms a place with it"

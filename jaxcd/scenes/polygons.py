@@ -17,12 +17,12 @@ from shapely.errors import ShapelyError
 from jaxcd.base.errors import LabelError
 from jaxcd.scenes.windows import DEGREES, Grid
 
-_ANY = ("Unknown", "GeometryCollection", "3D Unknown", "3D GeometryCollection")
+_ANY_GEOMETRY = ("Unknown", "GeometryCollection", "3D Unknown", "3D GeometryCollection")
 _PARQUET = b"PAR1"
 # What libraries raise for broken files; the last three come from metadata that break the GeoParquet standard.
 _UNREADABLE = (DataSourceError, DataLayerError, ShapelyError, ValueError, TypeError, AttributeError, KeyError)
-_SIDES = 64  # pieces that an edge as long as the map is cut into before it is reprojected
-_MARGIN = 0.1  # kept around a map, as a share of its extent
+_SIDES = 64  # an edge as long as the map is cut into so many pieces before it is reprojected
+_MARGIN = 0.1  # ground that is kept around a map, as a share of its extent
 
 Box = tuple[float, float, float, float]
 
@@ -32,33 +32,32 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
 
     Args:
         path: the file.
-        over: grid whose ground the polygons must touch; None for all polygons.
+        over: a grid; only polygons that touch its ground are returned. None: all polygons.
 
     Returns:
-        The polygons, indexed by their order in the file or the part that was read, and notes on what was repaired or
-        left out.
+        The polygons, numbered from 0 in the order in which they were read, and notes on what was repaired or left out.
 
     Raises:
-        LabelError: unreadable, a table without geometries, several layers of polygons, or no reference system.
+        LabelError: the file can't be read, has no geometries, several layers of polygons, or no reference system.
     """
     if not path.exists():
-        raise LabelError(f"{path}: no such file")
+        raise LabelError(f"{path}: no such file; check the path")
     try:
         frame = _read(path, over)
     except (*_UNREADABLE, OSError) as error:
         reason = " ".join(str(error).split())
         raise LabelError(f"{path}: cannot be read as polygons ({reason}); copy or export it anew") from error
     if not isinstance(frame, gpd.GeoDataFrame):
-        raise LabelError(f"{path}: a table without geometries, expected polygons")
+        raise LabelError(f"{path}: a table without geometries, expected polygons; export it with them")
     frame = frame.reset_index(drop=True)
     frame = frame.set_geometry(frame.geometry.force_2d())
     if frame.crs is None:
-        raise LabelError(f"{path}: has no reference system; export it with one")
+        raise LabelError(f"{path}: has no reference system; export it with its reference system")
     notes = []
     empty = frame.geometry.is_empty | frame.geometry.isna()
     flat = frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])
     if (~flat & ~empty).any():
-        notes.append(f"{path.name}: {int((~flat & ~empty).sum())} points and lines left out, polygons are wanted")
+        notes.append(f"{path.name}: {int((~flat & ~empty).sum())} points and lines left out, only polygons are used")
     frame = frame[flat & ~empty]
     broken = ~frame.geometry.is_valid
     if broken.any():
@@ -76,14 +75,14 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
 def damage_of(
     frame: gpd.GeoDataFrame, path: Path, attribute: str, values: Sequence[str], unknown: Sequence[str] = ()
 ) -> pd.Series:
-    """Say of each polygon whether the value of an attribute means damage.
+    """Return for each polygon whether the value of an attribute means damage.
 
     Args:
-        frame: of `read_frame`.
-        path: its file, for the message.
+        frame: polygons from `read_frame`.
+        path: their file, for the message.
         attribute: name of the attribute.
-        values: those that mean damage; all others mean no damage.
-        unknown: values that mean neither, like a missing value.
+        values: values that mean damage; all others mean no damage.
+        unknown: values that are read as a missing value.
 
     Returns:
         True, False, or missing where unknown, with the frame's index.
@@ -98,13 +97,13 @@ def damage_of(
 def known_texts(frame: gpd.GeoDataFrame, path: Path, attribute: str, unknown: Sequence[str] = ()) -> pd.Series:
     """Return the values of an attribute as a user would write them; missing where unknown.
 
-    Values are compared so: whole numbers without a decimal point, text as it is.
+    Whole numbers are written without a decimal point; text stays as it is.
 
     Args:
-        frame: of `read_frame`.
-        path: its file, for the message.
+        frame: polygons from `read_frame`.
+        path: their file, for the message.
         attribute: name of the attribute.
-        unknown: values that tell nothing, like a missing value.
+        unknown: values that are read as a missing value.
 
     Returns:
         Texts, with the frame's index.
@@ -120,9 +119,9 @@ def known_texts(frame: gpd.GeoDataFrame, path: Path, attribute: str, unknown: Se
 
 
 def texts_of(frame: gpd.GeoDataFrame, attribute: str) -> pd.Series:
-    """Return the values of an attribute as a user would write them; missing where there is none."""
-    found = frame[attribute] if attribute in frame.columns else pd.Series(index=frame.index, dtype=object)
-    return pd.Series([_text(value) for value in found], index=frame.index, dtype=object)
+    """Return the values of an attribute as a user would write them; missing where a polygon has none."""
+    values = frame[attribute] if attribute in frame.columns else pd.Series(index=frame.index, dtype=object)
+    return pd.Series([_text(value) for value in values], index=frame.index, dtype=object)
 
 
 def _text(value: Any) -> str | None:
@@ -134,8 +133,8 @@ def _text(value: Any) -> str | None:
 def around(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
     """Cut polygons to a grid's ground and a margin, then reproject them to its reference system.
 
-    They are cut first because a reference system may not reach far away polygons, and because long edges are straight
-    in the polygons' own system.
+    They are cut first, because far polygons may lie outside of the area of the grid's reference system. Long edges get
+    more points first, because they are straight in the polygons' own reference system only.
     """
     crs: Any = frame.crs
     west, south, east, north = transform_bounds(grid.crs, crs.to_wkt(), *grid.bounds)
@@ -144,8 +143,8 @@ def around(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
     )
     width, height = (east - west) % 360 if len(pieces) == 2 else east - west, north - south
     margin, step = _MARGIN * max(width, height), max(width, height) / _SIDES
-    place = shapely.union_all([shapely.box(*box) for box in pieces]).buffer(margin)
-    cut = shapely.segmentize(shapely.intersection(frame.geometry.to_numpy(), place), step)
+    ground = shapely.union_all([shapely.box(*box) for box in pieces]).buffer(margin)
+    cut = shapely.segmentize(shapely.intersection(frame.geometry.to_numpy(), ground), step)
     return gpd.GeoDataFrame(geometry=cut[~shapely.is_empty(cut)], crs=crs).to_crs(grid.crs.to_wkt())
 
 
@@ -163,17 +162,17 @@ def _read(path: Path, over: Grid | None) -> Any:
     near = [gpd.GeoSeries([shapely.box(*box)], crs=DEGREES.to_wkt()) for box in boxes]
     layer = _layer(path)
     if pyogrio.read_info(path, layer=layer)["crs"] is None:
-        return gpd.read_file(path, layer=layer)  # without a reference system, the near ones are unknown
+        return gpd.read_file(path, layer=layer)  # without a reference system, no polygon can be selected by location
     parts = [gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True) for box in near]
     frame = parts[0] if len(parts) == 1 else pd.concat(parts)
     return frame[~frame.index.duplicated()]
 
 
 def _read_parquet(path: Path, boxes: list[Box]) -> Any:
-    """Read only the rows near the boxes where the file keeps each row's bounds in degrees; else all rows."""
+    """Read the rows near the boxes if the file holds the bounds of its rows in degrees; else read all rows."""
     metadata = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(b"geo", b"{}"))
     column = (metadata.get("columns") or {}).get(metadata.get("primary_column")) or {}
-    crs: Any = column.get("crs", {"id": {"code": "CRS84"}})  # a text in old files
+    crs: Any = column.get("crs", {"id": {"code": "CRS84"}})  # old files hold a text here
     degrees = isinstance(crs, dict) and (crs.get("id") or {}).get("code") in ("CRS84", 4326)
     if not degrees or "bbox" not in (column.get("covering") or {}):
         return gpd.read_parquet(path)
@@ -184,7 +183,9 @@ def _read_parquet(path: Path, boxes: list[Box]) -> Any:
 def _layer(path: Path) -> str:
     """Return the single layer that may hold polygons; tables beside it, such as QGIS's styles, are skipped."""
     layers = [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
-    shapes = [name for name, kind in layers if kind is not None and ("Polygon" in kind or kind in _ANY)]
+    shapes = [name for name, kind in layers if kind is not None and ("Polygon" in kind or kind in _ANY_GEOMETRY)]
     if len(shapes) > 1:
-        raise LabelError(f"{path}: holds the layers {', '.join(shapes)}, expected one: export it to a file of its own")
+        raise LabelError(
+            f"{path}: holds the layers {', '.join(shapes)}, expected one; export the wanted one to its own file"
+        )
     return shapes[0] if shapes else layers[0][0]

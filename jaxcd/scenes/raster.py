@@ -1,6 +1,6 @@
-"""The one reader of PNG, JPEG and TIFF under the input contract, and the one writer of GeoTIFFs.
+"""Reads PNG, JPEG and TIFF files under the input contract, and writes GeoTIFFs.
 
-The contract: three uint8 bands. Of four bands (RGBA, or RGB and near infrared) the first three are used.
+The contract is: three uint8 bands. Of four bands (RGBA, or RGB and near infrared) the first three are used.
 16-bit and float images need a scaling; grey, palette and two-band images are refused.
 """
 
@@ -34,11 +34,11 @@ _DRIVERS = {_PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG"} | dict.fromkeys(
 )
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _UNNAMED = (ColorInterp.gray, ColorInterp.undefined)
-_TILED_FROM = 1024
+_TILED_FROM = 1024  # least side in pixels of a GeoTIFF that is written in tiles
 _SETTINGS: dict[str, Any] = {
     # Without this, GDAL returns the missing part of a truncated JPEG as grey and only warns.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
-    # By default GDAL keeps decoded blocks in a twentieth of the machine's memory, in every process.
+    # By default, GDAL's cache of decoded blocks takes a twentieth of the machine's memory, in every process.
     "GDAL_CACHEMAX": 128 * 2**20,
 }
 _REMOTE: dict[str, Any] = {
@@ -52,7 +52,7 @@ _REMOTE: dict[str, Any] = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "VSI_CACHE": "TRUE",
 }
-# warnings.catch_warnings swaps a process-wide list: two reading threads must not interleave in it.
+# warnings.catch_warnings replaces a list that all threads share: only one thread at a time may use it.
 _OPENING = threading.Lock()
 
 
@@ -65,7 +65,7 @@ class Raster:
         valid: False where the file holds no data (nodata value, mask band, alpha 0, NaN).
         transform: pixel to map coordinates; None where the file is not georeferenced.
         crs: reference system of the map coordinates; None where the file is not georeferenced.
-        note: a remark for the user, to be shown once, or "".
+        note: a remark that the user is shown once, or "".
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
@@ -99,7 +99,7 @@ def read_rgb(path: Path, *, scaling: tuple[str, float, float] | None = None) -> 
                 "percentiles:LOW,HIGH to say how they become 8 bits"
             )
         values = source.read((1, 2, 3))
-        # A pixel is empty only where all bands are: pure red has zeros in two bands, and zero is a common nodata value.
+        # A pixel has no data only if all bands have none: pure red has zeros in two bands, and nodata is often zero.
         valid = (source.read_masks((1, 2, 3)) != 0).any(axis=0)
         if not np.issubdtype(kind, np.integer):
             valid &= np.isfinite(values).all(axis=0)
@@ -113,7 +113,7 @@ def read_rgb(path: Path, *, scaling: tuple[str, float, float] | None = None) -> 
 
 
 def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Read a single-band mask, its values as they are; three equal bands count as one.
+    """Read a mask of one band without changing its values; three equal bands are accepted too.
 
     Args:
         path: a PNG, JPEG or TIFF file.
@@ -143,7 +143,7 @@ def write_geotiff(
     crs: CRS | None,
     **profile: Any,
 ) -> None:
-    """Write a deflated GeoTIFF, whole or not at all.
+    """Write a GeoTIFF with deflate compression, whole or not at all.
 
     Args:
         path: the file; an existing one is replaced.
@@ -159,7 +159,7 @@ def write_geotiff(
     count, height, width = bands.shape
     tiling = {"tiled": True, "blockxsize": 256, "blockysize": 256} if min(height, width) >= _TILED_FROM else {}
     layout = {"compress": "deflate", "predictor": 2, "interleave": "pixel"} | tiling | profile
-    # Made in memory and written by Python, which reports a full disk; GDAL does so late or not at all.
+    # GDAL reports a full disk late or not at all. So GDAL writes to memory, and Python writes the file.
     with MemoryFile() as memory:
         with (
             unreferenced_allowed(),
@@ -206,7 +206,7 @@ class Header:
 
 
 def header(location: str) -> Header:
-    """Read the size and georeference of a raster, a file or a URL, and check its bands.
+    """Read the size and georeference of a raster (a file or a URL), and check its bands.
 
     Raises:
         ImageError: it can't be read, or lies outside the input contract.
@@ -229,7 +229,7 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
 
 
 def open_raster(location: str) -> DatasetReader:
-    """Open a PNG, JPEG or TIFF; to be called inside `reading`.
+    """Open a PNG, JPEG or TIFF file, or the URL of a TIFF file; call it within `reading`.
 
     Raises:
         ImageError: the file is missing, empty, or of another format.
@@ -291,14 +291,16 @@ def check_bands(path: Path | str, source: DatasetReader) -> None:
     """Refuse an open raster outside the input contract.
 
     Raises:
-        ImageError: it is outside; the message names its bands.
+        ImageError: its bands break the contract; the message names them.
     """
     count, colours = source.count, source.colorinterp
     if count == 1 and colours[0] == ColorInterp.palette:
         raise ImageError(f"{path}: a palette image, expected three bands (RGB); convert it to RGB")
     if count not in (3, 4):
         what = "a grey image (1 band)" if count == 1 else f"{count} bands"
-        raise ImageError(f"{path}: {what}, expected three bands (RGB), or four with alpha or near infrared last")
+        raise ImageError(
+            f"{path}: {what}, expected three bands (RGB), or four with alpha or near infrared last; convert it"
+        )
     if any(colour not in (*_UNNAMED, wanted) for colour, wanted in zip(colours, _RGB, strict=False)):
         given = ", ".join(colour.name for colour in colours)
         raise ImageError(f"{path}: bands are {given}, expected red, green, blue first; reorder or convert them")
@@ -309,7 +311,7 @@ def check_bands(path: Path | str, source: DatasetReader) -> None:
 def scaled(
     values: Num[np.ndarray, "3 h w"], valid: Bool[np.ndarray, "h w"], scaling: tuple[str, float, float]
 ) -> UInt8[np.ndarray, "3 h w"]:
-    """Stretch values to 0..255, by a range or by percentiles of the valid pixels."""
+    """Stretch values to 0..255: a range of values, or the range between two percentiles of the valid pixels."""
     kind, low, high = scaling
     if not valid.any():
         return np.zeros(values.shape, np.uint8)

@@ -1,4 +1,8 @@
-"""Reads windows of scenes on a grid: unchanged where pixels coincide, else warped; never a whole scene at once."""
+"""Reads windows of scenes on a grid.
+
+Where the pixels of scene and grid coincide, they are copied; else they are warped. A whole scene is read decimated
+only.
+"""
 
 import functools
 import math
@@ -45,13 +49,13 @@ class Reading(NamedTuple):
 
 
 _KEPT_OPEN = 64
-_SCATTERED = 20  # a grid so many times larger than the ground of its scenes has one that lies elsewhere
+_MOST_AREA = 20  # a grid this many times larger than its scenes shows that one of them lies far away
 _BANDS = (1, 2, 3)
 _SAMPLE = 1024  # side of the decimated image that percentiles of a scene are taken from
-# An empty border is a black area that reaches the edge of the scene; smaller ones there are shadows.
-_RIM_LEAST, _RIM_SHARE = 16, 1e-3  # least size: in pixels, and as a share of the decimated scene
-_RIM = 64  # a window with fewer black pixels is not searched for the border
-_RINGING = 3  # pixels around the border in which JPEG has mixed black and image
+# An empty border is a large black area that touches the edge of the scene; small ones are shadows.
+_BORDER_PIXELS, _BORDER_SHARE = 16, 1e-3  # least size: in pixels, and as a share of the decimated scene
+_LEAST_BLACK = 64  # a window with fewer black pixels is not searched for the border
+_RINGING = 3  # width in pixels of the strip along the border in which JPEG compression mixes black and image
 
 
 class SceneReader:
@@ -70,7 +74,7 @@ class SceneReader:
             self.height: int = source.height
             self.width: int = source.width
             self.has_overviews = bool(source.overviews(1))
-            # Acquisition date from the provider's metadata, or ""; the file's own date is that of its processing.
+            # Acquisition date from the provider's metadata, or "". The file's own date is that of processing.
             self.taken = date_in(source.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
             self.placed: list = [
                 source.crs.to_wkt(),
@@ -78,24 +82,24 @@ class SceneReader:
                 *source.shape,
                 list(source.nodatavals),
             ]
-            """Everything that decides where pixels lie and which are declared empty, in the file or beside it."""
+            """Reference system, transform, shape and nodata values; files beside the scene may hold some of them."""
             self.files: tuple[str, ...] = tuple(source.files)
             """The scene's file, and the files beside it that belong to it."""
-            self._declares = any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums[:3])
-            self._range = self._resolved(scaling)
+            self._declares_nodata = any(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums[:3])
+            self._value_range = self._value_range_of(scaling)
 
     def read(self, grid: Grid, *, coarse: int = 1) -> Reading:
         """Read the scene on a grid.
 
         Args:
             grid: any grid; its part outside the scene has no data.
-            coarse: factor by which pixels are larger than the grid's; overviews are used where there are some.
+            coarse: how many times larger than the grid's the pixels of the result are. Overviews of the file are used.
 
         Raises:
-            ImageError: the file is damaged there, or the URL can't be reached.
+            ImageError: this part of the file is damaged, or the URL can't be reached.
         """
         with reading(self.location):
-            values, valid = self._as_it_lies(grid, coarse) or self._warped(grid.coarser(coarse))
+            values, valid = self._unwarped(grid, coarse) or self._warped(grid.coarser(coarse))
         return self.finished(values, valid, grid.coarser(coarse))
 
     @property
@@ -113,8 +117,8 @@ class SceneReader:
         """
         if not np.issubdtype(values.dtype, np.integer):
             valid &= np.isfinite(values).all(axis=0)
-        if self._range is not None:
-            values = scaled(values, valid, self._range)
+        if self._value_range is not None:
+            values = scaled(values, valid, self._value_range)
         if not valid.all():
             values[:, ~valid] = 0
         inside = self.inside(grid)
@@ -126,7 +130,7 @@ class SceneReader:
         return Reading(pixels, valid, inside)
 
     def outline(self, crs: CRS) -> shapely.geometry.base.BaseGeometry:
-        """Return the outline of the file's ground in a reference system."""
+        """Return the outline of the scene in coordinates of a reference system."""
         corners = [self.transform @ at for at in ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))]
         outline = shapely.segmentize(shapely.Polygon(corners), abs(self.transform.a) * max(self.width, self.height) / 4)
         if crs == self.crs:
@@ -134,13 +138,13 @@ class SceneReader:
         return shapely.geometry.shape(transform_geom(self.crs, crs, shapely.geometry.mapping(outline)))
 
     def inside(self, grid: Grid) -> Mask:
-        """Return which pixels of a grid the file covers, with data or without."""
+        """Mark the pixels of a grid that the file covers, with or without data."""
         outline = self.outline(grid.crs)
         if shapely.contains(outline, shapely.box(*grid.bounds)):
             return np.ones((grid.height, grid.width), bool)
         return drawn([outline], grid.shape, grid.transform)
 
-    def _as_it_lies(self, grid: Grid, coarse: int) -> tuple[np.ndarray, Mask] | None:
+    def _unwarped(self, grid: Grid, coarse: int) -> tuple[np.ndarray, Mask] | None:
         source = self._source
         if grid.crs != self.crs or rotation(self.transform, self.height, self.width):
             return None
@@ -158,20 +162,22 @@ class SceneReader:
             shape = 3, *grid.coarser(coarse).shape
             window: Any = RasterWindow.from_slices(rows, columns)
             values = source.read(_BANDS, window=window, out_shape=shape)
-            if not self._declares:
+            if not self._declares_nodata:
                 return values, np.ones(shape[1:], bool)
             return values, (source.read_masks(_BANDS, window=window, out_shape=shape) != 0).any(axis=0)
-        if (rows.stop - rows.start, columns.stop - columns.start) == grid.shape and not self._declares:
+        if (rows.stop - rows.start, columns.stop - columns.start) == grid.shape and not self._declares_nodata:
             whole: Any = RasterWindow.from_slices(rows, columns)
-            return source.read(_BANDS, window=whole), np.ones(grid.shape, bool)  # saves a copy for nearly all tiles
+            return source.read(_BANDS, window=whole), np.ones(grid.shape, bool)  # most tiles end here, without a copy
         values = np.zeros((3, *grid.shape), source.dtypes[0])
         valid = np.zeros(grid.shape, bool)
         if rows.start < rows.stop and columns.start < columns.stop:
             window = RasterWindow.from_slices(rows, columns)
             inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
             values[:, *inside] = source.read(_BANDS, window=window)
-            # A pixel is empty only where all bands are: pure red has zeros in two bands.
-            valid[inside] = (source.read_masks(_BANDS, window=window) != 0).any(axis=0) if self._declares else True
+            # A pixel has no data only if all its bands have none: pure red has zeros in two bands.
+            valid[inside] = (
+                (source.read_masks(_BANDS, window=window) != 0).any(axis=0) if self._declares_nodata else True
+            )
         return values, valid
 
     def _warped(self, grid: Grid) -> tuple[np.ndarray, Mask]:
@@ -179,9 +185,9 @@ class SceneReader:
             return _with_validity(vrt, _BANDS)
 
     def _border_on(self, grid: Grid, values: UInt8[np.ndarray, "3 h w"]) -> Mask | None:
-        """Return where a grid shows the scene's empty border: black pixels inside the border of the whole scene."""
+        """Mark the black pixels of a window that lie in the empty border of the whole scene; None if there are none."""
         black = _black(list(values), 255)
-        if self._declares or np.count_nonzero(black) < _RIM or not self._border:
+        if self._declares_nodata or np.count_nonzero(black) < _LEAST_BLACK or not self._border:
             return None
         shapes: Any = self._border
         if grid.crs != self.crs:
@@ -191,17 +197,18 @@ class SceneReader:
 
     @functools.cached_property
     def _border(self) -> list[dict]:
-        """Outlines, in the scene's coordinates, of black areas that reach its edge and that the file does not declare.
+        """Outlines of the empty border in the scene's coordinates: black areas at its edge, not declared as nodata.
 
-        They are found once, on the whole scene in its own values, decimated: a window's edge is not the scene's edge.
+        They are computed once, from the whole scene (decimated, before scaling), because the edge of a window is not
+        the edge of the scene.
         """
         if is_remote(self.location) and not self.has_overviews:
-            return []  # the whole scene would have to come over the network
+            return []  # the whole scene would have to be downloaded
         try:
             with reading(self.location):
                 values, _ = self._sample()
         except ImageError:
-            return []  # damaged somewhere: reading the damaged window will report it
+            return []  # the file is damaged: reading the damaged window will report it
         empty = empty_border(values)
         if empty is None:
             return []
@@ -211,15 +218,15 @@ class SceneReader:
         return [shape for shape, _ in shapes_of(widened, mask=widened > 0, transform=affine)]
 
     def _sample(self) -> tuple[np.ndarray, Mask]:
-        """Read the whole scene decimated, with a mask of where there is data."""
+        """Read the whole scene, decimated, and a mask of the pixels with data."""
         source = self._source
         factor = max(1, math.ceil(max(source.shape) / _SAMPLE))
         shape = 3, -(-source.height // factor), -(-source.width // factor)
         values = source.read(_BANDS, out_shape=shape)
         return values, (source.read_masks(_BANDS, out_shape=shape) != 0).any(axis=0) & np.isfinite(values).all(axis=0)
 
-    def _resolved(self, scaling: tuple[str, float, float] | None) -> tuple[str, float, float] | None:
-        """Turn percentiles of the scene into a range, which is the same for all its windows."""
+    def _value_range_of(self, scaling: tuple[str, float, float] | None) -> tuple[str, float, float] | None:
+        """Return the range of values that becomes 0..255, the same for all windows; None for 8-bit scenes."""
         source = self._source
         kind = np.dtype(source.dtypes[0])
         if kind == np.uint8:
@@ -232,14 +239,14 @@ class SceneReader:
         if scaling[0] == "range":
             return scaling
         values, seen = self._sample()
-        empty = None if self._declares else empty_border(values)
+        empty = None if self._declares_nodata else empty_border(values)
         seen = seen if empty is None else seen & ~empty
         low, high = np.percentile(values[:, seen], scaling[1:]) if seen.any() else (0.0, 1.0)
         return "range", float(low), float(high)
 
 
 def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask]:
-    """Read a single-band raster (a mask) on a grid: by nearest neighbour, and where it has data.
+    """Read a raster of one band (a mask) on a grid, by nearest neighbour; also mark where it has data.
 
     Raises:
         ImageError: it can't be read, or is not one band of uint8.
@@ -248,7 +255,8 @@ def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask
     with reading(location), open_raster(location) as source:
         if source.count != 1 or source.dtypes[0] != "uint8":
             raise ImageError(
-                f"{location}: {source.count} bands of {source.dtypes[0]}, expected a mask of one uint8 band"
+                f"{location}: {source.count} bands of {source.dtypes[0]}, expected a mask of one uint8 band; export it "
+                "anew"
             )
         if source.crs is None or source.transform.is_identity:
             raise SceneError(f"{location}: has no reference system, so its location is unknown")
@@ -258,7 +266,7 @@ def read_band(location: str, grid: Grid) -> tuple[UInt8[np.ndarray, "h w"], Mask
 
 
 def _with_validity(vrt: WarpedVRT, bands: tuple[int, ...]) -> tuple[np.ndarray, Mask]:
-    """Read bands of a warped raster, and where it has data: any band differs from nodata, or alpha is not 0."""
+    """Read bands of a warped raster, and mark where it has data: any band differs from nodata, or alpha is not 0."""
     if vrt.nodata is not None:
         return vrt.read(bands), (vrt.read_masks(bands) != 0).any(axis=0)
     # One read, because each read warps anew. GDAL's own mask uses an alpha band only if it is the second or fourth.
@@ -282,7 +290,7 @@ def _warping(source: DatasetReader, grid: Grid, resampling: Resampling) -> Warpe
 
 
 def open_scene(location: str, scaling: tuple[str, float, float] | None = None) -> SceneReader:
-    """Open a scene, or return it if this thread has it open: threads must not share GDAL's datasets."""
+    """Return an open scene. Each thread opens its own, because threads must not share a dataset of GDAL."""
     return _opened_by(threading.get_ident(), location, scaling)
 
 
@@ -292,7 +300,7 @@ def _opened_by(_: int, location: str, scaling: tuple[str, float, float] | None) 
 
 
 def close_scenes() -> None:
-    """Forget all open scenes: their files may have changed."""
+    """Forget all open scenes, so that `open_scene` opens them anew: their files may have changed."""
     _opened_by.cache_clear()
 
 
@@ -312,38 +320,41 @@ def read_mosaic(
 
 
 def mosaic(readings: Iterable[Reading]) -> Reading:
-    """Make one reading of several: where several have data, the first counts.
+    """Merge readings into one; where several have data, the first one is used.
 
     Args:
-        readings: at least one, all of one shape; the first is changed in place. When no pixel is left to fill, no
-            further one is asked for, so that the scenes of a generator are read only as far as they are needed.
+        readings: at least one, all of one shape; the first is changed in place. Once all pixels have data, no further
+            reading is requested, so a generator reads only the scenes that are needed.
     """
     readings = iter(readings)
-    found = next(readings)
-    while not found.valid.all():
+    merged = next(readings)
+    while not merged.valid.all():
         other = next(readings, None)
         if other is None:
             break
-        new = other.valid & ~found.valid
-        found.pixels[new] = other.pixels[new]
-        found = Reading(found.pixels, found.valid | new, found.inside | other.inside)
-    return found
+        new = other.valid & ~merged.valid
+        merged.pixels[new] = other.pixels[new]
+        merged = Reading(merged.pixels, merged.valid | new, merged.inside | other.inside)
+    return merged
 
 
 def common_grid(
     locations: Sequence[str], scaling: tuple[str, float, float] | None, *, crs: str = "", gsd: float = 0
 ) -> Grid:
-    """Return the first scene's grid, or one of its ground as wanted, extended by whole pixels to cover all scenes.
+    """Return the first scene's grid, extended by whole pixels to cover all scenes.
+
+    With `crs` or `gsd`, the grid has that reference system or pixel size instead of the first scene's.
 
     Args:
         locations: the scenes.
-        scaling: of 16-bit and float scenes.
+        scaling: how 16-bit and float scenes become 8 bits.
         crs: wanted reference system, such as EPSG:32637; empty for the first scene's.
         gsd: wanted side of a pixel in units of the reference system; 0 for the first scene's.
 
     Raises:
         ImageError: a scene can't be read, or lies outside the input contract.
-        SceneError: one has no reference system, the first is turned or can't be warped so, or they lie far apart.
+        SceneError: a scene has no reference system, the first one is rotated or can't be warped to `crs` and `gsd`, or
+            the scenes lie far apart.
     """
     scene = open_scene(locations[0], scaling)
     try:
@@ -360,26 +371,26 @@ def common_grid(
         # A hundredth of a pixel is rounding of coordinates.
         left, top = min(left, math.floor(x + 0.01)), min(top, math.floor(y + 0.01))
         right, bottom = max(right, math.ceil(far_x - 0.01)), max(bottom, math.ceil(far_y - 0.01))
-        if (bottom - top) * (right - left) > _SCATTERED * covered:
+        if (bottom - top) * (right - left) > _MOST_AREA * covered:
             raise SceneError(f"{location}: lies far from {locations[0]}; make a map of each (--pairs makes many)")
     origin = grid.transform @ Affine.translation(left, top)
     return Grid(crs=grid.crs, transform=origin, height=bottom - top, width=right - left)
 
 
 def _black(bands: Sequence[np.ndarray], white: float) -> Mask:
-    """Mark pixels that are black in all bands, up to JPEG noise."""
+    """Mark pixels that are black in all bands, apart from JPEG noise."""
     red, green, blue = bands
     return np.maximum(np.maximum(red, green), blue) < max(1, white * BLACK // 3 / 255)
 
 
 def empty_border(values: Num[np.ndarray, "3 h w"]) -> Mask | None:
-    """Find the borders that a file does not declare: black areas that reach the edge of the whole scene.
+    """Mark the empty border of a scene that declares no nodata: black areas that touch the edge of the scene.
 
     Args:
-        values: the scene, decimated, in its own values.
+        values: the whole scene, decimated, before scaling.
 
     Returns:
-        The mask of such areas, or None where there are none.
+        The mask of these areas; None if there are none.
     """
     black = _black(list(values), 255 if values.dtype == np.uint8 else 0)
     labels: np.ndarray = np.empty(black.shape, np.int32)
@@ -387,6 +398,6 @@ def empty_border(values: Num[np.ndarray, "3 h w"]) -> Mask | None:
     edge: Mask = np.ones(black.shape, bool)
     edge[1:-1, 1:-1] = False
     sizes = np.bincount(labels.ravel())
-    least = max(_RIM_LEAST, _RIM_SHARE * black.size)
+    least = max(_BORDER_PIXELS, _BORDER_SHARE * black.size)
     large = [label for label in np.unique(labels[edge & black]).tolist() if sizes[label] >= least]
     return np.isin(labels, large) if large else None

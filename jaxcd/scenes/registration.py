@@ -1,8 +1,9 @@
 """Estimates the shift between two images of a place: phase correlation of gradient directions, robust to change.
 
-Both images are compared in many small overlapping patches whose cross-power spectra are summed: what stayed the same
-adds up to a peak at the shift, what changed adds up to noise. Using directions, not strengths, of gradients makes
-it blind to light and season (orientation correlation: Fitch, Kadyrov, Christmas, Kittler 2002).
+Both images are cut into many overlapping patches, and the cross-power spectra of the patches are summed. Unchanged
+ground adds up to a peak at the shift, changed ground adds up to noise. The method uses the directions of gradients and
+not their strengths, so light and season hardly matter (orientation correlation: Fitch, Kadyrov, Christmas, Kittler
+2002).
 """
 
 import functools
@@ -18,17 +19,16 @@ from scipy import fft, ndimage
 LARGEST = 32
 """Largest shift that can be found, in pixels."""
 REGISTERED = 512
-"""Least side, in pixels, of images that a shift is estimated from: with 256, more are refused than believed."""
+"""Least side, in pixels, of images that a shift is estimated from: with 256, most estimates are rejected."""
 
-_ACCEPTED = 6.0  # confidence from which an estimate is believed
-_LARGEST_DEVIATION = 8.0  # pixels; an estimate that is further from the middle of its image's is not used
+_ACCEPTED = 6.0  # least confidence of an estimate that is used
+_LARGEST_DEVIATION = 8.0  # pixels; an estimate that lies further from the median of its image is not used
 _PATCH = 256
-_LEAST = 64  # least side in pixels that can be correlated
-_SMOOTHING = 1.5
+_LEAST_SIDE = 64  # pixels; smaller images are not correlated
+_SMOOTHING = 1.5  # standard deviation of the Gaussian filter in pixels
 # Gradients whose strength lies below this share of the median are noise, and their directions random.
 _FAINT = 0.5
-_NEAR = 3
-_SPREAD = 3.0
+_NEAR = 3  # pixels around the peak that do not count as noise
 
 
 class Shift(NamedTuple):
@@ -37,7 +37,7 @@ class Shift(NamedTuple):
     Attributes:
         rows: pixels further down.
         columns: pixels further right.
-        confidence: height of the peak over the noise, in its standard deviations; 0 where there is no estimate.
+        confidence: height of the peak above the mean noise, in standard deviations of the noise; 0 means no estimate.
     """
 
     rows: float
@@ -58,9 +58,9 @@ def estimate(
         valid: where both have data.
 
     Returns:
-        The shift, to a fraction of a pixel.
+        The shift, to a fraction of a pixel. Its confidence is 0 if none could be estimated.
     """
-    if min(valid.shape) < _LEAST:
+    if min(valid.shape) < _LEAST_SIDE:
         return Shift(0.0, 0.0, 0.0)
     same = _unmoving(pre, post)
     first, second = (_directions(image, valid & ~same) for image in (pre, post))
@@ -69,12 +69,12 @@ def estimate(
 
 
 def believed(shift: Shift) -> bool:
-    """Say whether an estimate's peak stands out of the noise."""
+    """Return whether an estimate can be used: its peak stands out of the noise."""
     return shift.confidence >= _ACCEPTED
 
 
 class View(NamedTuple):
-    """A window of two images of one grid.
+    """The same window of two images that share a grid.
 
     Attributes:
         pre: RGB.
@@ -89,7 +89,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class Registration:
-    """The estimates of one image's shift, each of one of its windows."""
+    """The shift of an image, estimated in several of its windows."""
 
     estimates: tuple[Shift, ...]
 
@@ -100,27 +100,27 @@ class Registration:
 
     @functools.cached_property
     def middle(self) -> tuple[float, float]:
-        """Median rows and columns of the believed estimates; zeros where there is none."""
+        """Median rows and columns of the believed estimates; zeros if none is believed."""
         values = self.believed
         rows, columns = np.median(values, axis=0) if len(values) else (0.0, 0.0)
         return float(rows), float(columns)
 
     @property
     def spread(self) -> float:
-        """Pixels within which 90 % of the believed estimates lie from their middle; 0 where there is none."""
+        """Distance in pixels from the median within which 90 % of the believed estimates lie; 0 if none is believed."""
         values = self.believed
         return float(np.percentile(np.hypot(*(values - self.middle).T), 90)) if len(values) else 0.0
 
     def near_middle(self, estimate: Shift) -> bool:
-        """Say whether an estimate is believed and lies near the middle of all."""
+        """Return whether an estimate is believed and lies near the median of the believed ones."""
         return believed(estimate) and math.dist(estimate[:2], self.middle) <= _LARGEST_DEVIATION
 
 
 def register(views: Iterable[View | None]) -> Registration:
-    """Estimate the shift of an image in windows of it.
+    """Estimate the shift of an image in several of its windows.
 
     Args:
-        views: the windows, read one at a time; None for one that shows too little to be estimated from.
+        views: the windows, read one at a time; None for a window with too little data.
     """
     return Registration(tuple(Shift(0.0, 0.0, 0.0) if view is None else estimate(*view) for view in views))
 
@@ -131,12 +131,13 @@ def _directions(image: UInt8[np.ndarray, "h w 3"], usable: Bool[np.ndarray, "h w
     strength = np.hypot(rows, columns)
     usable = ndimage.binary_erosion(usable, iterations=6, border_value=1)
     floor = _FAINT * float(np.median(strength[usable])) if usable.any() else 0.0
-    # Directions have full weight above the noise, less below: a plain division would make noise as strong as edges.
+    # Gradients above the noise get nearly full weight, weaker ones less: division by the strength alone would make
+    # noise as strong as edges.
     return np.where(usable, (columns + 1j * rows) / (strength + floor + 1e-3), 0).astype(np.complex64)
 
 
 def _unmoving(pre: np.ndarray, post: np.ndarray) -> Bool[np.ndarray, "h w"]:
-    """Mark pixels that are equal in both images, such as a provider's watermark: they would vote for no shift."""
+    """Mark pixels that are equal in both images, such as a provider's watermark: they would pull the estimate to 0."""
     same = np.abs(pre.astype(np.int16) - post).max(axis=2) <= 3
     return ndimage.binary_dilation(ndimage.binary_opening(same, np.ones((3, 3), bool)), iterations=4)
 
@@ -153,7 +154,8 @@ def _correlation(first: Complex[np.ndarray, "h w"], second: Complex[np.ndarray, 
             first_spectrum, second_spectrum = (np.asarray(fft.fft2(image[window] * taper)) for image in (first, second))
             power = np.conj(first_spectrum) * second_spectrum
             total += power / (np.abs(power).mean() + 1e-6)
-    # Whitened in part: fully, noise would count as much as structure; not at all, long edges would blur the peak.
+    # The spectrum is whitened in part. Fully whitened, noise would count as much as structure; not whitened, long
+    # edges would blur the peak.
     total /= np.sqrt(np.abs(total)) + 1e-6
     surface = np.fft.fftshift(np.real(np.asarray(fft.ifft2(total))))
     middle, reach = size // 2, min(LARGEST, size // 2 - 1)
@@ -161,6 +163,7 @@ def _correlation(first: Complex[np.ndarray, "h w"], second: Complex[np.ndarray, 
 
 
 def _starts(length: int, size: int) -> Sequence[int]:
+    """Return the first rows (or columns) of patches that overlap by at least half."""
     count = max(1, -(-(length - size) // (size // 2)) + 1)
     return np.linspace(0, length - size, count).astype(int).tolist()
 

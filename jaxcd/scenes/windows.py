@@ -18,7 +18,7 @@ from rasterio.warp import calculate_default_transform, transform, transform_boun
 from jaxcd.base.errors import SceneError
 
 DEGREES = CRS.from_epsg(4326)
-# A rotation counts as rounding if it moves the far corner of a raster by at most this many pixels.
+# A rotation that moves the far corner of a raster by at most this many pixels is a rounding error.
 _ROUNDING = 0.5
 _PLAUSIBLE = (0.01, 100.0)  # least and largest side of a pixel in metres
 
@@ -67,7 +67,7 @@ class Grid:
         return Grid(crs=self.crs, transform=origin, height=window.height, width=window.width)
 
     def moved(self, rows: float, columns: float) -> "Grid":
-        """Return the grid moved down and right by pixels."""
+        """Return the grid moved down and right by numbers of pixels."""
         origin = self.transform @ Affine.translation(columns, rows)
         return Grid(crs=self.crs, transform=origin, height=self.height, width=self.width)
 
@@ -105,7 +105,7 @@ class Grid:
 
 
 def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapely.geometry.base.BaseGeometry:
-    """Return a raster's outline in degrees; its transform may be rotated.
+    """Return a raster's outline in degrees; the raster may be rotated.
 
     Raises:
         SceneError: the coordinates do not fit the reference system.
@@ -128,7 +128,7 @@ def footprint_of(crs: CRS, transform: Affine, height: int, width: int) -> shapel
 
 
 def _misplaced(crs: CRS) -> str:
-    return f"its coordinates lie outside of its reference system {crs}; set the right one"
+    return f"its coordinates lie outside of the area of its reference system {crs}; set the right one"
 
 
 def pixel_metres(crs: CRS, affine: Affine, height: int, width: int) -> float:
@@ -143,7 +143,7 @@ def pixel_sides(crs: CRS, affine: Affine, height: int, width: int) -> tuple[floa
 
 
 def _pixel_steps(crs: CRS, affine: Affine, height: int, width: int) -> Float[np.ndarray, "2 2"]:
-    """Return the metres, east and north, that one pixel along the columns and one along the rows lead to.
+    """Return how many metres (east, north) a step to the next column leads, and a step to the next row.
 
     Raises:
         SceneError: the coordinates do not fit the reference system.
@@ -162,7 +162,7 @@ def _pixel_steps(crs: CRS, affine: Affine, height: int, width: int) -> Float[np.
 
 
 def rotation(affine: Affine, height: int, width: int) -> float:
-    """Return the degrees by which a raster is rotated or sheared against north; 0 within rounding."""
+    """Return the degrees by which a raster is rotated or sheared against north; 0 if it is a rounding error."""
     across = (
         max(abs(affine.b / affine.e) * height, abs(affine.d / affine.a) * width) if affine.a and affine.e else math.inf
     )
@@ -175,21 +175,22 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
     """Return the grid of a raster, or one of the same ground in a given reference system or pixel size.
 
     Args:
-        crs: of the raster.
-        affine: its transform.
-        height: pixels.
-        width: pixels.
+        crs: reference system of the raster.
+        affine: transform of the raster.
+        height: height of the raster in pixels.
+        width: width of the raster in pixels.
         to: reference system of the grid, such as EPSG:32637; empty for the raster's own.
         gsd: side of a pixel in units of the grid's reference system; 0 for the raster's own.
 
     Raises:
-        SceneError: the raster is turned against north, and neither `to` nor `gsd` is given.
+        SceneError: the raster is rotated against north, and neither `to` nor `gsd` is given; `to` is no reference
+            system; or the raster can't be warped to it, or to pixels of this size.
     """
     if not to and not gsd:
-        turned = rotation(affine, height, width)
-        if turned:
+        angle = rotation(affine, height, width)
+        if angle:
             raise SceneError(
-                f"its grid is turned by {turned:.1f} degrees against north; give --crs or --gsd to warp it"
+                f"its grid is rotated by {angle:.1f} degrees against north; give --crs or --gsd to warp it"
             )
         # North up and east right, whatever the file's order of rows is.
         left = affine.c + min(affine.a, 0) * width
@@ -201,19 +202,22 @@ def grid_of(crs: CRS, affine: Affine, height: int, width: int, *, to: str = "", 
     (left, right), (bottom, top) = ((min(axis), max(axis)) for axis in zip(*corners, strict=True))
     resolution = {"resolution": gsd} if gsd else {}
     try:
-        found, columns, rows = calculate_default_transform(
+        warped, columns, rows = calculate_default_transform(
             crs, target, width, height, left=left, bottom=bottom, right=right, top=top, **resolution
         )
         assert columns and rows
-        if gsd and target == crs:  # rounding makes GDAL add a pixel
+        if gsd and target == crs:  # GDAL may add a pixel because of rounding
             columns, rows = (math.ceil(count - 0.01) for count in ((right - left) / gsd, (top - bottom) / gsd))
-        grid = Grid(crs=target, transform=found, height=rows, width=columns)
+        grid = Grid(crs=target, transform=warped, height=rows, width=columns)
         metres = grid.metres
     except (SceneError, RasterioError, CPLE_BaseError) as error:
-        raise SceneError(f"cannot be warped to {target} with such pixels ({error}); see --crs and --gsd") from error
+        raise SceneError(
+            f"cannot be warped to {target} with pixels of this size ({error}); check --crs and --gsd"
+        ) from error
     if not _PLAUSIBLE[0] <= metres <= _PLAUSIBLE[1]:
         raise SceneError(
-            f"pixels would have {metres:.3g} m; give --gsd in units of the tiles' reference system ({target})"
+            f"pixels would be {metres:.3g} m wide, expected {_PLAUSIBLE[0]:g} to {_PLAUSIBLE[1]:g} m; give --gsd in "
+            f"units of the reference system ({target})"
         )
     return grid
 
@@ -222,7 +226,7 @@ def parsed_crs(text: str) -> CRS:
     """Parse the name of a reference system.
 
     Raises:
-        SceneError: there is no such system, or it is neither projected nor geographic.
+        SceneError: no such system exists, or it is neither projected nor geographic.
     """
     try:
         crs = CRS.from_user_input(text)
@@ -239,8 +243,9 @@ def tile_windows(grid: Grid, tile: int, *, edges: str) -> Iterator[Window]:
     Args:
         grid: the grid.
         tile: side of a tile in pixels.
-        edges: what becomes of the last tiles where the sides are no multiples of `tile`: pad (they reach beyond the
-            grid) or shift (they are moved inward, and overlap with those before; a grid smaller than a tile is padded).
+        edges: what happens to the last tile of a row or column that would reach beyond the grid. pad: it does reach
+            beyond. shift: it is moved inward, so that it overlaps the tile before; if the grid is smaller than a tile,
+            pad is used.
     """
     index = 0
     for top in range(0, grid.height, tile):
@@ -257,9 +262,9 @@ def offset_between(source: Affine, size: tuple[int, int], grid: Grid, *, within:
 
     Args:
         source: transform of the raster.
-        size: its height and width.
-        grid: of the same reference system.
-        within: largest offset in pixels that counts as coinciding; a tenth is less than resampling would blur.
+        size: height and width of the raster.
+        grid: a grid in the same reference system.
+        within: largest offset in pixels that is ignored; to ignore a tenth does less harm than resampling.
     """
     mapped = ~source @ grid.transform
     far = max(*size, grid.height, grid.width)

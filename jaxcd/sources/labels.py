@@ -1,4 +1,4 @@
-"""Label files become label rasters: xBD's polygons and drawn masks, in the codes of a scale."""
+"""Turns label files (polygons of xBD, masks) into label rasters that hold the codes of a scale."""
 
 import json
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _UNCLASSIFIED = "un-classified"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledBuilding:
-    """A building outline in pixels with its damage level, and in degrees where the file has it."""
+    """A building with its damage level: its outline in pixels, and in degrees if the file holds that."""
 
     outline: shapely.Geometry
     level: str
@@ -32,12 +32,12 @@ class LabelledBuilding:
 
 @dataclass(frozen=True, kw_only=True)
 class XbdLabel:
-    """What an xBD label file says.
+    """The content of an xBD label file.
 
     Attributes:
         buildings: every building of the tile.
         date: acquisition time as in the file, or "".
-        size: height and width of the image that was labelled, or None where the file does not say.
+        size: height and width of the labelled image, or None if the file does not hold them.
     """
 
     buildings: tuple[LabelledBuilding, ...]
@@ -49,7 +49,7 @@ def read_xbd(path: Path) -> XbdLabel:
     """Read an xBD label file (`*_post_disaster.json`).
 
     Raises:
-        LabelError: not JSON, a field is missing or holds something else; the message names the field.
+        LabelError: the file is not JSON, or a field is missing or has another type or value; the message names it.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -109,14 +109,14 @@ def paint(
     (UNKNOWN or INVALID) wins over the levels that do not count as damage.
 
     Args:
-        shapes: each with its code.
-        scale: of the codes.
+        shapes: pairs of a shape and its code.
+        scale: scale of the codes.
         shape: height and width in pixels.
         transform: from pixels to the shapes' coordinates; by default these are pixels.
-        outside: the code of all other pixels.
+        outside: the code of pixels that belong to no shape.
     """
     # Later shapes paint over earlier ones.
-    order = sorted(shapes, key=lambda each: scale.damaged - 0.5 if each[1] in (UNKNOWN, INVALID) else each[1])
+    order = sorted(shapes, key=lambda item: scale.damaged - 0.5 if item[1] in (UNKNOWN, INVALID) else item[1])
     if not order:
         return np.full(shape, outside, np.uint8)
     return rasterize(order, out_shape=shape, fill=outside, dtype="uint8", transform=transform)
@@ -146,14 +146,14 @@ def codes_of_mask(path: Path, mask: UInt8[np.ndarray, "h w"], scale: Scale) -> U
     """Turn the values of a mask into codes of a scale.
 
     Args:
-        path: for the message.
-        mask: of the scale `binary`: 0, and 1 or 255 for damage. Of others: codes, such as xBD's targets have them (0
-            ground, 1 no damage, 2 minor, 3 major, 4 destroyed), 254 for a building of unknown level, 255 for pixels
-            of unknown class.
-        scale: of the codes.
+        path: path of the mask, for the message.
+        mask: its values. In the scale `binary`: 0, and 1 or 255 for damage. In other scales: their codes (in the scale
+            `xbd` those of xBD's target masks: 0 ground, 1 no damage, 2 minor, 3 major, 4 destroyed), 254 for a building
+            of unknown level, 255 for a pixel of unknown class.
+        scale: scale of the codes.
 
     Raises:
-        LabelError: other values, or both 1 and 255 in the scale `binary`.
+        LabelError: the mask holds other values, or in the scale `binary` both 1 and 255.
     """
     values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
     if scale.buildings:
@@ -163,7 +163,7 @@ def codes_of_mask(path: Path, mask: UInt8[np.ndarray, "h w"], scale: Scale) -> U
             names = ", ".join(f"{code} ({name})" for code, name in enumerate(scale.codes))
             raise LabelError(
                 f"{path}: holds the value {other[0]}, expected {names}, {UNKNOWN} (building of unknown level) or "
-                f"{INVALID} (unknown) in the scale {scale.name}; a mask of damage alone is of the scale binary"
+                f"{INVALID} (unknown) in the scale {scale.name}; for a mask of damage alone, set the scale binary"
             )
         return mask
     other = [value for value in values if value not in (0, 1, 255)]
@@ -179,10 +179,10 @@ def codes_of_mask(path: Path, mask: UInt8[np.ndarray, "h w"], scale: Scale) -> U
 
 
 def check_size(path: Path, size: tuple[int, int], other: Path, other_size: tuple[int, int]) -> None:
-    """Refuse two files of a pair whose sizes differ.
+    """Check that two files of a pair have one size.
 
     Raises:
-        ImageError: naming both files and sizes (height x width).
+        ImageError: they differ; the message names both files and sizes (height x width).
     """
     if size != other_size:
         raise ImageError(
@@ -203,7 +203,7 @@ def _geometry(path: Path, content: Any, *keys: str | int) -> shapely.Geometry:
 
 
 def _field(path: Path, content: Any, *keys: str | int, kind: type, default: Any = None) -> Any:
-    """Return the field that the keys lead to; without a default it must exist."""
+    """Return the value that a path of keys leads to; without a default, the field must exist."""
     value = content
     for depth, key in enumerate(keys):
         there = isinstance(value, dict) and key in value or isinstance(value, list) and isinstance(key, int)

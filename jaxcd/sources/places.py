@@ -1,4 +1,4 @@
-"""Layouts, and what they find in a source: places with their files. Only names are read here."""
+"""Layouts, and the places that they find in a source. They read only names of files, not the files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 @dataclass(frozen=True, kw_only=True)
 class SourceImage:
-    """One acquisition of a place; `date` is text that sorts by time, or empty where the name holds none."""
+    """One acquisition of a place; `date` is text that sorts by time, or "" if the file's name has no date."""
 
     file: Path
     date: str = ""
@@ -33,8 +33,8 @@ class LabelRules(NamedTuple):
     """How labels are read.
 
     Attributes:
-        scale: whose codes they are given in.
-        damage_levels: levels that count as damage in the scale `binary`, where labels have levels.
+        scale: scale of the codes that labels become.
+        damage_levels: levels that count as damage, if labels have levels and the scale is `binary`.
     """
 
     scale: Scale
@@ -66,14 +66,14 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SourcePlace:
-    """A place: at least one image before the event and one labelled image after it, each oldest first.
+    """A place: at least one image before the event and one labelled image after it.
 
     Attributes:
         id: unique in its source.
-        pre: images before the event.
-        post: labelled images after the event.
-        block: spatial block given by the names (the quadkey of the paper's tiles), or None.
-        part: what of its images and labels is the place; None: all of them.
+        pre: images before the event, oldest first.
+        post: labelled images after the event, oldest first.
+        block: spatial block that the file names give (the quadkey of the paper's tiles), or None.
+        part: rectangle of the images and labels that is the place; None: they are used whole.
         split: train, validation or test where the source has a published split, or None.
     """
 
@@ -86,18 +86,18 @@ class SourcePlace:
 
     @property
     def files(self) -> list[Path]:
-        """The images and labels that the place is made of."""
+        """Paths of the place's images and labels."""
         return [image.file for image in (*self.pre, *self.post)] + [post.label for post in self.post]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
-    """What a layout finds in a source.
+    """The places and other files that a layout finds in a source.
 
     Attributes:
         places: complete places, by id.
-        left_out: files that are part of no place and need not be, each with the reason.
-        incomplete: files whose counterpart is missing, each with the name of the counterpart.
+        left_out: files that no place needs, each with the reason.
+        incomplete: images and labels whose counterpart is missing, each with the name of the counterpart.
     """
 
     places: tuple[SourcePlace, ...]
@@ -107,19 +107,19 @@ class Discovery:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A way in which tiles and their labels lie in a folder.
+    """A layout: how tiles and their labels are arranged in a folder.
 
     Attributes:
         folders: the required folders, each with the names that it may have.
-        complete: what a complete place is made of, for messages.
+        complete: text of messages that names what a complete place needs.
         find: lists the places of a source folder that has all these folders.
-        read_label: `(post, size, rules) -> Label`; height and width are those of the image. It raises `LabelError` or
-            `ImageError` where the label does not say what is damaged, or has another size.
+        read_label: `(post, size, rules) -> Label`, where `size` is the image's height and width. It raises `LabelError`
+            if the label can't be read as classes of the scale, and `ImageError` if it has another size.
         scales: names of the scales in which its labels can be read.
         label_suffix: end of the names of label files that are not images; empty where labels are images.
-        has_levels: whether `config.data.damage_levels` says which of its labels' levels are damage (scale `binary`).
+        has_levels: whether its labels have levels; in the scale `binary`, `config.data.damage_levels` are damage.
         published: whether its places have a published split (`SourcePlace.split`).
-        event: tells the event of a place from its id; None: names do not tell.
+        event: function that returns the event that a place's id names; None: ids name no event.
     """
 
     folders: tuple[tuple[str, ...], ...]
@@ -137,14 +137,14 @@ def images_of(folder: Path, left_out: list[tuple[str, str]]) -> dict[str, Path]:
     """List the images of a folder by stem; other files are added to `left_out`, with the reason.
 
     Raises:
-        LayoutError: two images have one stem.
+        LayoutError: two images have the same stem.
     """
     images: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         if file.name.startswith("."):
             continue
         if file.is_symlink() and not file.exists():
-            left_out.append((str(file), "a link to nowhere"))
+            left_out.append((str(file), "a broken link"))
         elif not file.is_file() or file.suffix.lower() not in IMAGE_SUFFIXES:
             left_out.append((str(file), f"not one of {', '.join(IMAGE_SUFFIXES)}"))
         elif file.stem in images:
@@ -162,7 +162,7 @@ def folder_of(source: Path, names: tuple[str, ...]) -> Path | None:
     """
     found = [source / name for name in names if (source / name).is_dir()]
     if len(found) > 1:
-        raise LayoutError(f"{source}: both {found[0].name} and {found[1].name} are there; keep one of them")
+        raise LayoutError(f"{source}: has both {found[0].name} and {found[1].name}; keep one of them")
     return found[0] if found else None
 
 

@@ -1,4 +1,4 @@
-"""Reads places: images and labels of one size, each pixel with its class."""
+"""Reads places: their images, and labels that give each pixel a class; all have one size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ from jaxcd.sources.places import LabelRules, Layout, SourcePlace
 
 
 class Label(NamedTuple):
-    """What a label file says of an image.
+    """The content of an image's label file.
 
     Attributes:
-        codes: class of each pixel, in the codes of a scale.
-        date: the image's date: text that sorts by time, or "".
-        bounds: where the image lies, or None where the label does not say.
+        codes: code of each pixel in a scale.
+        date: date of the image, as text that sorts by time, or "".
+        bounds: where the image lies, or None if the label file does not hold it.
     """
 
     codes: UInt8[np.ndarray, "h w"]
@@ -33,13 +33,13 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadImage:
-    """An image of a place, read.
+    """An image of a place, as it was read.
 
     Attributes:
         name: its file's stem.
         date: text that sorts by time, or "".
         pixels: RGB.
-        jpeg: a JPEG file that holds exactly these pixels, so that its bytes can be kept; else None.
+        jpeg: path of a JPEG file with exactly these pixels, whose bytes can be kept; None if there is no such file.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ReadImage:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPost(ReadImage):
-    """An image after the event with the codes of its pixels, those of a scale."""
+    """An image after the event, with a code of a scale for each pixel."""
 
     codes: UInt8[np.ndarray, "h w"]
 
@@ -62,7 +62,7 @@ class ReadPlace:
     Attributes:
         id: unique in its source.
         block: spatial block given by the source, or None.
-        bounds: where it lies, or None where unknown (always of a part of images).
+        bounds: where it lies, or None if unknown; always None if the place is a part of larger images.
         pre: images before the event.
         post: labelled images after the event.
         notes: remarks on reading the images.
@@ -84,15 +84,15 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, rules: Label
     A pixel is INVALID where the post image or any of the pre images has no data.
 
     Args:
-        place: its files.
-        layout: reads the labels.
-        scaling: of 16-bit and float images (`config.data.scaling`).
-        rules: of its labels.
+        place: the place's files.
+        layout: the layout, which reads the labels.
+        scaling: how 16-bit and float images become 8 bits (`config.data.scaling`).
+        rules: how labels are read.
 
     Raises:
-        ImageError: an image or mask outside the input contract, images of different sizes, or of another size than
-            the place's part is cut from.
-        LabelError: a label that does not say what is damaged.
+        ImageError: an image or mask breaks the input contract, or sizes differ: from each other, or from the size that
+            the published split expects.
+        LabelError: a label file can't be read as classes of the scale.
     """
     how = check_scaling(scaling, "config.data.scaling")
     first, part = place.pre[0].file, place.part
@@ -105,7 +105,7 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, rules: Label
         size = size or raster.valid.shape
         if part is not None and size != part.image:
             raise ImageError(
-                f"{image.file}: {size[0]} x {size[1]} pixels, but the published split is of images of "
+                f"{image.file}: {size[0]} x {size[1]} pixels, but the published split is defined on images of "
                 f"{part.image[0]} x {part.image[1]}; use the benchmark's own files"
             )
         check_size(image.file, raster.valid.shape, first, size)
@@ -137,6 +137,6 @@ def read_place(place: SourcePlace, layout: Layout, *, scaling: str, rules: Label
 
 
 def _jpeg(file: Path, raster: Raster) -> Path | None:
-    """Return the file if it is a JPEG that was read whole, with no band dropped; else None."""
+    """Return the file if it is a JPEG of which all pixels and bands were used; else None."""
     whole = not raster.note and bool(raster.valid.all())
     return file if whole and file.suffix.lower() in (".jpg", ".jpeg") else None

@@ -1,7 +1,8 @@
-"""Builds a tile dataset from a source folder, in two phases that survive a kill at any moment.
+"""Builds a tile dataset from a source folder, in two phases; a build that is killed can continue in either of them.
 
-First a pool of processes stages the places in pieces, each a finished shard of ArrayRecord; pieces that an earlier,
-killed build staged are reused. Then the shards are moved to where TFDS finds them, and the marker is written.
+In the first phase, a pool of processes reads the places and writes them in pieces, each a shard of ArrayRecord. If an
+earlier build was killed, its finished pieces are reused. In the second phase, the shards are moved to where TFDS finds
+them, and the marker is written.
 """
 
 import collections
@@ -31,20 +32,20 @@ REPORT = "report.json"
 _STAGING = "staging"
 _WINDOWS = "windows"  # windows of scenes behind URLs, in `data.cache`
 _LOCK = "build.lock"
-_SHOWN = 20
+_SHOWN = 20  # left-out files that the description lists
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
-    """What a build made of its source.
+    """The result of a build.
 
     Attributes:
-        samples: the places.
+        samples: places of the dataset.
         left_out: files that are part of no place, each with the reason.
-        notes: remarks on reading the images, each with the number of images that it holds for.
-        tiles: of scenes: the number of tiles kept, and of those dropped for each reason.
-        polygons: of scenes: the number of label polygons in kept tiles, in dropped tiles only, and outside.
-        built: False where a finished dataset was found and nothing had to be done.
+        notes: remarks on reading the images, each with the number of images it concerns.
+        tiles: for scenes, the number of kept tiles, and the number of dropped tiles for each reason.
+        polygons: for scenes, the numbers of label polygons in kept tiles, in dropped tiles only, and outside of all.
+        built: False if the dataset was finished before, so that nothing was built.
     """
 
     samples: tuple[Sample, ...]
@@ -55,7 +56,7 @@ class BuildReport:
     built: bool = True
 
     def describe(self, report: Path) -> str:
-        """Describe in some lines what was built, and the first files that were left out; `report` lists them all."""
+        """Return lines on what was built, and on the first files that were left out; the file `report` lists all."""
         lines = []
         for name, count in self.counts().items():
             value = f"{count:.3%}" if isinstance(count, float) else str(count)
@@ -87,49 +88,53 @@ class BuildReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Beam:
-    """How Apache Beam runs a build: its runner, and its options as one text."""
+    """Settings of Apache Beam for a build: its runner, and its options in one text."""
 
     runner: str
     options: str = ""
 
 
 def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport:
-    """Build the tile dataset of a source folder, or go on where a killed build stopped.
+    """Build the tile dataset of a source folder, or continue a build that was killed.
 
     Args:
-        data: `root`, `layout`, `scale`, `damage_levels`, `scaling`, `encoding`, `incomplete` and `scenes` count.
-        out: the dataset's folder; a finished dataset of the same settings is left as it is. On Beam, all machines
-            must see it under this path, and the source under its own.
-        on: Apache Beam, or None for a pool of processes here.
+        data: its fields `root`, `layout`, `scale`, `damage_levels`, `scaling`, `encoding`, `incomplete`, `cache` and
+            `scenes` are used.
+        out: the dataset's folder; a finished dataset of the same settings is left as it is. With Beam, all machines
+            must reach this folder and the source under the same paths.
+        on: settings of Apache Beam, or None for a pool of processes on this machine.
 
     Returns:
-        What was built.
+        The report of the build.
 
     Raises:
-        LayoutError, SceneError: the source lacks the layout, or a file its counterpart (`incomplete` = refuse).
-        ConfigError: the layout's labels cannot tell the levels of the scale.
-        ImageError, LabelError: the first file found outside the contract ends the build.
-        DatasetError: `out` holds something else.
-        DiskFullError: no space left; what is staged stays for the next attempt.
+        LayoutError, SceneError: the source does not have the layout, or the counterpart of a file is missing and
+            `incomplete` is refuse.
+        ConfigError: labels of the layout cannot be read in the scale.
+        ImageError, LabelError: an image or label breaks its contract; the first one ends the build.
+        DatasetError: `out` holds other files or another dataset, or lies in the source.
+        DiskFullError: the disk is full; finished pieces stay for the next attempt.
     """
     settings = BuildSettings.of(data)
-    if on is not None:  # other machines have another working folder
+    if on is not None:  # relative paths mean nothing to other machines
         paths = {"root": settings.source, "cache": str(Path(data.cache).resolve())}
         scenes = settings.scenes_config if settings.scenes else data.scenes
         data, out = dataclasses.replace(data, **paths, scenes=scenes), out.resolve()
     if data.layout == layouts.SCENES and Path(settings.source) in (out.resolve(), *out.resolve().parents):
-        raise DatasetError(f"{out}: lies in the source, where its own files would count as scenes; give another folder")
+        raise DatasetError(
+            f"{out}: lies in the source folder, so its files would be read as scenes; give another folder"
+        )
     try:
         _check_folder(out)
-        # Found before the folder is made: a source without the layout must leave none behind.
-        work = None
+        # The source is read before the folder is made: if it lacks the layout, no empty folder must be left.
+        stage_source = None
         if not manifest.is_complete(out) or not settings.files:
-            work = (_scenes if data.layout == layouts.SCENES else _tiles)(data, settings)
+            stage_source = (_scenes_stage if data.layout == layouts.SCENES else _tiles_stage)(data, settings)
         out.mkdir(parents=True, exist_ok=True)
-        # The second of two processes waits, and then finds a finished dataset.
+        # If two processes build here, the second one waits, and then finds a finished dataset.
         with locked(out / _LOCK, waiting=f"{out}: another process is building here; waiting for it"):
-            if work is None or manifest.is_complete(out):
-                return _finished(out, settings)
+            if stage_source is None or manifest.is_complete(out):
+                return _report_of_finished(out, settings)
             staging = out / _STAGING
             staging.mkdir(exist_ok=True)
             records.take_back(out, staging)
@@ -138,7 +143,7 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
                 from jaxcd.store import beam  # imported here because its package is an extra
 
                 run = beam.runs_all(on.runner, on.options)
-            report, shards = work(out, run)
+            report, shards = stage_source(out, run)
             records.publish(out, staging, shards)
             _write_report(out / REPORT, report)
             manifest.write(out, settings, report.samples)
@@ -151,15 +156,15 @@ def build(data: DataConfig, out: Path, *, on: Beam | None = None) -> BuildReport
 
 
 RunAll = Callable[..., None]
-"""Runs jobs somewhere: see `run_all`."""
-_Work = Callable[[Path, RunAll], tuple[BuildReport, list[Shard]]]
-"""Stages everything in a dataset's folder; returns the report and the shards, in the order of its samples."""
+"""Runs jobs, in a pool of processes or on Beam; it takes the arguments of `run_all`."""
+_Stage = Callable[[Path, RunAll], tuple[BuildReport, list[Shard]]]
+"""Stages all places in a dataset's folder; returns the report, and the shards in the order of the report's samples."""
 
 
-def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
-    """Find the places of a layout of tiles."""
+def _tiles_stage(data: DataConfig, settings: BuildSettings) -> _Stage:
+    """Find the places of a layout of tiles, and return the function that stages them."""
     discovery = layouts.discover(data.layout, Path(data.root))
-    left_out = _left_out(discovery, data.incomplete)
+    left_out = _checked_left_out(discovery, data.incomplete)
 
     def work(out: Path, run: RunAll) -> tuple[BuildReport, list[Shard]]:
         size = sum(file.stat().st_size for place in discovery.places for file in place.files)
@@ -175,18 +180,18 @@ def _tiles(data: DataConfig, settings: BuildSettings) -> _Work:
 
 
 def _check_buildings(samples: tuple[Sample, ...], data: DataConfig) -> None:
-    """Refuse masks that hold no building at all where the scale knows buildings: 0 and 255 mean damage in no other."""
+    """Refuse masks without any building in a scale of buildings: they are probably binary, with 0 and 255."""
     posts = [post for sample in samples for post in sample.post if post.codes]
     masks = not layouts.layout_of_tiles(data.layout).label_suffix
     if masks and posts and not any(any(post.codes[1:]) for post in posts):
         raise LabelError(
-            f"{data.root}: no mask holds a building in the scale {data.scale}; masks of damage alone (0 and 255) are "
-            "of the scale binary (config.data.scale, --scale)"
+            f"{data.root}: no mask holds a building in the scale {data.scale}; for masks of damage alone (0 and "
+            "255), set the scale binary (config.data.scale, --scale)"
         )
 
 
-def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
-    """Plan the tiles of scenes."""
+def _scenes_stage(data: DataConfig, settings: BuildSettings) -> _Stage:
+    """Plan the tiles of scenes, and return the function that stages them."""
     # Imported here because they load the vector packages.
     from jaxcd.sources.from_scenes.plan import plan
     from jaxcd.store import scene_build
@@ -194,49 +199,50 @@ def _scenes(data: DataConfig, settings: BuildSettings) -> _Work:
     planned = plan(data)
 
     def work(out: Path, run: RunAll) -> tuple[BuildReport, list[Shard]]:
-        found = scene_build.stage_scenes(planned, settings, out, out / _STAGING, Path(data.cache) / _WINDOWS, run)
+        staged = scene_build.stage_scenes(planned, settings, out, out / _STAGING, Path(data.cache) / _WINDOWS, run)
         report = BuildReport(
-            samples=found.samples,
-            left_out=found.left_out,
-            notes=found.notes,
-            tiles=found.tiles,
-            polygons=found.polygons,
+            samples=staged.samples,
+            left_out=staged.left_out,
+            notes=staged.notes,
+            tiles=staged.tiles,
+            polygons=staged.polygons,
         )
-        return report, found.shards
+        return report, staged.shards
 
     return work
 
 
-def _left_out(discovery: Discovery, incomplete: str) -> tuple[tuple[str, str], ...]:
-    alone = discovery.incomplete
-    if alone and incomplete == "refuse":
-        file, reason = alone[0]
-        more = f" (and {len(alone) - 1} more such files)" if len(alone) > 1 else ""
+def _checked_left_out(discovery: Discovery, incomplete: str) -> tuple[tuple[str, str], ...]:
+    unmatched = discovery.incomplete
+    if unmatched and incomplete == "refuse":
+        file, reason = unmatched[0]
+        more = f" (and {len(unmatched) - 1} more files like it)" if len(unmatched) > 1 else ""
         raise LayoutError(
             f"{file}: {reason}{more}; complete or remove it, or set config.data.incomplete=leave_out "
             "(jaxcd.prepare: --incomplete leave_out)"
         )
-    return discovery.left_out + alone
+    return discovery.left_out + unmatched
 
 
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise DatasetError(f"{out}: is a file, expected an empty or a new folder for the dataset")
+        raise DatasetError(f"{out}: is a file; give a new or an empty folder for the dataset")
     names = [entry.name for entry in out.iterdir()] if out.exists() else []
     if names and not {manifest.MARKER, _LOCK} & set(names):
-        raise DatasetError(f"{out}: holds {names[0]!r} and is no dataset; give an empty or a new folder")
+        raise DatasetError(f"{out}: holds {names[0]!r} and is no dataset; give a new or an empty folder")
 
 
-def _finished(out: Path, settings: BuildSettings) -> BuildReport:
-    there = manifest.read_settings(out)
-    difference = there.difference(settings)
-    if difference and dataclasses.replace(there, files=settings.files) == settings:
+def _report_of_finished(out: Path, settings: BuildSettings) -> BuildReport:
+    old = manifest.read_settings(out)
+    difference = old.difference(settings)
+    if difference and dataclasses.replace(old, files=settings.files) == settings:
         raise DatasetError(
             f"{out}: holds a dataset of {settings.source} as it was before its files changed; give another folder, or "
-            "delete this one to build it anew"
+            "delete this one and build it anew"
         )
     refuse_other(out, difference, holds="dataset", error=DatasetError)
-    shutil.rmtree(out / _STAGING, ignore_errors=True)  # exists if the build was killed right after the marker
+    # The folder exists if a build was killed just after it had written the marker.
+    shutil.rmtree(out / _STAGING, ignore_errors=True)
     report = manifest.read_json(out / REPORT)
     return BuildReport(
         samples=manifest.read_samples(out),
@@ -257,14 +263,14 @@ def run_all(
     unit: str,
     folder: Path,
 ) -> None:
-    """Run jobs with a progress bar: one in this process, several in a pool of processes.
+    """Run jobs with a progress bar: a single job in this process, several jobs in a pool of processes.
 
     Args:
-        jobs: for each, its function and arguments; it takes longer than a process takes to start.
-        sizes: units of work of each.
-        total: all units, including those that were done before.
-        title: words before the bar.
-        unit: what is counted.
+        jobs: for each job, a tuple of its function and arguments. A job should take longer than the start of a process.
+        sizes: for each job, its number of units of work.
+        total: number of all units, including those that an earlier build has done.
+        title: text in front of the bar.
+        unit: name of a unit, such as tile.
         folder: where the jobs write, for the message.
 
     Raises:
@@ -290,13 +296,13 @@ def _run_in_pool(
         try:
             futures = [pool.submit(*job) for job in jobs]
             for future, size in zip(futures, sizes, strict=True):
-                # In order, so that of several bad files the same one is always named.
+                # Results are taken in order: if several files are bad, the error always names the same one.
                 future.result()
                 done(size)
         except BrokenProcessPool as error:
             raise DatasetError(
-                f"{folder}: a worker process was killed, often for lack of memory; run the same command again, it goes "
-                "on where it stopped"
+                f"{folder}: a worker process was killed, often for lack of memory; run the same command again, it "
+                "continues where it stopped"
             ) from error
         except BaseException:
             unwanted.set()

@@ -1,4 +1,4 @@
-"""A built tile dataset, or several joined: its places in memory, its images read by random access."""
+"""Opens a built tile dataset, or several as one: facts about places are in memory, images are read when needed."""
 
 import bisect
 import dataclasses
@@ -29,7 +29,7 @@ from jaxcd.store.records import open_records
 
 
 class Record(NamedTuple):
-    """The encoded images of a place: `post[i]` is labelled by `label[i]`."""
+    """The encoded images of a place; `label[i]` is the label of `post[i]`."""
 
     pre: Sequence[bytes]
     post: Sequence[bytes]
@@ -41,10 +41,10 @@ class _Part(NamedTuple):
 
     Attributes:
         path: its folder.
-        first: row of its first place.
-        ids: of its places, as its records hold them.
-        reading: the code to give for each code that its labels hold.
-        records: of its places.
+        first: row of its first place in the joined dataset.
+        ids: ids of its places, as its records hold them.
+        reading: table with the code to return for each code that its labels hold.
+        records: records of its places.
     """
 
     path: Path
@@ -56,11 +56,11 @@ class _Part(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TileDataset:
-    """Places of a finished dataset, or of several ones; a row is a position in `samples`.
+    """The places of a finished dataset, or of several; a row is a position in `samples`.
 
     Attributes:
-        scale: of the labels that it gives; they may be stored in a finer one.
-        samples: its places.
+        scale: scale in which labels are returned; they may be stored in a finer scale.
+        samples: the places.
     """
 
     scale: Scale
@@ -70,7 +70,7 @@ class TileDataset:
 
     @classmethod
     def open(cls, path: Path, scale: Scale | None = None) -> "TileDataset":
-        """Open a dataset that `jaxcd.prepare` built; arguments and errors as those of `join`."""
+        """Open a dataset that `jaxcd.prepare` built; see `join` for arguments and errors."""
         return cls.join((Path(path),), scale)
 
     @classmethod
@@ -79,12 +79,12 @@ class TileDataset:
 
         Args:
             paths: their folders.
-            scale: to read their labels in; by default the one that the first one's are stored in.
-            names: of the datasets, for `Sample.origin` of their places; none for a single one. Of places with one id in
-                several datasets, the id begins with this name.
+            scale: scale in which labels are returned; by default the scale in which the first dataset stores them.
+            names: names of the datasets, for `Sample.origin` of their places; empty for a single dataset. If several
+                datasets have a place of the same id, the name is prepended to this id.
 
         Raises:
-            DatasetError: a folder is missing, unfinished, or no dataset, or its labels cannot be read in the scale.
+            DatasetError: a folder is missing or holds no finished dataset, or its labels cannot be read in the scale.
         """
         parts: list[_Part] = []
         samples: list[Sample] = []
@@ -110,30 +110,30 @@ class TileDataset:
         assert scale is not None  # there is at least one dataset
         if names:
             origins = [name for part, name in zip(parts, names, strict=True) for _ in part.ids]
-            often = Counter(sample.id for sample in samples)
+            counts = Counter(sample.id for sample in samples)
             samples = [
                 dataclasses.replace(
                     sample,
                     origin=origin,
                     event=sample.event or origin,
-                    id=f"{origin}/{sample.id}" if often[sample.id] > 1 else sample.id,
+                    id=f"{origin}/{sample.id}" if counts[sample.id] > 1 else sample.id,
                 )
                 for sample, origin in zip(samples, origins, strict=True)
             ]
         return cls(scale=scale, samples=tuple(samples), _parts=tuple(parts), _names=tuple(names))
 
     def __reduce__(self):
-        # Loader processes open the files for themselves.
+        # Files cannot be sent to loader processes: each process opens them again.
         return TileDataset.join, (self.paths, self.scale, self._names)
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Folders of the datasets."""
+        """Folders of the joined datasets."""
         return tuple(part.path for part in self._parts)
 
     @property
     def where(self) -> str:
-        """Its folders, for messages."""
+        """Folders of the datasets as one text, for messages."""
         return ", ".join(map(str, self.paths))
 
     @property
@@ -143,35 +143,37 @@ class TileDataset:
 
     @property
     def metres(self) -> float:
-        """Side of its pixels in metres: the median over its places; 0 where no place has bounds."""
-        found = [
+        """Side of a pixel in metres, as the median over all places; 0 if no place has bounds."""
+        sides = [
             math.sqrt((east - west) * math.cos(math.radians(north)) * (north - south) / (sample.height * sample.width))
             for sample in self.samples
             if sample.bounds is not None
             for west, south, east, north in [sample.bounds]
         ]
-        return statistics.median(found) * METRES_PER_DEGREE if found else 0.0
+        return statistics.median(sides) * METRES_PER_DEGREE if sides else 0.0
 
     def digest(self) -> str:
         """Return a digest of the dataset's places and labels: eight hexadecimal digits."""
         return digest([sample.as_dict() for sample in self.samples], digits=manifest.DIGITS)
 
     def damage(self, codes: UInt8[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
-        """Return codes of the scale as those of `binary`."""
+        """Return the codes of `binary` for codes of the dataset's scale."""
         reading = self.scale.read_as(BINARY)
-        assert reading is not None  # every scale can be read so
+        assert reading is not None  # every scale can be read as `binary`
         return reading[codes] if self.scale.buildings else codes
 
     def read(self, row: int) -> Record:
-        """Read the encoded images of a place.
+        """Read the encoded images and labels of a place.
 
         Raises:
-            DatasetError: the record is another place's.
+            DatasetError: the record belongs to another place.
         """
         part = self._part(row)
         record, place = part.records[row - part.first], part.ids[row - part.first]
         if record["id"].decode() != place:
-            raise DatasetError(f"{part.path}: record {row - part.first} is not {place!r}; build the dataset anew")
+            raise DatasetError(
+                f"{part.path}: record {row - part.first} is not that of place {place!r}; build the dataset anew"
+            )
         return Record(pre=record["pre"]["image"], post=record["post"]["image"], label=record["post"]["label"])
 
     def codes(self, row: int, label: bytes) -> UInt8[np.ndarray, "h w"]:
@@ -183,7 +185,7 @@ class TileDataset:
 
 
 def _finished(path: Path) -> BuildSettings:
-    """Return the settings of a finished dataset; a folder that is none is refused."""
+    """Return the settings of a finished dataset; raise an error if the folder holds none."""
     if not path.is_dir():
         raise DatasetError(f"{path}: no such folder, expected a dataset built by python -m jaxcd.prepare")
     if not manifest.is_complete(path):
@@ -194,15 +196,15 @@ def _finished(path: Path) -> BuildSettings:
 
 
 def open_or_build(data: DataConfig) -> TileDataset:
-    """Open the dataset of a configuration; a source folder is built into `data.cache` on first use.
+    """Open the dataset of a configuration. The dataset of a source folder is built in `data.cache` on first use.
 
-    The datasets of several roots are joined.
+    If the configuration has several roots, their datasets are joined.
 
     Raises:
-        ConfigError: the layout's labels cannot tell the levels of `data.scale`.
-        DatasetError: `data.root` is no finished dataset, or is one and the layout says otherwise, or its labels cannot
-            be read in `data.scale`, or the table of events does not fit.
-        LayoutError, ImageError, LabelError, DiskFullError: as `jaxcd.store.build.build`.
+        ConfigError: labels of the layout cannot be read in `data.scale`.
+        DatasetError: the layout is prepared, and `data.root` holds no finished dataset; it holds one, and the layout is
+            another; its labels cannot be read in `data.scale`; or the table of events does not fit.
+        LayoutError, ImageError, LabelError, DiskFullError: see `jaxcd.store.build.build`.
     """
     layouts.check(data.layout, data.scale)
     paths = [_found_or_built(dataclasses.replace(data, root=root, weights=())) for root in data.roots]
@@ -216,7 +218,7 @@ def open_or_build(data: DataConfig) -> TileDataset:
 
 
 def _found_or_built(data: DataConfig) -> Path:
-    """Return the folder of the dataset of one root."""
+    """Return the folder of the dataset of a single root; build the dataset if needed."""
     root = Path(data.root)
     if data.layout == layouts.PREPARED:
         return root
@@ -228,25 +230,26 @@ def _found_or_built(data: DataConfig) -> Path:
     if not settings.files and data.layout != layouts.SIMULATED:
         out = _last_built(Path(data.cache), stem) or out
     if not manifest.is_complete(out):
-        from jaxcd.store.build import REPORT, build  # here: loader processes import this file, and never build
+        from jaxcd.store.build import REPORT, build  # imported here: loader processes import this file, and never build
 
-        # Built under a name that does not change with the source's files: after one is corrected, others stay staged.
-        making = out.with_name(f"{stem}.building")
-        making.parent.mkdir(parents=True, exist_ok=True)
+        # During the build, the folder's name does not depend on the source's files. So if a bad file ends the build and
+        # is corrected, the finished pieces of other files are reused.
+        unfinished = out.with_name(f"{stem}.building")
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
         with locked(out.with_name(f".{stem}.lock"), waiting=f"{out}: another process is building it; waiting for it"):
             if not manifest.is_complete(out):
-                print(f"First use of {root} as it is now: building its tile dataset in {out}", flush=True)
-                report = build(data, making)
-                making.rename(out)
+                print(f"First use of {root} with its present files: building its tile dataset in {out}", flush=True)
+                report = build(data, unfinished)
+                unfinished.rename(out)
                 print(report.describe(out / REPORT), flush=True)
     return out
 
 
 def _last_built(cache: Path, stem: str) -> Path | None:
-    """Find the dataset that was last built from a source which no longer exists."""
+    """Return the newest dataset that was built from a source whose folder no longer exists, or None."""
     built = [folder for folder in cache.glob(f"{glob.escape(stem)}-*") if manifest.is_complete(folder)]
     if not built:
         return None
     last = max(built, key=lambda folder: (folder / manifest.MARKER).stat().st_mtime)
-    print(f"the source folder of {last} is gone; using what was built of it", flush=True)
+    print(f"the source folder of {last} is gone; using the dataset that was built from it", flush=True)
     return last

@@ -1,6 +1,6 @@
-"""The settings and places of a built dataset, kept beside its records.
+"""The settings and places of a built dataset, in two files beside its records.
 
-`dataset.json` is written last: a folder that has it holds a whole dataset.
+`dataset.json` is written last: if a folder holds it, the dataset is complete.
 """
 
 import dataclasses
@@ -32,16 +32,16 @@ class BuildSettings:
     """Everything that decides the result of a build.
 
     Attributes:
-        layout: of the source.
-        source: its folder.
-        files: digest of the names, sizes and times of its files; empty where there are none (or none yet).
+        layout: layout of the source.
+        source: folder of the source.
+        files: digest of the names, sizes and times of the source's files; empty if there are no files (yet).
         incomplete: whether files without a counterpart are left out or refused.
         damage_levels: xBD levels that count as damage (scale `binary`).
-        scaling: of 16-bit and float images.
-        encoding: of images in records.
+        scaling: how 16-bit and float images become 8 bits.
+        encoding: how images are encoded in records.
         scenes: how scenes become tiles (layout scenes), as plain values; empty for other layouts.
-        format: version of the dataset on disk.
-        scale: of its labels.
+        format: version of the dataset's format.
+        scale: scale of its labels.
     """
 
     layout: str
@@ -57,7 +57,7 @@ class BuildSettings:
 
     @classmethod
     def of(cls, data: DataConfig) -> "BuildSettings":
-        """Take the settings that a build depends on from a configuration.
+        """Return the settings of a configuration that a build depends on.
 
         Raises:
             ConfigError: labels of the layout, or the label settings of scenes, do not fit `data.scale`.
@@ -65,14 +65,14 @@ class BuildSettings:
         layouts.check(data.layout, data.scale)
         if data.layout == layouts.SCENES:  # also where the labels are wanted in another scale than a run's own
             data.scenes.check_together("config.data.scenes.", SCALES[data.scale])
-        # Where labels have no levels, a change of `damage_levels` must not build the dataset anew.
+        # If labels have no levels, `damage_levels` has no effect: a change of it must not build the dataset anew.
         has_levels = data.layout in layouts.LAYOUTS and layouts.LAYOUTS[data.layout].has_levels
         levels = tuple(sorted(data.damage_levels)) if has_levels and data.scale == BINARY.name else ()
         source = Path(data.root).resolve()
-        found = layouts.listing(data.layout, source)
+        files = layouts.listing(data.layout, source)
         if data.layout == layouts.SCENES:
             layers = [Path(name).resolve() for name in (data.scenes.labels, data.scenes.labelled_area) if name]
-            found += [entry for layer in layers if layer.is_file() for entry in layouts.listing(layouts.SCENES, layer)]
+            files += [entry for layer in layers if layer.is_file() for entry in layouts.listing(layouts.SCENES, layer)]
         scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == layouts.SCENES else {}
         for name in ("label_unknown", "label_levels"):
             if not scenes.get(name):
@@ -83,7 +83,7 @@ class BuildSettings:
         return cls(
             layout=data.layout,
             source=str(source),
-            files=fingerprints.digest(found, digits=DIGITS) if found else "",
+            files=fingerprints.digest(files, digits=DIGITS) if files else "",
             incomplete=data.incomplete,
             damage_levels=levels,
             scaling=data.scaling,
@@ -94,27 +94,27 @@ class BuildSettings:
 
     @property
     def scenes_config(self) -> ScenesConfig:
-        """How scenes become tiles."""
+        """The settings by which scenes become tiles."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in self.scenes.items()
         }
         return ScenesConfig(**values)
 
     def fingerprint(self) -> str:
-        """Return a digest of the settings, whatever the state of the files: hexadecimal digits."""
+        """Return a digest of the settings without `files`, as hexadecimal digits."""
         values = dataclasses.asdict(self) | {"files": ""}
         if self.scale == BINARY.name:
-            del values["scale"]  # datasets built before there were scales stay valid
+            del values["scale"]  # datasets that were built before scales existed stay valid
         return fingerprints.digest(values, digits=DIGITS)
 
     def difference(self, other: "BuildSettings") -> str | None:
-        """Describe the first setting in which another differs, or return None."""
+        """Return a text on the first setting that differs from another build's, or None."""
         return fingerprints.difference(dataclasses.asdict(self), dataclasses.asdict(other))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acquisition:
-    """An image of a place: its file's stem and its date (text that sorts by time, or "")."""
+    """An image of a place: the stem of its file, and its date (text that sorts by time, or "")."""
 
     name: str
     date: str
@@ -122,10 +122,12 @@ class Acquisition:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledAcquisition(Acquisition):
-    """A labelled image: `valid` pixels have a known class, `damaged` ones of them are damage.
+    """A labelled image, with its numbers of pixels.
 
-    `codes` counts the pixels of each code of the scale, then those of buildings of unknown level; it is empty where the
-    scale is `binary`.
+    Attributes:
+        valid: pixels of known class.
+        damaged: pixels of damage.
+        codes: pixels of each code of the scale, then those of buildings of unknown level; empty in the scale `binary`.
     """
 
     valid: int
@@ -135,19 +137,19 @@ class LabelledAcquisition(Acquisition):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A place: all that splits and batches need to know without decoding.
+    """A place with all facts that splits and batches need before images are decoded.
 
     Attributes:
         id: unique in the dataset.
         block: spatial block given by the layout, or None.
-        bounds: where it lies, or None where unknown.
+        bounds: where it lies, or None if unknown.
         height: pixels, the same for all images of the place.
         width: pixels.
         pre: images before the event, oldest first.
         post: labelled images after the event, oldest first.
         split: train, validation or test where the source has a published split, or None.
-        origin: name of its dataset where several are joined, else empty.
-        event: the disaster that it was hit by, where something tells (`TileDataset.join`), else empty. It is not
+        origin: name of its dataset if several are joined, else empty.
+        event: the disaster that hit it, if known (`TileDataset.join`, `jaxcd.store.events`), else empty. It is not
             stored with the dataset.
     """
 
@@ -168,16 +170,16 @@ class Sample:
         return sum(post.damaged for post in self.post)
 
     def read_as(self, reading: UInt8[np.ndarray, "256"], scale: Scale) -> "Sample":
-        """Return the place with the counts that it has in a coarser scale than that of its dataset.
+        """Return the place with its counts in a coarser scale than that of its dataset.
 
         Args:
-            reading: the scale's code for each code of the dataset.
-            scale: the coarser one. In `binary`, a building of unknown level is of no known class.
+            reading: table with the coarser scale's code for each code of the dataset.
+            scale: the coarser scale. In `binary`, the class of a building of unknown level is unknown.
         """
         return dataclasses.replace(self, post=tuple(_read_as(image, reading, scale) for image in self.post))
 
     def as_dict(self) -> dict:
-        """Return what JSON can hold, without origin and counts of levels where there are none: as before they were."""
+        """Return values for JSON. Empty fields that older datasets lack are left out, so that digests stay the same."""
         values = dataclasses.asdict(self)
         del values["event"]
         if not self.origin:
@@ -189,7 +191,7 @@ class Sample:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Sample":
-        """Rebuild what `as_dict` gave."""
+        """Return the place of which `as_dict` returned the values."""
         return cls(
             **values
             | {
@@ -222,7 +224,7 @@ def write(folder: Path, settings: BuildSettings, samples: tuple[Sample, ...]) ->
 
 
 def is_complete(folder: Path) -> bool:
-    """Say whether a folder holds a finished dataset."""
+    """Return whether a folder holds a finished dataset."""
     return (folder / MARKER).is_file()
 
 
@@ -230,7 +232,7 @@ def read_settings(folder: Path) -> BuildSettings:
     """Read the settings of a finished dataset.
 
     Raises:
-        DatasetError: the marker is damaged, or written by another version.
+        DatasetError: the marker is damaged, or was written by another version of the format.
     """
     values = read_json(folder / MARKER)
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
@@ -252,10 +254,10 @@ def read_samples(folder: Path) -> tuple[Sample, ...]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a file that belongs to a dataset.
+    """Read a JSON file of a dataset.
 
     Raises:
-        DatasetError: missing or not JSON.
+        DatasetError: the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text())

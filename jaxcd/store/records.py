@@ -1,11 +1,11 @@
-"""The records of a dataset: ArrayRecord shards that workers write one by one, under a catalogue of TFDS.
+"""The records of a dataset: shards of ArrayRecord, which workers write, and the metadata by which TFDS reads them.
 
 A record holds `id`, `pre` (sequences `image`, encoded) and `post` (sequences `image`, encoded, and `label`, the codes
 of `jaxcd.base.scales`). Dates and counts are in the sidecar `places.json`.
 
-TensorFlow is not needed: the features are plain byte strings, because `features.Image` encodes arrays through
-TensorFlow only, and a uint8 tensor feature is stored as int64. Byte strings also let the loader decode in its own
-threads, and decode only the pair of a place that a crop is taken from.
+Images and labels are stored as plain byte strings, so TensorFlow is not needed: `features.Image` encodes arrays through
+TensorFlow only, and a uint8 tensor feature is stored as int64. With byte strings, the loader can also decode in its own
+threads, and decode only the pair that a crop is taken from.
 """
 
 import contextlib
@@ -30,13 +30,14 @@ SUFFIX = ".array_record"
 _FOLDER = "records"
 _NAME, _VERSION, _SPLIT = "jaxcd_tiles", "1.0.0", "places"
 _MOVED = "moved.json"
-# Images are compressed already, or raw in order to be read fast: a record of two raw images of 1024 x 1024 pixels is
-# read in a quarter of the time that ArrayRecord's own compression would take (benchmarks/NOTES.md).
-_HOW = "group_size:1,uncompressed"
+# ArrayRecord does not compress: images are compressed already, or raw in order to be read fast. A record of two raw
+# images of 1024 x 1024 pixels is read in a quarter of the time that it would take with ArrayRecord's own compression
+# (benchmarks/NOTES.md).
+_WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
 class Shard(NamedTuple):
-    """A file of records: its path and how many it holds."""
+    """A file of records: its path and its number of records."""
 
     path: Path
     length: int
@@ -47,20 +48,20 @@ def write_shard(path: Path, records: Iterable[dict]) -> None:
 
     Args:
         path: the file.
-        records: one of them is in memory at a time.
+        records: the records; one of them is in memory at a time.
 
     Raises:
-        DiskFullError: no space left; nothing is left behind.
+        DiskFullError: the disk is full; the partial file is deleted.
     """
     features = _features()
     specs: Any = features.get_serialized_info()
     serializer = ExampleSerializer(specs)
     with replacing(path) as partial:
-        writer = ArrayRecordWriter(os.fspath(partial), _HOW)
+        writer = ArrayRecordWriter(os.fspath(partial), _WRITER_OPTIONS)
         try:
             for record in records:
                 example = serializer.get_tf_example(features.encode_example(record))
-                # Without this the order of the fields differs from process to process.
+                # Without `deterministic`, the order of fields differs between processes.
                 writer.write(example.SerializeToString(deterministic=True))
             writer.close()
         except BaseException as error:
@@ -73,15 +74,15 @@ def write_shard(path: Path, records: Iterable[dict]) -> None:
 
 
 def publish(folder: Path, staging: Path, shards: Sequence[Shard]) -> None:
-    """Move shards to where TFDS finds them, and write its catalogue.
+    """Move shards to where TFDS finds them, and write its metadata.
 
     Args:
         folder: the dataset's folder.
-        staging: the folder that the shards lie in; `take_back` moves them there again.
+        staging: the folder in which the shards lie; `take_back` can move them back to it.
         shards: in order of their records.
 
     Raises:
-        OSError: among others ENOSPC where the disk is full; the shards are in `staging` again.
+        OSError: a file could not be moved or written (ENOSPC: the disk is full); the shards are in `staging` again.
     """
     version = _version_folder(folder)
     template = ShardedFileTemplate(
@@ -112,7 +113,7 @@ def publish(folder: Path, staging: Path, shards: Sequence[Shard]) -> None:
 
 
 def take_back(folder: Path, staging: Path) -> None:
-    """Undo what `publish` did before it was killed: move its shards back, and delete the rest."""
+    """Undo a `publish` that was killed or failed: move its shards back, and delete its other files."""
     version, moved = _version_folder(folder), staging / _MOVED
     if moved.is_file():
         for name, staged in json.loads(moved.read_text()).items():
@@ -124,7 +125,7 @@ def take_back(folder: Path, staging: Path) -> None:
 
 def open_records(folder: Path) -> Sequence[dict]:
     """Open the records of a finished dataset for random access."""
-    reader: Any = tfds.builder_from_directory(_version_folder(folder))  # its decorators hide the signatures
+    reader: Any = tfds.builder_from_directory(_version_folder(folder))  # decorators of TFDS hide the types
     return reader.as_data_source(_SPLIT)
 
 

@@ -1,4 +1,4 @@
-"""Stages the tiles of planned scenes: first shifts, then tiles, then their index and contact sheet."""
+"""Stages the tiles of planned scenes: estimates shifts, stages tiles, and writes their index and contact sheet."""
 
 import dataclasses
 import json
@@ -21,12 +21,12 @@ from jaxcd.store.staging import FoundPlace, Piece, Staged, cut, stage_all, write
 
 REGISTRATION = "registration.csv"
 _Shifts = dict[str, dict[str, dict[tuple[str, ...], tuple[float, float]]]]
-"""By place, tile and an acquisition's locations: rows and columns."""
+"""Rows and columns of each shift, by id of the place, id of the tile, and locations of the acquisition."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagedScenes:
-    """What staging found: kept tiles by id, the shards of their records, and the counts and reasons of a report."""
+    """The staged tiles: kept tiles, the shards of their records, and the counts and reasons for `BuildReport`."""
 
     samples: tuple[Sample, ...]
     shards: list[Shard]
@@ -44,19 +44,19 @@ def stage_scenes(
     window_folder: Path,
     run_all: Callable[..., None],
 ) -> StagedScenes:
-    """Stage all tiles; write index, polygons, shifts and contact sheet into the dataset's folder.
+    """Stage all tiles; write their index, label polygons, shifts and contact sheet to the dataset's folder.
 
     Args:
-        planned: the result of `plan`.
+        planned: the plan of the build.
         settings: settings of the build.
         out: the dataset's folder.
-        folder: for staged files.
-        window_folder: for windows that came over the network.
+        folder: folder of staged files.
+        window_folder: folder that keeps downloaded windows.
         run_all: runs jobs in processes (`jaxcd.store.build.run_all`) or on Beam.
 
     Raises:
-        ImageError: a file can't be read, and such files are not left out.
-        LabelError: a label does not say what is damaged.
+        ImageError: a local file can't be read, and `incomplete` is refuse.
+        LabelError: a label file can't be read as classes of the scale.
         DatasetError: no tile is kept.
     """
     scenes = settings.scenes_config
@@ -73,8 +73,8 @@ def stage_scenes(
         write_whole(out / REGISTRATION, table(estimates))
         for place, estimate in estimates:
             shifts.setdefault(place, {}).setdefault(estimate.tile, {})[estimate.locations] = estimate.applied
-    found = _staged(planned, shifts, settings, reading, out, folder, run_all)
-    staged, kept = found.places, [each for each in found.places if each.sample]
+    staged_tiles = _staged(planned, shifts, settings, reading, out, folder, run_all)
+    staged, kept = staged_tiles.places, [tile for tile in staged_tiles.places if tile.sample]
     scene_index.write_tiles(staged, out / scene_index.TILES)
     scene_index.write_sheet(staged, scenes, out / scene_index.SHEET)
     dropped = scene_index.reasons(staged)
@@ -82,21 +82,21 @@ def stage_scenes(
         summary = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise DatasetError(
             f"{out}: none of {len(staged)} tiles is kept ({summary}); look at {scene_index.SHEET} and "
-            f"{scene_index.TILES} there, and set other thresholds"
+            f"{scene_index.TILES} in this folder, and set other thresholds"
         )
-    ids = {each.sample.id for each in kept if each.sample}
+    ids = {tile.sample.id for tile in kept if tile.sample}
     notes, polygons = scene_index.write_polygons(planned.places, scenes, reading.scale, ids, out / scene_index.POLYGONS)
     if scenes.edges == "shift":
-        notes["tiles at the edges share ground with those before: split them by block"] = len(planned.places)
+        notes["tiles at the edges overlap their neighbours: split the dataset by block"] = len(planned.places)
     unread = {
-        (f"{each.more['tile']['id']}, {image['image']}", image["reason"])
-        for each in staged
-        for image in each.more["images"]
+        (f"{tile.more['tile']['id']}, {image['image']}", image["reason"])
+        for tile in staged
+        for image in tile.more["images"]
         if scene_index.is_unreadable(image["reason"])
     }
     return StagedScenes(
-        samples=tuple(each.sample for each in kept if each.sample),
-        shards=found.shards,
+        samples=tuple(tile.sample for tile in kept if tile.sample),
+        shards=staged_tiles.shards,
         left_out=planned.left_out + tuple(sorted(unread)),
         notes=notes,
         tiles={"kept": len(kept)} | dropped,
@@ -128,7 +128,7 @@ def _staged(
 
 
 def _piece(tiles: Sequence[tuple[PlannedTile, str]], settings: BuildSettings, folder: Path) -> Piece:
-    """Name the piece of some tiles; each comes with the stamp of its place."""
+    """Return the piece that consecutive tiles form; each tile comes with the stamp of its place."""
     contents = []
     for tile, stamp in tiles:
         grid = tile.grid
@@ -141,33 +141,33 @@ def stage_tiles(piece: Piece, tiles: Sequence[PlannedTile], reading: ReadingSett
     """Stage tiles as a piece, whole or not at all.
 
     Args:
-        piece: where.
-        tiles: in order of their ids.
+        piece: the piece, which says where its files lie.
+        tiles: tiles in order of their ids.
         reading: how scenes are read.
-        encoding: of images (`config.data.encoding`).
+        encoding: how images are encoded (`config.data.encoding`).
 
     Raises:
-        ImageError, LabelError: as `jaxcd.sources.from_scenes.tiles.read_tile`.
+        ImageError, LabelError: see `jaxcd.sources.from_scenes.tiles.read_tile`.
     """
 
-    def found(tile: PlannedTile) -> FoundPlace:
+    def read_place(tile: PlannedTile) -> FoundPlace:
         read = read_tile(tile, reading)
         more = {"tile": read.tile, "images": read.images}
         return FoundPlace(place=read.place, pictures=read.pictures, more=more)
 
-    write_piece(piece, map(found, tiles), encoding, reading.scale)
+    write_piece(piece, map(read_place, tiles), encoding, reading.scale)
 
 
 def _registered(
     planned: ScenePlan, settings: BuildSettings, reading: ReadingSettings, folder: Path, run_all: Callable[..., None]
 ) -> list[tuple[str, Estimate]]:
-    """Estimate all shifts, or read those that an earlier, killed build has estimated."""
-    tasks = [(each, image) for each in planned.places for image in others(each.place)]
-    decisive = [[each.stamp, image.locations, settings.scenes, settings.scaling] for each, image in tasks]
+    """Estimate the shifts of all tiles, or read the files of those that an earlier build has estimated."""
+    tasks = [(place, image) for place in planned.places for image in others(place.place)]
+    decisive = [[place.stamp, image.locations, settings.scenes, settings.scaling] for place, image in tasks]
     files = [folder / f"shifts-{digest(own, digits=DIGITS)}.json" for own in decisive]
     todo = [(task, file) for task, file in zip(tasks, files, strict=True) if not file.is_file()]
     run_all(
-        [(_register, each, image, reading, file) for (each, image), file in todo],
+        [(_register, place, image, reading, file) for (place, image), file in todo],
         [1] * len(todo),
         total=len(tasks),
         title="Registering",
@@ -175,14 +175,14 @@ def _registered(
         folder=folder,
     )
     estimates = []
-    for (each, _), file in zip(tasks, files, strict=True):
+    for (place, _), file in zip(tasks, files, strict=True):
         for values in json.loads(file.read_text()):
             values |= {name: tuple(values[name]) for name in ("applied", "locations")}
             values["shift"] = Shift(*values["shift"])
-            estimates.append((each.place.id, Estimate(**values)))
+            estimates.append((place.place.id, Estimate(**values)))
     return estimates
 
 
 def _register(planned: PlannedPlace, image: Mosaic, reading: ReadingSettings, file: Path) -> None:
-    found = [dataclasses.asdict(estimate) for estimate in registered(planned, image, reading)]
-    write_whole(file, json.dumps(found))
+    estimates = [dataclasses.asdict(estimate) for estimate in registered(planned, image, reading)]
+    write_whole(file, json.dumps(estimates))

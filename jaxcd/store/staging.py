@@ -1,4 +1,4 @@
-"""Stages pieces of a dataset: consecutive places, read and encoded straight into a shard of its records."""
+"""Stages a dataset in pieces: reads and encodes consecutive places, and writes them as one shard of records."""
 
 import dataclasses
 import json
@@ -23,8 +23,8 @@ from jaxcd.store.manifest import Acquisition, BuildSettings, LabelledAcquisition
 from jaxcd.store.records import SUFFIX, Shard, write_shard
 
 _HEADERS = "places.json"
-# Bytes of images in a piece, at most: a worker that is killed loses a few seconds of work, and staging a piece takes
-# longer than starting a worker for it.
+# Most bytes of images in a piece. A worker that is killed loses the work on one piece, a few seconds. Still, staging a
+# piece takes longer than starting a worker.
 _PIECE = 16 * 2**20
 # A process that reads a dataset keeps each of its shards open, and many systems allow 1024 open files.
 _MOST_PIECES = 256
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class FoundPlace:
-    """What was found of a place.
+    """A place that was read, to be written to a piece.
 
     Attributes:
-        place: what was read, or None where it is dropped (a tile of scenes that fails the filters or can't be read).
-        pictures: small images by name, which are kept as JPEG.
-        more: further facts that JSON can hold.
+        place: images and labels, or None if it is dropped (a tile of scenes that fails the filters or can't be read).
+        pictures: thumbnails by name, which are kept as JPEG.
+        more: further facts, as values that JSON can hold.
     """
 
     place: ReadPlace | None
@@ -51,7 +51,7 @@ class StagedPlace:
     """A place of a staged piece, without its images.
 
     Attributes:
-        sample: the place, or None where it is dropped.
+        sample: the place, or None if it is dropped.
         notes: remarks on reading the images, one text per image.
         more: further facts about it.
     """
@@ -63,7 +63,7 @@ class StagedPlace:
     _number: int
 
     def picture(self, name: str) -> bytes | None:
-        """Read one of its pictures, a JPEG, if it is there."""
+        """Return one of its thumbnails as JPEG, or None if it has none of this name."""
         with zipfile.ZipFile(self._facts) as archive:
             path = f"{self._number}/{name}"
             return archive.read(path) if path in archive.namelist() else None
@@ -79,7 +79,7 @@ class Staged:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive places of a dataset: a shard of the records of those that are kept, and a file of facts about all.
+    """Consecutive places of a dataset, in two files: a shard with the records of the kept places, and facts about all.
 
     Attributes:
         stem: path of both files without their suffixes.
@@ -91,33 +91,33 @@ class Piece:
 
     @classmethod
     def of(cls, contents: Sequence, settings: BuildSettings, folder: Path) -> "Piece":
-        """Name a piece after everything that decides its content.
+        """Name a piece by a digest of everything that decides its content.
 
-        Existing files of this name are therefore finished work, and are reused after a kill; a changed source file or
-        setting gives another name.
+        So files of this name hold finished work, which a later build reuses. If a source file or a setting changes, the
+        name changes too.
 
         Args:
-            contents: for each place, what decides its content beside the settings; JSON must hold it.
+            contents: for each place, the facts that decide its content in addition to the settings, as JSON values.
             settings: settings of the build.
             folder: where its files lie.
         """
-        # `contents` has the files of these places; those of other places do not count.
+        # `settings.files` is left out: `contents` covers the files of these places, and other files do not matter here.
         common = dataclasses.asdict(settings) | {"files": ""}
         return cls(folder / digest([common, contents], digits=24), len(contents))
 
     @property
     def shard(self) -> Path:
-        """The file of its records."""
+        """The shard of its records."""
         return self.stem.with_suffix(SUFFIX)
 
     @property
     def facts(self) -> Path:
-        """The file of facts; it is written last."""
+        """The file of facts; it is written after the shard."""
         return self.stem.with_suffix(".zip")
 
     @property
     def is_staged(self) -> bool:
-        """Whether it is finished."""
+        """Whether the piece is finished."""
         return self.facts.is_file() and self.shard.is_file()
 
     def places(self) -> list[StagedPlace]:
@@ -139,12 +139,12 @@ class Piece:
 def cut(places: Sequence[T], size: int) -> list[Sequence[T]]:
     """Cut places into pieces.
 
-    All pieces but the last have the same length, a power of two: so a source that changes a little keeps the pieces
-    before the change, and mostly those after it.
+    All pieces but the last have the same length, a power of two. After a small change of the source, this length
+    usually stays the same, so most pieces can be reused.
 
     Args:
         places: all places of a dataset.
-        size: bytes of all their images as they are read.
+        size: number of bytes of all their images (files of tiles, or pixels of scenes).
     """
     fitting = _PIECE * len(places) // max(size, 1)
     length = 1
@@ -157,9 +157,9 @@ def stage_all(jobs: Sequence[tuple], run_all: Callable[..., None], *, unit: str,
     """Stage the pieces that are not staged yet.
 
     Args:
-        jobs: for each piece, in order: a function, the piece, and further arguments of the function.
+        jobs: for each piece, in order, a tuple of a function, the piece, and further arguments of the function.
         run_all: runs jobs in processes (`jaxcd.store.build.run_all`) or on Beam.
-        unit: what a place is called.
+        unit: name of a place on the progress bar, such as tile.
         folder: the dataset's folder.
     """
     pieces: list[Piece] = [piece for _, piece, *_ in jobs]
@@ -167,15 +167,15 @@ def stage_all(jobs: Sequence[tuple], run_all: Callable[..., None], *, unit: str,
     lengths = [piece.length for _, piece, *_ in todo]
     total = sum(piece.length for piece in pieces)
     run_all(todo, lengths, total=total, title="Staging", unit=unit, folder=folder)
-    found = [(piece, piece.places()) for piece in pieces]
+    finished = [(piece, piece.places()) for piece in pieces]
     return Staged(
-        places=[place for _, places in found for place in places],
-        shards=[Shard(piece.shard, sum(place.sample is not None for place in places)) for piece, places in found],
+        places=[place for _, places in finished for place in places],
+        shards=[Shard(piece.shard, sum(place.sample is not None for place in places)) for piece, places in finished],
     )
 
 
 def piece_of_tiles(places: Sequence[SourcePlace], settings: BuildSettings, folder: Path) -> Piece:
-    """Name the piece of some places of a layout of tiles."""
+    """Return the piece that consecutive places of a layout of tiles form."""
     contents = [
         [place.id, place.block, place.part, place.split, [file_state(file, str(file)) for file in place.files]]
         for place in places
@@ -187,7 +187,7 @@ def stage(piece: Piece, places: Sequence[SourcePlace], settings: BuildSettings) 
     """Read, check and label places, and write them as a piece, whole or not at all.
 
     Raises:
-        ImageError, LabelError: as `jaxcd.sources.reading.read_place`.
+        ImageError, LabelError: see `jaxcd.sources.reading.read_place`.
     """
     layout = layout_of_tiles(settings.layout)
     rules = LabelRules(SCALES[settings.scale], settings.damage_levels)
@@ -199,13 +199,13 @@ def write_piece(piece: Piece, places: Iterable[FoundPlace], encoding: str, scale
     """Write a piece, whole or not at all.
 
     Args:
-        piece: where.
-        places: in order of their records; one of them is in memory at a time.
-        encoding: of the images (`config.data.encoding`).
-        scale: of the labels.
+        piece: the piece, which says where its files lie.
+        places: places in the order of their records; one of them is in memory at a time.
+        encoding: how images are encoded (`config.data.encoding`).
+        scale: scale of the labels.
 
     Raises:
-        Unwanted: the build has ended with an error or a signal meanwhile.
+        Unwanted: the build has ended meanwhile, by an error or a signal.
     """
     check_wanted()
     headers = []
@@ -233,7 +233,7 @@ def _record(place: ReadPlace, encoding: str) -> dict:
 
 
 def sample_of(place: ReadPlace, scale: Scale) -> Sample:
-    """Return what splits and batches need to know of a place whose labels are of a scale."""
+    """Return the sample of a place: the facts that splits and batches need; `scale` is that of its labels."""
     height, width = place.pre[0].pixels.shape[:2]
     return Sample(
         id=place.id,
@@ -257,6 +257,7 @@ def sample_of(place: ReadPlace, scale: Scale) -> Sample:
 
 
 def _count(codes: UInt8[np.ndarray, "h w"], scale: Scale) -> tuple[int, ...]:
+    """Count the pixels of each code of a scale, then those of buildings of unknown level."""
     counts = np.bincount(codes.ravel(), minlength=256)
     return (*counts[: len(scale.codes)].tolist(), int(counts[UNKNOWN]))
 
@@ -265,7 +266,7 @@ def _encoded(image: ReadImage, encoding: str) -> bytes:
     """Encode an image; the bytes of a JPEG are kept where `encoding` allows it and the loader can decode them."""
     if encoding in ("auto", "jpeg") and image.jpeg is not None:
         content = image.jpeg.read_bytes()
-        # GDAL and OpenCV interpolate colour differently (by 1 of 255 in real imagery): only shapes can be compared.
+        # Only shapes are compared: GDAL and OpenCV interpolate colours differently, by up to 1 of 255 in real imagery.
         if content.startswith(JPEG_SIGNATURE) and decode(content).shape == image.pixels.shape:
             return content
     return encode_rgb(image.pixels, encoding)

@@ -376,7 +376,7 @@ def test_what_there_is_to_say_of_scenes_is_said(tmp_path, mapper):
     with pytest.raises(SceneError, match=r"far.tif: lies far from .*pre.tif; make a map of each"):
         scene_map.make(mapper, [str(pre), str(far)], [str(post)], tmp_path / "far", QUIET)
     settings = dataclasses.replace(QUIET, gsd=1e9)
-    with pytest.raises(SceneError, match="pre.tif: .*see --crs and --gsd|pixels would have"):
+    with pytest.raises(SceneError, match="pre.tif: .*check --crs and --gsd|pixels would be"):
         scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "far", settings)
 
 

@@ -60,7 +60,7 @@ def test_rows_that_are_none_are_listed(tmp_path, shared_data):
     (tmp_path / "other.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(SceneError, match="lacks the column 'datetime'"):
         find_scenes(str(tmp_path / "other.tsv"), EVENT)
-    with pytest.raises(SceneError, match="needs --event_date"):
+    with pytest.raises(SceneError, match="--event_date is missing"):
         find_scenes(str(tmp_path / "index.tsv"), "")
     with pytest.raises(SceneError, match="'6 February' is no date"):
         find_scenes(str(tmp_path / "index.tsv"), "6 February")
@@ -99,7 +99,7 @@ def test_dates_of_one_place_stay_together(tmp_path):
     ((alone, reason),) = pairing.unpaired
     assert alone.location.endswith("elsewhere_20230208.tif") and reason == "overlaps no pre scene of this source"
     assert left_out[0][0].endswith("undated.tif") and "no date" in left_out[0][1]
-    with pytest.raises(SceneError, match="needs --event_date"):
+    with pytest.raises(SceneError, match="--event_date is missing"):
         paired(tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_scenes_that_cannot_be_placed_are_listed(tmp_path):
     pairing, left_out = paired(tmp_path)
     assert len(pairing.places) == 1
     reasons = {where.rsplit("/", 1)[1]: reason for where, reason in left_out}
-    assert "outside of its reference system" in reasons["wrong.tif"]
+    assert "outside of the area of its reference system" in reasons["wrong.tif"]
     assert "neither PNG, JPEG nor TIFF" in reasons["text.tif"]
 
 
@@ -153,7 +153,7 @@ def test_stac_items(tmp_path):
     (place,) = pairing.places
     (after,) = place.post
     assert (after.scenes[0].location, after.scenes[0].clouds) == ("https://example.invalid/b.tif", 60)
-    assert left_out == (("bare", "the STAC item has no asset named visual"),)
+    assert left_out == (("bare", "the STAC item has no asset named visual, rgb, image or data"),)
     assert not paired(path, EVENT, max_clouds=50)[0].places
     path.write_text("[]")
     with pytest.raises(SceneError, match="neither a STAC item"):

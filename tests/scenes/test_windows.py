@@ -49,7 +49,7 @@ def test_rounding_is_no_rotation():
     assert (made.transform.b, made.transform.d, made.transform.c) == (0, 0, 309111.75)
     turned = at() @ Affine.rotation(3)
     assert rotation(turned, 1000, 1000) == pytest.approx(-3)
-    with pytest.raises(SceneError, match=r"turned by -3\.0 degrees against north; give --crs or --gsd"):
+    with pytest.raises(SceneError, match=r"rotated by -3\.0 degrees against north; give --crs or --gsd"):
         grid_of(UTM, turned, 1000, 1000)
     straight = grid_of(UTM, turned, 1000, 1000, gsd=GSD)
     assert footprint(straight).buffer(1e-6).contains(footprint_of(UTM, turned, 1000, 1000))
@@ -66,7 +66,7 @@ def test_another_reference_system_covers_the_same_ground():
 
 
 def test_coordinates_of_another_system_are_refused():
-    with pytest.raises(SceneError, match="outside of its reference system"):
+    with pytest.raises(SceneError, match="outside of the area of its reference system"):
         footprint_of(CRS.from_epsg(4326), at(), 100, 100)
 
 

@@ -100,7 +100,7 @@ def test_images_of_another_size_are_refused(tmp_path, capsys):
     for folder in ("A", "B"):
         write_rgb(source / folder / "szada_1.png", picture(0, 640, 960))
     said = refusal(source, tmp_path / "out", capsys)
-    assert "szada_1.png: 640 x 960 pixels, but the published split is of images of 640 x 952" in said
+    assert "szada_1.png: 640 x 960 pixels, but the published split is defined on images of 640 x 952" in said
 
 
 def test_other_folders_hold_no_set(tmp_path, capsys):

@@ -126,7 +126,7 @@ def test_ambiguous_sources_are_refused(tmp_path):
     with pytest.raises(LayoutError, match=r"p000.png: p000.jpg has the same name"):
         discover("folders", tmp_path)
     (tmp_path / "mask").mkdir()
-    with pytest.raises(LayoutError, match="both label and mask are there"):
+    with pytest.raises(LayoutError, match="has both label and mask"):
         discover("folders", tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_every_label_that_is_none_is_reported(tmp_path):
     found = discover("xbd", tmp_path)
     assert {(file.rpartition("/")[2], reason) for file, reason in found.left_out} == {
         ("b_post.json", "not named *_post_disaster.json"),
-        ("c_pre_disaster.png", "a link to nowhere"),
+        ("c_pre_disaster.png", "a broken link"),
     }
     assert [place.id for place in found.places] == ["a"] and found.incomplete == ()
 

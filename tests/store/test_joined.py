@@ -185,5 +185,5 @@ def test_links_to_folders_of_one_name_are_refused(tmp_path):
 
 def test_masks_of_damage_alone_are_no_buildings(tmp_path):
     data = DataConfig(root=str(write_folders(tmp_path / "source", 2)), layout="folders", scale="xbd")
-    with pytest.raises(LabelError, match=r"no mask holds a building in the scale xbd; .* are of the scale binary"):
+    with pytest.raises(LabelError, match=r"no mask holds a building in the scale xbd; .*, set the scale binary"):
         build(data, tmp_path / "out")

@@ -109,7 +109,7 @@ def test_of_scenes_beside_each_other_the_unlabelled_one_is_unknown(tmp_path, cap
     write(tmp_path / "s" / "post" / "right.tif", POST[:, 128:], at(0, 128))
     polygons(tmp_path / "s" / "labels" / "left.geojson", 20)
     assert prepare(tmp_path / "s", tmp_path / "out") == 2
-    assert "place town: no file with labels beside it" in capsys.readouterr().err
+    assert "place town: no label file beside its post scene" in capsys.readouterr().err
     assert prepare(tmp_path / "s", tmp_path / "out", "--incomplete", "leave_out") == 0
     _, _, (post,), (codes,) = the_tile(tmp_path / "out")
     np.testing.assert_array_equal(post, POST)
@@ -224,7 +224,7 @@ def test_refusals_by_the_command(tmp_path, capsys):
         (["--labels", str(tmp_path / "table.csv"), "--only", "town"], "table without geometries"),
         (["--labels", "nowhere.gpkg", "--only", "town"], "--labels nowhere.gpkg: no such file"),
         (["--labels", "none", "--only", "city"], "no place whose name begins with city"),
-        (["--labels", "none", "--only", "town", "--gsd", "1000"], "pixels would have 1e+03 m"),
+        (["--labels", "none", "--only", "town", "--gsd", "1000"], "pixels would be 1e+03 m wide"),
         (["--labels", "none", "--only", "town", "--crs", "EPSG:5773"], "neither a projected nor a geographic"),
         (["--labels", "none", "--only", "town", "--labelled_area", "nope"], "--labelled_area nope: no such file"),
         (["--labels", "none"], "no post scene of its place"),

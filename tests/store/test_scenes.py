@@ -229,11 +229,11 @@ def spoil(source: Path, how: str) -> None:
 REFUSED = {
     "no crs": (["pre.tif: it has no reference system"], []),
     "apart": (["pre.tif: overlaps no post scene of its place (and 1 more)"], []),
-    "turned": (["place town: ", "pre.tif: its grid is turned by -5.0 degrees"], []),
+    "turned": (["place town: ", "pre.tif: its grid is rotated by -5.0 degrees"], []),
     "truncated": (["post.tif: damaged or truncated"], []),
     "16 bits": (["post.tif: pixels are uint16", "--scaling"], []),
     "no post": (["no post scene of its place"], []),
-    "no labels": (["place town: no file with labels beside it; give one with --labels"], []),
+    "no labels": (["place town: no label file beside its post scene; give one with --labels"], []),
     "no attribute": (["no attribute 'damage'; it has kind"], ["--label_attribute", "damage", "--label_values", "yes"]),
 }
 

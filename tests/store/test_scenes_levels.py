@@ -74,7 +74,7 @@ def test_values_of_an_attribute_become_levels_in_pixels_index_and_report(tmp_pat
     assert index.label.tolist() == ["intact", "minor", "major", "destroyed", "unknown level", "unknown level"]
     notes = json.loads((tmp_path / "out" / "report.json").read_text())["notes"]
     assert notes == {
-        "damage.gpkg: 2 polygons without a value, or with un-classified, of 'state', of unknown level": 1,
+        "damage.gpkg: 2 polygons of unknown level, without a value of 'state' or with un-classified": 1,
         "damage.gpkg: polygons by level: 1 intact, 1 minor, 1 major, 1 destroyed, 2 unknown level": 1,
     }
     said = capsys.readouterr().out
@@ -133,8 +133,8 @@ REFUSED = [
     (XBD_FLAGS, "damage.gpkg: 'state' is 'grade 1' or 'no-damage', expected a level of the scale xbd (intact, minor, "),
     (XBD_FLAGS, "say what it means with --label_levels VALUE=LEVEL, or list it in --label_unknown"),
     ([*XBD_FLAGS, *LEVELS], "damage.gpkg: 'state' is 'grade 1', expected a level"),
-    (["--scale", "xbd"], "damage.gpkg: polygons of damage alone tell no levels of the scale xbd (intact, minor, major"),
-    (["--scale", "xbd"], "name the attribute that does with --label_attribute"),
+    (["--scale", "xbd"], "damage.gpkg: the polygons have no level of the scale xbd (intact, minor, major"),
+    (["--scale", "xbd"], "name the attribute that holds the level with --label_attribute"),
     (["--scale", "xbd", "--label_attribute", "grade"], "damage.gpkg: no attribute 'grade'; it has state"),
     ([*XBD_FLAGS, "--label_values", "major"], "label_values: expected none with data.scale = xbd"),
     (

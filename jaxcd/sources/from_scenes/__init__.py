@@ -1,1 +1,1 @@
-"""From large scenes to labelled tiles: planned, registered, read, judged."""
+"""Turns large scenes into labelled tiles: plans places, registers acquisitions, reads and filters tiles."""

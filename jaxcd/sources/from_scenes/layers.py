@@ -24,7 +24,7 @@ from jaxcd.sources.labels import codes_of_mask, paint
 
 Codes = UInt8[np.ndarray, "h w"]
 
-_SHOWN = 6  # values of an attribute that a message lists
+_SHOWN = 6  # a message lists so many values of an attribute
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Polygons:
 
     Attributes:
         outlines: valid polygons.
-        codes: class of each, in the codes of a scale; where the attribute has no value, UNKNOWN (`binary`: INVALID).
+        codes: code of each polygon in a scale. It is UNKNOWN (`binary`: INVALID) where the attribute has no value.
         rows: each polygon's number in its file, from 0.
         notes: remarks on what was repaired, left out or unknown.
     """
@@ -45,11 +45,11 @@ class Polygons:
 
     @functools.cached_property
     def tree(self) -> shapely.STRtree:
-        """Index of the outlines."""
+        """Spatial index of the outlines."""
         return shapely.STRtree(self.outlines)
 
     def over(self, grid: Grid) -> np.ndarray:
-        """Return the numbers of the polygons that touch a grid's ground."""
+        """Return the positions in `outlines` of the polygons that touch a grid's ground."""
         return np.sort(self.tree.query(shapely.box(*grid.bounds), predicate="intersects"))
 
 
@@ -57,10 +57,10 @@ class Meaning(NamedTuple):
     """What the polygons of a file mean.
 
     Attributes:
-        scale: of their codes.
-        attribute: the one that tells the class; empty: every polygon is damage (scale `binary`).
-        codes: values of the attribute, as text, each with its code; in `binary`, all other values mean no damage.
-        unknown: values that tell no class, like a missing value.
+        scale: scale of the codes.
+        attribute: name of the attribute that holds the class; empty: every polygon is damage (scale `binary`).
+        codes: pairs of a value of the attribute, as text, and its code; in `binary`, all other values mean no damage.
+        unknown: values that are read as a missing value.
     """
 
     scale: Scale = BINARY
@@ -70,24 +70,30 @@ class Meaning(NamedTuple):
 
 
 def label_file(own: str, scenes: ScenesConfig) -> str:
-    """Return the file that labels a scene: the one of --labels, or its own; empty where it is unlabelled on purpose.
+    """Return the path of a scene's label file; empty if `--labels none` asks for unlabelled tiles.
+
+    Args:
+        own: path of the label file beside the scene, or "".
+        scenes: its `labels` is the path given by `--labels`, which wins.
 
     Raises:
-        LabelError: there is none.
+        LabelError: the scene has no label file, or that of `--labels` does not exist.
     """
     if scenes.labels == "none":
         return ""
     if scenes.labels:
         if not Path(scenes.labels).is_file():
-            raise LabelError(f"--labels {scenes.labels}: no such file")
+            raise LabelError(f"--labels {scenes.labels}: no such file; check the path")
         return scenes.labels
     if not own:
-        raise LabelError("no file with labels beside it; give one with --labels, or --labels none for unlabelled tiles")
+        raise LabelError(
+            "no label file beside its post scene; give one with --labels, or --labels none for unlabelled tiles"
+        )
     return own
 
 
 def names_of_codes(scale: Scale) -> dict[int, str]:
-    """Return how the codes of labels are called in reports and indexes."""
+    """Return the names of the codes in reports and indexes."""
     if not scale.buildings:
         return {INTACT: "intact", DAMAGE: "damage", INVALID: "unknown"}
     return dict(enumerate(scale.codes)) | {UNKNOWN: "unknown level"}
@@ -97,7 +103,7 @@ def check_layers(files: Sequence[str], grid: Grid, scenes: ScenesConfig, scale: 
     """Open the label layers of a place, so that their errors are reported before anything is built.
 
     Raises:
-        LabelError: one can't be read, or does not say what is damaged.
+        LabelError: a file can't be read as polygons with classes of the scale.
     """
     for file in files:
         if not _is_raster(file):
@@ -109,17 +115,17 @@ def check_layers(files: Sequence[str], grid: Grid, scenes: ScenesConfig, scale: 
 def draw(file: str, grid: Grid, scenes: ScenesConfig, scale: Scale) -> Codes:
     """Draw the labels of a tile in the codes of a scale.
 
-    Polygons are painted as `jaxcd.sources.labels.paint` does; `scenes.outside` decides the class outside of all of
-    them. A mask leaves INVALID where it has no data. Outside of `scenes.labelled_area` all is INVALID.
+    Polygons are painted by `jaxcd.sources.labels.paint`; `scenes.outside` decides the class outside of all polygons.
+    A pixel is INVALID where a mask has no data, and outside of `scenes.labelled_area`.
 
     Args:
-        file: polygons or a mask raster; empty: all pixels are INVALID.
-        grid: of the tile.
-        scenes: label settings.
-        scale: of the codes.
+        file: path of polygons or a mask raster; empty: all pixels are INVALID.
+        grid: the tile's grid.
+        scenes: settings of labels.
+        scale: scale of the codes.
 
     Raises:
-        LabelError: the file does not say what is damaged.
+        LabelError: the file can't be read as classes of the scale.
     """
     if not file:
         return np.full(grid.shape, INVALID, np.uint8)
@@ -137,7 +143,7 @@ def draw(file: str, grid: Grid, scenes: ScenesConfig, scale: Scale) -> Codes:
 
 
 def read_labels(file: str, crs: CRS, scenes: ScenesConfig, scale: Scale) -> Polygons:
-    """Read a vector file of labels in some reference system, as `read_polygons` does.
+    """Read a vector file of labels as `read_polygons` does, with the meaning that the settings give it.
 
     Raises:
         LabelError: as `read_polygons`.
@@ -148,16 +154,16 @@ def read_labels(file: str, crs: CRS, scenes: ScenesConfig, scale: Scale) -> Poly
 
 @functools.lru_cache(maxsize=16)
 def read_polygons(file: str, crs: CRS, meaning: Meaning = Meaning()) -> Polygons:  # noqa: B008
-    """Read a vector file (GeoJSON, GeoPackage, Shapefile, GeoParquet) in some reference system.
+    """Read the polygons of a vector file (GeoJSON, GeoPackage, Shapefile, GeoParquet), reprojected to `crs`.
 
     Args:
         file: its path.
-        crs: reference system to give the polygons in.
-        meaning: of the polygons.
+        crs: reference system of the result.
+        meaning: how the polygons' attribute is read.
 
     Raises:
-        LabelError: unreadable, no polygons, without a reference system, without the attribute, or with values of it
-            that are no levels of the scale.
+        LabelError: the file can't be read, holds no polygons, or has no reference system; the attribute is missing, or
+            has a value that is no level of the scale.
     """
     path = Path(file)
     frame, repaired = read_frame(path)
@@ -167,13 +173,13 @@ def read_polygons(file: str, crs: CRS, meaning: Meaning = Meaning()) -> Polygons
 
 
 def _classes(frame: gpd.GeoDataFrame, path: Path, meaning: Meaning) -> tuple[UInt8[np.ndarray, "n"], list[str]]:
-    """Return the code of each polygon, and remarks."""
+    """Return the code of each polygon, and remarks for the report."""
     scale, attribute, known = meaning.scale, meaning.attribute, dict(meaning.codes)
     if not attribute:
         if scale.buildings:
             raise LabelError(
-                f"{path}: polygons of damage alone tell no levels of the scale {scale.name} "
-                f"({', '.join(scale.levels)}); name the attribute that does with --label_attribute"
+                f"{path}: the polygons have no level of the scale {scale.name} ({', '.join(scale.levels)}); name the "
+                "attribute that holds the level with --label_attribute"
             )
         return np.full(len(frame), DAMAGE, np.uint8), []
     texts = known_texts(frame, path, attribute, meaning.unknown)
@@ -190,20 +196,20 @@ def _classes(frame: gpd.GeoDataFrame, path: Path, meaning: Meaning) -> tuple[UIn
 
 
 def _remarks(frame: gpd.GeoDataFrame, path: Path, meaning: Meaning, codes: UInt8[np.ndarray, "n"]) -> list[str]:
-    """Tell how many polygons are unknown, and which levels there are, or that none is damaged."""
+    """Return remarks: how many polygons are unknown, how many have each level, or that none is damaged."""
     remarks, attribute, names = [], meaning.attribute, names_of_codes(meaning.scale)
     counts = Counter(codes.tolist())
-    or_with = f", or with {' or '.join(meaning.unknown)}," if meaning.unknown else ""
-    for code, end in ((INVALID, "unknown"), (UNKNOWN, "of unknown level")):
+    or_unknown = f" or with {' or '.join(meaning.unknown)}" if meaning.unknown else ""
+    for code, what in ((INVALID, "of unknown class"), (UNKNOWN, "of unknown level")):
         if counts[code]:
-            remarks.append(f"{path.name}: {counts[code]} polygons without a value{or_with} of {attribute!r}, {end}")
+            remarks.append(f"{path.name}: {counts[code]} polygons {what}, without a value of {attribute!r}{or_unknown}")
     if meaning.scale.buildings:
         levels = ", ".join(f"{counts[code]} {names[code]}" for code in sorted(counts))
         remarks += [f"{path.name}: polygons by level: {levels}"] if levels else []
     elif len(frame) and not counts[DAMAGE]:
         given = _listed(sorted(set(texts_of(frame, attribute).dropna())), ", ") or "none"
         values = " or ".join(value for value, _ in meaning.codes)
-        remarks.append(f"{path.name}: no polygon whose {attribute!r} is {values} (there are {given})")
+        remarks.append(f"{path.name}: no polygon whose {attribute!r} is {values} (its values are {given})")
     return remarks
 
 

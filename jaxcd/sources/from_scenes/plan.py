@@ -1,4 +1,4 @@
-"""Plans a build of scenes: places with their grids, the shift of each tile, and the rows of tiles."""
+"""Plans a build from scenes: finds places and their grids, cuts them into tiles, estimates the shifts of tiles."""
 
 import csv
 import glob
@@ -26,7 +26,14 @@ _LEAVE_OUT = "complete or remove it, or set config.data.incomplete=leave_out (ja
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedPlace:
-    """A place, its grid, the label file of each post scene (by location; "": none), and a stamp of its files' state."""
+    """A place of scenes whose files have been checked.
+
+    Attributes:
+        place: the place.
+        grid: its grid.
+        labels: path of the label file of each post scene, by the scene's location; "" for an unlabelled scene.
+        stamp: a text that changes when one of the place's files changes.
+    """
 
     place: ScenePlace
     grid: Grid
@@ -35,7 +42,7 @@ class PlannedPlace:
 
     @property
     def label_files(self) -> tuple[str, ...]:
-        """All label files, each once."""
+        """All label files, without duplicates."""
         return tuple(dict.fromkeys(file for file in self.labels.values() if file))
 
 
@@ -49,7 +56,16 @@ class ScenePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The shift of one acquisition at one tile: what was estimated, whether it is believed, and what is applied."""
+    """The shift of one acquisition at one tile.
+
+    Attributes:
+        tile: id of the tile.
+        image: name of the acquisition.
+        locations: the acquisition's scenes.
+        shift: the estimate.
+        accepted: whether the estimate is used.
+        applied: the rows and columns by which the tile is shifted when it is read.
+    """
 
     tile: str
     image: str
@@ -60,10 +76,10 @@ class Estimate:
 
 
 def paired(data: DataConfig) -> tuple[Pairing, tuple[tuple[str, str], ...]]:
-    """Find the scenes of a source and pair them; also return the files and rows that are not scenes.
+    """Find the scenes of a source and pair them; also return the files and rows that were left out.
 
     Raises:
-        SceneError: there are none.
+        SceneError: the source holds no scenes, or no place that `scenes.only` names.
     """
     scenes = data.scenes
     found = find_scenes(data.root, scenes.event_date, labelled=not scenes.labels)
@@ -83,30 +99,30 @@ def paired(data: DataConfig) -> tuple[Pairing, tuple[tuple[str, str], ...]]:
 
 
 def plan(data: DataConfig) -> ScenePlan:
-    """Plan the build of a source of scenes; nothing but headers is read.
+    """Plan a build from scenes. It reads headers and label files, but no tiles.
 
     Raises:
-        SceneError: no place has scenes of before and after, or one can't be used and `incomplete` is refuse.
-        LabelError: a place has no labels and `incomplete` is refuse, or there is no file `labelled_area`.
+        SceneError: no place has both pre and post scenes; or a scene can't be used, and `incomplete` is refuse.
+        LabelError: a place has no labels, and `incomplete` is refuse; or the file `labelled_area` does not exist.
     """
-    close_scenes()  # files that an earlier build of this process has read may have changed
+    close_scenes()  # their files may have changed since an earlier build of this process
     read_polygons.cache_clear()
     area = data.scenes.labelled_area
     if area and not Path(area).is_file():
-        raise LabelError(f"--labelled_area {area}: no such file")
+        raise LabelError(f"--labelled_area {area}: no such file; check the path")
     pairing, left_out = paired(data)
     left_out += tuple((scene.location, reason) for scene, reason in pairing.unpaired)
     unwanted = tuple((scene.location, reason) for scene, reason in pairing.unwanted)
     if left_out and data.incomplete == "refuse":
-        alone = [(where, reason) for where, reason in left_out if not is_remote(where)]
-        if alone:
-            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-            raise SceneError(f"{alone[0][0]}: {alone[0][1]}{more}; {_LEAVE_OUT}")
+        local = [(where, reason) for where, reason in left_out if not is_remote(where)]
+        if local:
+            more = f" (and {len(local) - 1} more)" if len(local) > 1 else ""
+            raise SceneError(f"{local[0][0]}: {local[0][1]}{more}; {_LEAVE_OUT}")
     places = []
     for place in pairing.places:
         try:
-            found, unlabelled = _planned(place, data)
-            places.append(found)
+            planned, unlabelled = _planned(place, data)
+            places.append(planned)
             left_out += unlabelled
         except (ImageError, SceneError, LabelError) as error:
             if data.incomplete == "refuse" and not is_remote(place.reference.location):
@@ -119,7 +135,7 @@ def plan(data: DataConfig) -> ScenePlan:
 
 
 def planned_tiles(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: ScenesConfig) -> list[PlannedTile]:
-    """Divide a place into its tiles; `shifts` are those of tiles, by id."""
+    """Cut a place into tiles; `shifts` holds the shifts of tiles by the tile's id."""
     return [
         PlannedTile(
             place=planned.place,
@@ -133,22 +149,22 @@ def planned_tiles(planned: PlannedPlace, shifts: Mapping[str, Shifts], scenes: S
 
 
 def others(place: ScenePlace) -> tuple[Mosaic, ...]:
-    """Return the acquisitions of a place that are registered to its reference: all but that."""
+    """Return the acquisitions that are registered to the reference scene: all of a place except the reference."""
     return (*place.pre[:-1], *place.post)
 
 
 def registered(planned: PlannedPlace, image: Mosaic, reading: ReadingSettings) -> list[Estimate]:
     """Estimate the shift of an acquisition at every tile of its place.
 
-    An estimate is believed if its peak stands out of the noise and it lies near the acquisition's median shift; other
-    tiles are shifted by that median, or not at all where there is none.
+    A tile is shifted by its own estimate if the estimate's peak stands out of the noise and it lies near the median
+    shift of the acquisition. Otherwise it is shifted by that median, or not at all if no estimate is good enough.
     """
     scenes, place, grid = reading.scenes, planned.place, planned.grid
     windows = list(tile_windows(grid, scenes.tile, edges=scenes.edges))
-    found = register(_view(place, image, grid.part(_widened(window, grid)), reading) for window in windows)
+    registration = register(_view(place, image, grid.part(_widened(window, grid)), reading) for window in windows)
     result = []
-    for window, shift in zip(windows, found.estimates, strict=True):
-        near = found.near_middle(shift)
+    for window, shift in zip(windows, registration.estimates, strict=True):
+        near = registration.near_middle(shift)
         result.append(
             Estimate(
                 tile=tile_id(place, window),
@@ -156,28 +172,28 @@ def registered(planned: PlannedPlace, image: Mosaic, reading: ReadingSettings) -
                 locations=image.locations,
                 shift=shift,
                 accepted=near,
-                applied=shift[:2] if near else found.middle,
+                applied=shift[:2] if near else registration.middle,
             )
         )
     return result
 
 
 def _view(place: ScenePlace, image: Mosaic, part: Grid, reading: ReadingSettings) -> View | None:
-    """Read the surroundings of a tile from a place's reference and from another acquisition."""
+    """Read a window of a place's reference and of another acquisition; None if they share too little ground."""
     scaling = check_scaling(reading.scaling, "config.data.scaling")
     try:
         reference, target = (
-            read_window(each.locations, part, scaling=scaling, folder=reading.window_folder)
-            for each in (place.pre[-1], image)
+            read_window(acquisition.locations, part, scaling=scaling, folder=reading.window_folder)
+            for acquisition in (place.pre[-1], image)
         )
     except (ImageError, SceneError):
-        return None  # reading the tile will report what can't be read
+        return None  # the error will be reported when the tile is read
     both = reference.valid & target.valid
     return View(reference.pixels, target.pixels, both) if both.mean() > reading.scenes.valid / 2 else None
 
 
 def table(estimates: Iterable[tuple[str, Estimate]]) -> str:
-    """Write estimates, each with its place, as CSV."""
+    """Return estimates as the text of a CSV file; each estimate comes with the id of its place."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(
@@ -190,7 +206,7 @@ def table(estimates: Iterable[tuple[str, Estimate]]) -> str:
 
 
 def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[tuple[str, str], ...]]:
-    """Open the files of a place; also return its unlabelled scenes, where those are left out."""
+    """Open the files of a place to check them; also return its scenes that have no labels, each with the reason."""
     scenes = data.scenes
     labels: dict[str, str] = {}
     unlabelled: tuple[tuple[str, str], ...] = ()
@@ -203,32 +219,32 @@ def _planned(place: ScenePlace, data: DataConfig) -> tuple[PlannedPlace, tuple[t
     if unlabelled and (data.incomplete == "refuse" or not any(labels.values())):
         raise LabelError(unlabelled[0][1])
     scaling = check_scaling(data.scaling, "config.data.scaling")
-    # Of the reference alone, where a map covers all its pre scenes: those that lie beside it are places of their own.
+    # The grid covers the reference only: pre scenes beside it form other places. (A map covers all its pre scenes.)
     grid = common_grid((place.reference.location,), scaling, crs=scenes.crs, gsd=scenes.gsd)
     locations = [location for image in (*place.pre, *place.post) for location in image.locations]
     for location in locations:
         if not is_remote(location):
-            open_scene(location, scaling)  # reports errors of its header now
+            open_scene(location, scaling)  # an error of its header is reported now
     layers = sorted({file for file in labels.values() if file})
     check_layers(layers, grid, scenes, SCALES[data.scale])
     stats = [
         file_state(part, str(part))
         for name in (*locations, *layers, scenes.labelled_area)
         if name and not is_remote(name)
-        for part in _parts(Path(name))
+        for part in _files_of(Path(name))
     ]
     stamp = repr((locations, sorted(labels.items()), stats))
     return PlannedPlace(place=place, grid=grid, labels=labels, stamp=stamp), unlabelled
 
 
-def _parts(file: Path) -> list[Path]:
-    """List a file and the files beside it that belong to it: masks, world files, a Shapefile's tables."""
+def _files_of(file: Path) -> list[Path]:
+    """List a file and those beside it that share its stem: masks, world files, the tables of a Shapefile."""
     beside = file.parent.glob(f"{glob.escape(file.stem)}.*")
     return sorted(part for part in beside if part.is_file() and not part.name.endswith(".aux.xml"))
 
 
 def _widened(window: Window, grid: Grid) -> Window:
-    """Return a tile, widened by its surroundings if it is too small to be registered by itself."""
+    """Return the window of a tile; if the tile is too small for registration, the window is larger than the tile."""
     height, width = (max(side, REGISTERED) for side in (window.rows, window.columns))
     row = max(0, min(window.row - (height - window.rows) // 2, grid.height - height))
     column = max(0, min(window.column - (width - window.columns) // 2, grid.width - width))

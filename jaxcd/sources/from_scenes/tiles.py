@@ -1,4 +1,4 @@
-"""Reads one tile of a place at a time: on the place's grid, judged by the filters, and labelled."""
+"""Reads tiles of a place, one at a time: reads pixels on the place's grid, applies the filters, draws the labels."""
 
 import dataclasses
 import math
@@ -24,14 +24,15 @@ from jaxcd.scenes.windows import Grid, Window
 from jaxcd.sources.from_scenes.layers import draw
 from jaxcd.sources.reading import ReadImage, ReadPlace, ReadPost
 
-# Decimation at which a tile is judged first: from overviews it costs a fraction, and shows whether it is hopeless.
+# A tile is first read decimated by this factor. That costs little if the scene has overviews, and shows whether the
+# filters will certainly drop the tile.
 _COARSE = 8
 THUMBNAIL = 96
 _OVERLAP, _NO_DATA = "overlap", "no data"
-_LEAST_SHARED = 0.9  # of the ground that the later pre images show, an older one must show this share
+_LEAST_SHARED = 0.9  # an older pre image must show this share of the ground that the later ones show
 
 Shifts = Mapping[tuple[str, ...], tuple[float, float]]
-"""By an acquisition's locations: how many rows down and columns right a tile's content lies in it."""
+"""How many rows (down) and columns (right) a tile is shifted in an acquisition; the key is `Mosaic.locations`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,11 @@ class ReadingSettings:
     """How scenes are read.
 
     Attributes:
-        scenes: how they become tiles.
-        scaling: of 16-bit and float images (`config.data.scaling`).
-        scale: of the labels.
-        refuse: whether an unreadable local file ends the build; else the reason is kept with the tile.
-        window_folder: keeps the windows that came over the network.
+        scenes: settings that decide how scenes become tiles.
+        scaling: how 16-bit and float images become 8 bits (`config.data.scaling`).
+        scale: scale of the labels.
+        refuse: whether an unreadable local file ends the build; if not, the reason is kept with the tile.
+        window_folder: folder that keeps downloaded windows.
     """
 
     scenes: ScenesConfig
@@ -60,9 +61,9 @@ class PlannedTile:
     Attributes:
         place: its place.
         grid: the place's grid.
-        labels: the file that labels each post scene of the place, by its location; empty: there is none.
+        labels: path of the label file of each post scene, by the scene's location; "" for an unlabelled scene.
         window: where the tile lies on the grid.
-        shifts: its shifts.
+        shifts: shifts of the tile in the place's acquisitions.
     """
 
     place: ScenePlace
@@ -73,18 +74,18 @@ class PlannedTile:
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """The tile's name."""
         return tile_id(self.place, self.window)
 
 
 class SceneTile(NamedTuple):
-    """What was read of a tile.
+    """A tile that was read.
 
     Attributes:
-        place: its images and labels, or None where it is dropped.
+        place: images and labels of the tile, or None if the filters drop it.
         tile: id, place, index, kept, and bounds in degrees.
-        images: for each acquisition, its statistics, whether it is kept, and the reason if not.
-        pictures: small images of before and after, by name.
+        images: for each acquisition, its statistics, whether it is kept, and if not, the reason.
+        pictures: thumbnails of a pre and a post image, by name.
     """
 
     place: ReadPlace | None
@@ -94,7 +95,9 @@ class SceneTile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Judged:
+    """An acquisition of a tile, as the filters judged it; `reason` is empty if it is kept."""
+
     image: Mosaic
     when: str
     statistics: Statistics
@@ -113,8 +116,8 @@ def read_tile(planned: PlannedTile, reading: ReadingSettings) -> SceneTile:
     """Read, judge and label a tile.
 
     Raises:
-        ImageError: a file can't be read, and such files are refused.
-        LabelError: a label does not say what is damaged.
+        ImageError: a local file can't be read, and `reading.refuse` is set.
+        LabelError: a label file can't be read as classes of the scale.
     """
     scenes, window, shifts = reading.scenes, planned.window, planned.shifts
     part = planned.grid.part(window)
@@ -122,11 +125,12 @@ def read_tile(planned: PlannedTile, reading: ReadingSettings) -> SceneTile:
     on_grid = np.zeros((window.height, window.width), bool)
     on_grid[inside] = True
     seen = {
-        when: [_look(image, when, part, on_grid, inside, shifts, reading) for image in images]
+        when: [_read_and_judge(image, when, part, on_grid, inside, shifts, reading) for image in images]
         for when, images in (("pre", planned.place.pre), ("post", planned.place.post))
     }
     before, pre = on_grid.copy(), []
-    # The latest first: an older image that shows less of the ground must not make it invalid where the latest shows it.
+    # The latest comes first: if an older image shows less ground, it is dropped, and does not make ground invalid that
+    # the latest shows.
     for k, image in reversed(list(enumerate(seen["pre"]))):
         if image.reason or image.valid is None:
             continue
@@ -146,7 +150,7 @@ def read_tile(planned: PlannedTile, reading: ReadingSettings) -> SceneTile:
             post.append(image)
     kept = bool(pre and post)
     tile = {"id": planned.id, "place": planned.place.id, "index": window.index, "kept": kept}
-    tile["bounds"] = _on_scene(part, window).bounds_degrees
+    tile["bounds"] = _without_padding(part, window).bounds_degrees
     return SceneTile(
         place=_labelled(planned, part, pre, post, before, reading) if kept else None,
         tile=tile,
@@ -155,7 +159,7 @@ def read_tile(planned: PlannedTile, reading: ReadingSettings) -> SceneTile:
     )
 
 
-def _look(
+def _read_and_judge(
     image: Mosaic,
     when: str,
     part: Grid,
@@ -163,8 +167,8 @@ def _look(
     inside: tuple[slice, slice],
     shifts: Shifts,
     reading: ReadingSettings,
-) -> _Seen:
-    """Read a tile of an acquisition and judge it; where its overview shows it to be hopeless, only that is read."""
+) -> _Judged:
+    """Read a tile of an acquisition and apply the filters; if its overview is already hopeless, read only that."""
     scenes, window_folder = reading.scenes, reading.window_folder
     limits = Thresholds(black=scenes.black, snow=scenes.snow, variance=scenes.variance)
     scaling = check_scaling(reading.scaling, "config.data.scaling")
@@ -174,41 +178,41 @@ def _look(
         if all(open_scene(location, scaling).has_overviews for location in locations):
             pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=window_folder, coarse=_COARSE)
             small = tuple(slice(0, max(1, side.stop // _COARSE)) for side in inside)
-            found = statistics(pixels[small], valid[small], covered[small])
-            reason = hopeless(found, limits)
+            measured = statistics(pixels[small], valid[small], covered[small])
+            reason = hopeless(measured, limits)
             if reason:
-                return _Seen(image, when, found, reason, decimated=True, pixels=pixels)
+                return _Judged(image, when, measured, reason, decimated=True, pixels=pixels)
         pixels, valid, covered = read_window(locations, grid, scaling=scaling, folder=window_folder)
     except (ImageError, SceneError) as error:
         if reading.refuse and not any(is_remote(location) for location in locations):
             raise
-        return _Seen(
+        return _Judged(
             image, when, Statistics(black=math.nan, brightness=math.nan, variance=math.nan, valid=0), str(error)
         )
     if not on_grid.all():
         valid &= on_grid
         pixels[~on_grid] = 0
-    found = statistics(pixels[inside], valid[inside], covered[inside])
+    measured = statistics(pixels[inside], valid[inside], covered[inside])
     if covered[inside].mean() < scenes.valid:
         reason = _NO_DATA
     else:
-        reason = reason_to_drop(found, limits) or (_NO_DATA if found.valid < scenes.valid else "")
+        reason = reason_to_drop(measured, limits) or (_NO_DATA if measured.valid < scenes.valid else "")
     if reason:
-        return _Seen(image, when, found, reason, pixels=pixels)
+        return _Judged(image, when, measured, reason, pixels=pixels)
     if not valid.all():
         pixels[~valid] = 0
-    return _Seen(image, when, found, "", pixels=pixels, valid=valid)
+    return _Judged(image, when, measured, "", pixels=pixels, valid=valid)
 
 
 def _labelled(
     planned: PlannedTile,
     part: Grid,
-    pre: Sequence[_Seen],
-    post: Sequence[_Seen],
+    pre: Sequence[_Judged],
+    post: Sequence[_Judged],
     before: Bool[np.ndarray, "h w"],
     reading: ReadingSettings,
 ) -> ReadPlace:
-    """Assemble a tile from its kept images; `before` marks where all its pre images show ground."""
+    """Build a labelled tile of its kept images; `before` marks the pixels where all its pre images have data."""
     images, labelled = [], []
     for image in pre:
         assert image.pixels is not None
@@ -224,14 +228,14 @@ def _labelled(
     return ReadPlace(
         id=planned.id,
         block=None,
-        bounds=_on_scene(part, planned.window).bounds_degrees,
+        bounds=_without_padding(part, planned.window).bounds_degrees,
         pre=tuple(images),
         post=tuple(labelled),
     )
 
 
 def _drawn(planned: PlannedTile, image: Mosaic, part: Grid, reading: ReadingSettings) -> UInt8[np.ndarray, "h w"]:
-    """Draw the labels of an acquisition; in a mosaic, those of each scene on the ground that it covers."""
+    """Draw the labels of an acquisition; in a mosaic, draw the labels of each scene where that scene lies."""
     own = [planned.labels[location] for location in image.locations]
     if len(set(own)) == 1:
         return draw(own[0], part, reading.scenes, reading.scale)
@@ -244,12 +248,12 @@ def _drawn(planned: PlannedTile, image: Mosaic, part: Grid, reading: ReadingSett
     return codes
 
 
-def _on_scene(part: Grid, window: Window) -> Grid:
+def _without_padding(part: Grid, window: Window) -> Grid:
     """Return the grid of a tile without its padding."""
     return dataclasses.replace(part, height=window.rows, width=window.columns)
 
 
-def _row(image: _Seen, shifts: Shifts) -> dict:
+def _row(image: _Judged, shifts: Shifts) -> dict:
     rows, columns = shifts.get(image.image.locations, (0.0, 0.0))
     return {
         "image": image.image.name,
@@ -264,14 +268,14 @@ def _row(image: _Seen, shifts: Shifts) -> dict:
     }
 
 
-def _thumbnails(seen: Mapping[str, Sequence[_Seen]]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
-    """Return small pictures of the latest pre and the first post image, for the contact sheet."""
-    found = {}
+def _thumbnails(seen: Mapping[str, Sequence[_Judged]]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    """Return thumbnails of the latest pre and the first post image for the contact sheet."""
+    pictures = {}
     for when, image in (("pre", seen["pre"][-1]), ("post", seen["post"][0])):
         if image.pixels is not None:
-            # Every n-th pixel first: averaging all of them would take a third of the time of their decoding.
+            # First take every n-th pixel: averaging all pixels would take a third of the time that decoding them takes.
             step = max(1, image.pixels.shape[0] // (2 * THUMBNAIL))
             few = np.ascontiguousarray(image.pixels[::step, ::step])
             small = cv2.resize(few, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-            found[f"thumbnail/{when}"] = small.astype(np.uint8, copy=False)
-    return found
+            pictures[f"thumbnail/{when}"] = small.astype(np.uint8, copy=False)
+    return pictures
