@@ -82,7 +82,7 @@ def test_unknown_events_are_named_with_those_there_are():
     with pytest.raises(SplitError, match=r"config.data.test_events: no place is of tornado; there are fire, quake"):
         split_places([*tiles("fire", 3), *tiles("quake", 3)], settings(test_events=("quake", "tornado")))
     config = Config(data=DataConfig(root="x", test_events=("quake",)), train=TrainConfig(steps=1))
-    with pytest.raises(ConfigError, match=r"config.data.test_events: expected none but with data.split = event"):
+    with pytest.raises(ConfigError, match=r"config.data.test_events: expected none unless data.split = event"):
         config.validate()
 
 
