@@ -16,8 +16,8 @@ class ScenesConfig:
 
     event_date: str = setting(
         "",
-        "date of the event, YYYY-MM-DD: earlier scenes are pre, later ones post, unless they lie in folders pre and "
-        "post",
+        "date of the event, YYYY-MM-DD: scenes before it are pre, all others post; needed unless they lie in folders "
+        "pre and post",
     )
     only: tuple[str, ...] = setting((), "use only places whose names begin with one of these texts; empty: all places")
     min_overlap: float = setting(0.01, "share of a place's pre scene that a post scene must cover at least", SHARE)
@@ -51,7 +51,7 @@ class ScenesConfig:
     )
     snow: float = setting(500.0, "leave out tiles with a larger mean of R + G + B, such as snow", at_least(0))
     variance: float = setting(
-        2601.0, "leave out tiles whose grey values have a smaller variance, such as water or clouds", at_least(0)
+        2601.0, "leave out tiles whose grey values have a smaller variance, such as fields and forests", at_least(0)
     )
     valid: float = setting(0.5, "leave out tiles of which a smaller share has data both before and after", SHARE)
     labels: str = setting(

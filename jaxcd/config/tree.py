@@ -70,7 +70,8 @@ class ContrastConfig:
     )
     margin: float = setting(
         1.0,
-        "squared distance of embeddings from which two images that differ add nothing to the loss",
+        "squared distance from which the embeddings of a pair with damage add nothing to the loss (fc_ef: of two "
+        "pairs, one of which shows damage)",
         above_zero("a squared distance"),
     )
     shares: tuple[float, float, float] = setting(

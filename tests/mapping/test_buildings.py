@@ -115,7 +115,7 @@ def test_agreement_with_true_classes(out, attribute):
     assert sum(unknown["confusion"]["intact"].values()) == 0
     with pytest.raises(LabelError, match="no attribute 'level'; it has name"):
         judged(out, path, label_attribute="level", label_values=("x",))
-    with pytest.raises(LabelError, match=f"no '{attribute}' is one of D6; there are D1, D5"):
+    with pytest.raises(LabelError, match=f"no polygon's '{attribute}' is one of D6; its values are D1, D5"):
         judged(out, path, label_attribute=attribute, label_values=("D6",))
 
 
