@@ -34,7 +34,7 @@ def storable(frame: gpd.GeoDataFrame, scale: Scale = BINARY) -> gpd.GeoDataFrame
     """Give attributes names and types that a GeoPackage can hold.
 
     An attribute is renamed to `source_...` if its name is in `RESERVED`, is a column of a map of levels, or differs
-    from another name in case only. Lists and the like become JSON. All other values that are neither numbers, times nor text
+    from another name in case only. Lists and the like become JSON. All values but numbers, times and text
     become text.
     """
     if frame.geometry.name != "geometry":
