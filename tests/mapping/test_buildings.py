@@ -196,7 +196,7 @@ def test_cells_are_square_on_the_ground_and_not_too_many(out):
     rows, columns = cells.shape_of(grid, 100)
     # At 59.9 degrees of latitude WGS 84 has 111,410 and 55,970 metres a degree.
     assert (rows, columns) == pytest.approx((100 / (5e-6 * 111_410), 100 / (5e-6 * 55_970)), abs=1)
-    with pytest.raises(ConfigError, match="--cell 2: the map would have .* cells, 200,000 at most"):
+    with pytest.raises(ConfigError, match="--cell 2: the map would have .* cells, but at most 200,000"):
         cells.shape_of(grid, 2)
 
 

@@ -315,7 +315,7 @@ def test_damage_from_another_level_on_and_buildings_that_the_network_sees(town):
     told = json.loads((own / "summary.json").read_text())
     assert told["levels"]["damage_from"] == told["settings"]["level"] == "minor"
     assert told["network"]["threshold"] == 0.5 and "for damage from major on" in told["network"]["threshold_from"]
-    assert any("as the network sees them" in note for note in told["notes"])
+    assert any("outlines that the network sees" in note for note in told["notes"])
     np.testing.assert_array_equal(read(own / rasters.CODES), read(given / rasters.CODES))
     lower, higher = (read(each / rasters.DECISION) for each in (own, given))
     assert (lower >= higher).all() and lower.sum() > higher.sum()

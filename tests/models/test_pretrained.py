@@ -169,7 +169,8 @@ def test_a_fusion_that_is_not_there_is_named():
             ModelConfig(name="siam_lite0", fusion="sum"),
             "config.model.fusion: expected one of both, diff, conc, got 'sum'",
         ),
-        (ModelConfig(fusion="both"), "config.model.fusion: expected none, fc_siam_diff has no choice, got 'both'"),
+        (ModelConfig(fusion="both"), "config.model.fusion: expected no fusion, as fc_siam_diff has none to choose, got
+        'both'"),
     ):
         with pytest.raises(ConfigError, match=message):
             models.check(model)

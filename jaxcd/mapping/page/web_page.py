@@ -27,7 +27,8 @@ from jaxcd.scenes.windows import Grid, Window
 PAGE = "map.html"
 MEGAPIXELS = 4
 """Largest size of the image of the whole map. A larger map is shown in coarser pixels, and its worst places also in
-full detail. The images of a map of this size take 13 MB of the page if they are pure noise, and 5 MB if they show a town."""
+full detail. The images of a map of this size take 13 MB of the page if they are pure noise, and 5 MB if they show a
+town."""
 MEGABYTES = 24
 """Largest size of the data in the page; it bounds how many outlines and detailed images the page gets."""
 PLACE = 1200
