@@ -249,7 +249,7 @@ def test_what_cannot_be_had_is_named(tmp_path, monkeypatch):
             "imagenet",
             "fc_siam_diff cannot begin with ImageNet weights; choose one of siam_lite0, siam_resnet18, .*",
         ),
-        ("siam_resnet18", "imagenet", "only siam_lite0's .* for siam_resnet18 give a file"),
+        ("siam_resnet18", "imagenet", "a package has .* of siam_lite0 only; for siam_resnet18, give a file"),
     ):
         with pytest.raises(ConfigError, match=f"config.init.pretrained: {message}"):
             models.load_pretrained(ModelConfig(name=name), source)

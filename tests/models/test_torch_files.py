@@ -94,7 +94,7 @@ def test_a_pickle_with_code_is_refused_and_its_code_not_run(tmp_path, zipped):
     content = {"a": torch.zeros(3), "b": Attack(tmp_path / "harm")}
     torch.save(content, tmp_path / "weights.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(
-        CheckpointError, match=r"weights.pth: refused, its pickle names posix.mkdir, .*none of its code"
+        CheckpointError, match=r"weights.pth: refused, because its pickle names posix.mkdir, .*none of its code"
     ):
         read_state_dict(tmp_path / "weights.pth")
     assert not (tmp_path / "harm").exists()
@@ -115,7 +115,7 @@ def test_no_name_but_those_of_tensors_is_given_out(tmp_path, name):
     code = b"c" + f"{module}\n{attribute}\n".encode() + b"."
     with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
         archive.writestr("w/data.pkl", code)
-    with pytest.raises(CheckpointError, match=f"refused, its pickle names {module}.{attribute}"):
+    with pytest.raises(CheckpointError, match=f"refused, because its pickle names {module}.{attribute}"):
         read_state_dict(tmp_path / "w.pth")
 
 
