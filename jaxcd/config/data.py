@@ -72,7 +72,7 @@ class DataConfig:
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     cache: str = setting(
         "datasets",
-        "folder in which a run keeps the datasets that it builds from source folders, and parts of remote scenes",
+        "folder that keeps datasets built from source folders, and the parts of remote scenes that were read",
     )
     scale: str = setting(
         "binary",

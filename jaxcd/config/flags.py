@@ -83,7 +83,7 @@ def run_parser(module: str, about: str) -> Parser:
         help="config file: a file of configs/, or your own Python file with a function get_config()",
     )
     parser.add_argument(
-        "--workdir", metavar="DIR", help="folder of the run; the same command continues a run that was interrupted"
+        "--workdir", metavar="DIR", help="folder for the results; the same command continues what was interrupted"
     )
     fields = parser.add_argument_group("fields of the configuration; a flag overrides the value of the config file")
     _add_overrides(fields, settings_of(Config, _PREFIX))
