@@ -140,8 +140,8 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             pair, registered = register_pair(pair)
             notes += _disagreement(registered)
         predicted = _predict(mapper, pair, out, settings)
-        found = layers.write(out, pair.grid, footprints, settings, predicted.levels)
-        styles.write(out, buildings=found.buildings is not None, scale=mapper.scale)
+        map_layers = layers.write(out, pair.grid, footprints, settings, predicted.levels)
+        styles.write(out, buildings=map_layers.buildings is not None, scale=mapper.scale)
         pixel = pair.grid.metres**2
         map_summary = MapSummary(
             name=out.resolve().name,
@@ -150,11 +150,11 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
                 damaged_m2=predicted.grown.damaged * pixel,
                 damaged_share=predicted.grown.damaged / predicted.grown.seen,
             ),
-            polygons=len(found.polygons),
-            buildings={} if found.buildings is None else buildings.counts(found.buildings),
-            agreement=found.agreement,
-            levels=_level_totals(mapper.scale, predicted, found, pixel, settings),
-            worst_cells=summary.worst_cells(found.cells),
+            polygons=len(map_layers.polygons),
+            buildings={} if map_layers.buildings is None else buildings.counts(map_layers.buildings),
+            agreement=map_layers.agreement,
+            levels=_level_totals(mapper.scale, predicted, map_layers, pixel, settings),
+            worst_cells=summary.worst_cells(map_layers.cells),
             pre=tuple(map(SceneFile.of, pair.pre)),
             post=tuple(map(SceneFile.of, pair.post)),
             registration=summary.registration(registered),
@@ -169,7 +169,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=time.monotonic() - began,
         )
-        web_page.write(out, pair, found, map_summary)
+        web_page.write(out, pair, map_layers, map_summary)
         map_summary = dataclasses.replace(map_summary, seconds=time.monotonic() - began)
         summary.write(out, map_summary)
     return map_summary
@@ -236,17 +236,17 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
 
 
 def _level_totals(
-    scale: Scale, predicted: _Predicted, found: layers.Layers, pixel: float, settings: MapSettings
+    scale: Scale, predicted: _Predicted, map_layers: layers.Layers, pixel: float, settings: MapSettings
 ) -> LevelTotals | None:
     """Return areas and buildings by level, or None for a map of damage alone; `pixel` is a pixel's area in m²."""
-    if not scale.buildings or found.buildings is None:
+    if not scale.buildings or map_layers.buildings is None:
         return None
     return LevelTotals(
         scale=scale.name,
         damage_from=scale.codes[damage_from(scale, settings)],
         area_m2={name: n * pixel for name, n in zip(scale.levels, predicted.grown.by_level, strict=True)},
-        buildings=levels.counts(found.buildings, scale),
-        agreement=found.level_agreement,
+        buildings=levels.counts(map_layers.buildings, scale),
+        agreement=map_layers.level_agreement,
     )
 
 

@@ -262,16 +262,16 @@ def _area_of_interest(path: Path, grid: Grid) -> tuple[shapely.geometry.base.Bas
         frame, notes = read_frame(path)
     except LabelError as error:
         raise LabelError(f"--aoi {error}") from error
-    found = shapely.union_all(np.asarray(around(frame, grid).geometry))
+    area = shapely.union_all(np.asarray(around(frame, grid).geometry))
     if not len(frame):
         raise LabelError(f"--aoi {path}: the file has no polygon; give a file with polygons")
-    if not shapely.intersects(found, shapely.box(*grid.bounds)):
+    if not shapely.intersects(area, shapely.box(*grid.bounds)):
         raise SceneError(
             f"--aoi {path}: its polygons do not touch the map ({_bounds(shapely.box(*grid.bounds))}, in {grid.crs}); "
             "give polygons of the same place"
         )
-    shapely.prepare(found)
-    return found, notes
+    shapely.prepare(area)
+    return area, notes
 
 
 def _bounds(outline: shapely.geometry.base.BaseGeometry) -> str:

@@ -73,16 +73,21 @@ def count(
     rows, columns = np.nonzero((ground[0] > 0) | (houses.sum(axis=0) > 0))
     seen, damaged = ground[:, rows, columns] * grid.metres**2
     share = np.divide(damaged, seen, out=np.zeros(len(rows)), where=seen > 0)
-    found: dict[str, Any] = {"row": rows, "column": columns, "seen_m2": seen.round(1), "damaged_m2": damaged.round(1)}
-    found |= {"damaged_share": share.round(4)}
+    columns_by_name: dict[str, Any] = {
+        "row": rows,
+        "column": columns,
+        "seen_m2": seen.round(1),
+        "damaged_m2": damaged.round(1),
+    }
+    columns_by_name |= {"damaged_share": share.round(4)}
     if buildings is not None:
-        found |= {
+        columns_by_name |= {
             f"buildings_{name.replace(' ', '_')}": number[rows, columns]
             for name, number in zip(CLASSES, houses, strict=True)
         }
     if buildings is not None and scale.buildings:
         graded = _buildings(grid, buildings, step, ground.shape[1:], (LEVEL, scale.levels))
-        found |= {
+        columns_by_name |= {
             f"level_{name.replace(' ', '_')}": number[rows, columns]
             for name, number in zip(scale.levels, graded, strict=True)
         }
@@ -90,7 +95,7 @@ def count(
     left, right = (place.c + place.a * np.minimum((columns + i) * step[1], grid.width) for i in (0, 1))
     upper, lower = (place.f + place.e * np.minimum((rows + i) * step[0], grid.height) for i in (0, 1))
     squares = shapely.box(left, lower, right, upper)
-    return gpd.GeoDataFrame(pd.DataFrame(found), geometry=squares, crs=grid.crs.to_wkt())
+    return gpd.GeoDataFrame(pd.DataFrame(columns_by_name), geometry=squares, crs=grid.crs.to_wkt())
 
 
 def _buildings(
@@ -110,7 +115,7 @@ def _buildings(
         kinds: name of a column of the frame, and the values of it to count.
     """
     column, values = kinds
-    found = np.zeros((len(values), *shape), np.int64)
+    counts = np.zeros((len(values), *shape), np.int64)
     if frame is not None and len(frame):
         middles = frame.geometry.representative_point()
         x, y = np.asarray(middles.x), np.asarray(middles.y)
@@ -122,5 +127,5 @@ def _buildings(
         ]
         kind = pd.Index(values).get_indexer(np.asarray(frame[column]))
         counted = kind >= 0
-        np.add.at(found, (kind[counted], *(place[counted] for place in at)), 1)
-    return found
+        np.add.at(counts, (kind[counted], *(place[counted] for place in at)), 1)
+    return counts

@@ -224,11 +224,11 @@ def statistics_under_polygons(raster: Path, frame: gpd.GeoDataFrame, operations:
     if not len(frame):
         return pd.DataFrame({name: np.zeros(0) for name in operations}, index=frame.index)
     with rasterio.open(raster) as source:
-        found = _extracted(_Unmasked(source), frame, ["count", *operations])
-    found.index = frame.index
+        extracted = _extracted(_Unmasked(source), frame, ["count", *operations])
+    extracted.index = frame.index
     for name in operations:
-        found.loc[found["count"] == 0, name] = 0.0 if name in ("sum", "count") else np.nan
-    return found[operations].astype(float)
+        extracted.loc[extracted["count"] == 0, name] = 0.0 if name in ("sum", "count") else np.nan
+    return extracted[operations].astype(float)
 
 
 class _Unmasked(RasterioRasterSource):

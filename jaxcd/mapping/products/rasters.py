@@ -147,15 +147,15 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, rule
                 written.wait(bottom)
                 values = read_rows(blocks, top, bottom, grid.width)
                 empty = values[0] == NO_DATA
-                found = _strips_of(values, rule)
-                for name, strip in found.items():
+                strips = _strips_of(values, rule)
+                for name, strip in strips.items():
                     strip[empty] = EMPTY
                     targets[name].write(strip, 1, window=window)
                     sums[name].append(zlib.crc32(strip.data))
                 seen += strip.size - int(np.count_nonzero(empty))
-                damaged += int(np.count_nonzero(found[DECISION] == 1))
-                if CODES in found:
-                    counted += np.bincount(found[CODES].ravel(), minlength=256)
+                damaged += int(np.count_nonzero(strips[DECISION] == 1))
+                if CODES in strips:
+                    counted += np.bincount(strips[CODES].ravel(), minlength=256)
         whole = True
     except _GDAL as error:
         # Raised before the files are deleted, because `not_written` recognises a full disk by its free space.
@@ -172,11 +172,11 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, rule
 def _strips_of(values: UInt16[np.ndarray, "k h w"], rule: Rule) -> dict[str, UInt8[np.ndarray, "h w"]]:
     """Return the strip of each raster, as if all pixels had data."""
     damage = values[rule.level - 1]
-    found = {
+    strips = {
         PROBABILITY: np.rint(damage.astype(np.float32) * (TOP / STEPS)).astype(np.uint8),
         DECISION: (damage >= int(np.ceil(rule.threshold * STEPS))).astype(np.uint8),
     }
-    return found | {CODES: codes_of(values)} if rule.scale.buildings else found
+    return strips | {CODES: codes_of(values)} if rule.scale.buildings else strips
 
 
 @contextlib.contextmanager

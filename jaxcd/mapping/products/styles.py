@@ -101,12 +101,12 @@ def write(out: Path, *, buildings: bool, scale: Scale) -> None:
         renderer=_SHADER.format(items=items),
     )
     palette = _palette([("no damage found", "#ffffff"), ("damage", _DAMAGE)])
-    found = {PROBABILITY: shader, DECISION: palette}
+    styles = {PROBABILITY: shader, DECISION: palette}
     if scale.buildings:
-        found[CODES] = _palette([("ground", "#ffffff"), *zip(scale.levels, scale.colours, strict=True)])
+        styles[CODES] = _palette([("ground", "#ffffff"), *zip(scale.levels, scale.colours, strict=True)])
         names = "\n      ".join(f"<Category>{name}</Category>" for name in scale.codes)
         write_whole(out / f"{CODES}.aux.xml", _NAMES.format(names=names))
-    for name, style in found.items():
+    for name, style in styles.items():
         write_whole((out / name).with_suffix(".qml"), style)
     if buildings:
         of_buildings = _categorised(LEVEL, of_levels(scale)) if scale.buildings else _categorised(CLASS, CLASSES)
