@@ -27,28 +27,32 @@ _OUTPUTS = ("metrics.json", "tiles.csv", "precision_recall.png", "precision_reca
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of an evaluation but its run and its folder."""
+    """All settings of an evaluation, apart from its run and its folder."""
 
-    data: Path | None = setting(None, "other data than the run's own: source folder or built dataset")
+    data: Path | None = setting(None, "evaluate on other data than the run's: a source folder, or a built dataset")
     layout: str | None = setting(None, "layout of --data, by default the run's own", one_of(*layouts.NAMES))
-    cache: str | None = setting(None, f"where --data is built on first use (default: {DataConfig().cache})")
+    cache: str | None = setting(None, f"folder in which a dataset is built from --data (default: {DataConfig().cache})")
     scale: str | None = setting(
-        None, "scale of the labels of --data, in which that of the run can be read (default: the run's)",
+        None, "scale of the labels of --data, to which the run's scale can be converted (default: the run's scale)",
         one_of(*SCALES),
     )  # fmt: skip
     scaling: str | None = setting(
-        None, "of 16-bit and float --data: range:LOW,HIGH or percentiles:LOW,HIGH", scaling_named("--scaling")
+        None,
+        "how 16-bit and float images of --data are scaled: range:LOW,HIGH or percentiles:LOW,HIGH",
+        scaling_named("--scaling"),
     )
-    average: bool = setting(False, "mean probability over flips and quarter turns, at eight times the work")
-    batch: int = setting(1, "tiles that each device sees at a time", at_least(1))
+    average: bool = setting(
+        False, "average the probabilities over flips and quarter turns of the images, which takes eight times as long"
+    )
+    batch: int = setting(1, "tiles that each device computes at a time", at_least(1))
     split: str | None = setting(
         None,
-        "train, validation, test or all (default: test; all where --data is given)",
+        "split to evaluate: train, validation, test or all (default: test; with --data: all)",
         one_of("train", "validation", "test", "all"),
     )
 
     def validate(self) -> None:
-        """Check all values that need no file.
+        """Check all values that can be checked without reading a file.
 
         Raises:
             ConfigError: at the first invalid value; the message names its flag.
@@ -61,7 +65,7 @@ class Settings:
 
 def parser() -> Parser:
     """Make the parser of the flags."""
-    made = Parser(prog="python -m jaxcd.evaluate", description="Metrics and pictures of a run.")
+    made = Parser(prog="python -m jaxcd.evaluate", description="Compute metrics and pictures of a run.")
     made.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
     add_settings(made, settings_of(Settings, ""))
     made.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")

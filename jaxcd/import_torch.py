@@ -11,11 +11,11 @@ from jaxcd.config.flags import Parser
 
 def parser() -> Parser:
     """Make the parser of the flags."""
-    made = Parser(prog="python -m jaxcd.import_torch", description="Make a run of published PyTorch weights.")
+    made = Parser(prog="python -m jaxcd.import_torch", description="Make a run folder from published PyTorch weights.")
     made.add_argument(
         "file", type=Path, help="a state dict saved with torch.save(model.state_dict(), FILE), or as .safetensors"
     )
-    made.add_argument("--out", type=Path, required=True, help="run folder to make")
+    made.add_argument("--out", type=Path, required=True, help="run folder to create")
     return made
 
 

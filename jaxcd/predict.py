@@ -22,16 +22,28 @@ _BUILDINGS = (
 
 def parser() -> Parser:
     """Make the parser of the flags."""
-    made = Parser(prog="python -m jaxcd.predict", description="Map damage of whole scenes.")
+    made = Parser(
+        prog="python -m jaxcd.predict", description="Map the damage between scenes before and after an event."
+    )
     add = made.add_argument
     add("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
-    add("--out", type=Path, required=True, help="folder of the map; with --pairs, of a folder for each map")
-    add("--pre", nargs="+", metavar="SCENE", help="GeoTIFFs or URLs of before; the first one's grid is the map's")
-    add("--post", nargs="+", metavar="SCENE", help="of after, on any grid; where several have data, the first counts")
-    pairs = "many maps: a CSV file with the columns name, pre, post (several scenes: separated by spaces) and, where "
-    add("--pairs", type=Path, metavar="LIST", help=f"{pairs}there are some, footprints")
+    add("--out", type=Path, required=True, help="folder of the map; with --pairs, it gets a folder for each map")
+    add(
+        "--pre",
+        nargs="+",
+        metavar="SCENE",
+        help="scenes before the event, as GeoTIFFs or URLs; the first one gives the grid",
+    )
+    add(
+        "--post",
+        nargs="+",
+        metavar="SCENE",
+        help="scenes after the event, on any grid; where several have data, the first is used",
+    )
+    pairs = "many maps: a CSV file with the columns name, pre, post (several scenes are separated by spaces) and, "
+    add("--pairs", type=Path, metavar="LIST", help=f"{pairs}if a map has some, footprints")
     settings = list(settings_of(MapSettings, ""))
-    add_settings(made, settings, names=[each.path for each in settings if each.path not in _BUILDINGS])
+    add_settings(made, settings, names=[item.path for item in settings if item.path not in _BUILDINGS])
     add_settings(made.add_argument_group("buildings"), settings, names=_BUILDINGS)
     return made
 

@@ -31,19 +31,31 @@ def parser() -> Parser:
     )
     names = [name for name in layouts.NAMES if name != layouts.PREPARED]
     made.add_argument("--layout", required=True, choices=names, help="how images and labels lie in the source")
-    made.add_argument("--source", required=True, help="folder with images and labels (simulated: where they are made)")
+    made.add_argument(
+        "--source", required=True, help="folder with images and labels (simulated: folder in which to make them)"
+    )
     made.add_argument("--out", type=Path, default=Path(), help="folder of the dataset")
     data = list(settings_of(DataConfig, ""))
     add_settings(made, data, names=_BUILD)
-    many = made.add_argument_group("many machines (pip install 'jaxcd[beam]' in an environment of its own)")
+    many = made.add_argument_group(
+        "build on many machines with Apache Beam (install jaxcd[beam] in an environment of its own)"
+    )
     many.add_argument(
         "--beam_runner", default="", help="Apache Beam's runner: DirectRunner, FlinkRunner, DataflowRunner, ..."
     )
-    many.add_argument("--beam_options", default="", help="as one text: --beam_options='--direct_num_workers=2'")
-    show = made.add_argument_group("splits to show (training sets its own; the dataset does not depend on them)")
+    many.add_argument(
+        "--beam_options",
+        default="",
+        help="options for Beam in one text, such as --beam_options='--direct_num_workers=2'",
+    )
+    show = made.add_argument_group(
+        "splits to show after the build (the dataset does not depend on them; each training has its own)"
+    )
     add_settings(show, data, names=_SPLITS)
     large = made.add_argument_group("scenes (--layout scenes)")
-    large.add_argument("--list", action="store_true", help="show what is paired and what is not, and build nothing")
+    large.add_argument(
+        "--list", action="store_true", help="show which scenes are paired and which are not, and build nothing"
+    )
     add_settings(large, settings_of(ScenesConfig, ""))
     return made
 

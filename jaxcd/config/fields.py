@@ -1,4 +1,4 @@
-"""Settings are declared once: a field holds its default, its help and its bounds; flags and checks are made from it."""
+"""Declares settings: a field holds its default, its help and its bounds, and flags and checks are made from it."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ _HELP, _BOUND = "help", "bound"
 
 
 class Bound(NamedTuple):
-    """A condition on a value; `expected` says it in words."""
+    """A condition on a value, as a function and in words."""
 
     holds: Callable[[Any], bool]
     expected: str
@@ -23,10 +23,10 @@ class Setting(NamedTuple):
     """A field of a configuration, as its flag and its help need it.
 
     Attributes:
-        path: as a user writes it, such as config.data.crop.
-        type: of its values.
-        default: its value unless it is set.
-        about: its help.
+        path: its name as a user writes it, such as config.data.crop.
+        type: type of its values.
+        default: its value if the user sets none.
+        about: its help text.
         expected: its bounds in words, or empty.
     """
 
@@ -41,9 +41,9 @@ def setting(default: Any, about: str, bound: Bound | None = None) -> Any:
     """Declare a field of a configuration.
 
     Args:
-        default: its value unless it is set.
-        about: its help, without default and bounds, which the help adds.
-        bound: condition on its value, beyond its type.
+        default: its value if the user sets none.
+        about: its help text, to which `--help` adds default and bounds.
+        bound: condition on its value, besides the type.
     """
     return dataclasses.field(default=default, metadata={_HELP: about, _BOUND: bound})
 
@@ -54,7 +54,7 @@ def one_of(*options: Any) -> Bound:
 
 
 def at_least(low: float, unit: str = "") -> Bound:
-    """Accept values from `low` on."""
+    """Accept values of at least `low`."""
     return Bound(lambda value: value >= low, f"at least {low}{unit and f' {unit}'}")
 
 
@@ -97,7 +97,7 @@ def check(node: Any, path: str) -> None:
 
     Args:
         node: a configuration.
-        path: what its fields' names begin with in messages, such as config.data.
+        path: text before its fields' names in messages, such as "config.data.".
 
     Raises:
         ConfigError: at the first invalid field; the message names it.
@@ -107,7 +107,7 @@ def check(node: Any, path: str) -> None:
 
 
 def check_bounds(node: Any, path: str) -> None:
-    """Check the values of a configuration and of the groups in it; None, where a field may be None, has no bounds.
+    """Check the bounds of all values of a configuration and of the groups in it; a value of None is not checked.
 
     Raises:
         ConfigError: at the first invalid field.
@@ -132,7 +132,9 @@ def check_types(node: Any, path: str) -> None:
         value, where = getattr(node, name), f"{path}{name}"
         if dataclasses.is_dataclass(hint):
             if type(value) is not hint:
-                raise ConfigError(f"{where}: is a group of fields and cannot be set to {value!r}")
+                raise ConfigError(
+                    f"{where}: is a group of fields and cannot be set to {value!r}; set one of its fields"
+                )
             check_types(value, f"{where}.")
         elif isinstance(hint, types.GenericAlias):
             _check_tuple(value, hint, where)

@@ -1,4 +1,4 @@
-"""A configuration on disk: the JSON of a run folder, and which fields tell two runs apart."""
+"""Reads and writes configurations, and names the fields in which two of them define different runs."""
 
 import dataclasses
 import json
@@ -10,8 +10,8 @@ from jaxcd.base.errors import ConfigError
 from jaxcd.base.files import write_whole
 from jaxcd.config import Config
 
-# Fields that say where copies lie and how work is shared out do not change the result (`devices` changes its rounding):
-# a run may be resumed with other values of these.
+# A run may be resumed with other values of these fields: they say where copies lie and how the work is shared. They do
+# not change the result (`devices` changes its rounding).
 _RUNTIME_FIELDS = (
     "data.cache",
     "data.incomplete",
@@ -51,7 +51,7 @@ def read(path: Path) -> Config:
     """Read the configuration that `write` wrote into a run folder.
 
     Raises:
-        ConfigError: not JSON, or not a configuration.
+        ConfigError: the file is not JSON, or holds no configuration.
     """
     try:
         values = json.loads(path.read_text())
@@ -71,9 +71,9 @@ def write_python(config: Config, path: Path, *, about: str) -> None:
     """Write the configuration as a config file, whole or not at all.
 
     Args:
-        config: what its `get_config()` will give.
+        config: the configuration that the file's `get_config()` returns.
         path: the `.py` file.
-        about: the text it opens with.
+        about: docstring of the file.
     """
     kinds = {"Config"}
     changed = _changed(config)

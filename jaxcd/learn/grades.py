@@ -1,4 +1,4 @@
-"""Metrics of graded damage, all from one table of pixel counts: true levels against predicted ones.
+"""Metrics of levels of damage, all computed from one table of pixels by true and predicted level.
 
 Source: docs/method.md, Graded damage (the xView2 score).
 """
@@ -12,18 +12,18 @@ from jaxtyping import Float, Int64
 from jaxcd.base.scales import Scale
 
 _EPSILON = 1e-6  # added to the F1 of each level before their harmonic mean (xView2)
-_LOCALISATION, _DAMAGE = 0.3, 0.7  # weights of both parts of the score
+_LOCALISATION, _DAMAGE = 0.3, 0.7  # weights of the two parts of the xView2 score
 
 
 class GradeScores(NamedTuple):
-    """Scores of graded damage.
+    """Scores of levels of damage.
 
     Attributes:
-        xview2: 0.3 times `localisation` and 0.7 times `damage`.
+        xview2: 0.3 times `localisation` plus 0.7 times `damage`.
         localisation: F1 of buildings against ground.
-        damage: harmonic mean of the F1 of the levels.
-        level_error: mean absolute difference of true and predicted levels, where both are a building's.
-        kappa: Cohen's kappa of the same pixels, disagreement weighted by the square of the difference in levels.
+        damage: harmonic mean of the F1 scores of the levels.
+        level_error: mean absolute difference of true and predicted level, over pixels that both call a building.
+        kappa: Cohen's kappa over the same pixels, with quadratic weights.
     """
 
     xview2: float
@@ -38,8 +38,9 @@ class Grades:
     """Pixel counts by true and predicted code; merge with `+`.
 
     Attributes:
-        scale: of both.
-        counts: rows are true codes, the last one buildings of unknown level; columns are predicted codes.
+        scale: scale of the codes.
+        counts: number of pixels by true code (rows, the last for buildings of unknown level) and predicted code
+            (columns).
     """
 
     scale: Scale
@@ -54,7 +55,7 @@ class Grades:
 
     @classmethod
     def zero(cls, scale: Scale) -> "Grades":
-        """Counts of no pixel."""
+        """Return counts that are all zero."""
         codes = len(scale.codes)
         return cls(scale=scale, counts=np.zeros((codes + 1, codes), np.int64))
 
@@ -63,23 +64,23 @@ class Grades:
 
     @property
     def known(self) -> Int64[np.ndarray, "k p"]:
-        """Counts of the buildings of known level: rows are levels, columns predicted codes."""
+        """Counts of buildings of known level, by true level (rows) and predicted code (columns)."""
         return self.counts[1:-1]
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Names of the levels that no pixel truly has."""
+        """Names of the levels that no pixel's label has."""
         return tuple(name for name, row in zip(self.scale.levels, self.known, strict=True) if not row.sum())
 
     def localisation(self) -> float:
-        """F1 of buildings (of known or unknown level) against ground."""
+        """Return the F1 of buildings (of known or unknown level) against ground."""
         tp, fn, fp = self.counts[1:, 1:].sum(), self.counts[1:, 0].sum(), self.counts[0, 1:].sum()
         return _ratio(2 * tp, 2 * tp + fp + fn)
 
     def f1_by_level(self) -> dict[str, float]:
-        """F1 of each level that some pixel truly has, taken only where the truth has a building of known level.
+        """Return the F1 of each level that occurs in the labels, over pixels labelled as a building of known level.
 
-        So what is predicted on ground does not count here; a building that is taken for ground does, as a miss.
+        So predictions on ground do not count here. A building that is predicted as ground counts as a miss.
         """
         scores = {}
         for level, name in enumerate(self.scale.levels, start=1):
@@ -89,7 +90,7 @@ class Grades:
         return scores
 
     def scores(self) -> GradeScores:
-        """Compute all scores; levels that no pixel truly has are left out of the mean over levels."""
+        """Return all scores; the mean over levels leaves out levels that do not occur in the labels."""
         f1 = np.array(list(self.f1_by_level().values()))
         damage = float(len(f1) / np.sum(1 / (f1 + _EPSILON))) if len(f1) else 0.0
         localisation = self.localisation()
@@ -105,7 +106,7 @@ class Grades:
 
 
 def _kappa(counts: Float[np.ndarray, "k k"], weight: Float[np.ndarray, "k k"]) -> float:
-    """Cohen's kappa, 1 - observed / expected disagreement; 0 where all pixels have one and the same level."""
+    """Return Cohen's kappa, 1 - observed / expected disagreement; 0 if all pixels have the same level."""
     total = counts.sum()
     if not total:
         return 0.0

@@ -1,9 +1,9 @@
 """Segmentation losses over the valid pixels of a whole batch, or of a whole split.
 
-Every loss takes logits and 0/1 labels of shape [b, h, w] and a mask `valid` of known pixels, and gives a
-float32 scalar; where no pixel is valid it is 0 with gradient 0. All are ratios of sums over pixels, so the loss of
-a split comes from the added sums of its tiles, however they were batched. The sums of graded damage, which has several
-logits a pixel, come from `jaxcd.learn.ordinal`.
+Every loss takes logits and 0/1 labels of shape [b, h, w] and a mask `valid` of known pixels, and returns a float32
+scalar. Without a valid pixel, loss and gradient are 0. All losses are ratios of sums over pixels, so the loss of a
+split follows from the added sums of its tiles, however they were batched. `jaxcd.learn.ordinal` computes the sums for
+levels of damage, where a pixel has several logits.
 """
 
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from jaxtyping import Array, Float, Num
 
 from jaxcd.config import LossConfig
 
-_SMOOTHING = 1.0  # in numerator and denominator (reference)
+_SMOOTHING = 1.0  # added to numerator and denominator, as in the reference code
 
 Logits = Float[Array, "b h w"]
 Pixels = Num[Array, "b h w"]
 
 
 class Sums(NamedTuple):
-    """Sums over valid pixels; those of parts add up to those of the whole.
+    """Sums over valid pixels; the sums of several batches can be added.
 
     Attributes:
         valid: number of valid pixels.
-        cross_entropy: binary cross-entropy with its positive weight.
-        intersection: probability of damage where there is damage.
-        predicted: probability of damage.
+        cross_entropy: sum of the weighted binary cross-entropy.
+        intersection: sum of the probability of damage over damaged pixels.
+        predicted: sum of the probability of damage over all valid pixels.
         actual: number of damaged pixels.
     """
 
@@ -43,14 +43,14 @@ class Sums(NamedTuple):
 def sums(
     logits: Logits, labels: Pixels, *, valid: Pixels, positive_weight: float, axis: tuple[int, ...] | None = None
 ) -> Sums:
-    """Sum what the losses are made of.
+    """Return the sums from which all losses are computed.
 
     Args:
         logits: logits of damage.
         labels: 1 where damaged, else 0.
         valid: 1 where the label is known, else 0.
-        positive_weight: factor on the cross-entropy of damaged pixels.
-        axis: axes to sum over; all by default.
+        positive_weight: weight of damaged pixels in the cross-entropy.
+        axis: axes to sum over; None for all.
     """
     logits, labels, valid = (x.astype(jnp.float32) for x in (logits, labels, valid))
     entropy = positive_weight * labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
@@ -61,20 +61,20 @@ def sums(
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss, given as a function of sums; its call sums the pixels of the flattened batch first."""
+    """A loss, defined as a function of sums; a call computes the sums over the whole batch first."""
 
     of_sums: Callable[[Sums], Any]
 
     def __call__(
         self, logits: Logits, labels: Pixels, *, valid: Pixels, positive_weight: float = 1.0
     ) -> Float[Array, ""]:
-        """Return the loss; arguments as those of `sums`."""
+        """Return the loss; the arguments are those of `sums`."""
         return self.of_sums(sums(logits, labels, valid=valid, positive_weight=positive_weight))
 
 
 @Loss
 def bce(total: Sums) -> Any:
-    """Binary cross-entropy, averaged over valid pixels (reference: positive weight 16.2578)."""
+    """Binary cross-entropy, averaged over valid pixels (the reference code has a positive weight of 16.2578)."""
     return total.cross_entropy / (total.valid + (total.valid == 0))
 
 
@@ -92,14 +92,14 @@ def iou(total: Sums) -> Any:
 
 
 LOSSES = {"bce": bce, "dice": dice, "iou": iou}
-"""By the names of their weights in `LossConfig`."""
+"""The losses by the names of their weights in `LossConfig`."""
 
 
 def of_sums(total: Sums, weights: LossConfig) -> Any:
-    """Add the weighted losses that the sums give; a loss of weight 0 is left out."""
+    """Return the weighted sum of the losses; a loss of weight 0 is not computed."""
     return sum(weight * LOSSES[name].of_sums(total) for name, weight in weights.weights().items() if weight)
 
 
 def weighted(logits: Logits, labels: Pixels, *, valid: Pixels, weights: LossConfig) -> Float[Array, ""]:
-    """Sum of the losses by their weights, over the flattened batch."""
+    """Return the weighted sum of the losses over the whole batch."""
     return of_sums(sums(logits, labels, valid=valid, positive_weight=weights.positive_weight), weights)

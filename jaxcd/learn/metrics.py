@@ -1,7 +1,7 @@
 """Metrics of the damage class from pixel counts, at every threshold at once.
 
-The device counts pixels by class and probability bin, the host adds the counts up in 64 bits (32 bits
-overflow at seven scenes), and ratios come last. docs/method.md, Metrics.
+The device counts pixels by class and probability bin. The host adds the counts in 64 bits, because 32 bits overflow at
+seven scenes, and computes ratios last. See docs/method.md, Metrics.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Int64, Num
 
-# A power of two, so that probability * BINS and k / BINS are exact and a threshold of k / BINS decides in
-# the counts as it does on the probabilities themselves.
+# A power of two, so that probability * BINS and k / BINS are exact. A threshold of k / BINS then gives the same
+# decision from the counts as from the probabilities.
 BINS = 1024
 
 
 class Scores(NamedTuple):
-    """Ratios of the damage class, 0..1; 0 where a ratio's denominator is 0."""
+    """Scores of the damage class, 0..1; a score whose denominator is 0 is 0."""
 
     accuracy: float
     precision: float
@@ -28,7 +28,7 @@ class Scores(NamedTuple):
 
 
 class PartialScores(NamedTuple):
-    """What can be told where much damage has no label: recall, and the share of the valid pixels that are flagged."""
+    """Scores for data in which much damage has no label: recall, and the share of valid pixels called damage."""
 
     recall: float
     flagged: float
@@ -45,7 +45,7 @@ def histogram(
         valid: 1 where the label is known, else 0.
 
     Returns:
-        Counts; row 0 is intact, row 1 damaged, bin k holds the probabilities in [k/1024, (k+1)/1024).
+        Counts. Row 0 counts intact, row 1 damaged pixels; bin k counts probabilities in [k/1024, (k+1)/1024).
     """
     return score_histogram(jax.nn.sigmoid(logits.astype(jnp.float32)), labels, valid=valid)
 
@@ -53,10 +53,10 @@ def histogram(
 def score_histogram(
     score: Float[Array, "b h w"], labels: Num[Array, "b h w"], *, valid: Num[Array, "b h w"]
 ) -> Int32[Array, "b 2 1024"]:
-    """Count as `histogram` does, by any score 0..1 in place of a probability."""
+    """Count as `histogram` does, but for any score 0..1 in place of a probability."""
     bins = jnp.clip((score * BINS).astype(jnp.int32), 0, BINS - 1)
     cells = bins + BINS * (labels > 0)
-    # Invalid pixels go to a cell behind the last, which is cut off.
+    # Invalid pixels are counted in an extra last cell, which is dropped.
     cells = jnp.where(valid > 0, cells, 2 * BINS)
 
     def count(pair: Int32[Array, "p"]) -> Int32[Array, "2 1024"]:
@@ -73,7 +73,7 @@ class Counts:
 
     @classmethod
     def zero(cls) -> "Counts":
-        """Counts of no pixel."""
+        """Return counts that are all zero."""
         return cls(bins=np.zeros((2, BINS), np.int64))
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -81,19 +81,19 @@ class Counts:
 
     @property
     def damaged(self) -> int:
-        """Valid pixels that are damaged."""
+        """Number of valid pixels that are damaged."""
         return int(self.bins[1].sum())
 
     @property
     def valid(self) -> int:
-        """Valid pixels."""
+        """Number of valid pixels."""
         return int(self.bins.sum())
 
     def confusion(self, threshold: float) -> tuple[int, int, int, int]:
-        """Return TP, FP, FN, TN where a pixel is called damage if its probability >= threshold.
+        """Return TP, FP, FN, TN if pixels with a probability of at least the threshold are called damage.
 
         Args:
-            threshold: a multiple of 1/1024; others are rounded to the nearest.
+            threshold: rounded to the nearest multiple of 1/1024.
         """
         k = round(threshold * BINS)
         fp, tp = (int(n) for n in self.bins[:, k:].sum(axis=1))
@@ -101,7 +101,7 @@ class Counts:
         return tp, fp, fn, tn
 
     def at(self, threshold: float) -> Scores:
-        """Scores at a threshold (see `confusion`)."""
+        """Return the scores at a threshold (see `confusion`)."""
         tp, fp, fn, tn = self.confusion(threshold)
         return Scores(
             accuracy=_ratio(tp + tn, tp + fp + fn + tn),
@@ -112,34 +112,34 @@ class Counts:
         )
 
     def partial_at(self, threshold: float) -> PartialScores:
-        """Scores at a threshold where much damage has no label."""
+        """Return the scores at a threshold, for data in which much damage has no label."""
         return PartialScores(recall=self.at(threshold).recall, flagged=self.flagged(threshold))
 
     def flagged(self, threshold: float) -> float:
-        """Share of the valid pixels that are called damage at a threshold."""
+        """Return the share of valid pixels that are called damage at a threshold."""
         tp, fp, _, _ = self.confusion(threshold)
         return _ratio(tp + fp, self.valid)
 
     def threshold_for(self, pixels: int) -> float:
-        """Return the threshold that calls about so many pixels damage; of equally near ones the highest."""
+        """Return the threshold that calls nearest to `pixels` pixels damage; of several, the highest."""
         tp, fp = self._above()
         distance = np.abs(tp + fp - pixels)
         return float(np.flatnonzero(distance == distance.min())[-1] / BINS)
 
     def best(self) -> float:
-        """Return the threshold of highest IoU (and so of highest F1); of several the one nearest to 0.5."""
+        """Return the threshold of highest IoU, and so of highest F1; of several, the one nearest to 0.5."""
         tp, fp = self._above()
         iou = tp / np.maximum(self.damaged + fp, 1)
         candidates = np.flatnonzero(iou == iou.max())
         return float(candidates[np.argmin(np.abs(candidates - BINS // 2))] / BINS)
 
     def curve(self) -> tuple[Float[np.ndarray, "1024"], Float[np.ndarray, "1024"], Float[np.ndarray, "1024"]]:
-        """Return threshold, precision and recall for each threshold k/1024, rising."""
+        """Return thresholds k/1024 in ascending order, and the precision and recall at each."""
         tp, fp = self._above()
         return np.arange(BINS) / BINS, tp / np.maximum(tp + fp, 1), tp / max(self.damaged, 1)
 
     def average_precision(self) -> float:
-        """Mean precision over the recall gained at each threshold (area under the step-wise curve)."""
+        """Return the average precision: the area under the step-wise precision-recall curve."""
         _, precision, recall = self.curve()
         return float(np.sum(precision * -np.diff(recall, append=0.0)))
 

@@ -1,4 +1,4 @@
-"""The optimiser: AdamW under a schedule, after clipping; the encoder may have its own rate and first step."""
+"""The optimiser: gradient clipping, then AdamW with a schedule; the encoder may have its own rate and first step."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from jaxcd.config import OptimConfig
 from jaxcd.models import ENCODER
 
-# PyTorch's defaults: the share of a one-cycle run in which the rate rises, and by what its highest rate is divided for
-# the first one, this again for the last one.
+# PyTorch's defaults for a one-cycle schedule: the share of steps in which the rate rises; the highest rate divided by
+# the first one; the first rate divided by the last one.
 _RISING, _FIRST, _LAST = 0.3, 25.0, 1e4
 
 
@@ -22,10 +22,10 @@ def create(
     """Build the optimiser of a run.
 
     Args:
-        config: rate, decay, schedule, clipping. Decay acts on all parameters, as torch's AdamW does.
-        steps: optimiser steps of the whole run, at whose end cosine and one-cycle schedules have come down.
-        grouped: keep the state of the encoder apart from the rest, so that it may be missing or added later.
-        thawed_at: step from which the encoder learns; its schedule is that of the whole run.
+        config: rate, decay, schedule, clipping. Weight decay acts on all parameters, as in PyTorch's AdamW.
+        steps: optimiser steps of the whole run, at the end of which cosine and one-cycle schedules end.
+        grouped: whether to keep the state of the encoder apart from the rest, so that it may be missing or added later.
+        thawed_at: step from which the encoder is trained; its rate in a step is still that of the whole run's schedule.
     """
     if not grouped and config.encoder_lr_scale == 1:
         tx = _adamw(config, steps)
@@ -39,17 +39,17 @@ def create(
 
 
 def thaw(tx: optax.GradientTransformation, params: Any, opt_state: Any) -> Any:
-    """Extend the state of a run whose encoder was frozen: new for the encoder, as it was for the rest.
+    """Extend the optimiser state of a run whose encoder was frozen: add a new state for the encoder, keep the rest.
 
     Args:
         tx: the grouped optimiser.
         params: all parameters.
-        opt_state: state over the parameters without the encoder.
+        opt_state: state of the optimiser for all parameters but the encoder's.
     """
     before = dict(jax.tree_util.tree_flatten_with_path(opt_state)[0])
 
     def carried(path: tuple, new: Any) -> Any:
-        # The encoder's own group has counted steps in which it had nothing to learn.
+        # The encoder's group starts anew: its old state only counts steps in which the encoder was frozen.
         own = jax.tree_util.DictKey(ENCODER) in path
         return new if own else before[path]
 
@@ -57,7 +57,7 @@ def thaw(tx: optax.GradientTransformation, params: Any, opt_state: Any) -> Any:
 
 
 def _labels(params: dict) -> dict:
-    return {name: ENCODER if name == ENCODER else "rest" for name in params}  # a label stands for its whole subtree
+    return {name: ENCODER if name == ENCODER else "rest" for name in params}  # a label holds for the whole subtree
 
 
 def _adamw(config: OptimConfig, steps: int, scale: float = 1.0, start: int = 0) -> optax.GradientTransformation:
@@ -69,17 +69,17 @@ def _adamw(config: OptimConfig, steps: int, scale: float = 1.0, start: int = 0) 
 
 
 def one_cycle(highest: float, *, steps: int, rising: float) -> optax.Schedule:
-    """Make a schedule of one rise and one fall, both half a cosine, as PyTorch's OneCycleLR.
+    """Return the schedule of PyTorch's OneCycleLR: one rise and one fall, both half a cosine.
 
-    optax.cosine_onecycle_schedule is another one: it comes to its highest rate and to its end a step later, and cuts
-    `rising` to whole steps. Adam's momentum, which OneCycleLR moves against the rate, stays as it is.
+    optax.cosine_onecycle_schedule differs: it reaches its highest rate and its end one step later, and truncates
+    `rising` to whole steps. OneCycleLR also lowers Adam's momentum while the rate rises; here momentum stays constant.
 
     Source: L. N. Smith and N. Topin, Super-Convergence, 2018, in the form of torch.optim.lr_scheduler.OneCycleLR.
 
     Args:
         highest: rate in step `rising`, counted from 1.
         steps: optimiser steps of the whole run; the last one has the lowest rate.
-        rising: steps of the rise, of which there may be a fraction.
+        rising: number of steps of the rise; need not be an integer.
     """
     first = highest / _FIRST
     top, end = rising - 1, steps - 1  # counted from 0
@@ -89,7 +89,7 @@ def one_cycle(highest: float, *, steps: int, rising: float) -> optax.Schedule:
 
     def rate(count: ArrayLike) -> Float[Array, ""]:
         count = jnp.asarray(count)
-        # Of a part without steps only its first rate is used: any length will do.
+        # A part of length 0 would divide by 0; only its first rate is used, so length 1 gives the same.
         up = between(first, highest, count / (top or 1))
         down = between(highest, first / _LAST, jnp.minimum(count - top, end - top) / ((end - top) or 1))
         return jnp.where(count < top, up, down)

@@ -1,4 +1,4 @@
-"""What a map calls damage: from which level on, and from which probability."""
+"""Decides what a map calls damage: from which level on, and from which probability on."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,18 +14,18 @@ from jaxcd.mapping.settings import MapSettings, share_of
 from jaxcd.runs.inference import Trained
 from jaxcd.scenes.windows import Grid
 
-_ROWS = 512  # of a map that are read at a time
+_ROWS = 512  # rows of a map that are read at a time
 
 
 class Threshold(NamedTuple):
-    """The probability from which a pixel is damage, and in words where it comes from."""
+    """The probability from which a pixel is called damage, and in words how it was chosen."""
 
     value: float
     source: str
 
 
 def damage_from(scale: Scale, settings: MapSettings) -> int:
-    """Return the code of the level from which a level counts as damage.
+    """Return the code of the lowest level that counts as damage.
 
     Raises:
         ConfigError: the scale has no such level of damage.
@@ -34,7 +34,7 @@ def damage_from(scale: Scale, settings: MapSettings) -> int:
         return scale.damaged
     if not scale.buildings:
         raise ConfigError(
-            f"--level {settings.level}: the run's network knows damage, but no levels of it (its scale is "
+            f"--level {settings.level}: the run's network was trained without levels of damage (scale "
             f"{scale.name}); leave --level out"
         )
     if settings.level not in scale.levels[1:]:
@@ -46,12 +46,12 @@ def damage_from(scale: Scale, settings: MapSettings) -> int:
 
 
 def threshold_of(trained: Trained, scale: Scale, settings: MapSettings) -> Threshold:
-    """Return the threshold that is known before the scene is seen: the given one, or that of the run."""
+    """Return the threshold that does not depend on the scenes: the given one, or that of the run."""
     level = damage_from(scale, settings)
     if settings.threshold is not None:
         return Threshold(settings.threshold, "--threshold")
     if level != scale.damaged:
-        return Threshold(0.5, f"the run's validation is of damage from {scale.codes[scale.damaged]} on")
+        return Threshold(0.5, f"the run's threshold is for damage from {scale.codes[scale.damaged]} on")
     if trained.threshold is None:
         return Threshold(0.5, "the run has no validation")
     return Threshold(trained.threshold, "best on the run's validation")
@@ -60,35 +60,36 @@ def threshold_of(trained: Trained, scale: Scale, settings: MapSettings) -> Thres
 def threshold_for_share(blocks: Sequence[Block], grid: Grid, level: int, expect: str) -> Threshold:
     """Choose the threshold at which the share of the seen ground called damage is nearest to an expected one.
 
-    Probabilities of another disaster rank its pixels better than they say how many are damaged; who knows about how
-    much is damaged can say it (docs/results.md, Disasters it has not seen).
+    For a disaster that the network was not trained on, probabilities rank pixels better than they tell how many of them
+    are damaged. A user who knows about how much is damaged can give that share (docs/results.md, Santa Rosa and other
+    disasters).
 
     Args:
         blocks: of the whole map, all on disk.
         grid: of the map.
-        level: code from which a level counts as damage.
-        expect: as `--expect` has it.
+        level: code of the lowest level that counts as damage.
+        expect: value of `--expect`.
 
     Raises:
-        ConfigError: less ground has any probability of damage.
+        ConfigError: the expected share is larger than the share with a probability above 0.
     """
     share, counts = share_of(expect), _counts(blocks, grid, level)
     if not counts.any():
-        return Threshold(0.5, "nothing is seen")
+        return Threshold(0.5, "no pixel has data")
     above = counts[::-1].cumsum()[::-1][1:] / counts.sum()  # share at a threshold of 1, 2, ... steps
     if above[0] < share:
         raise ConfigError(
             f"--expect {expect}: only {above[0]:.2%} of the seen ground has a probability of damage above 0; expect "
             "less (what the network computed is kept)"
         )
-    # Of equally near ones the highest, which calls less ground damage.
+    # Of equally near thresholds, take the highest: it calls less ground damage.
     distance = np.abs(above - share)
     steps = int(np.flatnonzero(distance == distance.min())[-1]) + 1
     return Threshold(steps / STEPS, f"--expect {expect}: {above[steps - 1]:.2%} of the seen ground is above it")
 
 
 def _counts(blocks: Sequence[Block], grid: Grid, level: int) -> Int64[np.ndarray, "n"]:
-    """Count the seen pixels by their probability of a level, in STEPS."""
+    """Count the pixels with data by their probability of a level, a count for each of STEPS + 1 values."""
     counts = np.zeros(NO_DATA + 1, np.int64)
     for top in range(0, grid.height, _ROWS):
         values = read_rows(blocks, top, min(top + _ROWS, grid.height), grid.width)[level - 1]

@@ -1,4 +1,4 @@
-"""One map, from scenes and a network to all its files."""
+"""Makes one map: from scenes and a trained network to all files of the map."""
 
 import contextlib
 import dataclasses
@@ -41,27 +41,28 @@ FILES = (
     summary.JSON,
     summary.MARKDOWN,
 )
-"""The files of a map's folder; those of buildings only where there are footprints."""
+"""The files of a map's folder; the files of buildings exist only if the map has buildings."""
 LEVEL_FILES = (rasters.CODES, "damage_levels.qml", f"{rasters.CODES}.aux.xml")
-"""Further files of a map of levels; it always has those of buildings."""
+"""Further files of a map of levels of damage, which always has the files of buildings, too."""
 
-# Files beside those of an older map: SQLite's would spoil a new GeoPackage, QGIS's hold the old raster's statistics.
+# Endings of files beside those of an older map: SQLite's would damage a new GeoPackage, and QGIS's hold statistics of
+# the old raster.
 _BESIDE = ("-wal", "-shm", "-journal", ".aux.xml")
 _BLOCKS = ".blocks"
-_SIMILAR = 1.5  # a note is made where pixels are larger or smaller than in training by this factor
-_SPREAD = 4.0  # pixels; where estimates differ by more, one shift does not fit the whole scene
+_SIMILAR = 1.5  # a note says so if pixels are larger or smaller than in training by more than this factor
+_SPREAD = 4.0  # pixels; if estimates of a shift differ by more, no single shift fits the whole scene
 
 
 class Mapper(NamedTuple):
-    """A run's network, ready to map scenes.
+    """The network of a run, ready to map scenes.
 
     Attributes:
-        run: its folder.
-        config: of the run.
-        trained: its network.
-        network: on the devices.
-        weights: digest of its weights.
-        metres: side of the pixels that it was trained on; 0 if the run doesn't record it.
+        run: the run's folder.
+        config: the run's configuration.
+        trained: the network as the run's checkpoint holds it.
+        network: the network on the devices, which predicts windows.
+        weights: digest of the weights.
+        metres: side in metres of the pixels that it was trained on; 0 if the run does not record it.
     """
 
     run: Path
@@ -73,7 +74,7 @@ class Mapper(NamedTuple):
 
     @property
     def scale(self) -> Scale:
-        """The scale of its levels of damage."""
+        """The scale of damage that the network was trained on."""
         return SCALES[self.config.data.scale]
 
 
@@ -81,15 +82,17 @@ def load(run: Path, settings: MapSettings) -> Mapper:
     """Load the network of a run.
 
     Raises:
-        RunError: no run, or a run without a checkpoint.
-        ConfigError: the run's network maps no damage, doesn't know the wanted level, or wants larger windows.
+        RunError: the folder holds no run, or the run has no checkpoint.
+        ConfigError: the run's network maps no damage, its scale lacks the wanted level, or the window is too small.
     """
     config = run_folder.read_config(run)
     check_maps(config, str(run))
     damage_from(SCALES[config.data.scale], settings)
     least = tiling.least_window(models.describe(config.model))
     if settings.window and settings.window < least:
-        raise ConfigError(f"--window: the {config.model.size} network wants at least {least}, got {settings.window}")
+        raise ConfigError(
+            f"--window: expected at least {least} pixels for the {config.model.size} network, got {settings.window}"
+        )
     trained = inference.load(config, run)
     return Mapper(
         run=run,
@@ -102,21 +105,21 @@ def load(run: Path, settings: MapSettings) -> Mapper:
 
 
 def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, settings: MapSettings) -> MapSummary:
-    """Map scenes; a call with the folder of an earlier one continues where that one ended.
+    """Map scenes; a call with the folder of an interrupted map continues it.
 
     Args:
         mapper: the network.
-        pre: scenes before the event; the map's grid is the first one's, extended to cover all of them.
-        post: scenes after the event, on any grid; where several have data, the first one counts.
-        out: folder of the map; see `FILES`.
-        settings: of the map.
+        pre: scenes before the event; the map has the grid of the first one, extended to cover all of them.
+        post: scenes after the event, on any grid; where several have data, the first one is used.
+        out: folder of the map; `FILES` lists what it will hold.
+        settings: settings of the map.
 
     Returns:
-        What is told of the map.
+        The summary of the map.
 
     Raises:
         RunError: the folder is in use, or holds other files.
-        JaxcdError: the scenes or vector files can't be used, or there is no room; see `open_pair` and `compute`.
+        JaxcdError: the scenes or vector files can't be used, or the disk is full; see `open_pair` and `compute`.
     """
     began = time.monotonic()
     pair = open_pair(pre, post, settings)
@@ -124,18 +127,21 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
     cells.shape_of(pair.grid, settings.cell)
     registered: tuple[Registered, ...] = ()
     footprints = None
-    if settings.footprints is not None:  # read now: an error in them must not come after hours of prediction
+    if settings.footprints is not None:  # read first, because an error in them must not come after hours of prediction
         footprints = buildings.read(pair.grid, settings, mapper.scale)
         notes += footprints.notes
     elif mapper.scale.buildings:
-        notes += ("no footprints were given: buildings are outlined as the network sees them, those that touch as one",)
+        notes += (
+            "no footprints were given, so buildings have the outlines that the network sees; buildings that touch "
+            "are one",
+        )
     with _claimed(out):
         if settings.register:
             pair, registered = register_pair(pair)
             notes += _disagreement(registered)
         predicted = _predict(mapper, pair, out, settings)
-        found = layers.write(out, pair.grid, footprints, settings, predicted.levels)
-        styles.write(out, buildings=found.buildings is not None, scale=mapper.scale)
+        map_layers = layers.write(out, pair.grid, footprints, settings, predicted.levels)
+        styles.write(out, buildings=map_layers.buildings is not None, scale=mapper.scale)
         pixel = pair.grid.metres**2
         map_summary = MapSummary(
             name=out.resolve().name,
@@ -144,11 +150,11 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
                 damaged_m2=predicted.grown.damaged * pixel,
                 damaged_share=predicted.grown.damaged / predicted.grown.seen,
             ),
-            polygons=len(found.polygons),
-            buildings={} if found.buildings is None else buildings.counts(found.buildings),
-            agreement=found.agreement,
-            levels=_levels_told(mapper.scale, predicted, found, pixel, settings),
-            worst_cells=summary.worst_cells(found.cells),
+            polygons=len(map_layers.polygons),
+            buildings={} if map_layers.buildings is None else buildings.counts(map_layers.buildings),
+            agreement=map_layers.agreement,
+            levels=_level_totals(mapper.scale, predicted, map_layers, pixel, settings),
+            worst_cells=summary.worst_cells(map_layers.cells),
             pre=tuple(map(SceneFile.of, pair.pre)),
             post=tuple(map(SceneFile.of, pair.post)),
             registration=summary.registration(registered),
@@ -163,14 +169,14 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=time.monotonic() - began,
         )
-        web_page.write(out, pair, found, map_summary)
+        web_page.write(out, pair, map_layers, map_summary)
         map_summary = dataclasses.replace(map_summary, seconds=time.monotonic() - began)
         summary.write(out, map_summary)
     return map_summary
 
 
 class _Predicted(NamedTuple):
-    """What the rasters hold, the network as it was used, how many blocks this call computed; levels, or None."""
+    """Result of the prediction: pixel counts, facts of the network, numbers of blocks; levels, or None."""
 
     grown: rasters.Grown
     network: NetworkUsed
@@ -180,7 +186,7 @@ class _Predicted(NamedTuple):
 
 
 def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) -> _Predicted:
-    """Make the rasters."""
+    """Predict all blocks of a map, and write its rasters."""
     network = models.describe(mapper.config.model)
     most = settings.window or tiling.default_window(network)
     down, across = (tiling.cover(length, network, most=most) for length in pair.grid.shape)
@@ -192,7 +198,7 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     planned = blocks.plan(pair, down, across, folder, **how)
     written = blocks.Written(planned)
     computed = 0
-    if settings.expect:  # all probabilities must be there before one is chosen
+    if settings.expect:  # the threshold depends on the probabilities of the whole map
         computed = blocks.compute(pair, planned, down, across, mapper.network, written)
         threshold = threshold_for_share(planned, pair.grid, level, settings.expect)
     else:
@@ -206,8 +212,10 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     if not grown.seen:
         _remove(out)
         raise SceneError(
-            f"{pair.pre[0].location} and {pair.post[0].location}: no pixel is seen both before and after"
-            f"{' in the area of interest' if pair.aoi is not None else ''}: one of them is empty where they overlap"
+            f"{pair.pre[0].location} and {pair.post[0].location}: no pixel has data both before and after"
+            f"{' in the area of interest' if pair.aoi is not None else ''}: one scene is empty where they overlap; "
+            f"give "
+            "other scenes"
         )
     blocks.drop_others(folder, planned)
     model = mapper.config.model
@@ -227,23 +235,23 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     return _Predicted(grown, used, len(planned), computed, graded)
 
 
-def _levels_told(
-    scale: Scale, predicted: _Predicted, found: layers.Layers, pixel: float, settings: MapSettings
+def _level_totals(
+    scale: Scale, predicted: _Predicted, map_layers: layers.Layers, pixel: float, settings: MapSettings
 ) -> LevelTotals | None:
-    """Say what a map tells of levels; `pixel` is the area of one, in square metres."""
-    if not scale.buildings or found.buildings is None:
+    """Return areas and buildings by level, or None for a map of damage alone; `pixel` is a pixel's area in m²."""
+    if not scale.buildings or map_layers.buildings is None:
         return None
     return LevelTotals(
         scale=scale.name,
         damage_from=scale.codes[damage_from(scale, settings)],
         area_m2={name: n * pixel for name, n in zip(scale.levels, predicted.grown.by_level, strict=True)},
-        buildings=levels.counts(found.buildings, scale),
-        agreement=found.level_agreement,
+        buildings=levels.counts(map_layers.buildings, scale),
+        agreement=map_layers.level_agreement,
     )
 
 
 def _vectors(settings: MapSettings) -> dict[str, VectorFile]:
-    """Describe the files of polygons that were given, each with the digest of its content."""
+    """Describe the given files of polygons: location and digest."""
     given = {"footprints": settings.footprints, "aoi": settings.aoi}
     return {
         name: VectorFile(location=str(path), sha256=file_digest(path) if path.is_file() else None)
@@ -263,13 +271,13 @@ def _grid(grid: Grid) -> MapGrid:
 
 
 def _resolution(mapper: Mapper, metres: float) -> tuple[str, ...]:
-    """Note where objects have another size in pixels than in training."""
+    """Return a note if objects have another size in pixels than in training."""
     there = mapper.metres
     if not there or 1 / _SIMILAR <= metres / there <= _SIMILAR:
         return ()
     return (
-        f"pixels of {metres:.3g} m, and the network has learned from pixels of {there:.3g} m: buildings look "
-        f"{there / metres:.2g} times as large to it; map in its own size with --gsd",
+        f"the map has pixels of {metres:.3g} m, but the network was trained on pixels of {there:.3g} m: buildings look "
+        f"{there / metres:.2g} times as large as in training; set the size of pixels with --gsd",
     )
 
 
@@ -278,12 +286,12 @@ def _disagreement(registered: Sequence[Registered]) -> tuple[str, ...]:
     for scene in registered:
         if not scene.believed:
             notes.append(
-                f"{scene.location}: no shift of up to {LARGEST} pixels could be estimated; it is read unshifted"
+                f"{scene.location}: found no reliable shift of up to {LARGEST} pixels; the scene is read unshifted"
             )
         elif scene.spread > _SPREAD:
             notes.append(
-                f"{scene.location}: estimates of its shift differ by {scene.spread:.1f} pixels over the scene, one "
-                "shift does not fit all of it"
+                f"{scene.location}: estimates of its shift differ by {scene.spread:.1f} pixels, so that no single "
+                "shift fits the whole scene"
             )
     return tuple(notes)
 
@@ -292,13 +300,13 @@ def _plain(settings: MapSettings, scale: Scale) -> dict[str, Any]:
     return {
         name: str(value) if isinstance(value, Path) else value
         for name, value in dataclasses.asdict(settings).items()
-        if name != "level" or scale.buildings  # without levels there is no choice
+        if name != "level" or scale.buildings  # the scale `binary` has no levels to choose from
     }
 
 
 @contextlib.contextmanager
 def _claimed(out: Path) -> Iterator[None]:
-    """Claim the folder for this map, and keep other processes out while the context lasts."""
+    """Check the map's folder, and lock it against other processes while the context lasts."""
     check_folder(out, _BLOCKS, holds="map")
     with alone(out, working="mapping into it"):
         for partial in (*out.glob(".partial-*"), *(out / _BLOCKS).glob(".partial-*")):
@@ -307,7 +315,7 @@ def _claimed(out: Path) -> Iterator[None]:
 
 
 def _remove(out: Path) -> None:
-    """Delete the files of a map, and what QGIS wrote beside them; its blocks stay."""
+    """Delete the files of a map, and files that QGIS wrote beside them, but not the blocks."""
     for name in (*FILES, *LEVEL_FILES):
         for ending in ("", *_BESIDE):
             (out / f"{name}{ending}").unlink(missing_ok=True)

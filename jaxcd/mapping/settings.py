@@ -18,7 +18,7 @@ def _ordered(shares: Any) -> bool:
 
 
 def share_of(text: str) -> float:
-    """Return a share of the ground that is given as 0.02 or as 2%; NaN where it is neither."""
+    """Return the number that a text such as 0.02 or 2% means; NaN for other texts."""
     try:
         return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
@@ -27,66 +27,93 @@ def share_of(text: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class MapSettings:
-    """All settings of a map but its scenes and network."""
+    """All settings of a map, apart from its scenes and its network."""
 
-    aoi: Path | None = setting(None, "polygons outside of which nothing is mapped")
-    register: bool = setting(False, "estimate by how much each post scene is shifted, and read it there")
-    crs: str = setting("", "reference system of the map, such as EPSG:32637; empty: that of the first pre scene")
+    aoi: Path | None = setting(None, "file of polygons: map only the ground within them")
+    register: bool = setting(
+        False, "estimate the shift of each post scene against the pre scenes, and read it from the shifted position"
+    )
+    crs: str = setting(
+        "", "coordinate reference system of the map, such as EPSG:32637; empty: that of the first pre scene"
+    )
     gsd: float = setting(
-        0.0, "side of a pixel in units of the reference system; 0: that of the first pre scene", _FROM_ZERO
+        0.0, "side of a pixel in units of the coordinate reference system; 0: as in the first pre scene", _FROM_ZERO
     )
     scaling: str = setting(
-        "", "of 16-bit and float scenes: range:LOW,HIGH or percentiles:LOW,HIGH; empty: they are refused",
+        "",
+        "how 16-bit and float scenes are scaled to 8 bits: range:LOW,HIGH or percentiles:LOW,HIGH; empty: such scenes "
+        "are an error",
         scaling_named("--scaling"),
     )  # fmt: skip
-    average: bool = setting(False, "mean probability over flips and quarter turns, at eight times the work")
-    window: int = setting(0, "largest side of the network's windows in pixels; 0: as the network wants", _FROM_ZERO)
+    average: bool = setting(
+        False, "average the probabilities over flips and quarter turns of the images, which takes eight times as long"
+    )
+    window: int = setting(
+        0,
+        "largest side in pixels of the windows that the network predicts; 0: a side that suits the network",
+        _FROM_ZERO,
+    )
     threshold: float | None = setting(
         None,
-        "probability from which a pixel is damage (default: the best one on the run's validation)",
+        "call a pixel damage from this probability on (default: the threshold that was best on the run's validation "
+        "places)",
         Bound(lambda threshold: 0 < threshold < 1, "between 0 and 1"),
     )
     expect: str = setting(
         "",
-        "share of the seen ground that is about damaged, such as 2%: the threshold is the one at which so much is "
-        "called damage",
+        "share of the ground that you expect to be damaged, such as 2%: chooses the threshold at which about so much "
+        "is called damage",
         Bound(lambda text: not text or 0 < share_of(text) < 1, "a share such as 0.02 or 2%"),
     )
     level: str = setting(
-        "", "level of damage from which a pixel is damage, on the scale of the run; empty: the one that the scale names"
+        "",
+        "lowest level that counts as damage, a name of the run's scale; empty: the level that the scale sets",
     )
-    min_area: float = setting(10.0, "least m² of a damage polygon", _FROM_ZERO)
-    simplify: float = setting(1.0, "pixels by which an outline may leave the pixels' edges, about", _FROM_ZERO)
+    min_area: float = setting(10.0, "leave out damage polygons of a smaller area, in m²", _FROM_ZERO)
+    simplify: float = setting(
+        1.0, "by about how many pixels an outline may deviate from the edges of the pixels", _FROM_ZERO
+    )
     cell: float = setting(
         250.0,
-        "side of the cells that damage is counted in, in metres",
+        "side in metres of the square cells in which damage is counted",
         Bound(lambda side: 0 < side < float("inf"), above_zero("metres").expected),
     )
-    cache: Path = setting(Path("datasets"), "folder that keeps windows of scenes behind URLs, in windows/")
-    footprints: Path | None = setting(None, "GeoPackage, GeoJSON, Shapefile or GeoParquet of the buildings' outlines")
-    buffer: float = setting(2.0, "metres around a footprint in which damage counts as its own", _FROM_ZERO)
+    cache: Path = setting(
+        Path("datasets"), "folder that keeps the parts of scenes that were read from URLs (in its folder windows/)"
+    )
+    footprints: Path | None = setting(
+        None, "file of the buildings' outlines: GeoPackage, GeoJSON, Shapefile or GeoParquet"
+    )
+    buffer: float = setting(2.0, "damage up to so many metres outside a footprint counts as the building's", _FROM_ZERO)
     building_shares: tuple[float, float] = setting(
         (0.1, 0.3),
-        "damaged shares from which a building is possibly damaged, and damaged",
+        "damaged share of a building from which it is possibly damaged, and that from which it is damaged",
         Bound(_ordered, "two shares, 0 < LOW <= HIGH <= 1"),
     )
-    min_building: float = setting(20.0, "m² below which a building is too small to judge", _FROM_ZERO)
-    label_attribute: str = setting("", "attribute of the footprints that tells their true class, to compare with")
-    label_values: tuple[str, ...] = setting((), "values of the attribute that mean damage; all others mean none")
+    min_building: float = setting(20.0, "smaller buildings are not judged; area in m²", _FROM_ZERO)
+    label_attribute: str = setting(
+        "", "attribute of the footprints that holds their true class; the map is then compared with it"
+    )
+    label_values: tuple[str, ...] = setting(
+        (), "values of the attribute that mean damage; all other values mean no damage"
+    )
     label_unknown: tuple[str, ...] = setting(
-        (), "values of the attribute that mean neither (such as un-classified), as no value does"
+        (), "values of the attribute that mean an unknown class, such as un-classified; a missing value means the same"
     )
 
     def validate(self) -> None:
-        """Check all values that need no file.
+        """Check all values that can be checked without reading a file.
 
         Raises:
             ConfigError: at the first invalid value; the message names its flag.
         """
         check_bounds(self, "--")
         if self.expect and self.threshold is not None:
-            raise ConfigError("--expect: goes without --threshold, which it chooses")
+            raise ConfigError(
+                "--expect: cannot be combined with --threshold, because it chooses the threshold; leave one of them out"
+            )
         if bool(self.label_attribute) != bool(self.label_values):
             raise ConfigError(
-                f"--label_values: expected values exactly where --label_attribute is given, got {self.label_values!r}"
+                f"--label_values: expected values if --label_attribute is given, and none otherwise, got "
+                f"{self.label_values!r}"
             )

@@ -14,7 +14,7 @@ from jaxcd.models.draws import dropout
 from jaxcd.models.functional import BATCHNORM_MOMENTUM
 from jaxcd.models.kernels import BATCHNORM_EPSILON, batch_normalise, max_pool
 
-# torch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): the reference trained from it.
+# PyTorch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), from which the reference was trained.
 _kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
@@ -27,15 +27,15 @@ def _bias_init(fan_in: int) -> nnx.Initializer:
 
 
 class BatchNorm(nnx.Module):
-    """BatchNorm, with torch's defaults and torch's running variance; with `relu`, ReLU follows in the same pass.
+    """BatchNorm with PyTorch's defaults and PyTorch's running variance; with `relu`, ReLU follows in the same pass.
 
-    Not `nnx.BatchNorm`: that one keeps the biased variance, torch the unbiased one (n / (n - 1)), and a
-    network imported from torch has to behave as it did there.
+    `nnx.BatchNorm` is not used, because its running variance is the biased one. PyTorch's is unbiased (n / (n - 1)),
+    and imported networks have to give the same results as there.
 
     Attributes:
-        streams: images an element of the batch: `apply_streams` sets 2 where the batch holds both dates of each pair,
-            one behind the other. Each stream is normalised by its own statistics; the running statistics take the
-            streams' updates one after the other, in their order (docs/method.md, BatchNorm).
+        streams: number of images in an element of the batch. `apply_streams` sets 2 if the batch holds both dates of
+            each pair, one behind the other. Each stream is normalised by its own statistics. The running statistics are
+            updated with one stream after the other, in their order (docs/method.md, BatchNorm).
     """
 
     def __init__(self, features: int, *, epsilon: float = BATCHNORM_EPSILON, relu: bool = False):
@@ -63,16 +63,16 @@ class BatchNorm(nnx.Module):
         return y.reshape(x.shape)
 
     def running_factors(self) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-        """Return what eval mode multiplies each channel by, and then adds to it."""
+        """Return the factor and the shift that eval mode applies to each channel."""
         factor = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
         return factor, self.bias[...] - self.mean[...] * factor
 
 
 class ConvLayer(nnx.Module):
-    """3x3 convolution; unless it is the network's last: BatchNorm, dropout and ReLU.
+    """3x3 convolution; all but the network's last one are followed by BatchNorm, ReLU and dropout.
 
-    The encoder drops elements, the decoder whole channels (docs/method.md). Dropping before a ReLU or after it is the
-    same: what is kept is multiplied by a positive number.
+    Dropout removes single elements in the encoder, and whole channels in the decoder (docs/method.md). Dropout before
+    or after a ReLU gives the same, because it multiplies kept values by a positive number.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ConvLayer(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"], *, key: Key[Array, ""] | None) -> Float[Array, "b h w d"]:
-        """Apply the layer; `key` is used in train mode with dropout above 0."""
+        """Apply the layer; `key` is needed in train mode with dropout above 0."""
         kernel, bias = self.conv.kernel[...], self.conv.bias[...]  # type: ignore[index]
         if self.norm is None:
             return self._convolve(x, kernel, bias)
@@ -113,7 +113,8 @@ class ConvLayer(nnx.Module):
             factor, shift = self.norm.running_factors()
             x = jax.nn.relu(self._convolve(x, kernel * factor, bias * factor + shift))
         else:
-            # A batch's mean takes the bias away: its gradient is 0, and rounding would be all that moved it.
+            # BatchNorm subtracts the mean and with it the bias: the bias's gradient is 0, but rounding errors would
+            # move it.
             x = self.norm(self._convolve(x, kernel, jax.lax.stop_gradient(bias)))
         if self.dropout == 0 or self.deterministic:
             return x
@@ -129,9 +130,9 @@ class ConvLayer(nnx.Module):
 class UpConv(nnx.Module):
     """2x2 transposed convolution of stride 2.
 
-    Its windows do not overlap, so it is one matrix product, whose 4 outputs a pixel are placed side by side. Not
-    `nnx.ConvTranspose`, whose convolution over an image spread with zeros is a seventh of a training step on a CPU
-    (benchmarks/NOTES.md); names, shapes and orientation of the parameters are as there.
+    Its windows do not overlap, so it is one matrix product, which gives 4 output pixels for each input pixel.
+    `nnx.ConvTranspose` is not used: it convolves an image that is spread with zeros, which takes a seventh of a
+    training step on a CPU (benchmarks/NOTES.md). Names, shapes and orientation of the parameters are the same as there.
     """
 
     def __init__(self, channels: int, *, dtype: Any, rngs: nnx.Rngs):
@@ -149,7 +150,7 @@ class UpConv(nnx.Module):
 
 
 def as_logits(x: Float[Array, "b h w k"]) -> Float[Array, "b h w *k"]:
-    """Return a network's outputs in float32, a single one without its axis."""
+    """Return a network's outputs in float32; a single output loses its axis."""
     return (x[..., 0] if x.shape[-1] == 1 else x).astype(jnp.float32)
 
 
@@ -187,7 +188,7 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Blocks of: 2x2 transposed convolution, concatenation with the skips, convolutions; down to the logits."""
+    """Blocks of a 2x2 transposed convolution, concatenation with the skips, and convolutions; the last gives logits."""
 
     def __init__(
         self,

@@ -1,9 +1,8 @@
-"""The one place where networks are split into pure pieces and put together again.
+"""Splits networks into static graphs and arrays, and merges them again; no other file does this.
 
-The training and evaluation steps hold a network as (graphdef, parameters, statistics) and call it
-through `apply`; the Siamese networks run their shared encoder through `apply_streams`.
-`nnx.merge` inside a traced function needs `copy=True`: the merged module's statistics are written
-to, and must belong to the innermost trace.
+Training and evaluation steps hold a network as (graphdef, parameters, statistics) and call it through `apply`. The
+Siamese networks run their shared encoder through `apply_streams`. Inside a traced function `nnx.merge` needs
+`copy=True`, because a call writes to the merged module's statistics, which must belong to the innermost trace.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,22 +15,22 @@ from jaxtyping import Array, Float, Key
 
 from jaxcd.models.description import ENCODER
 
-BATCHNORM_MOMENTUM = 0.1  # in torch's sense: the share of the new batch
+BATCHNORM_MOMENTUM = 0.1  # as PyTorch defines it: the weight of the new batch
 
-# On a CPU, a program that runs once costs little but its compilation. At this level that takes 4 CPU-seconds instead of
-# 20 for a small network, 14 instead of 44 for a large one, and gives the same bits (benchmarks/NOTES.md).
+# A program that runs once spends its time on compilation. On a CPU, this level compiles a small network in 4 instead of
+# 20 CPU-seconds and a large one in 14 instead of 44, and gives the same bits (benchmarks/NOTES.md).
 _RUNS_ONCE = {"xla_backend_optimization_level": 1}
 
 PyTree = Any
 
 
 class Network(NamedTuple):
-    """The static halves of a split network.
+    """The static graphs of a split network, one for each mode.
 
     Attributes:
-        train: all in train mode.
-        eval: all in eval mode.
-        frozen: the encoder in eval mode, so that its statistics stay; the rest in train mode.
+        train: graph with all layers in train mode.
+        eval: graph with all layers in eval mode.
+        frozen: graph with the encoder in eval mode, so that its statistics do not change; the rest in train mode.
     """
 
     train: nnx.GraphDef
@@ -40,14 +39,14 @@ class Network(NamedTuple):
 
 
 def split(model: nnx.Module) -> tuple[Network, PyTree, PyTree]:
-    """Split a network once, for pure use.
+    """Split a network once, for use in pure functions.
 
     Args:
-        model: a network of `jaxcd.models.create`; left in eval mode.
+        model: a network that `jaxcd.models.create` made; it is left in eval mode.
 
     Returns:
-        The static graph in its modes, the parameters and the BatchNorm statistics, the latter two as
-        plain nested dictionaries of arrays.
+        The static graphs, the parameters and the BatchNorm statistics; the latter two are nested dictionaries of
+        arrays.
     """
     model.train()
     train = nnx.graphdef(model)
@@ -59,31 +58,31 @@ def split(model: nnx.Module) -> tuple[Network, PyTree, PyTree]:
 
 
 def build(make: Callable[[nnx.Rngs], nnx.Module], *, seed: int, weights: bool = True) -> tuple[Network, PyTree, PyTree]:
-    """Create a network and split it: as `split(make(nnx.Rngs(seed)))`, compiled in one piece.
+    """Return `split(make(nnx.Rngs(seed)))`, computed in one compiled program.
 
-    JAX caches that piece for the next process. Initial weights drawn one by one would be compiled one by one in every
-    process: ten seconds of a small network's start on a CPU.
+    JAX caches this program for later processes. If initial weights were drawn one by one, each draw would be compiled
+    in every process, which takes ten seconds for a small network on a CPU.
 
     Args:
-        make: creates the network.
-        seed: of its initial weights.
-        weights: False gives `jax.ShapeDtypeStruct`s in place of arrays, and compiles nothing.
+        make: function that makes the network.
+        seed: seed of the initial weights.
+        weights: if False, return `jax.ShapeDtypeStruct`s in place of arrays, and compile nothing.
     """
-    found: list[Network] = []
+    networks: list[Network] = []
 
     def parts(key: Key[Array, ""]) -> tuple[PyTree, PyTree]:
         network, params, stats = split(make(nnx.Rngs(key)))
-        found.append(network)  # nothing of it depends on values
+        networks.append(network)  # it holds no arrays, so it can leave the traced function
         return params, stats
 
     key = jax.random.key(seed)
     options = _RUNS_ONCE if jax.default_backend() == "cpu" else None
     params, stats = jax.jit(parts, compiler_options=options)(key) if weights else jax.eval_shape(parts, key)
-    return found[0], params, stats
+    return networks[0], params, stats
 
 
 def merge(graphdef: nnx.GraphDef, params: PyTree, stats: PyTree) -> Any:
-    """Put a network together from what `split` gave."""
+    """Make a network from the parts that `split` returned."""
     return nnx.merge(graphdef, params, stats, copy=True)
 
 
@@ -99,7 +98,7 @@ def apply(
     """Run a split network; pure, so it can be jitted and differentiated.
 
     Args:
-        graphdef: one of `Network`.
+        graphdef: one of the graphs of `Network`.
         params: parameters.
         stats: BatchNorm statistics.
         pre: normalised images before the event; for an `Embedding` its first stack.
@@ -117,14 +116,15 @@ def apply(
 def apply_streams(
     encoder: nnx.Module, streams: Sequence[Float[Array, "b h w c"]], *, key: Key[Array, ""] | None
 ) -> tuple[PyTree, ...]:
-    """Run one encoder over several streams of images: shared parameters, one call.
+    """Run one encoder over several streams of images, with shared parameters, in one call.
 
-    Each stream is normalised with its own batch statistics, and the running statistics take the streams' updates one
-    after the other, in their order; an encoder whose `dates_together` is True normalises all streams as one batch
-    (docs/method.md, BatchNorm). The streams lie on the batch axis, not on one of
-    their own under `jax.vmap`: there XLA writes gradients out between the layers that it can fuse here (7 % of a
-    training step's bytes, benchmarks/NOTES.md). An element's streams lie behind each other, so that a batch that is
-    spread over devices stays where it is.
+    Each stream is normalised with its own batch statistics. The running statistics are updated with one stream after
+    the other, in their order. An encoder whose `dates_together` is True normalises all streams as one batch
+    (docs/method.md, BatchNorm).
+
+    The streams lie on the batch axis. With an axis of their own under `jax.vmap`, XLA would write gradients to memory
+    between layers that it fuses here (7 % of a training step's bytes, benchmarks/NOTES.md). The streams of an element
+    lie behind each other, so that nothing has to move if the batch is spread over devices.
 
     Args:
         encoder: the shared encoder; it normalises with `blocks.BatchNorm`, whose statistics change in train mode.
@@ -132,7 +132,7 @@ def apply_streams(
         key: dropout key, or None.
 
     Returns:
-        What the encoder returns, for each stream.
+        The encoder's result for each stream.
     """
     n = len(streams)
     together = jnp.stack(streams, axis=1)

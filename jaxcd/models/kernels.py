@@ -1,4 +1,4 @@
-"""Operations whose gradients are written out, because what JAX derives moves more bytes than it has to."""
+"""Operations with gradients of their own, because the gradients that JAX derives move more bytes than necessary."""
 
 import functools
 from typing import Any
@@ -16,27 +16,28 @@ _PIXELS = (0, 2, 3)
 def batch_normalise(
     x: Float[Array, "b t h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float, relu: bool
 ) -> tuple[Float[Array, "b t h w c"], Float[Array, "t c"], Float[Array, "t c"]]:
-    """Normalise each stream over batch and pixels, then ReLU where it is wanted.
+    """Normalise each stream over batch and pixels, and apply ReLU if `relu` is True.
 
-    The gradient keeps only `x`: normalised values and ReLU's mask are computed from it again, inside the passes that
-    read it anyway. What JAX derives reads the result, too, and writes the masked gradient out before it reads it twice.
+    The backward pass keeps only `x`, and computes the normalised values and ReLU's mask again, in passes over the data
+    that read `x` anyway. The gradient that JAX derives also reads the result, writes the masked gradient to memory, and
+    reads that twice.
 
     Args:
-        x: images; t streams.
-        scale: of each channel.
-        bias: of each channel.
-        epsilon: added to the variance.
+        x: images of t streams.
+        scale: scale of each channel.
+        bias: bias of each channel.
+        epsilon: number that is added to the variance.
         relu: whether ReLU follows.
 
     Returns:
-        The images in the type of `x`; mean and biased variance in at least float32, which take no gradient.
+        The images in the type of `x`; mean and biased variance in at least float32, whose gradients are ignored.
     """
     return _normalise(x, scale, bias, epsilon, relu)[0]
 
 
 def _normalise(x: Array, scale: Array, bias: Array, epsilon: float, relu: bool) -> tuple[Any, Any]:
     x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    # Both moments in one pass over x, which is what bounds this layer on an accelerator.
+    # Both moments in one pass over x, because reading x takes most of this layer's time on an accelerator.
     n = x.size // (x.shape[1] * x.shape[-1])
     mean = _sum(x32) / n
     var = jnp.maximum(_sum(jnp.square(x32)) / n - jnp.square(mean), 0)
@@ -66,16 +67,17 @@ def _normalise_gradient(epsilon: float, relu: bool, kept: Any, gradients: Any) -
 
 
 def _passed_once(x: Array, factor: Array, shift: Array, g: Array) -> tuple[Array, Array, Array]:
-    """Return the gradient that ReLU lets through, for each of the three sums that it goes into."""
+    """Return the gradient that passes the ReLU, once for each of the three sums that use it."""
     passed = jnp.where(x * factor + shift > 0, g, 0)
     return passed, passed, passed
 
 
 def _passed_in_three_forms(x: Array, factor: Array, shift: Array, g: Array) -> tuple[Array, Array, Array]:
-    """Return the same with ReLU's mask in three forms, which are equal in floating point.
+    """Return the same as `_passed_once`, with ReLU's mask in three forms that give equal values in floating point.
 
-    On a GPU, XLA takes equal forms for one value, writes it out, and reads it in each sum; a pass over x and g is all
-    that a sum needs. On a CPU that makes a step with dropout 1.5 times as long (benchmarks/NOTES.md).
+    If the forms were the same, XLA would on a GPU compute the masked gradient once, write it to memory, and read it in
+    each sum. With three forms each sum computes it from x and g. On a CPU, three forms would make a step with dropout
+    1.5 times as long (benchmarks/NOTES.md).
     """
     return (
         jnp.where(x * -factor < shift, g, 0),
@@ -85,7 +87,7 @@ def _passed_in_three_forms(x: Array, factor: Array, shift: Array, g: Array) -> t
 
 
 def _sum(x: Float[Array, "b t h w c"]) -> Float[Array, "t c"]:
-    """Sum over batch and pixels; on a CPU a row of pixels at a time, which XLA does in half the time or less."""
+    """Sum over batch and pixels; on a CPU row by row, which takes XLA at most half the time."""
     return jax.lax.platform_dependent(
         x, cpu=lambda x: jnp.sum(jnp.sum(x, axis=3), axis=(0, 2)), default=lambda x: jnp.sum(x, axis=_PIXELS)
     )
@@ -102,8 +104,9 @@ batch_normalise.defvjp(_normalise, _normalise_gradient)
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
     """Take the maximum of each 2x2 window.
 
-    The gradient goes to the first of equal pixels, row by row, as in torch. It keeps a byte a window in place of both
-    images. Not `nnx.max_pool`: the gradient of a window reduction is a scatter, slow on a CPU (benchmarks/NOTES.md).
+    Of equal pixels, the first one (row by row) gets the gradient, as in PyTorch. The backward pass keeps one byte for
+    each window in place of both images. `nnx.max_pool` is not used, because its gradient is a scatter, which is slow on
+    a CPU (benchmarks/NOTES.md).
     """
     return _max_pool(x)[0]
 

@@ -1,4 +1,4 @@
-"""The networks by name."""
+"""Finds, describes and makes networks by name."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from jaxcd.models.description import DamageNetwork, Description
 from jaxcd.models.pretrained.siamese import SiamLite0, SiamResNet18, SiamResNet34, SiamResNet50
 from jaxcd.models.unet import FCEF, FCSiamConc, FCSiamDiff
 
-# A new network is a file beside this one and a line here; a network elsewhere is named as module:Class.
+# To add a network, write a file beside this one and add a line here; a network elsewhere is named as module:Class.
 NETWORKS: dict[str, type[DamageNetwork]] = {
     "fc_ef": FCEF,
     "fc_siam_conc": FCSiamConc,
@@ -46,7 +46,7 @@ def find(name: str) -> type[DamageNetwork]:
         found = getattr(importlib.import_module(module), kind)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"config.model.name: {name} cannot be imported ({error}); its folder has to be on PYTHONPATH"
+            f"config.model.name: {name} cannot be imported ({error}); put its folder on PYTHONPATH"
         ) from error
     if not (isinstance(found, type) and issubclass(found, DamageNetwork)):
         raise ConfigError(f"config.model.name: {name} is no subclass of jaxcd.models.DamageNetwork")
@@ -54,7 +54,7 @@ def find(name: str) -> type[DamageNetwork]:
 
 
 def check(config: ModelConfig) -> None:
-    """Check that the network exists, and has the size and the fusion.
+    """Check that the configured network exists and has the configured size and fusion.
 
     Raises:
         ConfigError: there is no such network, or it has no such size or fusion.
@@ -63,7 +63,11 @@ def check(config: ModelConfig) -> None:
     if config.size not in network.sizes:
         raise ConfigError(f"config.model.size: expected one of {', '.join(network.sizes)}, got {config.size!r}")
     if config.fusion and config.fusion not in network.fusions:
-        expected = f"one of {', '.join(network.fusions)}" if network.fusions else f"none, {config.name} has no choice"
+        expected = (
+            f"one of {', '.join(network.fusions)}"
+            if network.fusions
+            else f"no fusion, as {config.name} has none to choose"
+        )
         raise ConfigError(f"config.model.fusion: expected {expected}, got {config.fusion!r}")
 
 
@@ -92,12 +96,12 @@ def create(
 
     Args:
         name: one of `NETWORKS`, or `module:Class`.
-        size: one of the network's; jaxcd's own have small, medium and large.
-        fusion: one of the network's, if it has any; empty for its usual one.
+        size: one of the network's sizes; those of jaxcd's own networks are small, medium and large.
+        fusion: one of the network's fusions, if it has any; empty for its first one.
         dropout: dropout rate of train mode.
         dtype: compute type; parameters, statistics and logits are float32.
         onednn: whether oneDNN computes its convolutions on a CPU (`jaxcd.models.choose_convolutions`).
-        outputs: logits that it gives a pixel: as many as the scale of damage has levels.
+        outputs: number of logits for each pixel: as many as the scale of damage has levels.
         rngs: source of the initial weights, `nnx.Rngs(seed)`.
 
     Returns:
@@ -106,7 +110,7 @@ def create(
         stride.
 
     Raises:
-        ConfigError: an unknown name, size or fusion, or a network of the user's own that gives one output only.
+        ConfigError: name, size or fusion is unknown, or a network of the user's own takes no `outputs`.
 
     Source: docs/method.md, Architectures (paper Fig. 4) and Pretrained encoders.
 
@@ -121,8 +125,8 @@ def create(
     if outputs > 1:
         if "outputs" not in inspect.signature(network.__init__).parameters:
             raise ConfigError(
-                f"config.model.name: {name} takes no argument outputs, so it can learn the scale binary only; let its "
-                "__init__ take it (jaxcd.models.DamageNetwork)"
+                f"config.model.name: {name} takes no argument outputs, so it can only learn the scale binary; add the "
+                "argument to its __init__ (see jaxcd.models.DamageNetwork)"
             )
         chosen["outputs"] = outputs
     made = network(size, dropout=dropout, dtype=dtype, rngs=rngs, **chosen)

@@ -1,8 +1,8 @@
 """Reads arrays from files of PyTorch (`torch.save`, both formats) and of safetensors, without torch.
 
-A file of `torch.save` is a pickle, and a pickle may carry code. Here a pickle may name nothing but what a state dict
-consists of: dictionaries, and tensors as records of where their numbers lie. Anything else ends the reading before it
-is called.
+A file of `torch.save` is a pickle, and a pickle can run code. The unpickler of this file accepts only the parts of a
+state dict: dictionaries, and tensors, which it makes records of where their numbers lie. Any other name in the pickle
+is an error, which is raised before anything is called.
 """
 
 import json
@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxcd.base.errors import CheckpointError
 
-# torch's types of numbers, by the name of their storage and by that in safetensors.
+# PyTorch's types of numbers, by the names of its storages and by the names in safetensors.
 _BFLOAT16 = jnp.dtype(jnp.bfloat16)
 _STORAGES = {
     "DoubleStorage": np.dtype("<f8"),
@@ -47,7 +47,7 @@ _SAFE_TYPES = {
     "BOOL": np.dtype("?"),
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_MOST_HEADER = 100 * 2**20  # bytes; safetensors' own limit
+_MOST_HEADER = 100 * 2**20  # bytes; the limit of the safetensors library
 
 
 class _Storage(NamedTuple):
@@ -68,33 +68,33 @@ class _Tensor(NamedTuple):
 
 
 class _Rebuild:
-    """Stands for the function of torch that a pickle calls to make a tensor; a pickle can change nothing in it."""
+    """Stand-in for the PyTorch function with which a pickle makes a tensor; a pickle cannot modify it."""
 
     __slots__ = ()
 
     def __call__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
         if not isinstance(storage, _Storage) or not all(type(n) is int for n in (offset, *size, *stride)):
-            raise pickle.UnpicklingError("a tensor is not described as torch does")
+            raise pickle.UnpicklingError("a tensor has another form than PyTorch's")
         return _Tensor(storage, offset, tuple(size), tuple(stride))
 
 
 class _Parameter:
-    """Stands for the function of torch that makes a parameter of a tensor."""
+    """Stand-in for the PyTorch function that makes a parameter from a tensor."""
 
     __slots__ = ()
 
     def __call__(self, tensor: Any, *_: Any) -> _Tensor:
         if not isinstance(tensor, _Tensor):
-            raise pickle.UnpicklingError("a parameter is not described as torch does")
+            raise pickle.UnpicklingError("a parameter has another form than PyTorch's")
         return tensor
 
 
 class _Refused(Exception):
-    """A pickle names something that is no part of a state dict."""
+    """A pickle names a function or class that is not part of a state dict."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes dictionaries and `_Tensor`s, and nothing else."""
+    """An unpickler that makes only dictionaries and `_Tensor`s."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -111,21 +111,21 @@ class _Unpickler(pickle.Unpickler):
         match pid:
             case ("storage", str(kind), str(key), _, int(count), *rest) if kind in _STORAGES and rest in ([], [None]):
                 return _Storage(kind, key, count)
-        raise pickle.UnpicklingError("a storage is not described as torch does")
+        raise pickle.UnpicklingError("a storage has another form than PyTorch's")
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Read a state dict; no code that the file may carry is run.
+    """Read a state dict without running code that the file may contain.
 
     Args:
-        path: what `torch.save(model.state_dict(), path)` wrote, in the format of torch 1.6 and later or in the older
-            one, or (ending in .safetensors) a file of safetensors.
+        path: a file that `torch.save(model.state_dict(), path)` wrote, in the format of PyTorch 1.6 and later or in the
+            older one; or a safetensors file, whose name ends in .safetensors.
 
     Returns:
-        The arrays by their names, in the types they have in the file.
+        The arrays by name, in the types of the file.
 
     Raises:
-        CheckpointError: no such file, a damaged one, or one that holds anything but named tensors.
+        CheckpointError: the file is missing or damaged, or holds something other than named tensors.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
@@ -138,16 +138,16 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             return _read_zip(file) if zipped else _read_legacy(file)
     except _Refused as error:
         raise CheckpointError(
-            f"{path}: refused, its pickle names {error}, which is no part of a state dict; no code of it was run. Save "
-            "the weights alone: torch.save(model.state_dict(), FILE)"
+            f"{path}: refused, because its pickle names {error}, which is not part of a state dict; none of its code "
+            "was run. Save the weights alone: torch.save(model.state_dict(), FILE)"
         ) from error
     except (
         *(pickle.UnpicklingError, EOFError, struct.error, zipfile.BadZipFile, json.JSONDecodeError),
-        # What else a damaged pickle or header leads to.
+        # A damaged pickle or header raises these, too.
         *(AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, NotImplementedError),
     ) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise CheckpointError(f"{path}: no state dict of PyTorch, or a damaged one ({reason})") from error
+        raise CheckpointError(f"{path}: is not a state dict of PyTorch, or is damaged ({reason})") from error
 
 
 def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
@@ -167,8 +167,8 @@ def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 
 def _read_legacy(file: IO[bytes]) -> dict[str, np.ndarray]:
-    """Read the format before torch 1.6: pickles of a magic number, a version, the system, the content and the keys of
-    the storages, which follow."""
+    """Read the format before PyTorch 1.6: five pickles (magic number, version, system, content, keys of the storages),
+    then the storages themselves."""
     if _Unpickler(file).load() != _LEGACY_MAGIC:
         raise ValueError("the magic number is missing")
     _Unpickler(file).load()
@@ -201,26 +201,26 @@ def _arrays(tensors: Mapping[str, _Tensor], storages: Mapping[str, bytes]) -> di
 def _array(name: str, tensor: _Tensor, content: bytes) -> np.ndarray:
     dtype, (storage, offset, size, stride) = _STORAGES[tensor.storage.kind], tensor
     if storage.count < 0 or len(content) != storage.count * dtype.itemsize:
-        _end(name)
+        _fail_short(name)
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0 or math.prod(size) > storage.count:
-        _end(name)
+        _fail_short(name)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if math.prod(size) and last >= storage.count:
-        _end(name)
+        _fail_short(name)
     flat = np.frombuffer(content, dtype)[offset:]
     steps = tuple(step * dtype.itemsize for step in stride)
     return np.array(np.lib.stride_tricks.as_strided(flat, size, steps, writeable=False))
 
 
-def _end(name: str) -> NoReturn:
-    raise ValueError(f"{name} reaches beyond its numbers, the file is cut short")
+def _fail_short(name: str) -> NoReturn:
+    raise ValueError(f"{name} is longer than its data; the file may be cut short")
 
 
 def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
-    """Read 8 bytes of the header's length, the header in JSON, and the arrays one after the other."""
+    """Read a safetensors file: 8 bytes with the header's length, the header in JSON, then the arrays."""
     (length,) = struct.unpack("<Q", content[:8])
     if length > min(_MOST_HEADER, len(content) - 8):
-        raise ValueError("the header reaches beyond the file")
+        raise ValueError("the header is longer than the file")
     header, body = json.loads(content[8 : 8 + length]), memoryview(content)[8 + length :]
     arrays = {}
     for name, entry in header.items():
@@ -228,6 +228,6 @@ def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
             continue
         dtype, shape, (start, end) = _SAFE_TYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
         if not 0 <= start <= end <= len(body) or end - start != math.prod(shape) * dtype.itemsize:
-            _end(name)
+            _fail_short(name)
         arrays[name] = np.frombuffer(body[start:end], dtype).reshape(shape).copy()
     return arrays

@@ -16,8 +16,8 @@ _MEDIUM = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128))
 _LARGE = (*_MEDIUM, (256, 256, 256))
 _MEDIUM_DECODER = ((128, 128, 64), (64, 64, 32), (32, 16), (16, 1))
 
-# Output channels of every convolution: encoder blocks from the image down, decoder blocks back up. The last one gives
-# as many as there are outputs.
+# Output channels of every convolution, in blocks: the encoder from the image down, the decoder back up. The last
+# convolution has as many channels as the network has outputs.
 ENCODER_BLOCKS = {"small": _SMALL, "medium": _MEDIUM, "large": _LARGE}
 DECODER_BLOCKS = {
     "small": ((32,), (16,), (1,)),
@@ -27,7 +27,7 @@ DECODER_BLOCKS = {
 
 
 class UNet(DamageNetwork):
-    """What the three networks share: an encoder over `c_in` channels, a decoder over `copies` maps a level."""
+    """Base of the three networks: an encoder of `c_in` input channels, a decoder that joins `copies` maps a level."""
 
     sizes = tuple(ENCODER_BLOCKS)
     c_in: ClassVar[int]
@@ -50,7 +50,7 @@ class UNet(DamageNetwork):
 
     @classmethod
     def describe(cls, size: str) -> Description:
-        """Describe the network of a size; an encoder of six channels sees both dates at once."""
+        """Describe the network of a size; an encoder of six input channels takes both dates at once."""
         return Description(
             stride=2 ** len(ENCODER_BLOCKS[size]),
             receptive_radius=_receptive_radius(size),
@@ -60,7 +60,7 @@ class UNet(DamageNetwork):
 
     @classmethod
     def make_encoder(cls, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs) -> tuple[Encoder, int]:
-        """Make the encoder; returns also the channels of its bottom."""
+        """Return the encoder, and the number of channels that it gives at its bottom."""
         blocks = ENCODER_BLOCKS[size]
         return Encoder(cls.c_in, blocks, dropout=dropout, dtype=dtype, rngs=rngs), blocks[-1][-1]
 
@@ -75,9 +75,9 @@ class UNet(DamageNetwork):
 def _receptive_radius(size: str) -> int:
     """Return how many pixels away an input pixel may lie and still change an output pixel.
 
-    Walks the network from the output to the input: a 3x3 convolution widens what is needed by 1 on each side, a step
-    down a level maps pixels to pairs of them. What is needed depends on where a pixel lies within the stride; this is
-    the largest over all such places.
+    The range of needed pixels is followed from the output back to the input. A 3x3 convolution widens it by 1 on each
+    side; a change of level doubles or halves it. It depends on the position of the output pixel within the stride, so
+    the result is the maximum over these positions.
     """
     down = [len(block) for block in ENCODER_BLOCKS[size]]
     up = [len(block) for block in reversed(DECODER_BLOCKS[size])]
@@ -85,7 +85,7 @@ def _receptive_radius(size: str) -> int:
 
 
 def _reach(at: int, down: list[int], up: list[int]) -> int:
-    """Return the reach of the output pixel at a place; `down` and `up` count convolutions, shallowest level first."""
+    """Return the radius for an output pixel at position `at`; `down` and `up` count convolutions, shallowest first."""
     low = high = at
     skips = []
     for convolutions in up:
@@ -117,12 +117,12 @@ class FCEF(UNet):
 
 
 class FCSiam(UNet):
-    """Siamese: one encoder over both images; the decoder starts from the post stream."""
+    """Base of the Siamese networks: one encoder for both images; the decoder begins with the features of post."""
 
     c_in = 3
 
     def _fuse(self, pre: Array, post: Array) -> tuple[Array, ...]:
-        raise TypeError("FCSiam is the common part of FCSiamConc and FCSiamDiff")
+        raise TypeError("FCSiam is the base of FCSiamConc and FCSiamDiff; use one of these")
 
     def __call__(
         self, pre: Float[Array, "b h w 3"], post: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
@@ -136,7 +136,7 @@ class FCSiam(UNet):
 
 
 class FCSiamConc(FCSiam):
-    """Siamese with both streams' skips concatenated, post first."""
+    """Siamese network whose decoder gets the skips of both dates, post first."""
 
     copies = 3
 
@@ -145,7 +145,7 @@ class FCSiamConc(FCSiam):
 
 
 class FCSiamDiff(FCSiam):
-    """Siamese with the absolute difference of the streams' skips."""
+    """Siamese network whose decoder gets the absolute difference of the two dates' skips."""
 
     copies = 2
 

@@ -1,7 +1,7 @@
-"""The layout of a made-up town: streets, blocks, buildings, trees, and what becomes of each building.
+"""Lays out a simulated town: streets, blocks, buildings and trees, and which buildings the event damages.
 
-Coordinates are metres from the scene's upper left corner, x to the east and y to the south. Blocks come from a
-recursive division of an even plane, which a rotation and a slow wave turn into streets that bend.
+Coordinates are metres from the scene's upper left corner, x to the east and y to the south. A rectangle is divided
+recursively into blocks, with streets between them. Then it is rotated, and slow waves bend the streets.
 """
 
 from dataclasses import dataclass, replace
@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-_MARGIN = 40.0  # metres built up beyond the scene's edge, from where shadows and crowns reach into it
-_BLOCK = (62.0, 105.0)  # a block is divided no further below these sides, in metres
-_STREETS = (14.0, 10.0, 7.0, 5.5)  # width in metres by depth of the division, main streets first
+_MARGIN = 40.0  # metres of town beyond the scene's edge: shadows and crowns from there reach into the scene
+_BLOCK = (62.0, 105.0)  # a block is not divided if its longer side is below a number drawn from this range, in metres
+_STREETS = (14.0, 10.0, 7.0, 5.5)  # width of streets in metres, those of the first divisions first
 
 INTACT, COLLAPSED, REROOFED, NEW = "intact", "collapsed", "reroofed", "new"
 
-# What grows or stands on a block, by how central it is: (kind, weight at the rim, weight in the centre).
+# Kinds of blocks: (kind, weight at the edge of the town, weight in its centre).
 _BLOCK_KINDS = (
     ("dense", 0.16, 0.46),
     ("houses", 0.36, 0.16),
@@ -33,11 +33,11 @@ class Building:
     """One building.
 
     Attributes:
-        wings: corner points of its one or two rectangles, the first side being the longer one.
-        kind: roof: flat, gabled, hipped or shed.
-        height: eaves above ground in metres.
-        fate: intact, collapsed, reroofed, or new (stands only after the event).
-        seed: seed of its details, so that they are the same in both images.
+        wings: corners of its one or two rectangles; the first side of a rectangle is its longer one.
+        kind: kind of roof: flat, gabled, hipped or shed.
+        height: height of the eaves above ground in metres.
+        fate: what the event changes: intact, collapsed, reroofed, or new (exists only after the event).
+        seed: seed of its details, which are the same in both images.
     """
 
     wings: tuple[Float[np.ndarray, "4 2"], ...]
@@ -49,7 +49,7 @@ class Building:
 
 @dataclass(frozen=True, kw_only=True)
 class CityBlock:
-    """A piece of land between streets: its outline, what it is used for, and its direction in radians."""
+    """A block between streets: outline, land use, direction in radians, and seed of its details."""
 
     outline: Float[np.ndarray, "n 2"]
     kind: str
@@ -59,7 +59,7 @@ class CityBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class Street:
-    """A street's centre line and width in metres, and whether it cuts through blocks."""
+    """A street: its centre line, its width in metres, and whether it cuts through blocks."""
 
     line: Float[np.ndarray, "n 2"]
     width: float
@@ -68,7 +68,7 @@ class Street:
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """A tree: centre, crown radius and height in metres, and whether it keeps its leaves in winter."""
+    """A tree: centre, radius of the crown and height in metres, and whether it is evergreen."""
 
     centre: tuple[float, float]
     radius: float
@@ -79,7 +79,7 @@ class Tree:
 
 @dataclass(frozen=True, kw_only=True)
 class Town:
-    """Everything that stands in a square scene of `extent` metres."""
+    """The town in a square scene of `extent` metres."""
 
     extent: float
     blocks: tuple[CityBlock, ...]
@@ -92,11 +92,11 @@ def lay_out(rng: np.random.Generator, extent: float) -> Town:
     """Lay out a town.
 
     Args:
-        rng: draws everything that is random.
+        rng: random generator.
         extent: side of the square scene in metres.
 
     Returns:
-        The town; about a tenth of its buildings is marked as collapsed.
+        The town; about a tenth of its buildings has the fate "collapsed".
     """
     plan = _Plan(rng, extent)
     cells, streets = plan.divide()
@@ -124,14 +124,14 @@ def lay_out(rng: np.random.Generator, extent: float) -> Town:
 
 
 class _Plan:
-    """The even plane on which the town is divided, and its mapping into the scene."""
+    """The straight plan in which the town is divided into blocks, and its mapping into the scene."""
 
     def __init__(self, rng: np.random.Generator, extent: float):
         self.rng = rng
         self.extent = extent
         self.half = 0.72 * extent + _MARGIN + 30
         self.turn = rng.uniform(0, np.pi / 2)
-        # The waves' slope stays near 0.1: lots keep their right angles, yet streets bend visibly.
+        # The slope of the waves is about 0.1, so that lots keep nearly right angles, but streets bend visibly.
         self.length = rng.uniform(500, 900, 2)
         self.phase = rng.uniform(0, 2 * np.pi, 2)
         self.amplitude = 0.12 * self.length / (2 * np.pi)
@@ -142,14 +142,14 @@ class _Plan:
         return (points + wave) @ np.array([[c, s], [-s, c]]) + self.extent / 2
 
     def angle(self, u: float, v: float) -> float:
-        """Direction in the scene, in radians, of the plane's first axis at (u, v)."""
+        """Return the direction of the plan's first axis at (u, v) in the scene, in radians."""
         a, b = self.to_scene(np.array([[u, v], [u + 1, v]]))
         return float(np.arctan2(b[1] - a[1], b[0] - a[0]))
 
     def wings(
         self, rng: np.random.Generator, u: float, v: float, length: float, width: float, *, winged: bool
     ) -> tuple[Float[np.ndarray, "4 2"], ...]:
-        """Rectangles in the scene of a building around (u, v), `length` along u."""
+        """Return the rectangles, in the scene, of a building around (u, v) whose `length` lies along u."""
         centre = self.to_scene(np.array([[u, v]]))[0]
         angle = self.angle(u, v) + rng.normal(0, 0.015)
         if not winged:
@@ -161,7 +161,7 @@ class _Plan:
         return main, _rectangle(centre + offset, angle, length * 0.44, width * 0.5)
 
     def divide(self) -> tuple[list[tuple[float, float, float, float]], list[Street]]:
-        """Cut the plane into blocks, leaving streets between them."""
+        """Divide the plan into blocks with streets between them."""
         cells, streets = [], []
         todo = [(-self.half, -self.half, self.half, self.half, 0)]
         while todo:
@@ -184,7 +184,7 @@ class _Plan:
         return cells, streets
 
     def _avenue(self) -> Street:
-        """A wide bent street that cuts across the blocks."""
+        """Return a wide bent street that cuts across the blocks."""
         t = np.linspace(-0.85, 0.85, 60)
         bend = self.rng.uniform(0.12, 0.3) * np.cos(t * self.rng.uniform(2, 4) + self.rng.uniform(0, 6))
         angle, offset = self.turn + self.rng.uniform(0.4, 1.1), self.rng.uniform(-0.15, 0.15)
@@ -194,7 +194,7 @@ class _Plan:
 
 
 class _Ground:
-    """Land that is taken, on a grid of half metres."""
+    """A mask of occupied land, with pixels of half a metre."""
 
     def __init__(self, extent: float, streets: list[Street]):
         side = int(2 * (extent + 2 * _MARGIN))
@@ -204,7 +204,7 @@ class _Ground:
             cv2.polylines(self.taken, [line], False, 1, thickness=int(2 * street.width) + 6)
 
     def take(self, wings: tuple[Float[np.ndarray, "4 2"], ...]) -> bool:
-        """Claim the land of a building; False where it is outside or taken."""
+        """Occupy the land of a building; return False if it is outside the mask or already occupied."""
         corners = (np.concatenate(wings) + _MARGIN) * 2
         low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int) + 1
         if np.any(low < 0) or np.any(high > self.taken.shape[0]):
@@ -249,7 +249,7 @@ def _block_kind(rng: np.random.Generator, urbanity: float) -> str:
 def _lots(
     rng: np.random.Generator, cell: tuple[float, float, float, float], kind: str
 ) -> list[tuple[float, float, float, float, str, float]]:
-    """Buildings of a block as (u, v, length along u, width along v, roof, height)."""
+    """Return the buildings of a block as (u, v, length along u, width along v, roof, height)."""
     if kind not in ("dense", "houses", "apartments", "industry"):
         return []
     front, depth, gap, empty = {
@@ -292,14 +292,14 @@ def _roof(rng: np.random.Generator, kind: str) -> tuple[str, float]:
 
 
 def _decide_fates(rng: np.random.Generator, buildings: list[Building], extent: float) -> list[Building]:
-    """Collapse a tenth, in clusters; give others a new roof; let some stand only after the event."""
+    """Choose the buildings that collapse (a tenth, in clusters), get a new roof, or exist only after the event."""
     centres = np.array([np.concatenate(b.wings).mean(0) for b in buildings])
     inside = ((centres > 0) & (centres < extent)).all(1)
     hearts = rng.uniform(0, extent, (max(2, round((extent / 300) ** 2)), 2))
     nearest = np.linalg.norm(centres[:, None] - hearts, axis=2).min(1)
-    # Steel sheds rarely collapse, and a whole hall would use up the share of damaged pixels.
-    liking = np.array([-9.0 if b.kind == "shed" else 0.0 for b in buildings]) - nearest / 120
-    order = np.argsort(-(liking + rng.gumbel(0, 0.8, len(buildings))) + np.where(inside, 0, 99))
+    # Steel sheds rarely collapse here: one hall alone would make up the intended share of damaged pixels.
+    propensity = np.array([-9.0 if b.kind == "shed" else 0.0 for b in buildings]) - nearest / 120
+    order = np.argsort(-(propensity + rng.gumbel(0, 0.8, len(buildings))) + np.where(inside, 0, 99))
     collapsed = set(order[: max(3, round(rng.uniform(0.09, 0.11) * inside.sum()))].tolist())
     chances = rng.random(len(buildings))
     fates = [
@@ -310,7 +310,7 @@ def _decide_fates(rng: np.random.Generator, buildings: list[Building], extent: f
 
 
 def _plant(rng: np.random.Generator, blocks: list[CityBlock], streets: list[Street], ground: _Ground) -> list[Tree]:
-    """Plant trees in gardens, parks and open land, and rows of them along main streets."""
+    """Plant trees in blocks, and rows of trees along main streets."""
     per_hectare = {"dense": 40, "houses": 70, "apartments": 35, "industry": 8, "park": 110, "field": 6, "open": 10}
     spots = []
     for block in blocks:

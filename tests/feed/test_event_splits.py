@@ -67,9 +67,7 @@ def test_without_test_events_whole_events_are_shared_by_split_shares():
     parts = [{samples[row].event for row in part} for part in (splits.train, splits.validation, splits.test)]
     assert [len(part) for part in parts] == [6, 2, 2]
     nameless = place("a", event="")
-    assert split_places([*samples, nameless], settings()).left_out == (
-        ("a", "nothing tells its event (split = event)"),
-    )
+    assert split_places([*samples, nameless], settings()).left_out == (("a", "its event is not known (split = event)"),)
 
 
 def test_joined_datasets_are_split_together():
@@ -79,10 +77,12 @@ def test_joined_datasets_are_split_together():
 
 
 def test_unknown_events_are_named_with_those_there_are():
-    with pytest.raises(SplitError, match=r"config.data.test_events: no place is of tornado; there are fire, quake"):
+    with pytest.raises(
+        SplitError, match=r"config.data.test_events: no place belongs to tornado; known are fire, quake"
+    ):
         split_places([*tiles("fire", 3), *tiles("quake", 3)], settings(test_events=("quake", "tornado")))
     config = Config(data=DataConfig(root="x", test_events=("quake",)), train=TrainConfig(steps=1))
-    with pytest.raises(ConfigError, match=r"config.data.test_events: expected none but with data.split = event"):
+    with pytest.raises(ConfigError, match=r"config.data.test_events: expected none unless data.split = event"):
         config.validate()
 
 

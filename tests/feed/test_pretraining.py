@@ -136,7 +136,7 @@ def test_a_place_without_damage_goes_where_its_block_is():
     for part in (splits.train, splits.validation, splits.test):
         assert {samples[row].block for row in part} == {samples[row].block for row in part if samples[row].damaged}
     assert len([row for row in splits.train if not samples[row].damaged]) == 2 * len(splits.train) / 5
-    assert ("lost", "nothing tells where it lies (split = block)") in splits.left_out
+    assert ("lost", "its location is not known (split = block)") in splits.left_out
     with pytest.raises(SplitError, match=r"the validation split is empty; .*config\.contrast\.shares"):
         split_for_pretraining(samples, configured("fc_ef", **data))
     config = configured("fc_ef", **data)

@@ -63,13 +63,13 @@ def test_a_published_split_is_kept_whatever_seed_and_shares(seed):
     samples = [place(f"{9 - i}", split=split) for i, split in enumerate(PUBLISHED)]
     splits = split_with(samples, settings(split="published", split_shares=(0.2, 0.2, 0.6)), seed=seed)
     assert parts(splits) == ((0, 2), (3,), (1,))
-    assert splits.left_out == (("5", "its source has no published split for it (split = published)"),)
+    assert splits.left_out == (("5", "the source's published split does not list it (split = published)"),)
 
 
 def test_a_split_that_nobody_published_is_refused_in_words():
     with pytest.raises(SplitError, match="has no published split; choose place or block"):
         split_with([place(f"{i}") for i in range(9)], settings(split="published"), seed=0)
-    with pytest.raises(SplitError, match=r"test split is empty; .*published split wants all of its images"):
+    with pytest.raises(SplitError, match=r"test split is empty; .*published split needs all of its images"):
         split_with([place("a", split="train"), place("b", split="validation")], settings(split="published"), seed=0)
 
 
@@ -144,8 +144,8 @@ def test_named_blocks_need_no_coordinates_and_places_without_either_are_left_out
     for part in parts(splits):
         blocks = [samples[row].block for row in part]
         assert all(blocks.count(block) == 4 for block in blocks)
-    assert splits.left_out == (("lost", "nothing tells where it lies (split = block)"),)
-    assert "nothing tells where it lies" in describe(samples, splits)
+    assert splits.left_out == (("lost", "its location is not known (split = block)"),)
+    assert "its location is not known" in describe(samples, splits)
 
 
 def test_another_seed_gives_another_split():

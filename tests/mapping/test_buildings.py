@@ -115,7 +115,7 @@ def test_agreement_with_true_classes(out, attribute):
     assert sum(unknown["confusion"]["intact"].values()) == 0
     with pytest.raises(LabelError, match="no attribute 'level'; it has name"):
         judged(out, path, label_attribute="level", label_values=("x",))
-    with pytest.raises(LabelError, match=f"no '{attribute}' is one of D6; there are D1, D5"):
+    with pytest.raises(LabelError, match=f"no polygon's '{attribute}' is one of D6; its values are D1, D5"):
         judged(out, path, label_attribute=attribute, label_values=("D6",))
 
 
@@ -196,7 +196,7 @@ def test_cells_are_square_on_the_ground_and_not_too_many(out):
     rows, columns = cells.shape_of(grid, 100)
     # At 59.9 degrees of latitude WGS 84 has 111,410 and 55,970 metres a degree.
     assert (rows, columns) == pytest.approx((100 / (5e-6 * 111_410), 100 / (5e-6 * 55_970)), abs=1)
-    with pytest.raises(ConfigError, match="--cell 2: the map would have .* cells, 200,000 at most"):
+    with pytest.raises(ConfigError, match="--cell 2: the map would have .* cells, but at most 200,000"):
         cells.shape_of(grid, 2)
 
 

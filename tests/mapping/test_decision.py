@@ -72,5 +72,5 @@ def test_other_shares_are_refused(expect):
 
 
 def test_a_threshold_and_a_share_exclude_each_other():
-    with pytest.raises(ConfigError, match=r"--expect: goes without --threshold"):
+    with pytest.raises(ConfigError, match=r"--expect: cannot be combined with --threshold"):
         MapSettings(expect="2%", threshold=0.5).validate()

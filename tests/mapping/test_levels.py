@@ -240,7 +240,7 @@ def test_agreement_by_level(striped):
     assert not buildings.read(grid, nowhere, XBD).truth.any()
     with pytest.raises(LabelError, match="no 'damage' is one of ruined"):
         buildings.read(grid, nowhere)
-    assert "'damage' has 'un-classified', which no level of the scale xbd is called" in footprints.notes[-1]
+    assert "'damage' has the values 'un-classified', which are no levels of the scale xbd" in footprints.notes[-1]
     told_apart = dataclasses.replace(wanted, label_unknown=("un-classified",))
     assert not any("un-classified" in note for note in buildings.read(grid, told_apart, XBD).notes)
     found = levels.agreement(frame, footprints.true_levels, XBD)
@@ -314,8 +314,8 @@ def test_damage_from_another_level_on_and_buildings_that_the_network_sees(town):
     own, given = folder / "own", folder / "given"
     told = json.loads((own / "summary.json").read_text())
     assert told["levels"]["damage_from"] == told["settings"]["level"] == "minor"
-    assert told["network"]["threshold"] == 0.5 and "of damage from major on" in told["network"]["threshold_from"]
-    assert any("as the network sees them" in note for note in told["notes"])
+    assert told["network"]["threshold"] == 0.5 and "for damage from major on" in told["network"]["threshold_from"]
+    assert any("outlines that the network sees" in note for note in told["notes"])
     np.testing.assert_array_equal(read(own / rasters.CODES), read(given / rasters.CODES))
     lower, higher = (read(each / rasters.DECISION) for each in (own, given))
     assert (lower >= higher).all() and lower.sum() > higher.sum()
@@ -350,7 +350,7 @@ def test_a_level_that_the_run_does_not_know_is_refused(tmp_path, town):
     code, output = run_entry("jaxcd.predict", *arguments, "--level", "minor")
     assert code == 2 and "Traceback" not in output and not (tmp_path / "out").exists()
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert "--level minor: the run's network knows damage, but no levels of it" in line
+    assert "--level minor: the run's network was trained without levels of damage" in line
 
 
 def test_a_map_of_damage_alone_has_no_word_of_levels(tmp_path, town):

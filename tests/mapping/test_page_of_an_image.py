@@ -100,7 +100,7 @@ def test_noise_and_many_outlines_leave_room_for_worst_places(tmp_path, monkeypat
     assert full[:4].count(False) >= 2 and full[4:].count(True) >= 2, full
     shown = len(data["buildings"]["rows"])
     assert 0 < shown < len(houses) and 0 < len(data["polygons"]["rows"])
-    assert f"Of {len(houses):,} buildings {shown:,} are shown, the worst for which there is room." in data["shown"]
+    assert f"This page shows {shown:,} of {len(houses):,} buildings: the worst ones that fit into it." in data["shown"]
 
 
 def test_a_place_is_shown_in_so_many_pixels_at_most(tmp_path, monkeypatch):

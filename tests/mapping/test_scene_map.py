@@ -371,7 +371,7 @@ def test_what_there_is_to_say_of_scenes_is_said(tmp_path, mapper):
     notes = "\n".join(map_summary.notes)
     assert f"{far}: overlaps no pre scene, left out" in notes
     assert re.search(r"coarse.tif: its pixels of 2(\.0\d)? m are coarser than the map's of 0.5\d* m", notes)
-    assert re.search(r"pixels of 0.5\d* m, and the network has learned from pixels of 1.25 m: buildings look 2", notes)
+    assert re.search(r"pixels of 0.5\d* m, but the network was trained on pixels of 1.25 m: buildings look 2", notes)
     assert [source.location for source in map_summary.post] == [str(post), str(coarse)]
     with pytest.raises(SceneError, match=r"far.tif: lies far from .*pre.tif; make a map of each"):
         scene_map.make(mapper, [str(pre), str(far)], [str(post)], tmp_path / "far", QUIET)
@@ -388,7 +388,7 @@ def test_an_area_of_interest_may_be_the_world(tmp_path, mapper):
     assert map_summary.area.seen_km2 == pytest.approx(0.01, rel=1e-2)
     gpd.GeoSeries([shapely.box(-120, -45, -110, 45)], crs=4326).to_file(tmp_path / "america.geojson")
     settings = dataclasses.replace(QUIET, aoi=tmp_path / "america.geojson")
-    with pytest.raises(SceneError, match="america.geojson: does not touch the scenes"):
+    with pytest.raises(SceneError, match="america.geojson: its polygons do not touch the map"):
         scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "other", settings)
 
 
@@ -400,11 +400,11 @@ def bare(folder):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda f: write(f / "far.tif", ground(1, 64, 64), at(5000, 5000)), SceneError, "no ground is seen in both"),
+        (lambda f: write(f / "far.tif", ground(1, 64, 64), at(5000, 5000)), SceneError, "the scenes share no ground"),
         (
             lambda f: write(f / "empty.tif", np.zeros((300, 300, 3), np.uint8), nodata=0),
             SceneError,
-            "no pixel is seen both before and after",
+            "no pixel has data both before and after",
         ),
         (lambda f: write(f / "grey.tif", ground(1, 64, 64)[..., 0]), ImageError, "grey"),
         (bare, SceneError, "no reference system"),
@@ -427,7 +427,7 @@ def test_folders_and_runs_that_do_not_fit_are_refused(tmp_path, mapper):
     (encoder / "config.json").write_text(text.replace('"segmentation"', '"contrastive"'))
     with pytest.raises(ConfigError, match="encoder: a network of task contrastive maps no damage"):
         scene_map.load(encoder, QUIET)
-    with pytest.raises(ConfigError, match="--window: the small network wants at least 56, got 48"):
+    with pytest.raises(ConfigError, match="--window: expected at least 56 pixels for the small network, got 48"):
         scene_map.load(mapper.run, MapSettings(window=48))
 
 

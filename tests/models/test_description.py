@@ -48,7 +48,7 @@ def test_an_unknown_network_or_size_is_named():
         ),
         ("fc_ef", "huge", "config.model.size: expected one of small, medium, large, got 'huge'"),
         ("no_such_module:Net", "large", "config.model.name: no_such_module:Net cannot be imported"),
-        ("jaxcd.models.unet:Nothing", "large", "cannot be imported .*; its folder has to be on PYTHONPATH"),
+        ("jaxcd.models.unet:Nothing", "large", "cannot be imported .*; put its folder on PYTHONPATH"),
         ("pathlib:Path", "large", "pathlib:Path is no subclass of jaxcd.models.DamageNetwork"),
     ):
         with pytest.raises(ConfigError, match=message):

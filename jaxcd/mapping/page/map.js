@@ -1,12 +1,12 @@
 "use strict";
-// Coordinates are metres from the map's top left corner: right is east, up is north, in the map's own projection.
+// Coordinates are metres from the map's top left corner, to the right and up, in the projection of the map.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const [width, height] = data.size;
 const bounds = L.latLngBounds([[-height, 0], [0, width]]);
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-// One canvas for all outlines: of two the upper one would keep the pointer from the lower one.
+// One canvas for all outlines: the upper one of two canvases would take all clicks.
 const map = L.map("map", { crs: L.CRS.Simple, minZoom: -8, maxZoom: 5, zoomSnap: 0.25, attributionControl: false,
   renderer: L.canvas({ tolerance: 2 }), zoomAnimation: !still, fadeAnimation: !still, inertia: !still });
 L.control.scale({ imperial: false }).addTo(map);
@@ -23,7 +23,7 @@ for (const image of data.images) {
   }
 }
 
-// What lies left of the divider shows the ground before, what lies right of it after.
+// The map shows the scene before on the left of the divider, and the scene after on its right.
 let split = 0.5;
 const divider = byId("divider"), chips = { before: byId("chip-before"), after: byId("chip-after") };
 map.getPane("divider").append(divider);
@@ -36,7 +36,7 @@ function clip() {
   map.getPane("after").style.clip = `rect(${from.y}px, ${to.x}px, ${to.y}px, ${at}px)`;
   Object.assign(divider.style, { left: `${at - divider.offsetWidth / 2}px`, top: `${from.y}px`, height: `${size.y}px` });
   const x = size.x * split;
-  chips.before.style.visibility = x > chips.before.offsetWidth + 64 ? "" : "hidden"; // the zoom buttons are there
+  chips.before.style.visibility = x > chips.before.offsetWidth + 64 ? "" : "hidden"; // 64 pixels for the zoom buttons
   chips.after.style.visibility = size.x - x > chips.after.offsetWidth + 20 ? "" : "hidden";
   const before = Math.round(100 * split);
   divider.setAttribute("aria-valuenow", String(before));
@@ -60,7 +60,7 @@ divider.addEventListener("keydown", (event) => {
   if (event.key in steps) { swipe(split + steps[event.key]); event.preventDefault(); }
 });
 
-// Text goes in as text: names and attributes come from files.
+// Set textContent, never HTML: names and attributes come from files, which may hold markup.
 function add(parent, kind, text, name = "") {
   const made = L.DomUtil.create(kind, name, parent);
   made.textContent = text;
@@ -78,14 +78,14 @@ const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(1)}
 const square = (area) => `${Math.round(area).toLocaleString("en")} m²`;
 const count = (number) => number.toLocaleString("en");
 
-// One pop-up for all of them: one each takes seconds where there are many.
+// All outlines share one pop-up: a pop-up for each would take seconds on a map of many outlines.
 const popup = L.popup({ maxWidth: 290, autoPanPadding: [10, 10] });
 const rowsOf = {
   polygon: (one) => [["damage", `no. ${one.id}`], ["area", square(one.area)], ["mean probability", percent(one.mean)],
     ["largest probability", percent(one.max)], ["latitude, longitude", one.at]],
   building: (one) => [["building", one.class], ...(one.called === null ? [] : [[one.called_by, one.called]]),
     ...(data.levels ? levelRows(one) : []),
-    ["damaged share", percent(one.share)], ["mean probability", percent(one.mean)], ["seen", percent(one.seen)],
+    ["damaged share", percent(one.share)], ["mean probability", percent(one.mean)], ["share with data", percent(one.seen)],
     ["area", square(one.area)], ["latitude, longitude", one.at]],
 };
 function levelRows(one) {
@@ -108,13 +108,13 @@ const polygons = L.featureGroup(outlines(data.polygons, () => (
 const houses = outlines(data.buildings, (one) => (
   { kind: "building", color: data.colours.classes[one.class], weight: 2, fillOpacity: 0.1 }
 ));
-// The first class is drawn last, above the others.
+// Leaflet draws the last group on top, so the first class comes last.
 const classes = Object.fromEntries(Object.keys(data.colours.classes).reverse().map((name) => [name, L.featureGroup()]));
 for (const house of houses) classes[house.options.told.class].addLayer(house);
 const buildings = L.featureGroup(Object.values(classes)).addTo(map);
 for (const group of [polygons, buildings]) group.on("click", (event) => tell(event.layer, event.latlng));
 
-// What is added again would lie above all else.
+// A layer that is switched on again would lie on top: restore the order.
 function stack() {
   polygons.bringToBack();
   for (const group of Object.values(classes)) group.bringToFront();
@@ -133,18 +133,18 @@ function painted(pane, box, slider) {
   fade();
 }
 if (data.levels) {
-  byId("show-probability").checked = false; // two paintings, one over the other, can't be read
+  byId("show-probability").checked = false; // two coloured overlays on top of each other cannot be read
   painted("levels", "show-levels", "levels-opacity");
 }
 painted("likely", "show-probability", "opacity");
 
-// Where somebody flies to is marked, and told of on arrival; who takes the map in hand meanwhile is left alone.
+// Fly to an entry of a list: mark its box, and call `then` on arrival, unless the user moves the map meanwhile.
 const mark = L.rectangle(bounds, { pane: "marked", renderer: L.svg({ pane: "marked" }), interactive: false, fill: false,
   color: "#fff", weight: 2 });
 let arrived = null;
 map.on("moveend", () => { const then = arrived; arrived = null; if (then) then(); });
-for (const taken of ["wheel", "mousedown", "touchstart", "keydown"]) {
-  map.getContainer().addEventListener(taken, () => { arrived = null; }, { passive: true });
+for (const gesture of ["wheel", "mousedown", "touchstart", "keydown"]) {
+  map.getContainer().addEventListener(gesture, () => { arrived = null; }, { passive: true });
 }
 function fly(button, box, view, padding, then) {
   for (const other of document.querySelectorAll(".list [aria-current]")) other.removeAttribute("aria-current");
@@ -174,7 +174,7 @@ function item(list, what, value) {
   return button;
 }
 for (const place of data.worst) {
-  const coarse = place.full ? "" : ", in coarse pixels";
+  const coarse = place.full ? "" : ", shown coarsely";
   const button = item("worst", square(place.damaged), `${percent(place.share)} of the ground${coarse}`);
   const box = boxOf(place.box);
   button.addEventListener("click", () => fly(button, box, box, { padding: [32, 32] }));
@@ -191,7 +191,7 @@ for (const house of damaged.slice(0, LISTED)) {
   button.title = name;
   button.addEventListener("click", () => {
     for (const box of [byId("show-buildings"), byId(`class-${name}`)]) if (!box.checked) box.click();
-    // The pop-up needs the room above the building.
+    // Leave room above the building for its pop-up.
     const padding = { paddingTopLeft: [20, 190], paddingBottomRight: [20, 20] };
     const box = house.getBounds().pad(0.15), top = [box.getNorth(), box.getCenter().lng];
     fly(button, box, around(box, 60), padding, () => tell(house, top));
@@ -234,7 +234,7 @@ if (data.levels) {
   byId("probability-name").textContent = `probability of at least ${data.levels.from}`;
   byId("polygon-name").textContent = `damage: at least ${data.levels.from}`;
 }
-// Judged classes in rows, true ones in columns.
+// Classes of the map in rows, true classes in columns.
 function confusionTable(what, confusion, judged, told) {
   const truth = Object.keys(confusion);
   const rows = judged.map((name) => [name, ...truth.map((true_) => count(confusion[true_][name]))]);
@@ -250,7 +250,7 @@ if (data.agreement.confusion) {
 }
 if (data.levels && data.levels.agreement.confusion) {
   const { confusion, kappa, level_error: error } = data.levels.agreement;
-  add(byId("agreement"), "p", "By level, the true ones in columns:", "small");
+  add(byId("agreement"), "p", "By level, with true levels in columns:", "small");
   byId("agreement").append(confusionTable("level", confusion, Object.keys(data.colours.classes), (name) => name));
   const told = (value) => value === null ? "–" : value.toFixed(3);
   add(byId("agreement"), "p", `quadratic kappa ${told(kappa)}, mean error ${told(error)} levels`, "small");

@@ -1,4 +1,4 @@
-"""`map.html`: one page to look at a map with, that needs no network and no other file."""
+"""Writes `map.html`, a page that shows the map in a browser; it needs no connection and no other file."""
 
 import json
 import math
@@ -26,21 +26,22 @@ from jaxcd.scenes.windows import Grid, Window
 
 PAGE = "map.html"
 MEGAPIXELS = 4
-"""Size of the image of the whole map; a larger map is shown in coarser pixels, and its worst places also in full.
-The images of a map of this size take 13 MB of the page if they are pure noise, and 5 MB if they show a town."""
+"""Largest size of the image of the whole map. A larger map is shown in coarser pixels, and its worst places also in
+full detail. The images of a map of this size take 13 MB of the page if they are pure noise, and 5 MB if they show a
+town."""
 MEGABYTES = 24
-"""Largest size of the data in the page: outlines and images of worst places are added while there is room."""
+"""Largest size of the data in the page; it bounds how many outlines and detailed images the page gets."""
 PLACE = 1200
 """Largest side of a worst place's image, in pixels."""
 
 _PLACES = 12
-_DETAILS = 0.25  # share of the page's bytes that is kept for the worst places
-_OUTLINES = 0.25  # share that polygons, and buildings, may take
-_FEATURES = 50_000  # polygons, and buildings, that a browser still moves without a wait
-_SPARE = 4000  # bytes kept for the data that is known last: boxes, places, notes
-_COVERED = 0.9  # an image that covers this share of a place's sides counts as showing all of it
-_LEAST = 0.1  # least bytes a pixel of an image that shows anything
-_NAMES = ("name", "id", "uid", "osm_id", "objectid")  # attributes that tell which building it is
+_DETAILS = 0.25  # share of MEGABYTES that is reserved for detailed images of the worst places
+_OUTLINES = 0.25  # share of MEGABYTES that polygons may take; buildings may take as much again
+_FEATURES = 50_000  # most polygons, and most buildings: a browser still moves so many without delay
+_SPARE = 4000  # bytes that are reserved for boxes, places and notes, which are known last
+_COVERED = 0.9  # an image shows a place in full if it covers at least this share of both its sides
+_LEAST = 0.1  # bytes for each pixel that an image takes at least
+_NAMES = ("name", "id", "uid", "osm_id", "objectid")  # attributes that can name a building, the best first
 
 
 def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> None:
@@ -50,7 +51,7 @@ def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> No
         out: folder of the map, with its rasters.
         pair: the scenes that were mapped.
         layers: the map's vector layers.
-        summary: what is told of the map.
+        summary: summary of the map.
     """
     grid = pair.grid
     scale = SCALES[summary.levels.scale] if summary.levels else BINARY
@@ -70,10 +71,10 @@ def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> No
         room -= _size(data[name])
         shown = len(data[name]["rows"])
         if shown < totals[name]:
-            notes.append(f"Of {totals[name]:,} {name} {shown:,} are shown, the worst for which there is room.")
+            notes.append(f"This page shows {shown:,} of {totals[name]:,} {name}: the worst ones that fit into it.")
     data["worst"], details, windows = _worst(out, pair, layers.cells, factor, scale, room)
     full = sum(place["full"] for place in data["worst"])
-    if windows:  # painted twice, these parts would be twice as opaque
+    if windows:  # the detailed images cover these parts: painted twice, they would be twice as opaque
         whole |= page_images.painted(out, grid, _whole(grid), factor, scale, without=windows)
     if factor > 1:
         notes.insert(0, _resolution(factor * grid.metres, full, len(windows) - full, len(data["worst"])))
@@ -82,14 +83,14 @@ def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> No
 
 
 def _fill(path: Path, data: dict[str, Any]) -> None:
-    """Put data into the page's template."""
+    """Write the page from its template and the data."""
     files = resources.files("jaxcd.mapping") / "page"
     names = {"leaflet_css": "vendor/leaflet/leaflet.css", "leaflet_js": "vendor/leaflet/leaflet.js"}
     names |= {"map_css": "map.css", "map_js": "map.js"}
     text = {name: (files / file).read_text(encoding="utf-8") for name, file in names.items()}
-    # Cut off the link to a source map: the page has none, and the browser would ask for it.
+    # Remove the link to a source map, which the browser would try to load: the page has no such file.
     text["leaflet_js"] = text["leaflet_js"].split("//# sourceMappingURL")[0]
-    # No text in the data may close the element that holds the data, or begin a comment in it.
+    # Text in the data must not contain "<": it could close the script element that holds the data, or begin a comment.
     text["data"] = _json(data).replace("<", "\\u003c")
     write_whole(path, Template((files / "map.html").read_text(encoding="utf-8")).substitute(text))
 
@@ -103,7 +104,7 @@ def _size(value: Any) -> int:
 
 
 def _texts(summary: MapSummary) -> dict[str, Any]:
-    """Return the words and numbers of the page."""
+    """Return the texts and figures that the page shows."""
     area, network = summary.area, summary.network
     about = [["network", f"{network.name} {network.size}, step {network.step} of {network.run}"]]
     for name, scenes in (("before", summary.pre), ("after", summary.post)):
@@ -114,7 +115,7 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
     ]
     return {
         "name": summary.name,
-        "numbers": f"{area.damaged_m2:,.0f} m² ({area.damaged_share:.2%}) of what was seen before and after are "
+        "numbers": f"{area.damaged_m2:,.0f} m² ({area.damaged_share:.2%} of the area with data before and after) are "
         f"called damage{_at_least(summary)}, in {summary.polygons:,} polygons.",
         "dates": {
             "before": told(scene.date for scene in summary.pre),
@@ -134,7 +135,7 @@ def _at_least(summary: MapSummary) -> str:
 
 
 def _levels(found: LevelTotals, scale: Scale) -> dict[str, Any]:
-    """Return what the page knows of levels, and shows of them beside the buildings."""
+    """Return the data of levels for the page: colours, lowest damaged level, damaged levels, agreement, classes."""
     return {
         "colours": dict(zip(scale.levels, scale.colours, strict=True)),
         "from": found.damage_from,
@@ -150,8 +151,8 @@ def _colours(scale: Scale) -> dict[str, Any]:
 
 
 def _resolution(metres: float, full: int, middles: int, places: int) -> str:
-    """Say how the whole map is shown, and how many of the worst places are shown in full detail, whole or in part."""
-    text = f"The whole is shown in pixels of {metres:.2g} m"
+    """Return a note: in which pixels the page shows the whole map, and how many of the worst places in full detail."""
+    text = f"The whole map is shown in pixels of {metres:.2g} m"
     parts = [
         f"{what}all {places} worst places" if count == places else f"{what}{count} of the {places} worst places"
         for what, count in (("", full), ("the middle of ", middles))
@@ -163,14 +164,15 @@ def _resolution(metres: float, full: int, middles: int, places: int) -> str:
 def _worst(
     out: Path, pair: ScenePair, cells: gpd.GeoDataFrame, factor: int, scale: Scale, room: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Window]]:
-    """Return the places with most damage, detailed images of those for which there is room, and their windows.
+    """Return the places with most damage, detailed images of as many as fit into the page, and the images' windows.
 
     Args:
         out: folder of the map, with its rasters.
         pair: the scenes that were mapped.
-        cells: of the map.
-        factor: side of the pixels that the whole map is shown in, in its own pixels; 1 shows all details already.
-        scale: of the map.
+        cells: the map's layer of cells.
+        factor: side of the pixels in the image of the whole map, in pixels of the map; at 1 no place needs an image of
+            its own.
+        scale: scale of the map.
         room: bytes left for the images.
     """
     damaged: Any = cells[cells["damaged_m2"] > 0]
@@ -192,7 +194,7 @@ def _worst(
 
 
 def _middle(grid: Grid, window: Window, factor: int) -> Window:
-    """Return the middle of a window, at most `PLACE` pixels a side, with its edges on edges of coarse pixels."""
+    """Return the middle part of a window, at most `PLACE` pixels a side; its edges are edges of coarse pixels."""
     sides = []
     for first, length, last in ((window.row, window.height, grid.height), (window.column, window.width, grid.width)):
         side = min(length, PLACE)
@@ -222,20 +224,20 @@ def _window_of(grid: Grid, square: Any) -> Window:
 
 
 def _box(grid: Grid, window: Window) -> list[float]:
-    """Return left, top, right, bottom of a part of the map, in metres from its top left corner."""
+    """Return left, top, right and bottom of a part of the map, in metres from the map's top left corner."""
     across, down = grid.sides
     left, top = window.column * across, window.row * down
     return [round(edge, 3) for edge in (left, top, left + window.width * across, top + window.height * down)]
 
 
 def _polygons(frame: Any) -> Any:
-    """Return what the page shows of each damage polygon, the largest first."""
+    """Return the outlines and figures of damage polygons that the page shows, the largest first."""
     named = {"id": "id", "area_m2": "area", "mean_probability": "mean", "max_probability": "max"}
     return frame[[*named, "geometry"]].rename(columns=named)
 
 
 def _buildings(frame: Any, scale: Scale) -> Any:
-    """Return what the page shows of each building, the most damaged first; its class is its level where it has one."""
+    """Return the outlines and figures of buildings, the most damaged first; in a map of levels, class is the level."""
     if frame is None:
         return pd.DataFrame({"geometry": []})
     named = {CLASS: "class", "damaged_share": "share", "mean_probability": "mean", "seen_share": "seen"}
@@ -252,16 +254,16 @@ def _buildings(frame: Any, scale: Scale) -> Any:
     table["called"], table["called_by"] = None, None
     for name in reversed([columns[name] for name in _NAMES if name in columns]):
         text = ordered[name].astype(str).str.removesuffix(".0").str.strip()
-        there = ordered[name].notna() & (text != "")
-        table.loc[there, "called"] = text[there]
-        table.loc[there, "called_by"] = str(name)
+        named_rows = ordered[name].notna() & (text != "")
+        table.loc[named_rows, "called"] = text[named_rows]
+        table.loc[named_rows, "called_by"] = str(name)
     return table
 
 
 def _outlined(grid: Grid, frame: Any, room: float) -> dict[str, Any]:
-    """Return the rows of polygons that the page shows, in order; a row that does not fit into `room` bytes is left out.
+    """Return polygons as rows for the page, in order; a row that does not fit into `room` bytes is left out.
 
-    Points of an outline are (up, right), in metres from the map's top left corner, as Leaflet takes them.
+    Points of an outline are (up, right), in metres from the map's top left corner: Leaflet takes them in this order.
     """
     frame = frame.head(_FEATURES)
     names = [name for name in frame.columns if name != "geometry"]

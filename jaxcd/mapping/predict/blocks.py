@@ -1,8 +1,8 @@
-"""Blocks of a map: one file for the pixels that a window answers for, named by a digest of all that affects them.
+"""Blocks of a map. A block holds the pixels that one window of the network predicts, in a file of its own.
 
-A block on disk is never computed again: a map that was killed continues at its last block, a map of more scenes
-computes new blocks only, and another threshold or other polygons need no network. Reading, computing and writing
-overlap.
+The file's name is a digest of everything that affects the pixels, so a block on disk is never computed again. A map
+that was killed continues at its last block. A map of more scenes computes only the new blocks. Another threshold or
+other polygons need no network. Reading, computing and writing run at the same time.
 """
 
 import collections
@@ -31,7 +31,7 @@ from jaxcd.scenes.registration import View
 from jaxcd.scenes.windows import Grid, Window
 
 NO_DATA = STEPS + 1
-"""Value of a block's pixels outside of the common valid area."""
+"""Value of pixels of a block that have no data before or after the event."""
 
 _FORMAT = 1
 _VIRTUAL = """<VRTDataset rasterXSize="{width}" rasterYSize="{height}">
@@ -48,7 +48,7 @@ _READERS = 2  # more would read faster than the device computes; each keeps its 
 
 
 class Block(NamedTuple):
-    """A window of the map, along its rows and columns, and the file that holds the pixels it answers for.
+    """A window of the map, along rows and columns, and the file with the pixels that it predicts.
 
     The file has a band for each output of the network.
     """
@@ -60,24 +60,24 @@ class Block(NamedTuple):
 
 
 Piece = tuple[Block, View]
-"""A block and what lies in its window."""
+"""A block, and the images and mask that were read in its window."""
 
 
 class Ended(Exception):
-    """The map will not be completed: another thread has failed, and its own error says why."""
+    """The map cannot be completed, because another thread failed; that thread's error gives the reason."""
 
 
 class Written:
-    """The blocks of a map that are on disk; another thread can wait until rows of them are complete."""
+    """Counts the blocks of a map that are on disk, so that another thread can wait for complete rows."""
 
     def __init__(self, blocks: Sequence[Block]):
-        """Begin with no block on disk."""
+        """Begin with all blocks missing."""
         self._missing = collections.Counter(block.rows.first for block in blocks)
         self._changed = threading.Condition()
         self._given_up = False
 
     def add(self, block: Block) -> None:
-        """Note that a block is on disk.
+        """Record that a block is on disk.
 
         Raises:
             Ended: the thread that waits for blocks has given up.
@@ -89,7 +89,7 @@ class Written:
             self._changed.notify_all()
 
     def give_up(self) -> None:
-        """Tell both threads that the map will not be completed."""
+        """Make `add` and `wait` raise `Ended`, because the map cannot be completed."""
         with self._changed:
             self._given_up = True
             self._changed.notify_all()
@@ -98,7 +98,7 @@ class Written:
         """Wait until all rows above `bottom` are on disk.
 
         Raises:
-            Ended: they will never be.
+            Ended: the thread that writes blocks has failed.
         """
 
         def whole() -> bool:
@@ -116,23 +116,23 @@ def plan(
     """List the blocks of a map, row by row.
 
     Args:
-        pair: what is mapped.
-        down: how its rows are covered.
-        across: how its columns are covered.
-        folder: for the blocks' files.
+        pair: scenes of the map.
+        down: windows along the map's rows.
+        across: windows along its columns.
+        folder: folder of the blocks' files.
         weights: digest of the network.
-        average: whether its probabilities are averaged over flips and turns.
-        bands: its outputs: one, or one for each level of a scale.
+        average: whether probabilities are averaged over flips and turns.
+        bands: number of the network's outputs: one, or one for each level of a scale.
     """
-    found = []
-    outputs = [bands] if bands > 1 else []  # blocks of one output keep the names that they have always had
+    planned = []
+    outputs = [bands] if bands > 1 else []  # else the names of blocks of older versions would change
     for rows, columns in itertools.product(down.spans, across.spans):
         seen = pair.identity(_window(pair.grid, rows, columns, down, across))
-        # Relative to the window: a grid that grows for more scenes moves windows, and leaves their content as it is.
+        # Relative to the window: more scenes enlarge the grid, which moves windows but does not change their content.
         own = [(span.first - span.start, span.last - span.start) for span in (rows, columns)]
         key = digest([_FORMAT, weights, average, own, seen, *outputs], digits=32)
-        found.append(Block(rows, columns, folder / f"{key}.tif", bands))
-    return found
+        planned.append(Block(rows, columns, folder / f"{key}.tif", bands))
+    return planned
 
 
 def compute(
@@ -141,19 +141,19 @@ def compute(
     """Compute the blocks that are not on disk yet, and show the progress.
 
     Args:
-        pair: what is mapped.
-        blocks: of `plan`.
-        down: how the map's rows are covered.
-        across: how its columns are covered.
-        network: predicts the blocks.
-        written: is told of each block as soon as it is on disk.
+        pair: scenes of the map.
+        blocks: all blocks, as `plan` lists them.
+        down: windows along the map's rows.
+        across: windows along its columns.
+        network: the network.
+        written: records each block as soon as it is on disk.
 
     Returns:
         The number of blocks that the network computed.
 
     Raises:
         ImageError: a scene is damaged.
-        DiskFullError: no space left.
+        DiskFullError: the disk is full.
         DeviceMemoryError: a window is too large for the device.
         Ended: the thread that waits for blocks has given up.
     """
@@ -177,7 +177,7 @@ def compute(
             for batch in _batches(readings, network.batch, empty=writing.add):
                 computed += len(batch)
                 result = network(*(np.stack([ground[i] for _, ground in batch]) for i in (0, 1)))
-                # The device works on this batch while the one before is fetched and written.
+                # While the device computes this batch, the host fetches and writes the one before.
                 if running is not None:
                     writing.add_all(running[0], network.fetch(running[1]))
                 running = batch, result
@@ -191,33 +191,33 @@ def compute(
 
 
 class _Writing:
-    """Blocks on their way to the disk, in a thread of their own."""
+    """Writes blocks in a thread of its own."""
 
     def __init__(self, thread: ThreadPoolExecutor, pair: ScenePair, written: Written, shown: Any, *, most: int):
         self._thread, self._pair, self._written, self._shown, self._most = thread, pair, written, shown, most
         self._under_way: collections.deque[Future] = collections.deque()
 
     def add(self, block: Block, ground: View, probability: np.ndarray | None = None) -> None:
-        """Write a block, an empty one if `probability` is None; waits for earlier blocks if many are unwritten."""
-        valid = ground.valid  # without the images, which would stay in memory until then
+        """Write a block (an empty one if `probability` is None); wait if many earlier ones are not written yet."""
+        valid = ground.valid  # the mask alone: the images would stay in memory until the block is written
         self._under_way.append(self._thread.submit(_write, self._pair, block, valid, probability, self._written))
         while len(self._under_way) > self._most:
             self._under_way.popleft().result()
         self._shown.update(_pixels(block))
 
     def add_all(self, pieces: list[Piece], probabilities: UInt16[np.ndarray, "b h w *k"]) -> None:
-        """Write the blocks of a batch; the network's result may be longer, as it is padded."""
+        """Write the blocks of a batch; the network's result may have more entries, because a short batch is padded."""
         for (block, ground), probability in zip(pieces, probabilities, strict=False):
             self.add(block, ground, probability)
 
     def finish(self) -> None:
         """Wait until all blocks are on disk."""
-        for each in self._under_way:
-            each.result()
+        for written in self._under_way:
+            written.result()
 
 
 def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, View], None]) -> Iterator[list[Piece]]:
-    """Gather blocks for the network; those without a valid pixel go to `empty`."""
+    """Collect blocks into batches for the network; pass blocks without a valid pixel to `empty`."""
     batch: list[Piece] = []
     for block, ground in readings:
         if not ground.valid.any():
@@ -232,8 +232,8 @@ def _batches(readings: Iterator[Piece], size: int, *, empty: Callable[[Block, Vi
 
 
 def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UInt16[np.ndarray, "k h w"]:
-    """Assemble rows of a map from the blocks' files, in bands as they have."""
-    found = np.full((blocks[0].bands, last - first, width), NO_DATA, np.uint16)
+    """Assemble rows of a map from the blocks' files, with the bands of these."""
+    values = np.full((blocks[0].bands, last - first, width), NO_DATA, np.uint16)
     for block in blocks:
         top, bottom = max(first, block.rows.first), min(last, block.rows.last)
         if top < bottom:
@@ -242,19 +242,20 @@ def read_rows(blocks: Sequence[Block], first: int, last: int, width: int) -> UIn
                 (top - block.rows.first, bottom - block.rows.first), (0, columns.stop - columns.start)
             )
             with rasterio.open(block.file) as source:
-                found[:, top - first : bottom - first, columns] = source.read(window=window)
-    return found
+                values[:, top - first : bottom - first, columns] = source.read(window=window)
+    return values
 
 
 def as_raster(blocks: Sequence[Block], grid: Grid) -> str:
-    """Describe a map's blocks as one raster, for what reads here and there in it once all of them are on disk.
+    """Describe all blocks of a map as one raster, so that any part of it can be read; all must be on disk.
 
     Args:
         blocks: of the whole map.
         grid: of the map.
 
     Returns:
-        A virtual raster of GDAL, as `rasterio.open` takes it in place of a path; its scale makes probabilities.
+        A virtual raster of GDAL, which `rasterio.open` takes in place of a path. Its scale turns values into
+        probabilities.
     """
     place = ", ".join(map(repr, grid.transform.to_gdal()))
     bands = "\n".join(_band(blocks, number) for number in range(1, blocks[0].bands + 1))
@@ -287,14 +288,14 @@ def drop_others(folder: Path, blocks: Sequence[Block]) -> None:
 def _ahead(
     readers: ThreadPoolExecutor, pair: ScenePair, blocks: Sequence[Block], down: Axis, across: Axis, *, count: int
 ) -> Iterator[Piece]:
-    """Read blocks in order, at most `count` ahead of their use: memory holds no more than these."""
+    """Read blocks in order, at most `count` of them ahead of their use, which bounds the memory."""
     readings = ((block, readers.submit(_read, pair, block, down, across)) for block in blocks)
     for block, reading in held_back(readings, count - 1):
         yield block, reading.result()
 
 
 def _read(pair: ScenePair, block: Block, down: Axis, across: Axis) -> View:
-    """Read a window; `valid` is cut to what the block answers for, and to the area of interest."""
+    """Read a window; `valid` covers only the block's own pixels, within the area of interest."""
     core = _core(pair.grid, block.rows, block.columns)
     wanted = pair.wanted(core)
     if wanted is not None and not wanted.any():
@@ -322,7 +323,7 @@ def _write(
 
 
 def _is_whole(file: Path) -> bool:
-    """Say whether a block is there and readable: after a power cut a file may have its name and no content."""
+    """Say whether a block's file exists and is readable; after a power cut a file may exist and be empty."""
     try:
         with rasterio.open(file) as source:
             source.read()
@@ -342,7 +343,7 @@ def _core(grid: Grid, rows: Span, columns: Span) -> Grid:
 
 
 def _own(block: Block, values: np.ndarray) -> np.ndarray:
-    """Cut the pixels that the block answers for from those of its window."""
+    """Cut the block's own pixels out of those of its window."""
     rows, columns = block.rows, block.columns
     return values[
         rows.first - rows.start : rows.last - rows.start, columns.first - columns.start : columns.last - columns.start

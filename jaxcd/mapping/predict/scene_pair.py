@@ -1,4 +1,4 @@
-"""A pair of scenes on the grid of its map: their files, and what they show in a window of the grid."""
+"""The scenes of a map, before and after the event, and how their windows are read on the grid of the map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +22,10 @@ from jaxcd.scenes.registration import REGISTERED, View, register
 from jaxcd.scenes.window_cache import read_window
 from jaxcd.scenes.windows import Grid, Window, pixel_metres
 
-_SAMPLES = 5  # windows across and down that a scene's shift is estimated from
+_SAMPLES = 5  # a scene's shift is estimated in at most so many windows across and down
 _SAMPLE = 1024  # side of such a window in pixels
 _SEEN = 0.25  # least share of it that must be seen before and after
-_COARSE = 1.5  # a note is made of scenes whose pixels are larger than the map's by this factor
+_COARSE = 1.5  # a note names scenes whose pixels are larger than the map's by this factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class Source:
     Attributes:
         location: path or URL.
         digest: SHA-256 of the file; empty for a URL.
-        state: SHA-256 of all that affects what is read: the file, its mask, its position, which pixels are empty.
-        date: YYYY-MM-DD, or "" where neither the file nor its name tells.
-        metres: side of its pixels.
-        outline: on the ground, in the reference system of the map.
-        shift: rows and columns of the map by which its content lies too far down and right.
+        state: SHA-256 of all that affects its pixels: the file, its mask, its position, and which pixels are empty.
+        date: YYYY-MM-DD, or "" if neither the file nor its name gives one.
+        metres: side of its pixels in metres.
+        outline: outline of its ground, in the coordinate reference system of the map.
+        shift: rows and columns of the map by which its content lies too far down and too far right.
     """
 
     location: str
@@ -52,7 +52,7 @@ class Source:
 
     @property
     def identity(self) -> list:
-        """All that affects what is read from it."""
+        """All that affects the pixels that are read from it."""
         return [self.state, *self.shift]
 
 
@@ -61,12 +61,12 @@ class Registered:
     """How a post scene was registered.
 
     Attributes:
-        location: of the scene.
-        rows: shift in pixels that is applied; 0 if no estimate was believed.
-        columns: likewise.
-        believed: estimates whose peak stands out of the noise.
-        estimated: windows in which the shift was estimated.
-        spread: pixels within which 90 % of the believed estimates lie from their middle.
+        location: path or URL of the scene.
+        rows: shift in rows that is applied; 0 if no estimate is reliable.
+        columns: shift in columns, likewise.
+        believed: number of reliable estimates: those whose correlation peak stands out of the noise.
+        estimated: number of windows in which the shift was estimated.
+        spread: 90 % of the reliable estimates differ from their median by at most so many pixels.
     """
 
     location: str
@@ -79,16 +79,16 @@ class Registered:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenePair:
-    """What is mapped.
+    """The scenes of a map, on one grid.
 
     Attributes:
-        grid: of the map: the first pre scene's, extended to cover all pre scenes.
-        pre: scenes before the event; where several have data, the first counts.
-        post: likewise after the event.
-        scaling: of 16-bit and float scenes.
-        aoi: what is to be mapped, in the grid's reference system; None: everything.
-        windows: folder for windows that came over the network.
-        notes: for the user, about the scenes.
+        grid: grid of the map: that of the first pre scene, extended to cover all pre scenes.
+        pre: scenes before the event; where several have data, the first one is used.
+        post: scenes after the event, likewise.
+        scaling: how 16-bit and float scenes become 8 bits.
+        aoi: area of interest, in the grid's coordinate reference system; None: the whole grid.
+        windows: folder that keeps windows of scenes behind URLs.
+        notes: what the user should know about the scenes.
     """
 
     grid: Grid
@@ -100,7 +100,7 @@ class ScenePair:
     notes: tuple[str, ...] = ()
 
     def read(self, grid: Grid) -> View:
-        """Read a part of the grid (or ground beside it, which is black): what one image lacks is black in both.
+        """Read a part of the grid; pixels that have no data in one image, or lie beside the grid, are black in both.
 
         Raises:
             ImageError: a file is damaged there, or a URL can't be reached.
@@ -117,15 +117,15 @@ class ScenePair:
         return View(first.pixels, other.pixels, valid)
 
     def images(self, grid: Grid, *, coarse: int) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
-        """Read what was seen before and after on a part of the grid, in pixels `coarse` times as large."""
-        found = []
+        """Read the images before and after of a part of the grid, in pixels `coarse` times as large."""
+        images = []
         for sources in (self.pre, self.post):
             reading = self._read(sources, grid, coarse=coarse)
-            found.append(np.zeros((*grid.coarser(coarse).shape, 3), np.uint8) if reading is None else reading.pixels)
-        return found[0], found[1]
+            images.append(np.zeros((*grid.coarser(coarse).shape, 3), np.uint8) if reading is None else reading.pixels)
+        return images[0], images[1]
 
     def wanted(self, grid: Grid) -> Bool[np.ndarray, "h w"] | None:
-        """Mark the pixels of a part of the grid whose centres lie in the area of interest; None: all do."""
+        """Return a mask of the pixels whose centres lie in the area of interest; None if all of them do."""
         if self.aoi is None or shapely.contains(self.aoi, shapely.box(*grid.bounds)):
             return None
         if not shapely.intersects(self.aoi, shapely.box(*grid.bounds)):
@@ -133,7 +133,7 @@ class ScenePair:
         return drawn([self.aoi], grid.shape, grid.transform)
 
     def identity(self, grid: Grid) -> list:
-        """Return all that affects what `read` and `wanted` give for a part of the grid."""
+        """Return all that affects the results of `read` and `wanted` for a part of the grid."""
         box = shapely.box(*grid.bounds)
         aoi = "" if self.aoi is None else shapely.to_wkb(shapely.normalize(self.aoi & box), hex=True)
         sources = [[s.identity for s in _reaching(group, grid)] for group in (self.pre, self.post)]
@@ -143,25 +143,26 @@ class ScenePair:
         reaching = _reaching(sources, grid)
         if not reaching:
             return None
-        # One scene at a time, because each has a shift of its own; in a build, all scenes of a date share theirs.
+        # One scene at a time, because each has its own shift (in a dataset, all scenes of a date share one shift).
         how = {"scaling": self.scaling, "folder": self.windows, "coarse": coarse}
         return mosaic(read_window((source.location,), grid.moved(*source.shift), **how) for source in reaching)
 
 
 def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) -> ScenePair:
-    """Open the scenes of a map and give them one grid.
+    """Open the scenes of a map and choose its grid.
 
     Args:
-        pre: paths or URLs of scenes before the event; the map's grid is the first one's, extended to all.
-        post: likewise after the event, on any grid.
-        settings: of the map.
+        pre: paths or URLs of scenes before the event; the map has the grid of the first one, extended to cover all.
+        post: paths or URLs of scenes after the event, on any grid.
+        settings: settings of the map.
 
     Raises:
         ImageError: a file can't be read, or lies outside the input contract.
-        SceneError: one has no reference system or is turned, pre scenes lie far apart, pre and post share no ground.
+        SceneError: a scene has no coordinate reference system or is rotated, pre scenes lie far apart, or pre and post
+            scenes share no ground.
         LabelError: the area of interest can't be read.
     """
-    close_scenes()  # what this process read before may have changed
+    close_scenes()  # files that this process opened earlier may have changed
     scaling = check_scaling(settings.scaling, "--scaling")
     grid = common_grid(pre, scaling, crs=settings.crs, gsd=settings.gsd)
     before, after = (tuple(_source(location, grid, scaling) for location in group) for group in (pre, post))
@@ -169,9 +170,9 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
     apart = [source for source in after if not shapely.intersects(source.outline, mapped)]
     if len(apart) == len(after):
         raise SceneError(
-            f"{pre[0]} and {post[0]}: no ground is seen in both ({_bounds(mapped)} before, "
+            f"{pre[0]} and {post[0]}: the scenes share no ground ({_bounds(mapped)} before, "
             f"{_bounds(shapely.union_all([source.outline for source in after]))} after, in {grid.crs}); "
-            "give scenes of one place, or correct their reference systems"
+            "give scenes of one place, or correct their coordinate reference systems"
         )
     after = tuple(source for source in after if source not in apart)
     notes = [f"{source.location}: overlaps no pre scene, left out" for source in apart]
@@ -188,24 +189,24 @@ def open_pair(pre: Sequence[str], post: Sequence[str], settings: MapSettings) ->
 
 
 def register_pair(pair: ScenePair) -> tuple[ScenePair, tuple[Registered, ...]]:
-    """Estimate by how much each post scene is shifted against the pre scenes: one shift a scene.
+    """Estimate the shift of each post scene against the pre scenes.
 
-    Not one a window, as tiles of a build have: the map would have seams where the shift changes.
+    The shift is the same for the whole scene. A shift for each window, as tiles of a dataset have, would make seams.
     """
     moved, registered = [], []
     for source in pair.post:
         alone = replace(pair, post=(source,))
         views = (alone.read(part) for part in _samples(source, pair.grid))
-        found = register(view if view.valid.mean() >= _SEEN else None for view in views)
-        rows, columns = found.middle
-        counts = len(found.believed), len(found.estimates)
-        registered.append(Registered(source.location, rows, columns, *counts, found.spread))
+        estimated = register(view if view.valid.mean() >= _SEEN else None for view in views)
+        rows, columns = estimated.middle
+        counts = len(estimated.believed), len(estimated.estimates)
+        registered.append(Registered(source.location, rows, columns, *counts, estimated.spread))
         moved.append(replace(source, shift=(rows, columns)))
     return replace(pair, post=tuple(moved)), tuple(registered)
 
 
 def _samples(source: Source, grid: Grid) -> list[Grid]:
-    """Spread windows over the part of the grid that a scene covers."""
+    """Return windows spread evenly over the part of the grid that a scene covers."""
     west, south, east, north = source.outline.bounds
     corners = [~grid.transform @ corner for corner in ((west, north), (east, south))]
     (left, top), (right, bottom) = ((max(0, int(x)), max(0, int(y))) for x, y in corners)
@@ -224,7 +225,7 @@ def _samples(source: Source, grid: Grid) -> list[Grid]:
 
 
 def _reaching(sources: Sequence[Source], grid: Grid) -> list[Source]:
-    """Return the scenes that lie on a part of the grid, or no farther from it than their shift."""
+    """Return the scenes that overlap a part of the grid, or lie no farther from it than their shift."""
     box = shapely.box(*grid.bounds)
     side = max(abs(grid.transform.a), abs(grid.transform.e))
     return [
@@ -238,9 +239,11 @@ def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None)
         metres = pixel_metres(scene.crs, scene.transform, scene.height, scene.width)
         outline = scene.outline(grid.crs)
     except (SceneError, RasterioError, CPLE_BaseError) as error:
-        raise SceneError(f"{location}: cannot be brought to the map's {grid.crs} ({error})") from error
+        raise SceneError(
+            f"{location}: cannot be transformed to the map's {grid.crs} ({error}); leave it out, or set --crs"
+        ) from error
     own = "" if is_remote(location) else file_digest(Path(location))
-    # Statistics and overviews beside the file do not change what is read; all else that they may hold is in `placed`.
+    # Statistics and overviews beside the file do not change its pixels; a position that they hold is part of `placed`.
     beside = [file for file in scene.files[1:] if own and not file.endswith((".aux.xml", ".ovr"))]
     state = [own or location, scene.placed, *(file_digest(Path(file)) for file in beside)]
     return Source(
@@ -254,18 +257,21 @@ def _source(location: str, grid: Grid, scaling: tuple[str, float, float] | None)
 
 
 def _area_of_interest(path: Path, grid: Grid) -> tuple[shapely.geometry.base.BaseGeometry, tuple[str, ...]]:
-    """Read the area of interest around the map: the map's reference system may not reach the rest of it."""
+    """Read the area of interest near the map; the rest may lie outside the map's coordinate reference system."""
     try:
         frame, notes = read_frame(path)
     except LabelError as error:
         raise LabelError(f"--aoi {error}") from error
-    found = shapely.union_all(np.asarray(around(frame, grid).geometry))
+    area = shapely.union_all(np.asarray(around(frame, grid).geometry))
     if not len(frame):
-        raise LabelError(f"--aoi {path}: holds no polygon")
-    if not shapely.intersects(found, shapely.box(*grid.bounds)):
-        raise SceneError(f"--aoi {path}: does not touch the scenes ({_bounds(shapely.box(*grid.bounds))})")
-    shapely.prepare(found)
-    return found, notes
+        raise LabelError(f"--aoi {path}: the file has no polygon; give a file with polygons")
+    if not shapely.intersects(area, shapely.box(*grid.bounds)):
+        raise SceneError(
+            f"--aoi {path}: its polygons do not touch the map ({_bounds(shapely.box(*grid.bounds))}, in {grid.crs}); "
+            "give polygons of the same place"
+        )
+    shapely.prepare(area)
+    return area, notes
 
 
 def _bounds(outline: shapely.geometry.base.BaseGeometry) -> str:

@@ -1,10 +1,10 @@
-"""Windows that give the network's answer for a whole image, piece by piece and without seams.
+"""Divides an image into windows whose predictions together equal the prediction on the whole image, without seams.
 
-Three rules make the pieces equal the whole:
+Three rules make them equal:
 - An image whose sides are no multiples of the network's stride is padded at the bottom and right with black pixels.
 - Windows begin at multiples of the stride, so that pooling groups the same pixels.
-- A window answers for what lies at least the network's receptive radius away from its edges, but for edges that it
-  shares with the (padded) image: there the zeros that each convolution adds lie where they do for the whole image.
+- A window gives the result only for pixels at least the network's receptive radius inside its edges. This does not
+  hold at edges of the (padded) image itself: there each convolution adds the same zeros as on the whole image.
 """
 
 import math
@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from jaxcd.models import Description
 
-# Most work of an inner window, over the work of its own pixels alone: it decides a window's default size.
+# Work of an inner window divided by the work of its own pixels alone, at most. It decides the default window size.
 _MOST_WORK = 1.5
-# Smaller windows only add work: a small network's halos cost 10 % at 1024 pixels and 5 % here, and on a CPU a pixel
-# takes an eighth less time here. Larger windows take more memory (these take 2 GB).
+# In pixels. The halos of a small network add 10 % of work in windows of 1024 pixels and 5 % in these, and on a CPU a
+# pixel takes an eighth less time in these. Larger windows need more memory (these need 2 GB).
 _LEAST_WINDOW = 2048
 
 
 class Span(NamedTuple):
-    """A window along one axis: it begins at `start`, and answers for the pixels from `first` up to `last`."""
+    """A window along one axis: it begins at pixel `start` and gives the result of the pixels `first` to `last` - 1."""
 
     start: int
     first: int
@@ -28,7 +28,7 @@ class Span(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """How an axis of an image is covered: windows of `window` pixels; `padded` is the length with its padding."""
+    """The windows along one axis of an image: their length, the axis's length with padding, and where they lie."""
 
     window: int
     padded: int
@@ -41,23 +41,23 @@ def halo(network: Description) -> int:
 
 
 def default_window(network: Description) -> int:
-    """Return the least side of a window whose halo costs at most 1.5 times the work, and at least 2048 pixels."""
+    """Return the least window side with which halos make at most 1.5 times the work; at least 2048 pixels."""
     least = 2 * halo(network) / (1 - 1 / math.sqrt(_MOST_WORK))
     return _up(max(least, _LEAST_WINDOW), network.stride)
 
 
 def least_window(network: Description) -> int:
-    """Return the least side of a window that answers for any pixels of its own: more than two halos."""
+    """Return the least window side that leaves pixels between the two halos."""
     return 2 * halo(network) + network.stride
 
 
 def cover(length: int, network: Description, *, most: int) -> Axis:
-    """Cover an axis with windows of one length, as few as `most` allows, and no longer than they need be.
+    """Cover an axis with as few windows as `most` allows; all have the same length, the shortest that suffices.
 
     Args:
-        length: pixels of the axis.
-        network: says its stride and receptive radius.
-        most: largest window in pixels; more than two halos.
+        length: length of the axis in pixels.
+        network: description of the network, with stride and receptive radius.
+        most: largest window side in pixels; must be more than two halos.
     """
     stride, margin = network.stride, halo(network)
     padded, most = _up(length, stride), most // stride * stride

@@ -1,4 +1,4 @@
-"""The digest by which a trained network is recognised."""
+"""The digest that identifies a trained network."""
 
 import hashlib
 from typing import Any
@@ -10,15 +10,15 @@ from jaxcd.config import ModelConfig
 
 
 def digest(model: ModelConfig, params: Any, stats: Any) -> str:
-    """Return the SHA-256 of a network's kind and all its numbers.
+    """Return the SHA-256 of a network's name, size and compute type, and of all its parameters and statistics.
 
     Args:
-        model: name, size and compute type.
+        model: configuration of the network.
         params: parameters.
         stats: BatchNorm statistics.
     """
-    found = hashlib.sha256(f"{model.name} {model.size} {model.dtype}".encode())
+    digested = hashlib.sha256(f"{model.name} {model.size} {model.dtype}".encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path((params, stats)):
-        found.update(jax.tree_util.keystr(path).encode())
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()
+        digested.update(jax.tree_util.keystr(path).encode())
+        digested.update(np.ascontiguousarray(leaf).tobytes())
+    return digested.hexdigest()

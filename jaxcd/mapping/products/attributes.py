@@ -1,4 +1,4 @@
-"""Attributes of footprints, whatever they come from, as a GeoPackage can hold them."""
+"""Gives the attributes of footprints names and types that a GeoPackage can hold, whatever file they come from."""
 
 import json
 from datetime import date, time
@@ -12,12 +12,12 @@ from pandas.api import types
 from jaxcd.base.scales import BINARY, Scale
 
 RESERVED = ("fid", "geometry", "geom", "damaged_share", "mean_probability", "seen_share", "area_m2", "damage_class")
-"""Names of the columns that a map adds to its buildings, and of GDAL's own: such attributes are renamed."""
+"""Names of the columns that a map or GDAL adds; an attribute of a footprint with such a name is renamed."""
 
 LEVEL, EXPECTED, SOURCE = "level", "expected_level", "source"
-"""Further columns of the buildings of a map of levels; those of `probability_column` come on top."""
+"""Further columns of the buildings of a map of levels, besides those of `probability_column`."""
 
-_EXACT = 2**53  # integers up to here are exact in 64 bits of floating point; larger ones, ids, become text
+_EXACT = 2**53  # largest integer up to which float64 is exact; columns with larger ones (ids) and gaps become text
 
 
 def probability_column(level: str) -> str:
@@ -33,9 +33,9 @@ def of_levels(scale: Scale) -> tuple[str, ...]:
 def storable(frame: gpd.GeoDataFrame, scale: Scale = BINARY) -> gpd.GeoDataFrame:
     """Give attributes names and types that a GeoPackage can hold.
 
-    A name that is one of `RESERVED` or of a map's columns of levels, or differs from another in case only, becomes
-    `source_...`. Lists and the like become JSON, all other values that are neither numbers nor times nor text become
-    text.
+    An attribute is renamed to `source_...` if its name is in `RESERVED`, is a column of a map of levels, or differs
+    from another name in case only. Lists and the like become JSON. All values but numbers, times and text
+    become text.
     """
     if frame.geometry.name != "geometry":
         frame = frame.rename_geometry("geometry")
@@ -63,7 +63,7 @@ def _column(values: Any) -> Any:
     if types.is_integer_dtype(kind):
         if not gaps and (values <= np.iinfo(np.int64).max).all():
             return values.astype(np.int64)
-        if (values.dropna() <= _EXACT).all():  # a gap has no place among integers
+        if (values.dropna() <= _EXACT).all():  # a column of integers cannot hold gaps
             return values.astype(np.float64)
     return pd.Series([_text(value) for value in values], index=values.index, dtype=object)
 
@@ -77,5 +77,5 @@ def _text(value: Any) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold in place of a value that it can't."""
+    """Convert a value that JSON cannot hold to one that it can."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else _text(value)

@@ -1,4 +1,4 @@
-"""Buildings of a map: a class for each footprint, and how the classes agree with true ones."""
+"""Gives each building footprint of a map a damage class, and compares the classes with true ones."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ INTACT, POSSIBLY, DAMAGED, NOT_SEEN, TOO_SMALL = "intact", "possibly", "damaged"
 CLASSES = (INTACT, POSSIBLY, DAMAGED, NOT_SEEN, TOO_SMALL)
 CLASS = "damage_class"
 
-_SEEN = 0.5  # share of a footprint from which the building counts as seen
+_SEEN = 0.5  # a building counts as seen if at least this share of its footprint has data
 
 
 class Footprints(NamedTuple):
@@ -30,10 +30,10 @@ class Footprints(NamedTuple):
 
     Attributes:
         frame: the outlines, with attributes that a GeoPackage can hold.
-        truth: whether a building is damaged, where that is known, by the frame's index; None without true classes.
-        notes: what had to be done to read them.
-        true_levels: names of the true levels, where they are known, by the frame's index; None without true classes,
-            or on a map of damage alone.
+        truth: True for truly damaged buildings, with the frame's index, for buildings of known class only; None without
+            true classes.
+        notes: what was repaired or left out when the file was read.
+        true_levels: names of the true levels, likewise; None without true classes, or for a map of damage alone.
     """
 
     frame: gpd.GeoDataFrame
@@ -45,12 +45,12 @@ class Footprints(NamedTuple):
 def read(grid: Grid, settings: MapSettings, scale: Scale = BINARY) -> Footprints:
     """Read the footprints on the ground of a map.
 
-    True levels are known where the attribute of true classes has the name of a level of the map's scale; those of the
-    scale `xbd` may also be written as xBD does (no-damage, minor-damage, major-damage, destroyed).
+    A true level is known if the attribute of true classes holds the name of a level of the map's scale. In the scale
+    `xbd`, xBD's own names are understood, too (no-damage, minor-damage, major-damage, destroyed).
 
     Raises:
-        LabelError: the file can't be read, lacks the attribute of true classes, or has true classes of which none
-            means damage and none is a level.
+        LabelError: the file can't be read, it lacks the attribute of true classes, or no true class means damage or is
+            a level.
     """
     assert settings.footprints is not None
     frame, notes = read_frame(settings.footprints, over=grid)
@@ -63,30 +63,30 @@ def read(grid: Grid, settings: MapSettings, scale: Scale = BINARY) -> Footprints
 
 
 def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSettings) -> gpd.GeoDataFrame:
-    """Give every building its numbers and its class.
+    """Compute the figures and the class of every building.
 
-    The damaged share is the damaged ground within the footprint and within `buffer` around it, over the footprint's
-    own area, 1 at most: in an oblique scene a roof lies next to its footprint, and its damage has to count. Ground in
-    a neighbour's footprint counts for the neighbour.
+    The damaged share is the damaged area within the footprint and up to `buffer` metres around it, divided by the
+    footprint's own area, and at most 1. The buffer is there because in an oblique scene a roof lies beside its
+    footprint. Ground in a neighbour's footprint counts for the neighbour only.
 
     Args:
-        footprints: of `read`.
+        footprints: `Footprints.frame` of `read`.
         out: folder with the map's rasters.
-        grid: of the map.
-        settings: of the map.
+        grid: grid of the map.
+        settings: settings of the map.
 
     Returns:
-        The footprints with their own attributes and damaged_share, mean_probability (under the footprint), seen_share,
+        The footprints with their own attributes, and damaged_share, mean_probability (under the footprint), seen_share,
         area_m2 and damage_class.
     """
     frame: Any = footprints.to_crs(grid.crs.to_wkt())
     size = areas(frame)
     pixel = grid.metres**2
     damage = statistics_under_polygons(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
-    found = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "count"])
+    probability = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "count"])
     frame["damaged_share"] = np.clip(damage / size, 0, 1).round(4)
-    frame["mean_probability"] = found["mean"].round(4)
-    frame["seen_share"] = np.clip(found["count"] * pixel / size, 0, 1).round(4)
+    frame["mean_probability"] = probability["mean"].round(4)
+    frame["seen_share"] = np.clip(probability["count"] * pixel / size, 0, 1).round(4)
     frame["area_m2"] = size.round(1)
     low, high = settings.building_shares
     frame[CLASS] = np.select(
@@ -109,14 +109,14 @@ def counts(frame: gpd.GeoDataFrame) -> dict[str, int]:
 
 
 def agreement(frame: gpd.GeoDataFrame, truth: pd.Series) -> dict:
-    """Compare the classes with the true ones; buildings without a true class take no part.
+    """Compare the classes with the true ones; buildings without a true class are left out.
 
     Args:
-        frame: of `judge`.
-        truth: of `read`.
+        frame: the result of `judge`.
+        truth: `Footprints.truth` of `read`.
 
     Returns:
-        As `scored`.
+        The same as `scored`.
     """
     judged = frame.loc[truth.index, CLASS]
     table = {
@@ -127,14 +127,14 @@ def agreement(frame: gpd.GeoDataFrame, truth: pd.Series) -> dict:
 
 
 def scored(table: dict[str, dict[str, int]]) -> dict:
-    """Score classes.
+    """Compute precision, recall and F1 from a confusion table.
 
     Args:
-        table: the number of buildings in each class, of those truly damaged and of those truly intact.
+        table: the number of buildings in each class, by true class ("damaged", "intact").
 
     Returns:
-        The table, as `confusion`; precision, recall and F1 of the buildings that could be judged, once with `damaged`
-        as damage, once with `possibly`, too. None where the denominator is 0.
+        The table under the key `confusion`; precision, recall and F1 of the judged buildings under two further keys:
+        once only `damaged` counts as damage, once `possibly` does, too. A score is None if its denominator is 0.
     """
     return {
         "confusion": table,
@@ -154,11 +154,14 @@ def _truth(frame: gpd.GeoDataFrame, settings: MapSettings, scale: Scale) -> pd.S
     attribute, path = settings.label_attribute, settings.footprints
     assert path is not None
     damaged = damage_of(frame, path, attribute, settings.label_values, settings.label_unknown).dropna().astype(bool)
-    # Where the classes are levels of the scale, none of them being damage is a finding, not a mistyped value.
+    # If classes are levels of the scale, it can be true that no building is damaged; else a value may be mistyped.
     levels_known = scale.buildings and len(_true_levels(frame, attribute, scale))
     if len(damaged) and not damaged.any() and not levels_known:
         there = ", ".join(sorted(set(texts_of(frame, attribute)[damaged.index]))[:10])
-        raise LabelError(f"{path}: no {attribute!r} is one of {', '.join(settings.label_values)}; there are {there}")
+        raise LabelError(
+            f"{path}: no polygon's {attribute!r} is one of {', '.join(settings.label_values)}; its values are {there}; "
+            "correct --label_values"
+        )
     return damaged
 
 
@@ -172,20 +175,22 @@ def _true_levels(frame: gpd.GeoDataFrame, attribute: str, scale: Scale) -> pd.Se
 def _other_names(
     frame: gpd.GeoDataFrame, true_levels: pd.Series, settings: MapSettings, scale: Scale
 ) -> tuple[str, ...]:
-    """Name the values of the attribute that are no levels of the map's scale."""
+    """Return a note that lists the values of the attribute that are no levels of the map's scale."""
     texts = texts_of(frame, settings.label_attribute).dropna()
     other = sorted(set(texts.drop(true_levels.index)))
     if not other:
         return ()
     named = ", ".join(map(repr, other[:6])) + (", ..." if len(other) > 6 else "")
     return (
-        f"the footprints' {settings.label_attribute!r} has {named}, which no level of the scale {scale.name} is called "
-        f"({', '.join(scale.levels)}): these buildings count as damaged or not, and not in the table of levels",
+        f"the footprints' {settings.label_attribute!r} has the values {named}, which are no levels of the scale "
+        f"{scale.name} ({', '.join(scale.levels)}): these buildings count in the table of damaged and intact "
+        f"buildings, "
+        "but not in the table of levels",
     )
 
 
 def _widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:
-    """Widen footprints by metres, but not into those of others."""
+    """Widen footprints by `buffer` metres, but not into the footprints of neighbours."""
     own: Any = frame[["geometry"]].copy()
     if not buffer or not len(own):
         return own

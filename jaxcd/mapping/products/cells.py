@@ -1,4 +1,4 @@
-"""What was seen and found in square cells of the ground."""
+"""Counts seen ground, damage and buildings in square cells of the map."""
 
 from pathlib import Path
 from typing import Any
@@ -17,38 +17,41 @@ from jaxcd.mapping.products.buildings import CLASS, CLASSES
 from jaxcd.mapping.products.rasters import DECISION, EMPTY
 from jaxcd.scenes.windows import Grid
 
-_MOST = 200_000  # cells: more are no summary, and too many to look at in a layer
+_MOST = 200_000  # cells; more would be no summary any more
 
 
 def shape_of(grid: Grid, side: float) -> tuple[int, int]:
-    """Return the rows and columns of pixels of a cell.
+    """Return height and width of a cell in pixels.
 
     Args:
-        grid: of the map.
-        side: of a cell in metres.
+        grid: grid of the map.
+        side: side of a cell in metres.
 
     Raises:
-        ConfigError: cells so small that the map has too many of them.
+        ConfigError: the map would have too many cells.
     """
     across, down = grid.sides
     rows, columns = max(1, round(side / down)), max(1, round(side / across))
     count = -(-grid.height // rows) * -(-grid.width // columns)
     if count > _MOST:
-        raise ConfigError(f"--cell {side:g}: the map would have {count:,} cells, {_MOST:,} at most; give a larger one")
+        raise ConfigError(
+            f"--cell {side:g}: the map would have {count:,} cells, but at most {_MOST:,} are allowed; give a larger "
+            f"side"
+        )
     return rows, columns
 
 
 def count(
     out: Path, grid: Grid, buildings: gpd.GeoDataFrame | None, *, side: float, scale: Scale = BINARY
 ) -> gpd.GeoDataFrame:
-    """Count ground and buildings in cells, the first at the map's top left corner; empty cells are left out.
+    """Count ground and buildings in cells; the first cell lies at the map's top left corner; empty cells are left out.
 
     Args:
         out: folder with the rasters.
-        grid: of the map.
-        buildings: with their classes, or None; a building counts in the cell of its middle.
-        side: of a cell in metres, rounded to whole pixels.
-        scale: of the map.
+        grid: grid of the map.
+        buildings: buildings with their classes, or None; a building counts in the cell that its middle lies in.
+        side: side of a cell in metres; it is rounded to whole pixels.
+        scale: scale of the map.
 
     Returns:
         Cells in the map's reference system: row, column, seen_m2, damaged_m2, damaged_share, buildings_... for each
@@ -58,7 +61,7 @@ def count(
         ConfigError: as `shape_of`.
     """
     step = shape_of(grid, side)
-    tops, lefts = (np.arange(0, length, each) for length, each in zip(grid.shape, step, strict=True))
+    tops, lefts = (np.arange(0, length, side) for length, side in zip(grid.shape, step, strict=True))
     ground = np.zeros((2, len(tops), len(lefts)), np.int64)
     with rasterio.open(out / DECISION) as source:
         for row, top in enumerate(tops):
@@ -70,24 +73,29 @@ def count(
     rows, columns = np.nonzero((ground[0] > 0) | (houses.sum(axis=0) > 0))
     seen, damaged = ground[:, rows, columns] * grid.metres**2
     share = np.divide(damaged, seen, out=np.zeros(len(rows)), where=seen > 0)
-    found: dict[str, Any] = {"row": rows, "column": columns, "seen_m2": seen.round(1), "damaged_m2": damaged.round(1)}
-    found |= {"damaged_share": share.round(4)}
+    columns_by_name: dict[str, Any] = {
+        "row": rows,
+        "column": columns,
+        "seen_m2": seen.round(1),
+        "damaged_m2": damaged.round(1),
+    }
+    columns_by_name |= {"damaged_share": share.round(4)}
     if buildings is not None:
-        found |= {
-            f"buildings_{name.replace(' ', '_')}": each[rows, columns]
-            for name, each in zip(CLASSES, houses, strict=True)
+        columns_by_name |= {
+            f"buildings_{name.replace(' ', '_')}": number[rows, columns]
+            for name, number in zip(CLASSES, houses, strict=True)
         }
     if buildings is not None and scale.buildings:
         graded = _buildings(grid, buildings, step, ground.shape[1:], (LEVEL, scale.levels))
-        found |= {
-            f"level_{name.replace(' ', '_')}": each[rows, columns]
-            for name, each in zip(scale.levels, graded, strict=True)
+        columns_by_name |= {
+            f"level_{name.replace(' ', '_')}": number[rows, columns]
+            for name, number in zip(scale.levels, graded, strict=True)
         }
     place = grid.transform
     left, right = (place.c + place.a * np.minimum((columns + i) * step[1], grid.width) for i in (0, 1))
     upper, lower = (place.f + place.e * np.minimum((rows + i) * step[0], grid.height) for i in (0, 1))
     squares = shapely.box(left, lower, right, upper)
-    return gpd.GeoDataFrame(pd.DataFrame(found), geometry=squares, crs=grid.crs.to_wkt())
+    return gpd.GeoDataFrame(pd.DataFrame(columns_by_name), geometry=squares, crs=grid.crs.to_wkt())
 
 
 def _buildings(
@@ -97,27 +105,27 @@ def _buildings(
     shape: tuple[int, ...],
     kinds: tuple[str, tuple[str, ...]],
 ) -> np.ndarray:
-    """Count the buildings of each kind in each cell; one whose middle is off the map counts in the nearest cell.
+    """Count the buildings of each kind in each cell; a building whose middle is off the map counts in the nearest cell.
 
     Args:
-        grid: of the map.
-        frame: of the buildings.
-        step: rows and columns of a cell.
-        shape: cells down and across.
-        kinds: a column of the frame, and those of its values that are counted.
+        grid: grid of the map.
+        frame: the buildings.
+        step: height and width of a cell in pixels.
+        shape: number of cells down and across.
+        kinds: name of a column of the frame, and the values of it to count.
     """
     column, values = kinds
-    found = np.zeros((len(values), *shape), np.int64)
+    counts = np.zeros((len(values), *shape), np.int64)
     if frame is not None and len(frame):
         middles = frame.geometry.representative_point()
         x, y = np.asarray(middles.x), np.asarray(middles.y)
         place = ~grid.transform
         columns, rows = place.a * x + place.c, place.e * y + place.f
         at = [
-            np.clip(np.floor(each / size).astype(int), 0, most - 1)
-            for each, size, most in zip((rows, columns), step, shape, strict=True)
+            np.clip(np.floor(pixel / size).astype(int), 0, most - 1)
+            for pixel, size, most in zip((rows, columns), step, shape, strict=True)
         ]
         kind = pd.Index(values).get_indexer(np.asarray(frame[column]))
         counted = kind >= 0
-        np.add.at(found, (kind[counted], *(each[counted] for each in at)), 1)
-    return found
+        np.add.at(counts, (kind[counted], *(place[counted] for place in at)), 1)
+    return counts

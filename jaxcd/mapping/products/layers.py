@@ -18,14 +18,14 @@ DAMAGE, DAMAGE_DEGREES, BUILDINGS = "damage.gpkg", "damage.geojson", "buildings.
 
 
 class Layers(NamedTuple):
-    """What lies over a map.
+    """The vector layers of a map.
 
     Attributes:
-        polygons: of damage, the largest first.
-        cells: with the ground seen and damaged in each, and buildings by class.
-        buildings: with their classes; None without footprints.
-        agreement: of the classes with the true ones; empty where these are not known.
-        level_agreement: of the levels with the true ones; empty where these are not known.
+        polygons: damage polygons, the largest first.
+        cells: cells with their seen and damaged ground, and numbers of buildings by class.
+        buildings: buildings with their classes; None if the map has none.
+        agreement: agreement of the classes with the true ones; empty if true classes are not known.
+        level_agreement: agreement of the levels with the true ones; empty if true levels are not known.
     """
 
     polygons: gpd.GeoDataFrame
@@ -42,17 +42,18 @@ def write(
     settings: MapSettings,
     found_levels: levels.Levels | None,
 ) -> Layers:
-    """Lay polygons over a map's rasters, and write them, each file whole or not at all.
+    """Make the vector layers from a map's rasters, and write them, each file whole or not at all.
 
     Args:
         out: folder with the rasters.
-        grid: of the map.
-        footprints: of `buildings.read`, or None: then the buildings of a map of levels are those that its network sees.
-        settings: of the map.
-        found_levels: of a map of levels; None for one of damage alone.
+        grid: grid of the map.
+        footprints: the result of `buildings.read`, or None; a map of levels then outlines the buildings that its
+            network sees.
+        settings: settings of the map.
+        found_levels: levels of a map of levels; None for a map of damage alone.
 
     Raises:
-        DiskFullError, WriteError: no space left, or another failure of the disk.
+        DiskFullError, WriteError: the disk is full, or fails otherwise.
     """
     scale = found_levels.scale if found_levels else BINARY
     polygons = outlines.damage_polygons(out, grid, min_area=settings.min_area, simplify=settings.simplify)
@@ -81,7 +82,7 @@ def write(
 
 
 def _seen_by_network(out: Path, grid: Grid, scale: Scale, settings: MapSettings) -> buildings.Footprints:
-    """Outline the buildings that the network sees; smaller ones than can be judged are left out."""
+    """Outline the buildings that the network sees, apart from those too small to judge."""
     frame = outlines.building_polygons(out, grid, scale, min_area=settings.min_building, simplify=settings.simplify)
     return buildings.Footprints(frame, None, ())
 
@@ -90,12 +91,13 @@ def write_layers(path: Path, layers: dict[str, gpd.GeoDataFrame], looks: dict[st
     """Write a GeoPackage, whole or not at all.
 
     Args:
-        path: of the file.
-        layers: by name.
-        looks: styles of the layers for QGIS, kept inside the file: a .qml of its name would be a raster's.
+        path: the file.
+        layers: layers by name.
+        looks: QGIS styles of the layers by name. They are kept inside the file, because damage.qml beside it is the
+            style of the raster damage.tif.
 
     Raises:
-        DiskFullError, WriteError: no space left, or another failure of the disk.
+        DiskFullError, WriteError: the disk is full, or fails otherwise.
     """
     with replacing(path) as partial:
         partial.unlink(missing_ok=True)
@@ -112,7 +114,7 @@ def write_geojson(path: Path, frame: gpd.GeoDataFrame) -> None:
     """Write GeoJSON as its standard wants it: in WGS 84, whole or not at all.
 
     Raises:
-        DiskFullError: no space left.
+        DiskFullError: the disk is full.
     """
     content = io.BytesIO()  # written by Python, which reports a full disk; GDAL may not
     frame.to_crs(4326).to_file(content, layer="damage", driver="GeoJSON", RFC7946="YES", geometry_type="Unknown")

@@ -1,4 +1,4 @@
-"""Buildings of a map by level of damage, and how the levels agree with true ones."""
+"""Gives each building of a map a level of damage, and compares the levels with true ones."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +17,14 @@ from jaxcd.mapping.products.rasters import CODES
 FOOTPRINTS, NETWORK = "footprints", "network"
 """Values of the column `source`: where the outline of a building comes from."""
 
-_DIGITS = 6  # of shares of pixels: exactextract's are floats, and a tie must be one
+_DIGITS = 6  # shares of pixels are rounded, so that equal shares stay equal in exactextract's floating point
 
 
 class Levels(NamedTuple):
-    """What a map of levels has, and one of damage alone has not.
+    """What a map of levels has in addition to a map of damage alone.
 
     Attributes:
-        scale: of the levels.
+        scale: scale of the levels.
         probabilities: a virtual raster of P(level >= j), a band for each level.
     """
 
@@ -33,37 +33,39 @@ class Levels(NamedTuple):
 
 
 def classes(scale: Scale) -> tuple[str, ...]:
-    """Return what the level of a building can be: the scale's levels, and the reasons for none."""
+    """Return the values of a building's level: the scale's levels, and the reasons why a building has none."""
     return (*scale.levels, NOT_SEEN, TOO_SMALL)
 
 
 def judge(frame: gpd.GeoDataFrame, out: Path, levels: Levels, *, source: str) -> gpd.GeoDataFrame:
     """Give every building its level.
 
-    The level is the one that most of the building's pixels have, of those that are called a building; of levels with
-    as many pixels it is the worse one. Where fewer than half of its pixels are called a building, it is the median
-    level by the mean probabilities, as that of a pixel is by its own (`jaxcd.learn.ordinal.predicted_level`).
+    If at least half of the pixels under the footprint are called a building, the level is the most frequent level of
+    these pixels; of equally frequent levels it is the worst. Otherwise it is the median level by the mean probabilities
+    under the footprint (the rule of `jaxcd.learn.ordinal.predicted_level`, which takes a pixel's own probabilities).
 
-    The probabilities of the levels are those of a building: means over the pixels under the footprint, each weighted
-    by its probability of being a building, since what the network says of levels means nothing on ground.
+    The probabilities of a building's levels are means over the pixels under the footprint. Each pixel is weighted by
+    its probability of being a building, because the network's levels mean nothing on ground.
 
     Args:
-        frame: of `buildings.judge`; buildings that are not seen or too small to judge have that as their level.
+        frame: the result of `buildings.judge`; buildings that are not seen or too small to judge get that as level.
         out: folder with the map's rasters.
-        levels: of the map.
-        source: where the outlines come from.
+        levels: levels of the map.
+        source: origin of the outlines: `FOOTPRINTS` or `NETWORK`.
 
     Returns:
-        The frame with source, level, expected_level (the mean level, where the first one is 1), and p_... for each
-        level; these numbers are null where the building is not seen.
+        The frame with the columns source, level, expected_level (the mean level, counted from 1), and p_... for each
+        level; these numbers are null for buildings that are not seen.
     """
     scale = levels.scale
     shares = shares_under_polygons(out / CODES, frame, len(scale.codes))[:, 1:].round(_DIGITS)
     exceeding = means_under_polygons(levels.probabilities, frame)
-    exceeding = exceeding / np.where(exceeding[:, :1] > 0, exceeding[:, :1], np.nan)  # now of buildings: the first is 1
-    most = shares.shape[1] - np.argmax(shares[:, ::-1], axis=1)  # the last of equal ones
+    exceeding = exceeding / np.where(
+        exceeding[:, :1] > 0, exceeding[:, :1], np.nan
+    )  # given that it is a building, so the first column is 1
+    most = shares.shape[1] - np.argmax(shares[:, ::-1], axis=1)  # of equal shares, the worst level
     median = np.sum(exceeding >= 0.5, axis=1)
-    # Ground everywhere, without the least probability of a building: nothing speaks for damage.
+    # Without any probability of a building the median is 0: take level 1, because nothing indicates damage.
     level = np.maximum(np.where(shares.sum(axis=1) >= 0.5, most, median), 1)
     judged: Any = frame.copy()
     judged[SOURCE] = source
@@ -86,12 +88,12 @@ def agreement(frame: gpd.GeoDataFrame, truth: pd.Series, scale: Scale) -> dict[s
     """Compare levels with the true ones.
 
     Args:
-        frame: of `judge`.
-        truth: names of true levels, as `buildings.Footprints` has them.
-        scale: of both.
+        frame: the result of `judge`.
+        truth: names of true levels (`buildings.Footprints.true_levels`).
+        scale: scale of the levels.
 
     Returns:
-        As `scored`; empty where no true level is known.
+        The same as `scored`; empty if no true level is known.
     """
     if not len(truth):
         return {}
@@ -104,21 +106,21 @@ def agreement(frame: gpd.GeoDataFrame, truth: pd.Series, scale: Scale) -> dict[s
 
 
 def scored(table: dict[str, dict[str, int]], scale: Scale) -> dict[str, Any]:
-    """Score levels.
+    """Compute scores from a confusion table of levels.
 
     Args:
-        table: the number of buildings with each level (and without one), by true level.
-        scale: of both.
+        table: the number of buildings with each level (or without one), by true level.
+        scale: scale of the levels.
 
     Returns:
-        The table, as `confusion`; over the buildings that have a level, Cohen's kappa with quadratic weights, as
-        `kappa`, and the mean absolute difference in levels, as `level_error`: None where there is no such building.
+        `confusion`, the table; `kappa`, Cohen's kappa with quadratic weights; `level_error`, the mean absolute
+        difference in levels. The scores are over the buildings that have a level, and None if there are none.
     """
     both = np.array([[table[true][name] for name in scale.levels] for true in scale.levels], np.int64)
-    found = Grades(scale=scale, counts=np.pad(both, ((1, 1), (1, 0)))).scores()
+    scores = Grades(scale=scale, counts=np.pad(both, ((1, 1), (1, 0)))).scores()
     known = both.sum() > 0
     return {
         "confusion": table,
-        "kappa": round(found.kappa, 4) if known else None,
-        "level_error": round(found.level_error, 4) if known else None,
+        "kappa": round(scores.kappa, 4) if known else None,
+        "level_error": round(scores.level_error, 4) if known else None,
     }

@@ -1,4 +1,4 @@
-"""Damage, its levels and buildings as polygons, and statistics of rasters under polygons."""
+"""Outlines damage, levels and buildings as polygons, and computes statistics of rasters under polygons."""
 
 import math
 from collections.abc import Iterator
@@ -23,28 +23,28 @@ from jaxcd.base.scales import Scale
 from jaxcd.mapping.products.rasters import CODES, DECISION, PROBABILITY
 from jaxcd.scenes.windows import Grid
 
-_CELLS_IN_MEMORY = 8_000_000  # of a raster, while polygons are laid over it
-_STRIP = 1024  # rows of a raster in memory
-_MOST_CORNERS = 500  # of an outline that is regularised
+_CELLS_IN_MEMORY = 8_000_000  # pixels that exactextract reads at a time
+_STRIP = 1024  # rows of a raster that are read at a time
+_MOST_CORNERS = 500  # an outline with more corners is not regularised
 
 
 def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
     """Outline the damage of a map's rasters.
 
-    Memory holds strips of the raster and the patches that are large enough: small ones, perhaps millions, never become
-    polygons. GDAL outlines the kept patches over the whole raster, so that no strip cuts them. Pixels that touch at a
-    corner only belong to different polygons.
+    Small patches, perhaps millions, are removed strip by strip before polygons are made, which saves memory. GDAL then
+    outlines the other patches over the whole raster, so that no strip cuts them. Pixels that touch only at a corner
+    belong to different polygons.
 
     Args:
         out: folder with the rasters.
         grid: of the map.
         min_area: square metres below which a polygon is left out.
-        simplify: how far an outline may leave the pixels' edges, in pixels: a corner is cut where its triangle has a
-            smaller area than the square of this.
+        simplify: how far an outline may deviate from the pixels' edges, in pixels: a corner is cut off if its triangle
+            has a smaller area than the square of this.
 
     Returns:
-        Polygons in the map's reference system, the largest first: id, area_m2, mean_probability, max_probability; the
-        last three are of the pixels, not of the simplified outline.
+        Polygons in the map's coordinate reference system, the largest first, with id, area_m2, mean_probability and
+        max_probability. The last three describe the pixels, not the simplified outline.
     """
     frame = _patches(out / DECISION, grid, {1: 1}, min_area=min_area).drop(columns="kind")
     statistics = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "max"])
@@ -54,14 +54,13 @@ def damage_polygons(out: Path, grid: Grid, *, min_area: float, simplify: float) 
 
 
 def level_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
-    """Outline the pixels of each damaged level, as `damage_polygons` does with all damage; intact buildings have none.
+    """Outline the pixels of each damaged level, as `damage_polygons` outlines all damage; intact buildings get none.
 
-    Where levels meet, their outlines share one line. A patch counts for its own level alone: a few pixels of another
-    one within it are a hole.
+    Where two levels meet, their outlines share one line. Pixels of another level within a patch make a hole in it.
 
     Returns:
-        Polygons in the map's reference system, the worst level first, the largest of each first: id, level (its name),
-        area_m2 (of the pixels).
+        Polygons in the map's coordinate reference system, the worst level first, and the largest first within a level,
+        with id, level (its name) and area_m2 (of the pixels).
     """
     kinds = {code: code for code in range(2, len(scale.codes))}
     frame = _simplified(_patches(out / CODES, grid, kinds, min_area=min_area), grid, simplify)
@@ -71,20 +70,20 @@ def level_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, simp
 
 
 def building_polygons(out: Path, grid: Grid, scale: Scale, *, min_area: float, simplify: float) -> gpd.GeoDataFrame:
-    """Outline the pixels that are called a building, of whatever level; buildings that touch are one outline.
+    """Outline the pixels of buildings of any level; buildings that touch get one outline.
 
-    Outlines are regularised: their edges are parallel to their main direction, at right angles to it or, more seldom,
-    at 45 degrees. An outline of very many corners, which is no single building, is simplified only.
+    Outlines are regularised: their edges are parallel or perpendicular to their main direction, or (more rarely) at 45
+    degrees to it. An outline with very many corners, which is not a single building, is only simplified.
 
     Args:
         out: folder with the rasters.
         grid: of the map.
         scale: of the map.
         min_area: square metres below which a building is left out.
-        simplify: as that of `damage_polygons`, before outlines are regularised.
+        simplify: the same as for `damage_polygons`; outlines are simplified before they are regularised.
 
     Returns:
-        Polygons in the map's reference system, without attributes, the largest first.
+        Polygons in the map's coordinate reference system, without attributes, the largest first.
     """
     kinds = dict.fromkeys(range(1, len(scale.codes)), 1)
     frame = _simplified(_patches(out / CODES, grid, kinds, min_area=min_area), grid, simplify)
@@ -100,32 +99,32 @@ def _regularised(frame: Any, grid: Grid) -> Any:
         return frame
     metric = frame.set_geometry(in_metres(frame))
     how = {"parallel_threshold": 2 * grid.metres, "simplify_tolerance": grid.metres, "allow_circles": False}
-    # Its own columns are asked for, and left: to drop them it uses what pandas is about to remove.
+    # Metadata columns are kept: to drop them, the library calls a function that pandas is going to remove.
     return regularize_geodataframe(metric, num_cores=1, include_metadata=True, **how).to_crs(frame.crs)
 
 
 def _patches(raster: Path, grid: Grid, kinds: dict[int, int], *, min_area: float) -> Any:
-    """Outline patches of pixels of one kind along the pixels' edges: kind, area_m2.
+    """Outline patches of pixels of one kind along the pixels' edges; returns polygons with kind and area_m2.
 
     Args:
-        raster: of codes.
-        grid: of the map.
-        kinds: by code, from 1 on; pixels of other codes are of no kind.
+        raster: raster of codes.
+        grid: grid of the map.
+        kinds: kind (1 or more) of each code; pixels of other codes are left out.
         min_area: square metres below which a patch is left out.
     """
     least = max(1, math.floor(0.99 * min_area / grid.metres**2))  # the ground size of a pixel varies over the map
     table = np.zeros(256, np.uint8)
     table[list(kinds)] = list(kinds.values())
-    found = list(_outlined(raster, least, table))
-    outlines = np.array([outline for outline, _ in found], dtype=object)
-    frame: Any = gpd.GeoDataFrame({"kind": [kind for _, kind in found]}, geometry=outlines, crs=grid.crs.to_wkt())
+    patches = list(_outlined(raster, least, table))
+    outlines = np.array([outline for outline, _ in patches], dtype=object)
+    frame: Any = gpd.GeoDataFrame({"kind": [kind for _, kind in patches]}, geometry=outlines, crs=grid.crs.to_wkt())
     frame["area_m2"] = areas(frame).round(2)
     return frame[frame["area_m2"] >= min_area].copy()
 
 
 def _simplified(frame: Any, grid: Grid, simplify: float) -> Any:
     within = simplify * min(abs(grid.transform.a), abs(grid.transform.e))
-    # GEOS' other simplification that keeps outlines valid takes minutes for a polygon with very many holes.
+    # Not GEOS' topology-preserving simplification: it takes minutes for a polygon with very many holes.
     return frame.set_geometry(shapely.coverage_simplify(np.asarray(frame.geometry), within))
 
 
@@ -138,7 +137,7 @@ def _numbered(frame: Any) -> gpd.GeoDataFrame:
 def _outlined(
     raster: Path, least: int, table: UInt8[np.ndarray, "256"]
 ) -> Iterator[tuple[shapely.geometry.base.BaseGeometry, int]]:
-    """Outline patches of at least `least` pixels of one kind; `table` holds the kinds of codes, 0 for none."""
+    """Outline patches of at least `least` pixels of one kind; `table` gives the kind of each code, or 0."""
     kinds = np.unique(table[table > 0])
     with MemoryFile() as file, rasterio.open(raster) as source:
         profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": source.height, "width": source.width}
@@ -158,7 +157,7 @@ def _outlined(
             band: Any = rasterio.band(kept, 1)
             for shape, kind in shapes(band, mask=band, connectivity=4, transform=kept.transform):
                 outline = shapely.geometry.shape(shape)
-                if outline.area >= (least - 0.5) * side:  # strips kept small patches at their edges, too
+                if outline.area >= (least - 0.5) * side:  # a small patch at the edge of a strip was kept
                     yield outline, int(kind)
 
 
@@ -175,34 +174,34 @@ def _without_specks(damage: Bool[np.ndarray, "h w"], least: int, goes_on: tuple[
 
 
 def means_under_polygons(raster: str, frame: gpd.GeoDataFrame) -> Float[np.ndarray, "n k"]:
-    """Return the mean under each polygon of each band of a raster; NaN where there are no data.
+    """Return the mean of each band of a raster under each polygon; NaN where the raster has no data.
 
     Args:
-        raster: a path, or a virtual raster.
-        frame: polygons in the raster's reference system.
+        raster: path, or text of a virtual raster.
+        frame: polygons in the raster's coordinate reference system.
     """
     with rasterio.open(raster) as source:
         bands = {f"band{band}": band for band in source.indexes}
         if not len(frame):
             return np.zeros((0, len(bands)))
-        found = _extracted([_Unmasked(source, band, name=name) for name, band in bands.items()], frame, ["mean"])
-    return np.stack([found[f"{name}_mean"].to_numpy(float) for name in bands], axis=1)
+        means = _extracted([_Unmasked(source, band, name=name) for name, band in bands.items()], frame, ["mean"])
+    return np.stack([means[f"{name}_mean"].to_numpy(float) for name in bands], axis=1)
 
 
 def shares_under_polygons(raster: Path, frame: gpd.GeoDataFrame, codes: int) -> Float[np.ndarray, "n codes"]:
-    """Return the share of each code, from 0 on, in what a raster holds under polygons; 0 where there are no data.
+    """Return, for each polygon, the share of each code in the pixels under it; 0 where the raster has no data.
 
     Args:
-        raster: of codes.
-        frame: polygons in the raster's reference system.
-        codes: how many there are.
+        raster: raster of codes.
+        frame: polygons in the raster's coordinate reference system.
+        codes: number of codes, which begin at 0.
     """
     shares = np.zeros((len(frame), codes))
     if len(frame):
         with rasterio.open(raster) as source:
-            found = _extracted(_Unmasked(source), frame, ["unique", "frac"])
-        for row, there, share in zip(shares, found["unique"], found["frac"], strict=True):
-            row[np.asarray(there, int)] = share
+            extracted = _extracted(_Unmasked(source), frame, ["unique", "frac"])
+        for row, present, share in zip(shares, extracted["unique"], extracted["frac"], strict=True):
+            row[np.asarray(present, int)] = share
     return shares
 
 
@@ -212,28 +211,28 @@ def _extracted(raster: Any, frame: gpd.GeoDataFrame, operations: list[str]) -> A
 
 
 def statistics_under_polygons(raster: Path, frame: gpd.GeoDataFrame, operations: list[str]) -> pd.DataFrame:
-    """Compute statistics of what a raster holds under polygons, pixels weighed by the share that a polygon covers.
+    """Compute statistics of a raster under polygons; a pixel's weight is the share of it that the polygon covers.
 
     Args:
-        raster: of one band; its scale is applied, pixels without data take no part.
-        frame: polygons in the raster's reference system.
-        operations: of exactextract: mean, max, sum (of pixels times shares), count (of shares of pixels with data).
+        raster: raster of one band; its scale is applied, and pixels without data are left out.
+        frame: polygons in the raster's coordinate reference system.
+        operations: names of exactextract: mean, max, sum (of value times weight), count (sum of the weights).
 
     Returns:
-        A column for each operation, indexed as the polygons; without data NaN, for sum and count 0.
+        A column for each operation, with the polygons' index. Without data, sum and count are 0, the others NaN.
     """
     if not len(frame):
         return pd.DataFrame({name: np.zeros(0) for name in operations}, index=frame.index)
     with rasterio.open(raster) as source:
-        found = _extracted(_Unmasked(source), frame, ["count", *operations])
-    found.index = frame.index
+        extracted = _extracted(_Unmasked(source), frame, ["count", *operations])
+    extracted.index = frame.index
     for name in operations:
-        found.loc[found["count"] == 0, name] = 0.0 if name in ("sum", "count") else np.nan
-    return found[operations].astype(float)
+        extracted.loc[extracted["count"] == 0, name] = 0.0 if name in ("sum", "count") else np.nan
+    return extracted[operations].astype(float)
 
 
 class _Unmasked(RasterioRasterSource):
-    """A raster whose pixels without data are NaN: exactextract 0.3 sometimes loses the mask of a masked array."""
+    """A raster whose pixels without data are NaN, because exactextract 0.3 sometimes loses the mask of an array."""
 
     def nodata_value(self) -> None:
         return None
@@ -245,10 +244,10 @@ class _Unmasked(RasterioRasterSource):
 
 
 def areas(frame: gpd.GeoDataFrame) -> Float[np.ndarray, "n"]:
-    """Return the polygons' areas in square metres, whatever their reference system is."""
+    """Return the polygons' areas in square metres, for any coordinate reference system."""
     return shapely.area(np.asarray(in_metres(frame)))
 
 
 def in_metres(frame: gpd.GeoDataFrame) -> gpd.GeoSeries:
-    """Bring polygons to the UTM zone that they lie in."""
+    """Transform polygons to the UTM zone that they lie in."""
     return frame.geometry.to_crs(frame.estimate_utm_crs()) if len(frame) else frame.geometry

@@ -1,7 +1,7 @@
-"""The rasters of a map: Cloud-Optimised GeoTIFFs, assembled row by row as blocks come.
+"""Writes the rasters of a map: Cloud-Optimised GeoTIFFs, which are assembled row by row from the blocks.
 
-Every map has a probability and a decision: those of damage, or of one level and all that are worse. A map of levels
-also has the median level of each pixel.
+Every map has a raster of the probability of damage, and one of the decision (damage or not). In a map of levels, damage
+means a chosen level or a worse one. Such a map also has a raster of the median level of each pixel.
 """
 
 import contextlib
@@ -27,26 +27,26 @@ from jaxcd.scenes.windows import Grid
 
 PROBABILITY, DECISION, CODES = "damage_probability.tif", "damage.tif", "damage_levels.tif"
 TOP = 254
-"""A pixel of probability p holds the integer nearest to TOP * p, as the file's scale says; 255 means no data."""
+"""A pixel of probability p holds the integer nearest to TOP * p; the file's scale is 1 / TOP; 255 means no data."""
 EMPTY = 255
-"""Value of pixels that were not seen both before and after."""
+"""Value of pixels that have no data before or after the event."""
 
-# What rasterio raises if GDAL fails to write a file; SystemError if GDAL gives no reason.
+# Errors that rasterio raises if GDAL cannot write a file; SystemError if GDAL gives no reason.
 _GDAL = (RasterioError, CPLE_BaseError, SystemError)
-_SIDE = 512  # of a COG's blocks
+_SIDE = 512  # side of a COG's blocks in pixels
 _SCALES = {PROBABILITY: 1 / TOP, DECISION: 1.0, CODES: 1.0}
-# An overview of the decision shows every n-th pixel, which keeps the share of damage; a majority would show none.
+# NEAREST keeps the share of damage in an overview. A majority would lose damage that is rarer than intact ground.
 _OVERVIEWS = {PROBABILITY: "AVERAGE", DECISION: "NEAREST", CODES: "NEAREST"}
 
 
 class Grown(NamedTuple):
-    """What the rasters hold.
+    """Pixel counts and checksums of the rasters.
 
     Attributes:
-        seen: pixels seen both before and after.
-        damaged: pixels called damage.
-        by_level: pixels of each level, the first one's first; empty on the scale `binary`.
-        sums: checksums of each raster's strips.
+        seen: number of pixels with data both before and after.
+        damaged: number of pixels called damage.
+        by_level: number of pixels of each level, the least damage first; empty in the scale `binary`.
+        sums: checksums of the strips of each raster, by the raster's name.
     """
 
     seen: int
@@ -56,12 +56,12 @@ class Grown(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What is made of a network's probabilities.
+    """The rule that turns a network's probabilities into a decision.
 
     Attributes:
-        scale: of the network.
-        level: code from which a level counts as damage.
-        threshold: probability of such a level from which a pixel is called damage.
+        scale: scale of the network.
+        level: code of the lowest level that counts as damage.
+        threshold: a pixel is called damage if its probability of this level or a worse one is at least this.
     """
 
     scale: Scale
@@ -71,20 +71,20 @@ class Rule(NamedTuple):
 
 @contextlib.contextmanager
 def growing(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, *, rule: Rule) -> Iterator[Future[Grown]]:
-    """Assemble the rows of all rasters, in a thread of their own, while blocks are written.
+    """Assemble the rows of all rasters in a thread of their own, while other threads write blocks.
 
     Args:
-        blocks: of the whole map.
-        written: those of them that are on disk.
-        grid: of the map.
-        out: folder.
-        rule: what is made of the probabilities.
+        blocks: all blocks of the map.
+        written: record of the blocks that are on disk.
+        grid: grid of the map.
+        out: folder of the map.
+        rule: rule that turns probabilities into a decision.
 
     Yields:
         The future that `finish` takes.
 
     Raises:
-        DiskFullError, WriteError: the rows can't be written; raised as soon as a further block is written.
+        DiskFullError, WriteError: the rows can't be written; the next block that is written raises this.
     """
     with ThreadPoolExecutor(1) as thread:
         growth: Future[Grown] | None = None
@@ -93,7 +93,7 @@ def growing(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, *,
             yield growth
         except Ended:
             if growth is not None:
-                growth.result()  # says why
+                growth.result()  # raises the error of the other thread
             raise
         except BaseException:
             written.give_up()
@@ -101,14 +101,14 @@ def growing(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, *,
 
 
 def finish(out: Path, growth: Future[Grown]) -> Grown:
-    """Wait for all rows, and give the rasters their names, each whole or not at all.
+    """Wait for all rows, and write the rasters as Cloud-Optimised GeoTIFFs, each whole or not at all.
 
     Args:
-        out: folder.
-        growth: of `growing`.
+        out: folder of the map.
+        growth: the future that `growing` yields.
 
     Raises:
-        DiskFullError, WriteError: no space left, or another failure of the disk.
+        DiskFullError, WriteError: the disk is full, or fails otherwise.
     """
     grown = growth.result()
     with ThreadPoolExecutor(len(grown.sums)) as threads:
@@ -120,21 +120,21 @@ def finish(out: Path, growth: Future[Grown]) -> Grown:
 def codes_of(probabilities: UInt16[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "h w"]:
     """Return the code of each pixel's level by the rule of `jaxcd.learn.ordinal.predicted_level`.
 
-    In whole numbers and on the host: a strip of a wide map would take memory of the device, where the network is.
+    This computes with integers on the host, to leave the device's memory to the network.
 
     Args:
-        probabilities: STEPS times P(level >= j), for all levels of a scale.
+        probabilities: STEPS times P(level >= j) for each level j of a scale.
     """
     building = probabilities[0]
-    found = np.ones(building.shape, np.uint8)
+    codes = np.ones(building.shape, np.uint8)
     for worse in probabilities[1:]:
-        found += worse >= building - building // 2  # half of it, rounded up
-    found[building < STEPS // 2] = 0
-    return found
+        codes += worse >= building - building // 2  # half of it, rounded up
+    codes[building < STEPS // 2] = 0
+    return codes
 
 
 def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, rule: Rule) -> Grown:
-    """Write plain files strip by strip, so that memory never holds a whole raster: a COG can't be written in pieces."""
+    """Write plain GeoTIFFs strip by strip, because a COG can't be written in pieces and may not fit into memory."""
     seen = damaged = 0
     counted = np.zeros(256, np.int64)
     whole = False
@@ -147,18 +147,18 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, rule
                 written.wait(bottom)
                 values = read_rows(blocks, top, bottom, grid.width)
                 empty = values[0] == NO_DATA
-                found = _strips_of(values, rule)
-                for name, strip in found.items():
+                strips = _strips_of(values, rule)
+                for name, strip in strips.items():
                     strip[empty] = EMPTY
                     targets[name].write(strip, 1, window=window)
                     sums[name].append(zlib.crc32(strip.data))
                 seen += strip.size - int(np.count_nonzero(empty))
-                damaged += int(np.count_nonzero(found[DECISION] == 1))
-                if CODES in found:
-                    counted += np.bincount(found[CODES].ravel(), minlength=256)
+                damaged += int(np.count_nonzero(strips[DECISION] == 1))
+                if CODES in strips:
+                    counted += np.bincount(strips[CODES].ravel(), minlength=256)
         whole = True
     except _GDAL as error:
-        # Before the files are deleted: `not_written` recognises a full disk by its free space.
+        # Raised before the files are deleted, because `not_written` recognises a full disk by its free space.
         raise not_written(out / PROBABILITY, error) from error
     finally:
         if not whole:
@@ -170,13 +170,13 @@ def _grow(blocks: Sequence[Block], written: Written, grid: Grid, out: Path, rule
 
 
 def _strips_of(values: UInt16[np.ndarray, "k h w"], rule: Rule) -> dict[str, UInt8[np.ndarray, "h w"]]:
-    """Return the rows of each raster, as they are where there are data."""
+    """Return the strip of each raster, as if all pixels had data."""
     damage = values[rule.level - 1]
-    found = {
+    strips = {
         PROBABILITY: np.rint(damage.astype(np.float32) * (TOP / STEPS)).astype(np.uint8),
         DECISION: (damage >= int(np.ceil(rule.threshold * STEPS))).astype(np.uint8),
     }
-    return found | {CODES: codes_of(values)} if rule.scale.buildings else found
+    return strips | {CODES: codes_of(values)} if rule.scale.buildings else strips
 
 
 @contextlib.contextmanager
@@ -194,13 +194,13 @@ def _plain(path: Path, grid: Grid, scale: Scale) -> Iterator[Any]:
 
 
 def _colours(scale: Scale) -> dict[int, tuple[int, ...]]:
-    """Return the colour of each code; a TIFF's colours have no opacity, so ground is white."""
+    """Return the colour of each code; ground is white, because a TIFF's colours cannot be transparent."""
     colours = ("#ffffff", *scale.colours)
     return {code: (*bytes.fromhex(colour[1:]), 255) for code, colour in enumerate(colours)}
 
 
 def _cog(path: Path, sums: Sequence[int]) -> None:
-    """Copy a plain file to a COG, and read it back: GDAL may not report a full disk."""
+    """Copy a plain GeoTIFF to a COG, and read it back, because GDAL may not report a full disk."""
     plain = _plain_name(path)
     try:
         with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), replacing(path) as partial:
@@ -212,7 +212,7 @@ def _cog(path: Path, sums: Sequence[int]) -> None:
                 with rasterio.open(partial) as cog:
                     for window, expected in zip(_strips(cog.height, cog.width), sums, strict=True):
                         if zlib.crc32(cog.read(1, window=window).data) != expected:
-                            raise RasterioError("the file reads back with other values")
+                            raise RasterioError("the file does not hold the values that were written")
             except _GDAL as error:
                 raise not_written(path, error) from error
     finally:

@@ -1,7 +1,7 @@
-"""How a map looks: its colours, on the page as in QGIS, and the styles that QGIS loads by itself.
+"""The colours of a map, for the page and for QGIS, and the style files that QGIS loads by itself.
 
-The styles of rasters and buildings lie beside them, in .qml files of the same name. The styles of damage.gpkg's layers
-lie within it, in a table that QGIS knows, because damage.qml is that of the raster damage.tif.
+The style of a raster or of buildings.gpkg lies beside the file, in a .qml file of the same name. The styles of the
+layers of damage.gpkg lie in that file, in a table that QGIS reads, because damage.qml is the style of damage.tif.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ RAMP = (
     (0.75, "#f03b20", 230),
     (1.0, "#bd0026", 255),
 )
-"""Probability, colour, opacity (0..255): where damage is unlikely, the image below shows through."""
+"""Probability, colour, opacity (0..255). Colours of low probabilities are transparent, to show the image below."""
 CLASSES = {DAMAGED: "#d55e00", POSSIBLY: "#f0e442", INTACT: "#56b4e9", NOT_SEEN: "#bbbbbb", TOO_SMALL: "#cc79a7"}
-"""Colours of buildings by class, told apart by eyes that see no red or no green, too (Okabe and Ito's palette)."""
+"""Colours of buildings by class, which colour-blind readers can tell apart, too (Okabe and Ito's palette)."""
 OUTLINE = "#ff2d78"
 """Colour of damage polygons."""
 STYLES = "layer_styles"
@@ -90,9 +90,9 @@ _SYMBOL = """<symbol name="{number}" type="fill" alpha="1" clip_to_extent="1" fo
 
 
 def write(out: Path, *, buildings: bool, scale: Scale) -> None:
-    """Write a style beside each raster of a map, and beside its buildings, where there are some.
+    """Write a style beside each raster of a map, and beside buildings.gpkg if the map has buildings.
 
-    Beside the raster of levels also lie their names, where GDAL looks for what a GeoTIFF can't hold.
+    For a raster of levels, also write the names of the levels to a .aux.xml file, from which GDAL reads them.
     """
     items = "\n     ".join(_RAMP_ITEM.format(value=value, colour=colour, alpha=alpha) for value, colour, alpha in RAMP)
     shader = _raster(
@@ -101,12 +101,12 @@ def write(out: Path, *, buildings: bool, scale: Scale) -> None:
         renderer=_SHADER.format(items=items),
     )
     palette = _palette([("no damage found", "#ffffff"), ("damage", _DAMAGE)])
-    found = {PROBABILITY: shader, DECISION: palette}
+    styles = {PROBABILITY: shader, DECISION: palette}
     if scale.buildings:
-        found[CODES] = _palette([("ground", "#ffffff"), *zip(scale.levels, scale.colours, strict=True)])
+        styles[CODES] = _palette([("ground", "#ffffff"), *zip(scale.levels, scale.colours, strict=True)])
         names = "\n      ".join(f"<Category>{name}</Category>" for name in scale.codes)
         write_whole(out / f"{CODES}.aux.xml", _NAMES.format(names=names))
-    for name, style in found.items():
+    for name, style in styles.items():
         write_whole((out / name).with_suffix(".qml"), style)
     if buildings:
         of_buildings = _categorised(LEVEL, of_levels(scale)) if scale.buildings else _categorised(CLASS, CLASSES)
@@ -114,23 +114,23 @@ def write(out: Path, *, buildings: bool, scale: Scale) -> None:
 
 
 def of_levels(scale: Scale) -> dict[str, str]:
-    """Return the colours of buildings by level, the worst one first, and of those that have none."""
+    """Return the colours of buildings by level, the worst level first, then those of buildings without a level."""
     levels = zip(reversed(scale.levels), reversed(scale.colours), strict=True)
     return {**dict(levels), **{name: CLASSES[name] for name in (NOT_SEEN, TOO_SMALL)}}
 
 
 def of_damage(scale: Scale) -> dict[str, str]:
-    """Return the styles of the layers of damage.gpkg: damage polygons, cells, and levels where the scale has some."""
+    """Return the styles of the layers of damage.gpkg by name: damage, cells and, in a map of levels, levels."""
     looks = {"damage": (OUTLINE, "dash"), "cells": (CLASSES[NOT_SEEN], "solid")}
-    found = {
+    styles = {
         name: _layer(_SINGLE.format(symbols=_symbol(0, colour, dash=dash))) for name, (colour, dash) in looks.items()
     }
     damaged = dict(zip(scale.levels[1:], scale.colours[1:], strict=True))
-    return found | ({"levels": _categorised(LEVEL, damaged)} if scale.buildings else {})
+    return styles | ({"levels": _categorised(LEVEL, damaged)} if scale.buildings else {})
 
 
 def _palette(entries: Sequence[tuple[str, str]]) -> str:
-    """Return the style of a raster of codes by the name and colour of each, from 0 on; nothing is painted at 0."""
+    """Return the style of a raster from the names and colours of its codes, which begin at 0; code 0 is transparent."""
     painted = "\n    ".join(
         _ENTRY.format(value=value, label=label, colour=colour, alpha=220 if value else 0)
         for value, (label, colour) in enumerate(entries)
@@ -145,7 +145,7 @@ def _categorised(attribute: str, colours: dict[str, str]) -> str:
 
 
 def table(styles: dict[str, str]) -> pd.DataFrame:
-    """Return the table `STYLES` of a GeoPackage, of the styles of its layers by name."""
+    """Return the table `STYLES` of a GeoPackage from the styles of its layers by name."""
     rows = [
         {
             "f_table_catalog": "",
@@ -167,7 +167,7 @@ def table(styles: dict[str, str]) -> pd.DataFrame:
 
 
 def rgba(colour: str, alpha: int) -> tuple[int, int, int, int]:
-    """Split a colour like #bd0026 into red, green and blue, and add an opacity; all 0..255."""
+    """Return red, green and blue of a colour such as #bd0026, and the given opacity; all are 0..255."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return red, green, blue, alpha
 

@@ -1,4 +1,4 @@
-"""The summary of a map: `summary.json` for programs, `summary.md` for people."""
+"""The summary of a map, written as `summary.json` for programs and as `summary.md` for people."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ _WORST = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """Ground of a map: seen before and after, and called damage; the share is of the seen ground."""
+    """Area with data both before and after, damaged area, and the share of the first that is damaged."""
 
     seen_km2: float
     damaged_m2: float
@@ -27,7 +27,7 @@ class Area:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneFile:
-    """A scene of a map: where it is, the digest of its content, when it was taken, the side of its pixels."""
+    """A scene of a map: path or URL, digest of the file, date of acquisition, side of its pixels."""
 
     location: str
     sha256: str | None
@@ -47,7 +47,7 @@ class SceneFile:
 
 @dataclass(frozen=True, kw_only=True)
 class VectorFile:
-    """A file of polygons: where it is, and the digest of its content."""
+    """A file of polygons: path, and digest of the file."""
 
     location: str
     sha256: str | None
@@ -55,7 +55,7 @@ class VectorFile:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkUsed:
-    """The network of a map, the threshold that it was used with and where that came from, its windows in pixels."""
+    """The network of a map, its threshold, how the threshold was chosen, and height and width of its windows."""
 
     run: str
     name: str
@@ -71,7 +71,7 @@ class NetworkUsed:
 
 @dataclass(frozen=True, kw_only=True)
 class MapGrid:
-    """The grid of a map: reference system, six numbers of the transform, size in pixels, side of a pixel."""
+    """The grid of a map: coordinate reference system, six numbers of the transform, size and side of pixels."""
 
     crs: str
     transform: tuple[float, ...]
@@ -82,7 +82,7 @@ class MapGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class WorstCell:
-    """A cell with much damage: its middle in degrees, its damaged ground, the share of its seen ground."""
+    """A cell with much damage: its middle in degrees, its damaged area, and the damaged share of its seen area."""
 
     latitude: float
     longitude: float
@@ -92,14 +92,14 @@ class WorstCell:
 
 @dataclass(frozen=True, kw_only=True)
 class LevelTotals:
-    """What a map of levels tells of them.
+    """Areas and buildings by level of damage.
 
     Attributes:
-        scale: its name.
-        damage_from: level from which a level counts as damage, in all that knows only damage.
-        area_m2: ground of each level.
-        buildings: number of buildings of each level, and of those without one.
-        agreement: levels against true ones, see `jaxcd.mapping.products.levels.scored`; empty without truth.
+        scale: name of the scale.
+        damage_from: lowest level that counts as damage where a figure or file only tells damage from no damage.
+        area_m2: area of each level.
+        buildings: number of buildings of each level, and of buildings without a level.
+        agreement: agreement with true levels, see `jaxcd.mapping.products.levels.scored`; empty without true levels.
     """
 
     scale: str
@@ -111,14 +111,15 @@ class LevelTotals:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What maps can be summed up by.
+    """Figures that can be added over several maps.
 
     Attributes:
-        area: ground.
+        area: seen and damaged area.
         polygons: number of damage polygons.
-        buildings: number of buildings in each class; empty without footprints.
-        agreement: classes against true ones, see `jaxcd.mapping.products.buildings.scored`; empty without truth.
-        levels: of a map of levels; None for damage alone.
+        buildings: number of buildings in each class; empty if the map has no buildings.
+        agreement: agreement with true classes, see `jaxcd.mapping.products.buildings.scored`; empty without true
+            classes.
+        levels: areas and buildings by level; None for a map of damage alone.
     """
 
     area: Area
@@ -130,24 +131,24 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True)
 class MapSummary(Totals):
-    """All that is told of a map, in `summary.json`, `summary.md` and on the page.
+    """The facts of a map, as `summary.json`, `summary.md` and the page show them.
 
     Attributes:
-        name: of the map: that of its folder.
-        worst_cells: cells with most damage, the worst first.
+        name: name of the map's folder.
+        worst_cells: the cells with most damage, the worst first.
         pre: scenes before the event.
-        post: scenes after it.
-        registration: how post scenes were registered; empty where they were not.
-        vectors: files of footprints and area of interest, by those names, as far as they were given.
-        network: the network.
-        grid: of the map.
-        settings: of the map, as JSON can hold them.
+        post: scenes after the event.
+        registration: shift of each post scene; empty if scenes were not registered.
+        vectors: given files of polygons, under the keys "footprints" and "aoi".
+        network: the network that made the map.
+        grid: grid of the map.
+        settings: settings of the map, as JSON can hold them.
         notes: what the user should know.
-        blocks: blocks of the map.
-        blocks_computed: those that this call computed.
-        jaxcd: its version.
-        made: when, in UTC.
-        seconds: that the map took.
+        blocks: number of blocks of the map.
+        blocks_computed: number of blocks that this call computed.
+        jaxcd: version of jaxcd.
+        made: time at which the map was finished, in UTC.
+        seconds: time that the map took.
     """
 
     name: str
@@ -168,7 +169,7 @@ class MapSummary(Totals):
 
 
 def registration(found: Iterable[Registered]) -> tuple[Registered, ...]:
-    """Round the figures of registrations to what is told of them."""
+    """Round the figures of registrations to two digits."""
     return tuple(
         dataclasses.replace(scene, **{name: round(getattr(scene, name), 2) for name in ("rows", "columns", "spread")})
         for scene in found
@@ -182,9 +183,9 @@ def write(out: Path, summary: MapSummary) -> None:
 
 
 def plain(totals: Totals) -> dict[str, Any]:
-    """Return a summary, or totals, as JSON can hold them; where there are no levels, there is no word of them."""
-    found = dataclasses.asdict(totals)
-    return {name: value for name, value in found.items() if name != "levels" or value is not None}
+    """Convert a summary, or totals, to what JSON can hold; the key `levels` is left out for maps of damage alone."""
+    values = dataclasses.asdict(totals)
+    return {name: value for name, value in values.items() if name != "levels" or value is not None}
 
 
 def write_json(out: Path, content: dict[str, Any]) -> None:
@@ -197,7 +198,7 @@ def _markdown(summary: MapSummary) -> str:
     lines = [
         f"# Damage map: {summary.name}",
         "",
-        f"Of {area.seen_km2:.3f} km² seen before and after, {area.damaged_m2:,.0f} m² "
+        f"{area.seen_km2:.3f} km² have data both before and after. {area.damaged_m2:,.0f} m² of them "
         f"({area.damaged_share:.2%}) are called damage, in {summary.polygons:,} polygons.",
         "",
         f"Network: {network.name} {network.size}, step {network.step} of `{network.run}`; threshold "
@@ -209,11 +210,15 @@ def _markdown(summary: MapSummary) -> str:
     for when, scenes in (("pre", summary.pre), ("post", summary.post)):
         lines += [
             f"| {when}: `{scene.location}` | {told([scene.date])} | {scene.metres_per_pixel:.3g} | "
-            f"{(scene.sha256 or 'behind a URL')[:12]} |"
+            f"{(scene.sha256 or 'none (a URL)')[:12]} |"
             for scene in scenes
         ]
     if summary.registration:
-        lines += ["", "| registered | rows | columns | estimates believed | spread, pixels |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            "| registered scene | rows | columns | reliable estimates | spread, pixels |",
+            "|---|---|---|---|---|",
+        ]
         lines += [
             f"| `{scene.location}` | {scene.rows:+.2f} | {scene.columns:+.2f} | {scene.believed} of "
             f"{scene.estimated} | {scene.spread:.1f} |"
@@ -225,7 +230,7 @@ def _markdown(summary: MapSummary) -> str:
     lines += agreement(summary.agreement)
     lines += of_levels(summary.levels)
     if summary.worst_cells:
-        lines += ["", "| worst cells: latitude, longitude | damaged m² | of the seen |", "|---|---|---|"]
+        lines += ["", "| worst cells: latitude, longitude | damaged m² | share of the seen area |", "|---|---|---|"]
         lines += [
             f"| {cell.latitude:.5f}, {cell.longitude:.5f} | {cell.damaged_m2:,.0f} | {cell.share:.1%} |"
             for cell in summary.worst_cells
@@ -240,7 +245,7 @@ def _markdown(summary: MapSummary) -> str:
 
 
 def agreement(found: dict[str, Any]) -> list[str]:
-    """Return the tables that compare classes with true ones, as lines of Markdown; none where there is no truth."""
+    """Return tables that compare classes with true ones, as lines of Markdown; no lines without true classes."""
     if not found:
         return []
     return [
@@ -263,12 +268,13 @@ def agreement(found: dict[str, Any]) -> list[str]:
 
 
 def of_levels(found: LevelTotals | None) -> list[str]:
-    """Return what is told of levels, as lines of Markdown; none for a map of damage alone."""
+    """Return tables of the levels as lines of Markdown; no lines for a map of damage alone."""
     if found is None:
         return []
     lines = [
         "",
-        f"Levels of the scale {found.scale}; what is called damage above is at least {found.damage_from}.",
+        f"Levels of the scale {found.scale}. The figures of damage above count the level {found.damage_from} and "
+        f"worse.",
         "",
         "| level | m² | buildings |",
         "|---|---|---|",
@@ -291,7 +297,7 @@ def _level_agreement(found: dict[str, Any]) -> list[str]:
         "|---|" + "---|" * len(columns),
         *(f"| {true} | " + " | ".join(f"{row[name]:,}" for name in columns) + " |" for true, row in table.items()),
         "",
-        f"Of the buildings that have a level: quadratic kappa {kappa}, mean absolute error {error} levels.",
+        f"Over the buildings that have a level: quadratic kappa {kappa}, mean absolute error {error} levels.",
     ]
 
 

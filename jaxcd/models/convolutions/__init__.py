@@ -1,1 +1,1 @@
-"""Convolutions; on a CPU by the oneDNN that jaxlib carries, where a trial has shown that it is right."""
+"""Convolutions by XLA, or on a CPU by jaxlib's oneDNN, if a trial has shown that its numbers are right."""

@@ -1,4 +1,4 @@
-"""What oneDNN's calls take, and the gradients of a convolution out of them."""
+"""Says which arguments oneDNN's calls can take, and computes gradients of a convolution with these calls."""
 
 import jax
 import jax.numpy as jnp
@@ -9,37 +9,38 @@ from jaxcd.models.convolutions.geometry import Window
 
 _TYPES = (jnp.float32, jnp.bfloat16)
 _COLUMN, _ROW = 1, 2  # axes of images
-_NARROW = 2  # times fewer channels that make nine copies of one side faster than three of each (benchmarks/NOTES.md)
+_NARROW = 2  # ratio of channels from which nine copies of the narrower array beat three of both (benchmarks/NOTES.md)
 
 
 def takes(x: Array, kernel: Array) -> bool:
-    """Say whether the calls take images and kernel: both of one of their types, and not empty."""
+    """Say whether the calls can take images and kernel: both have the same supported type, and neither is empty."""
     return x.dtype in _TYPES and kernel.dtype == x.dtype and x.size > 0 and kernel.size > 0
 
 
 def has_input_gradient(window: Window) -> bool:
-    """Say whether `input_gradient` takes this window."""
+    """Say whether `input_gradient` can take this window."""
     return window.stride == 1
 
 
 def input_gradient(
     kernel: Float[Array, "k k c d"], gradient: Float[Array, "b h w d"], window: Window
 ) -> Float[Array, "b h w c"]:
-    """Return the gradient of the images: a convolution with the kernel turned about."""
+    """Return the gradient of the images: a convolution of the gradient with the kernel turned by 180 degrees."""
     turned = Window(window.kernel, 1, window.kernel - 1 - window.before)
     return calls.convolution(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), turned)
 
 
 def has_kernel_gradient(x: Array, window: Window) -> bool:
-    """Say whether `kernel_gradient` takes these images and this window; in bfloat16 it is no faster than XLA's own."""
+    """Say whether `kernel_gradient` can take images and window; bfloat16 is left to XLA, which is as fast there."""
     return window == Window(3, 1, 1) and x.dtype == jnp.float32
 
 
 def kernel_gradient(x: Float[Array, "b h w c"], gradient: Float[Array, "b h w d"]) -> Float[Array, "3 3 c d"]:
     """Return the gradient of a 3x3 kernel as one product of two matrices with a row for each pixel.
 
-    The nine places of the kernel are shifts of images against gradient. Where one of the two has far fewer channels, it
-    is laid out in all nine; else the images in the three along a row, and the gradient in the three along a column.
+    The nine positions of the kernel are nine shifts of the images against the gradient. If one of the two arrays has
+    far fewer channels, nine shifted copies of it are made. Otherwise three copies of the images are shifted along the
+    rows, and three copies of the gradient along the columns.
     """
     c, d = x.shape[3], gradient.shape[3]
     if _NARROW * c < d:
@@ -52,14 +53,14 @@ def kernel_gradient(x: Float[Array, "b h w c"], gradient: Float[Array, "b h w d"
 
 
 def _product(x: Float[Array, "b h w c"], gradient: Float[Array, "b h w d"]) -> Float[Array, "c d"]:
-    """Add up the products of each channel of the images with each of the gradient."""
+    """Sum the products of each channel of the images with each channel of the gradient over all pixels."""
     return calls.product(x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1]), transposed="a")
 
 
 def _neighbours(x: Float[Array, "b h w c"], axis: int, *, back: bool = False) -> Float[Array, "b h w 3*c"]:
-    """Lay the channels of each pixel and its two neighbours along an axis side by side; `back`: the last one first.
+    """Join the channels of each pixel with those of its two neighbours along an axis, in reverse order if `back`.
 
-    The barriers keep XLA from fusing padding and shifts into one loop, which is slower than their copies.
+    Without the barriers XLA would fuse padding and shifts into one loop, which is slower than separate copies.
     """
     around = [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)]
     padded = jax.lax.optimization_barrier(jnp.pad(x, around))

@@ -1,7 +1,8 @@
-"""The two calls of jaxlib's oneDNN. Settings that it cannot take end the process: see `trial` beside this file.
+"""The two calls of jaxlib's oneDNN: convolution and matrix product.
 
-XLA compiles a program that holds them for a CPU alone. Both are internal to XLA, and another jaxlib may have changed
-them: axes are counted from 0 in jaxlib 0.10.
+Settings that oneDNN cannot take end the process (see `trial.py` beside this file). XLA can compile programs with these
+calls for a CPU only. The calls are internal to XLA, so another version of jaxlib may have changed them; jaxlib 0.10
+counts axes from 0.
 """
 
 import json
@@ -22,10 +23,10 @@ def convolution(
     """Convolve images.
 
     Args:
-        x: images, of float32 or bfloat16.
-        kernel: of the same type.
+        x: images in float32 or bfloat16.
+        kernel: kernel of the same type.
         window: kernel size, stride and padding.
-        groups: of channels, each convolved by itself; `c_in` is c / groups.
+        groups: number of groups of channels, each of which is convolved by itself; `c_in` is c / groups.
     """
     low, high = window.padding
     settings = {
@@ -48,12 +49,12 @@ def convolution(
 
 
 def product(a: Float[Array, "_ _"], b: Float[Array, "_ _"], *, transposed: str = "") -> Float[Array, "_ _"]:
-    """Multiply two matrices; none is empty.
+    """Multiply two matrices, neither of which may be empty.
 
     Args:
-        a: of float32 or bfloat16.
-        b: of the same type.
-        transposed: "a" or "b": the transpose of that one is taken.
+        a: matrix in float32 or bfloat16.
+        b: matrix of the same type.
+        transposed: "a" or "b" to transpose that matrix first.
     """
     settings = {"transpose_a": transposed == "a", "transpose_b": transposed == "b"}
     shape = a.shape[transposed == "a"], b.shape[transposed != "b"]

@@ -1,4 +1,4 @@
-"""What computes the convolutions of a network on this machine."""
+"""Chooses what computes the convolutions of a network on this machine: oneDNN or XLA."""
 
 import warnings
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from jaxcd.models.convolutions import trial
 
 
 class Convolutions(NamedTuple):
-    """What computes the convolutions.
+    """The choice between oneDNN and XLA.
 
     Attributes:
-        onednn: oneDNN does; else XLA.
-        why: what computes them and the reason, for the first lines of a run.
+        onednn: True for oneDNN, False for XLA.
+        why: the choice and its reason in words, for the first lines of a run.
     """
 
     onednn: bool
@@ -21,12 +21,12 @@ class Convolutions(NamedTuple):
 
 
 def choose_convolutions(setting: str, *, dtype: str, devices: int) -> Convolutions:
-    """Choose what computes convolutions: oneDNN on a single CPU device where it is right, else XLA.
+    """Choose oneDNN on a single CPU device if its numbers are right, else XLA.
 
     Args:
         setting: `config.model.onednn`, "auto" or "off".
         dtype: the network's compute type, "float32" or "bfloat16".
-        devices: that share a batch; 0: all there are.
+        devices: number of devices that share a batch; 0: all devices.
     """
     if jax.default_backend() != "cpu":
         return Convolutions(False, "XLA's")
@@ -38,6 +38,6 @@ def choose_convolutions(setting: str, *, dtype: str, devices: int) -> Convolutio
     failure = trial.failure(dtype)
     if failure:
         return Convolutions(False, f"XLA's, slower: {failure}")
-    # jaxlib cannot write a program that holds these calls down: JAX tries for its cache, and would warn each time.
+    # jaxlib cannot write programs with these calls to JAX's compilation cache, and would warn at each start.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry", UserWarning)
     return Convolutions(True, "oneDNN's, compiled anew at each start (config.model.onednn=off: XLA's, slower)")

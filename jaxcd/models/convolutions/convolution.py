@@ -1,4 +1,4 @@
-"""Convolutions and products with a matrix: XLA's own, and on a CPU, where wanted, oneDNN's."""
+"""Convolutions, and products of pixels with a matrix, by XLA or (on a CPU, if wanted) by oneDNN."""
 
 from functools import partial
 
@@ -18,10 +18,10 @@ def convolve(
 
     Args:
         x: images; their sides are multiples of the window's stride.
-        kernel: of the type of `x`.
+        kernel: kernel of the same type as `x`.
         window: kernel size, stride and padding.
-        onednn: on a CPU, oneDNN computes it and its gradient, but for shapes and types that it does not take; sums are
-            taken in another order, so that last bits differ.
+        onednn: if True, oneDNN computes convolution and gradient on a CPU, apart from shapes and types that it cannot
+            take. It sums in another order than XLA, so the last bits differ.
     """
     if not (onednn and by_onednn.takes(x, kernel)):
         return _convolve(x, kernel, window)
@@ -48,7 +48,7 @@ def _backward(window: Window, given: tuple[Array, Array], gradient: Array) -> tu
         return jax.vjp(partial(_convolve, window=window), x, kernel)[1](gradient)
 
     def on_cpu(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-        of_x, of_kernel = derived(x, kernel, gradient)  # XLA drops what the next lines replace
+        of_x, of_kernel = derived(x, kernel, gradient)  # XLA removes gradients that the next lines replace
         if by_onednn.has_input_gradient(window):
             of_x = by_onednn.input_gradient(kernel, gradient, window)
         if by_onednn.has_kernel_gradient(x, window):
@@ -79,7 +79,7 @@ def _multiply_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arra
 
 def _multiply_backward(given: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     def on_cpu(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-        # Not XLA's product: it copies the transpose of x first.
+        # XLA's product would copy the transpose of x first.
         return calls.product(gradient, kernel, transposed="b"), calls.product(x, gradient, transposed="a")
 
     def derived(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:

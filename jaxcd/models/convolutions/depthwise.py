@@ -1,7 +1,8 @@
-"""Convolution of each channel with a kernel of its own, in forms that are fast on a CPU.
+"""Depthwise convolution (each channel has a kernel of its own), in forms that are fast on a CPU.
 
-The image is shifted to each place of the kernel and added up. XLA's convolution with as many groups as channels is 3 to
-40 times as slow on 2 CPU cores, and its gradient 2 to 9 times (benchmarks/NOTES.md).
+For each position of the kernel, the image is shifted and multiplied by the weight there, and these products are added
+up. XLA's convolution with as many groups as channels takes 3 to 40 times as long on 2 CPU cores, and its gradient 2 to
+9 times (benchmarks/NOTES.md).
 """
 
 from collections.abc import Iterator
@@ -23,12 +24,12 @@ def depthwise(
 
     Args:
         x: images; their sides are multiples of the window's stride.
-        kernel: of the type of `x`.
+        kernel: kernel of the same type as `x`.
         window: kernel size, stride and padding.
-        onednn: on a CPU, oneDNN computes it, and the gradient of images where the stride is 1.
+        onednn: if True, oneDNN computes the convolution on a CPU, and at stride 1 also the gradient of the images.
 
     Returns:
-        In the type of `x`; sums are taken in at least float32.
+        The result in the type of `x`; sums are taken in at least float32.
     """
     if not (onednn and by_onednn.takes(x, kernel)):
         return _convolved(x, kernel, window)
@@ -43,8 +44,8 @@ def depthwise(
 def _convolved(x: Array, kernel: Array, window: Window) -> Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
     total = jnp.zeros((), wide)
-    for (i, j), seen in _shifted(_padded(x, window), window):
-        total = total + seen.astype(wide) * kernel[i, j, 0].astype(wide)
+    for (i, j), shifted in _shifted(_padded(x, window), window):
+        total = total + shifted.astype(wide) * kernel[i, j, 0].astype(wide)
     return total.astype(x.dtype)
 
 
@@ -69,14 +70,14 @@ depthwise.defvjp(_forward, _backward)
 
 
 def _at_once(window: Window, x: Array, gradient: Array) -> Float[Array, "places c"]:
-    """Sum the product of gradient and shifted image, for each place of the kernel."""
+    """Return the gradient of the kernel: for each of its positions, the sum of gradient times shifted image."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     shifted = _shifted(_padded(x, window), window)
-    return jnp.stack([jnp.sum(seen.astype(wide) * gradient.astype(wide), axis=(0, 1, 2)) for _, seen in shifted])
+    return jnp.stack([jnp.sum(image.astype(wide) * gradient.astype(wide), axis=(0, 1, 2)) for _, image in shifted])
 
 
 def _by_rows(window: Window, x: Array, gradient: Array) -> Float[Array, "places c"]:
-    """As `_at_once`, row by row: XLA's sum over all but the last axis is a tenth as fast on a CPU."""
+    """Return the same as `_at_once`, summed row by row: XLA's sum over three axes takes ten times as long on a CPU."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     images, height, *row = gradient.shape
     padded, size = _padded(x, window), window.kernel
@@ -85,11 +86,11 @@ def _by_rows(window: Window, x: Array, gradient: Array) -> Float[Array, "places 
         image, y = at // height, at % height
         rows = jax.lax.dynamic_slice(padded, (image, y * window.stride, 0, 0), (1, size, *padded.shape[2:]))
         products = jax.lax.dynamic_slice(gradient, (image, y, 0, 0), (1, 1, *row))[0, 0].astype(wide)
-        seen = (part[0, 0] for _, part in _shifted(rows, window))
-        return tuple(total + part.astype(wide) * products for total, part in zip(totals, seen, strict=True))
+        shifted = (part[0, 0] for _, part in _shifted(rows, window))
+        return tuple(total + part.astype(wide) * products for total, part in zip(totals, shifted, strict=True))
 
-    none = tuple(jnp.zeros(row, wide) for _ in range(size * size))
-    totals = jax.lax.fori_loop(0, images * height, add, none)
+    zeros = tuple(jnp.zeros(row, wide) for _ in range(size * size))
+    totals = jax.lax.fori_loop(0, images * height, add, zeros)
     return jnp.stack([jnp.sum(total, axis=0) for total in totals])
 
 
@@ -98,9 +99,9 @@ def _padded(x: Array, window: Window) -> Array:
 
 
 def _shifted(padded: Array, window: Window) -> Iterator[tuple[tuple[int, int], Array]]:
-    """Give what each place of the kernel sees of padded images."""
+    """Yield each position of the kernel, and the input pixels that its weight is multiplied by."""
     (b, h, w, c), (size, stride, _) = padded.shape, window
-    # The last row and column that the first place sees, and one more.
+    # One more than the last row and column that the first position reaches.
     down, across = (n - size - (n - size) % stride + 1 for n in (h, w))
     for i in range(size):
         for j in range(size):

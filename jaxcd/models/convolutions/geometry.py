@@ -1,17 +1,17 @@
-"""How far a layer, and a whole network of layers, looks: from it follow the halos of a map's windows."""
+"""Windows of layers, and the receptive radius of a whole network, from which the halos of a map's windows follow."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """The pixels that one value of a layer's output comes from, along either axis.
+    """The input pixels from which a layer computes one output pixel, along either axis.
 
-    Output `i` sees `kernel` pixels of the input from `stride * i - before` on.
+    Output pixel `i` is computed from `kernel` pixels of the input; the first one is pixel `stride * i - before`.
 
     Attributes:
         kernel: side in pixels.
-        stride: input pixels between two outputs.
+        stride: distance of two output pixels, in input pixels.
         before: pixels of padding above and on the left.
     """
 
@@ -21,7 +21,7 @@ class Window(NamedTuple):
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Padding before and after an axis whose length is a multiple of the stride."""
+        """Padding at the beginning and the end of an axis whose length is a multiple of the stride."""
         return self.before, max(self.kernel - self.stride, 0) - self.before
 
 
@@ -33,8 +33,8 @@ def centred(kernel: int, stride: int = 1) -> Window:
 def same(kernel: int, stride: int = 1) -> Window:
     """Return the window of TensorFlow's padding "same": a strided layer pads less above and left than below and right.
 
-    TensorFlow's padding depends on the length of an axis; this is the one of all lengths that are multiples of the
-    stride, which a network's input has (`Description.stride`).
+    TensorFlow's padding depends on the length of the axis. This one holds for multiples of the stride, and inputs of a
+    network have such sides (`Description.stride`).
     """
     return Window(kernel, stride, max(kernel - stride, 0) // 2)
 
@@ -42,13 +42,14 @@ def same(kernel: int, stride: int = 1) -> Window:
 def receptive_radius(stages: Sequence[Sequence[Window]], convolutions: Sequence[int]) -> int:
     """Return how many pixels away an input pixel may lie and still change an output pixel.
 
-    Walks the network from the output to the input. What is needed depends on where a pixel lies within the stride; this
-    is the largest over all such places.
+    The range of needed pixels is followed from the output back to the input. It depends on the position of the output
+    pixel within the stride, so the result is the maximum over these positions.
 
     Args:
-        stages: of the encoder, from the image down; the layers of each, which together halve the resolution.
-        convolutions: 3x3 convolutions of each decoder level, from the full resolution down; between two levels lies an
-            upsampling to nearest pixels.
+        stages: windows of the encoder's layers, from the image down; the layers of a stage together halve the
+            resolution.
+        convolutions: number of 3x3 convolutions of each decoder level, from the full resolution down; between two
+            levels lies a nearest-neighbour upsampling.
     """
     return max(_reach(at, stages, convolutions) for at in range(2 ** len(stages)))
 

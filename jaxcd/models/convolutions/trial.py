@@ -1,7 +1,7 @@
-"""Whether this jaxlib's oneDNN is right on this machine.
+"""Tests whether jaxlib's oneDNN gives right numbers on this machine.
 
-Tried in a process of its own, because settings that the calls cannot take end the process. The answer is kept in the
-user's cache folder.
+The test runs in a process of its own, because oneDNN ends the process at settings that it cannot take. Its result is
+kept in the user's cache folder.
 """
 
 import functools
@@ -22,8 +22,8 @@ from jaxcd.base.machine import cache_folder, cpu_digest
 from jaxcd.models.convolutions import by_onednn, calls
 from jaxcd.models.convolutions.geometry import Window, centred, same
 
-_SECONDS = 120  # that a trial may take
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # of the largest value
+_SECONDS = 120  # longest time of a trial
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # largest error, as a share of the largest value
 _JAXLIB = metadata.version("jaxlib")
 _RIGHT = "right"
 _WRONG, _REFUSED = 3, 4  # exit codes; Python's own for an error is 1
@@ -33,9 +33,10 @@ _PACKAGES = Path(__file__).resolve().parents[3]
 
 @functools.cache
 def failure(dtype: str) -> str:
-    """Say why the calls must not be used here with a type, "float32" or "bfloat16"; empty where they are right.
+    """Return the reason why the calls must not be used with a type ("float32" or "bfloat16"); empty if they may.
 
-    The answer is kept for other processes, unless it says nothing of oneDNN: too little time or memory, say.
+    The result is kept for other processes, unless the trial failed for another reason, such as a lack of time or
+    memory.
     """
     code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (calls.__file__, by_onednn.__file__, __file__)))
     kept = cache_folder() / "onednn" / f"{dtype}-{_JAXLIB}-{cpu_digest()}-{code.hexdigest()[:12]}"
@@ -53,11 +54,11 @@ def _keep(path: Path, answer: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, answer)
     except OSError:
-        pass  # a home that cannot be written to: the next process tries again
+        pass  # the cache folder cannot be written: the next process runs the trial again
 
 
 def _try(dtype: str) -> tuple[str, bool]:
-    """Try the calls in another process; returns the answer, and whether it holds for the next time, too."""
+    """Test the calls in another process; return the result, and whether later processes may use it, too."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "0"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-c", f"from {__name__} import check; raise SystemExit(check({dtype!r}))"]
@@ -79,7 +80,7 @@ def _try(dtype: str) -> tuple[str, bool]:
 
 
 def check(dtype: str) -> int:
-    """Compare the calls with XLA's own convolutions and products, in a type; returns the process's exit code."""
+    """Compare the calls with XLA's convolutions and products in one type; return the exit code for the process."""
     dense = ((centred(3), 3, 16), (centred(3), 16, 1), (same(3, 2), 3, 8), (centred(7, 2), 5, 4), (centred(3), 7, 9))
     try:
         right = [_convolves(window, 1, c, d, dtype) for window, c, d in dense]

@@ -14,12 +14,12 @@ from jaxcd.models.convolutions.geometry import Window
 
 Activation = Callable[[Array], Array]
 
-# Of networks that begin without weights of ImageNet (He et al. 2015, as the ResNets were trained from).
+# Initial weights of encoders without ImageNet weights: He et al. 2015, from which the ResNets were trained.
 _kernel_init = nnx.initializers.he_uniform()
 
 
 class Conv(nnx.Module):
-    """Convolution without bias; one of single pixels is a matrix product, whose gradient is faster on a CPU."""
+    """Convolution without bias; a 1x1 convolution is a matrix product, whose gradient is faster on a CPU."""
 
     def __init__(self, c_in: int, c_out: int, window: Window, *, dtype: Any, rngs: nnx.Rngs):
         self.kernel = nnx.Param(_kernel_init(rngs.params(), (window.kernel, window.kernel, c_in, c_out), jnp.float32))
@@ -36,7 +36,7 @@ class Conv(nnx.Module):
 
 
 class ConvNorm(nnx.Module):
-    """Convolution, BatchNorm and, where there is one, an activation."""
+    """Convolution, BatchNorm and, if one is given, an activation."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ConvNorm(nnx.Module):
 
 
 class DepthwiseConv(nnx.Module):
-    """Convolution of each channel with a kernel of its own."""
+    """Depthwise convolution: each channel has a kernel of its own."""
 
     def __init__(self, channels: int, window: Window, *, dtype: Any, rngs: nnx.Rngs):
         self.kernel = nnx.Param(_kernel_init(rngs.params(), (window.kernel, window.kernel, 1, channels), jnp.float32))
@@ -90,10 +90,10 @@ class DepthwiseNorm(nnx.Module):
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
-    """Take the maximum of 3x3 pixels at every second one, `centred(3, 2)`, of values that are not negative.
+    """Return the maximum of 3x3 pixels around every second pixel (`centred(3, 2)`); values must not be negative.
 
-    What lies outside counts as 0, which changes no maximum of such values. As comparisons of shifted images, for the
-    reason that `jaxcd.models.blocks` gives for its pooling.
+    Pixels outside the image count as 0, which changes no maximum of such values. The maximum is taken by comparing
+    shifted images, because the gradient of a window reduction is slow on a CPU (`jaxcd.models.kernels.max_pool`).
     """
     before = jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1:2]
     x = jnp.maximum(jnp.maximum(x[:, ::2], x[:, 1::2]), before)

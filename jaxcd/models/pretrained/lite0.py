@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 down to stride 16, as an encoder.
 
-Source: M. Tan, Q. Le 2019 (arXiv:1905.11946), in the variant Lite (TensorFlow's tpu repository): without
-squeeze-and-excitation, so that no layer looks at the whole image, and with ReLU6.
+Source: M. Tan, Q. Le 2019 (arXiv:1905.11946), in the variant Lite of TensorFlow's repository tpu: with ReLU6, and
+without squeeze-and-excitation, so that no layer depends on the whole image.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from jaxcd.models.pretrained.layers import ConvNorm, DepthwiseNorm
 
 EPSILON = 1e-3
 UNUSED = (*(f"_blocks.{i}." for i in range(11, 16)), "_conv_head.", "_bn1.", "_fc.")
-"""What weights of the whole network hold beyond this encoder: its stride of 32, and the classifier."""
+"""Beginnings of names in a file of weights that this encoder does not use: the blocks of stride 32, the classifier."""
 
 
 class _Row(NamedTuple):
@@ -30,7 +30,8 @@ class _Row(NamedTuple):
 
 
 _STEM = 32
-# A level is one or more rows; the first block of a row has its stride. Levels have strides 2, 4, 8 and 16.
+# A level has one or more rows. A row's stride is that of its first block; its other blocks have stride 1. The levels
+# end at strides 2, 4, 8 and 16.
 _LEVELS = (
     (_Row(1, 3, 1, 1, 16),),
     (_Row(2, 3, 2, 6, 24),),
@@ -41,7 +42,7 @@ CHANNELS = tuple(rows[-1].channels for rows in _LEVELS)
 
 
 def _blocks(rows: tuple[_Row, ...]) -> Iterator[tuple[_Row, Window]]:
-    """Give each block of a level as its row and the window of its depthwise convolution."""
+    """Yield the row and the window of the depthwise convolution of each block of a level."""
     for row in rows:
         for i in range(row.repeats):
             yield row, same(row.kernel, row.stride if i == 0 else 1)
@@ -71,7 +72,7 @@ class _Block(nnx.Module):
 
 
 class Lite0(nnx.Module):
-    """The encoder; without drop-connect, which the original drops whole blocks with in training."""
+    """The encoder. It has no drop-connect, which in the original drops whole blocks in training."""
 
     def __init__(self, *, dtype: Any, rngs: nnx.Rngs):
         self.stem = ConvNorm(3, _STEM, same(3, 2), activation=jax.nn.relu6, epsilon=EPSILON, dtype=dtype, rngs=rngs)
@@ -88,7 +89,7 @@ class Lite0(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
     ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b h_n w_n c_n"]]:
-        """Return the features of strides 2, 4 and 8, and those of stride 16; there is no dropout to draw with `key`."""
+        """Return the features of strides 2, 4 and 8, and those of stride 16; `key` is ignored: there is no dropout."""
         x, features = self.stem(x), []
         for blocks in self.levels:
             for block in blocks:
@@ -97,7 +98,7 @@ class Lite0(nnx.Module):
         return tuple(features[:-1]), features[-1]
 
     def entries(self) -> Iterator[tuple[str, str, nnx.Module]]:
-        """Give each layer with the names of its kernel and its BatchNorm in `efficientnet-lite-pytorch`."""
+        """Yield the names of kernel and BatchNorm in `efficientnet-lite-pytorch`, and the layer, for each layer."""
         yield "_conv_stem", "_bn0", self.stem
         for i, block in enumerate(chain.from_iterable(self.levels)):
             if block.expand is not None:

@@ -1,7 +1,7 @@
 """ResNet-18, -34 and -50 down to stride 16, as encoders.
 
-Source: K. He, X. Zhang, S. Ren, J. Sun 2015 (arXiv:1512.03385); as torchvision and timm have them: in a bottleneck, the
-3x3 convolution has the stride.
+Source: K. He, X. Zhang, S. Ren, J. Sun 2015 (arXiv:1512.03385). In a bottleneck, the 3x3 convolution has the stride, as
+in torchvision and timm.
 """
 
 from collections.abc import Iterator
@@ -17,18 +17,19 @@ from jaxcd.models.pretrained.layers import ConvNorm, max_pool
 
 EPSILON = 1e-5
 UNUSED = ("layer4.", "fc.")
-"""What weights of the whole network hold beyond these encoders: the stride of 32, and the classifier."""
+"""Beginnings of names in a file of weights that these encoders do not use: stride 32 and the classifier."""
 
 _STEM = 64
 _WIDTHS = (64, 128, 256)
 
 
 class Depth(NamedTuple):
-    """Which ResNet.
+    """Layers of a ResNet.
 
     Attributes:
-        repeats: blocks of the three rows with strides 4, 8 and 16.
-        bottleneck: blocks are 1x1, 3x3 and 1x1 convolutions, the last of four times the width; else two of 3x3.
+        repeats: number of blocks in the three rows, which have strides 4, 8 and 16.
+        bottleneck: if True, a block has 1x1, 3x3 and 1x1 convolutions, the last with four times the channels; if False,
+            two 3x3 convolutions.
     """
 
     repeats: tuple[int, int, int]
@@ -41,7 +42,7 @@ class Depth(NamedTuple):
 
     @property
     def stages(self) -> tuple[tuple[Window, ...], ...]:
-        """Windows of the layers from each stride to the next."""
+        """Windows of the layers from one stride to the next."""
         rows = [
             [window for stride in self._strides(row) for window in self.windows(stride)] for row in range(len(_WIDTHS))
         ]
@@ -54,7 +55,7 @@ class Depth(NamedTuple):
         return centred(3, stride), centred(3)
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
-        """Give row, width and stride of each block."""
+        """Yield row, width and stride of each block."""
         for row, width in enumerate(_WIDTHS):
             yield from ((row, width, stride) for stride in self._strides(row))
 
@@ -69,7 +70,7 @@ RESNET50 = Depth((3, 4, 6), bottleneck=True)
 
 
 class _Block(nnx.Module):
-    """Convolutions whose result is added to the input, which a 1x1 convolution brings to the same shape if need be."""
+    """Convolutions whose result is added to the input; a 1x1 convolution adapts the input if shapes differ."""
 
     def __init__(self, c_in: int, width: int, stride: int, depth: Depth, *, dtype: Any, rngs: nnx.Rngs):
         layer = partial(ConvNorm, epsilon=EPSILON, dtype=dtype, rngs=rngs)
@@ -106,7 +107,7 @@ class ResNet(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], *, key: Key[Array, ""] | None = None
     ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b h_n w_n c_n"]]:
-        """Return the features of strides 2, 4 and 8, and those of stride 16; there is no dropout to draw with `key`."""
+        """Return the features of strides 2, 4 and 8, and those of stride 16; `key` is ignored: there is no dropout."""
         x = self.stem(x)
         levels = [x]
         x = max_pool(x)
@@ -117,7 +118,7 @@ class ResNet(nnx.Module):
         return tuple(levels[:-1]), levels[-1]
 
     def entries(self) -> Iterator[tuple[str, str, nnx.Module]]:
-        """Give each layer with the names of its kernel and its BatchNorm in torchvision and timm."""
+        """Yield the names of kernel and BatchNorm in torchvision and timm, and the layer, for each layer."""
         yield "conv1", "bn1", self.stem
         for row, blocks in enumerate(self.rows, start=1):
             for i, block in enumerate(blocks):

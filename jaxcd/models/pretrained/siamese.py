@@ -1,4 +1,4 @@
-"""Siamese U-Nets with an encoder that can begin with ImageNet weights; all else of them begins at random."""
+"""Siamese U-Nets whose encoder can begin with ImageNet weights; all other weights begin at random."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,26 +18,27 @@ from jaxcd.models.pretrained import lite0, resnet
 from jaxcd.models.pretrained.layers import ConvNorm
 
 WIDTHS = {"small": (16, 24, 32, 48, 64), "medium": (16, 32, 64, 96, 128), "large": (32, 64, 96, 128, 256)}
-"""Channels of the decoder at strides 1, 2, 4, 8 and 16, by size; a size is one of the decoder alone."""
+"""Channels of the decoder at strides 1, 2, 4, 8 and 16, by size; the encoder is the same for all sizes."""
 
 _COPIES = {"both": 3, "diff": 1, "conc": 2}
 _STRIDES = 4  # halvings of the resolution
-# 3x3 convolutions of each decoder level, from the full resolution (which also has the one that gives the logit) down.
+# Number of 3x3 convolutions of each decoder level, from the full resolution down. The first number includes the last
+# convolution, which gives the logits.
 _CONVOLUTIONS = (2, 1, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """An encoder, and what its ImageNet weights want.
+    """An encoder, and the settings that its ImageNet weights need.
 
     Attributes:
-        make: makes it.
-        channels: of its features of strides 2, 4, 8 and 16.
-        stages: windows of the layers from each stride to the next.
-        normalisation: of the images.
-        epsilon: of BatchNorm.
-        padding: in words, for the description.
-        unused: what the names of entries begin with that a file of weights may hold beyond the encoder.
+        make: function that makes the encoder.
+        channels: channels of its features at strides 2, 4, 8 and 16.
+        stages: windows of its layers from one stride to the next.
+        normalisation: normalisation of the images.
+        epsilon: epsilon of BatchNorm.
+        padding: padding of convolutions in words, for the description.
+        unused: beginnings of the names of entries in a file of weights that the encoder does not use.
     """
 
     make: Callable[..., nnx.Module]
@@ -74,7 +75,8 @@ def _resnet(depth: resnet.Depth) -> Backbone:
 
 
 class SiamNet(DamageNetwork):
-    """What these networks share: one encoder over both images, features joined at each stride, a light decoder.
+    """Base of these networks: one encoder for both images, whose features are joined at each stride, and a light
+    decoder.
 
     Source: docs/method.md, Pretrained encoders.
     """
@@ -89,13 +91,13 @@ class SiamNet(DamageNetwork):
         """Make the network with random weights, in eval mode.
 
         Args:
-            size: of the decoder.
-            dropout: rate of train mode, of whole channels in the decoder; the encoder has none.
+            size: size of the decoder.
+            dropout: rate of train mode, for whole channels in the decoder; the encoder has no dropout.
             dtype: compute type.
             rngs: source of the initial weights.
-            fusion: what a level of the decoder sees of the images' features: "both" dates and their absolute
-                difference, the difference alone ("diff"), or both dates alone ("conc").
-            outputs: logits a pixel.
+            fusion: features that each level of the decoder gets: those of both dates and their absolute difference
+                ("both"), the difference alone ("diff"), or those of both dates alone ("conc").
+            outputs: number of logits for each pixel.
         """
         widths, epsilon = WIDTHS[size], self.backbone.epsilon
         self.encoder, _ = self.make_encoder(size, dropout=dropout, dtype=dtype, rngs=rngs)
@@ -119,7 +121,7 @@ class SiamNet(DamageNetwork):
 
     @classmethod
     def describe(cls, size: str) -> Description:
-        """Describe the network; its size is that of the decoder's widths, and changes nothing here."""
+        """Describe the network; the description is the same for all sizes, which only change the decoder's channels."""
         return Description(
             stride=2**_STRIDES,
             receptive_radius=receptive_radius(cls.backbone.stages, _CONVOLUTIONS),
@@ -131,7 +133,7 @@ class SiamNet(DamageNetwork):
 
     @classmethod
     def make_encoder(cls, size: str, *, dropout: float, dtype: Any, rngs: nnx.Rngs) -> tuple[nnx.Module, int]:
-        """Make the encoder, which is the same for all sizes; returns also the channels of its bottom."""
+        """Return the encoder, which is the same for all sizes, and the number of channels at its bottom."""
         return cls.backbone.make(dtype=dtype, rngs=rngs), cls.backbone.channels[-1]
 
     def __call__(
@@ -156,7 +158,7 @@ class SiamNet(DamageNetwork):
 
 
 class LightDecoder(nnx.Module):
-    """One 3x3 convolution a level, over the level below at its nearest pixels and what the encoder saw there."""
+    """A decoder with one 3x3 convolution a level, over the upsampled level below and the encoder's features."""
 
     def __init__(
         self,
@@ -172,11 +174,11 @@ class LightDecoder(nnx.Module):
         """Make the decoder.
 
         Args:
-            widths: channels of its levels, from the full resolution down; the last are those that it begins with.
-            skips: channels of what it sees of the encoder at each level but the last.
-            outputs: logits a pixel.
-            dropout: rate of train mode, of whole channels.
-            epsilon: of BatchNorm.
+            widths: channels of its levels, from the full resolution down; the last number is that of its input.
+            skips: channels of the encoder's features at each level but the last.
+            outputs: number of logits for each pixel.
+            dropout: rate of train mode, for whole channels.
+            epsilon: epsilon of BatchNorm.
             dtype: compute type.
             rngs: source of the initial weights.
         """
@@ -190,7 +192,7 @@ class LightDecoder(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h_n w_n c_n"], skips: Sequence[Float[Array, "b _ _ _"]], *, key: Key[Array, ""] | None
     ) -> Float[Array, "b h w *k"]:
-        """Return logits in float32; `skips` holds what is concatenated at each level, the full resolution first."""
+        """Return logits in float32; `skips` are the features to join at each level, the full resolution first."""
         for i in reversed(range(len(skips))):
             drawn = None if key is None else jax.random.fold_in(key, i)
             x = self.layers[i](jnp.concatenate([_nearest(x), skips[i]], axis=-1), key=drawn)
@@ -198,30 +200,30 @@ class LightDecoder(nnx.Module):
 
 
 def _nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Double height and width: each pixel four times."""
+    """Double height and width by repeating each pixel four times."""
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
 
 
 class SiamLite0(SiamNet):
-    """With EfficientNet-Lite0."""
+    """Siamese network with EfficientNet-Lite0."""
 
     backbone = LITE0
 
 
 class SiamResNet18(SiamNet):
-    """With ResNet-18."""
+    """Siamese network with ResNet-18."""
 
     backbone = _resnet(resnet.RESNET18)
 
 
 class SiamResNet34(SiamNet):
-    """With ResNet-34."""
+    """Siamese network with ResNet-34."""
 
     backbone = _resnet(resnet.RESNET34)
 
 
 class SiamResNet50(SiamNet):
-    """With ResNet-50."""
+    """Siamese network with ResNet-50."""
 
     backbone = _resnet(resnet.RESNET50)
