@@ -1,6 +1,7 @@
 """The configuration of a run: a tree of typed dataclasses, its files and its flags."""
 
 from jaxcd.config.data import ENCODINGS, XBD_LEVELS, DataConfig, check_scaling, scaling_named
+from jaxcd.config.hosts import HostsConfig
 from jaxcd.config.scenes import ScenesConfig
 from jaxcd.config.tree import (
     AugmentConfig,
@@ -23,6 +24,7 @@ __all__ = [
     "ContrastConfig",
     "DataConfig",
     "FreezeConfig",
+    "HostsConfig",
     "InitConfig",
     "LossConfig",
     "ModelConfig",
