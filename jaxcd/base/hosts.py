@@ -36,6 +36,18 @@ _KEYS = "jaxcd"
 _team: "_Team | None" = None
 
 
+class AskedToStop(Exception):
+    """A signal asked some process to stop, and all processes know it.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
 def index() -> int:
     """Return the number of this process, from 0."""
     return 0 if _team is None else _team.index
@@ -96,7 +108,7 @@ def _join(coordinator: str, processes: int, index: int, timeout: float) -> None:
     def give_up() -> None:
         if not there.wait(timeout):
             where = "a coordinator that was detected" if detects else coordinator
-            waiting = "not all processes came to it" if index == 0 else "it, or one of the other processes, was not there"
+            waiting = "not all processes came to it" if index == 0 else "it or another process was not there"
             _end(
                 f"{where}: {waiting} within {timeout:g} s; see that all processes run, and that the first one's host "
                 "and port can be reached from all hosts (config.hosts.timeout waits longer)",
@@ -265,8 +277,8 @@ def check_shared(folder: Path) -> None:
     while not (folder.is_dir() and name in os.listdir(folder)):  # listing a folder makes NFS look again
         if time.monotonic() > until:
             raise HostsError(
-                f"{folder}: process {_team.index} (on {socket.gethostname()}) does not see what process 0 writes there; "
-                "give a folder on storage that all hosts share"
+                f"{folder}: process {_team.index} (on {socket.gethostname()}) does not see what process 0 writes "
+                "there; give a folder on storage that all hosts share"
             )
         time.sleep(_POLL / 4)
     _team.meet("shared")
@@ -300,14 +312,20 @@ def asked_to_stop() -> int:
 
 
 def exchange(value: Any) -> list[Any]:
-    """Give a value to all processes, which all call this; returns what each gave, in their order."""
+    """Give a value to all processes, which all call this; returns what each gave, in their order.
+
+    Raises:
+        AskedToStop: in all processes, where one of them was asked to by then: its value may be unfinished.
+    """
     if _team is None:
         return [value]
     import numpy as np
     from jax.experimental.multihost_utils import process_allgather
 
     content = np.frombuffer(pickle.dumps(value), np.uint8)
-    sizes = process_allgather(np.array([content.size], np.int32))[:, 0]
+    sizes, signals = process_allgather(np.array([content.size, _team.asked], np.int32)).T
+    if signals.any():
+        raise AskedToStop(int(signals.max()))
     # Few lengths, because each is compiled.
     padded = np.zeros(1 << int(sizes.max() - 1).bit_length(), np.uint8)
     padded[: content.size] = content

@@ -332,6 +332,11 @@ def evaluation_mesh(config: Config) -> Mesh:
     return Mesh(jax.local_devices()[: config.train.devices or None], ("data",))
 
 
+def own_copy(tree: Any, config: Config) -> Any:
+    """Return a tree on this process's own devices, for what it computes by itself."""
+    return tree if jax.process_count() == 1 else replicate(tree, evaluation_mesh(config))
+
+
 def shard_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Spread the pairs of a host batch (this process's share), a multiple of the mesh's size, over the devices."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
