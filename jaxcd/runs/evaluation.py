@@ -1,5 +1,7 @@
 """Evaluation of a network on whole tiles: counts over the split, counts by tile, pictures."""
 
+import io
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -44,6 +46,28 @@ class Counted(NamedTuple):
     def counts(self) -> Counts:
         """The pixels in 64 bits."""
         return Counts(bins=self.bins.astype(np.int64))
+
+
+def encoded(batches: Sequence[Sequence[Counted]]) -> bytes:
+    """Write the counts of some batches down, to be read by `decoded`."""
+    tiles = [one for own in batches for one in own]
+    arrays = {name: np.stack([getattr(one, name) for one in tiles]) for name in ("bins", "difference", "sums")}
+    if tiles[0].grades is not None:
+        arrays["grades"] = np.stack([one.grades for one in tiles])  # type: ignore[misc]
+    names = json.dumps([[tuple(one.tile) for one in own] for own in batches]).encode()
+    content = io.BytesIO()
+    np.savez_compressed(content, tiles=np.frombuffer(names, np.uint8), **arrays)
+    return content.getvalue()
+
+
+def decoded(content: bytes) -> list[list[Counted]]:
+    """Read what `encoded` wrote."""
+    with np.load(io.BytesIO(content)) as found:
+        arrays = {name: found[name] for name in found.files}
+    names = json.loads(arrays.pop("tiles").tobytes())
+    # One by one, as each names its tile and takes the next entry of every array.
+    rows = (dict(zip(arrays, row, strict=True)) for row in zip(*arrays.values(), strict=True))
+    return [[Counted(tile=Tile(*tile), **next(rows)) for tile in own] for own in names]
 
 
 @dataclass(frozen=True, kw_only=True)
