@@ -151,8 +151,8 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings, share: s
     pieces = -(-total // -(-total // _PIECES)) if total else 0
     work = shares.SharedWork(out, plan, share, pieces=pieces, holds="evaluation")
 
-    def batches(numbers: "Sequence[int]") -> "Iterator[tuple[Batch, Sequence[Tile]]]":
-        return evaluation_batches(job.dataset, job.rows, numbers=numbers, **job.batches)
+    def batches(numbers: Sequence[int]) -> "Iterator[tuple[Batch, Sequence[Tile]]]":
+        return evaluation_batches(job.dataset, job.rows, **job.batches, numbers=numbers)
 
     with inference.evaluate_share(config, job.trained, work, batches, total, **how) as result:
         if result is None:
@@ -183,7 +183,7 @@ class _Job:
     rows: list[int]
     split: str
     tiles: int
-    batches: dict[str, int]
+    batches: dict[str, Any]
     threshold: float
     best: "Keeper"
     worst: "Keeper"

@@ -51,7 +51,9 @@ class Counted(NamedTuple):
 def encoded(batches: Sequence[Sequence[Counted]]) -> bytes:
     """Write the counts of some batches down, to be read by `decoded`."""
     tiles = [one for own in batches for one in own]
-    arrays = {name: np.stack([getattr(one, name) for one in tiles]) for name in ("bins", "difference", "sums")}
+    arrays: dict[str, Any] = {
+        name: np.stack([getattr(one, name) for one in tiles]) for name in ("bins", "difference", "sums")
+    }
     if tiles[0].grades is not None:
         arrays["grades"] = np.stack([one.grades for one in tiles])  # type: ignore[misc]
     names = json.dumps([[tuple(one.tile) for one in own] for own in batches]).encode()

@@ -77,7 +77,7 @@ class SharedWork:
             if there is None:
                 write_whole(path, json.dumps(plan))
             else:
-                refuse_other(out, difference(there, plan), holds=f"{holds} that processes share, unfinished and")
+                refuse_other(out, difference(there, plan), holds=f"shared, unfinished {holds}")
 
     def todo(self) -> list[int]:
         """Return this process's pieces that are not there yet, in order."""

@@ -99,9 +99,9 @@ class Pretraining:
             stride=network.stride,
             pairs_compared=network.pairs_compared,
         )
-        own = {"process_index": hosts.index(), "process_count": hosts.count()}
+        own: dict[str, Any] = {"process_index": hosts.index(), "process_count": hosts.count()}
         # In a validation each process has a share of the batches, and embeds whole ones by itself.
-        share = {"start": hosts.index(), "every": hosts.count(), "seed": 0}
+        share: dict[str, Any] = {"start": hosts.index(), "every": hosts.count(), "seed": 0}
         return cls(
             places=2 * len(train.damaged) // network.pairs_compared,
             batches=lambda start: batches(found=train, seed=config.seed, start=start, **own),

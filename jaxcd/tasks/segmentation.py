@@ -97,14 +97,14 @@ class Segmentation:
             with contextlib.closing(with_bar(self.validation(None), self.validation_tiles, "validation")) as shown:
                 return evaluate(evaluation_step, params, stats, watch(shown), mesh=mesh, keepers=(keeper,), **what)
 
-        def evaluated_together(params: Any, stats: Any, watch: Watch, keeper: Keeper) -> Evaluation:
-            own, total, how = steps.evaluation_mesh(config), self.validation_batches, (evaluation_step, params, stats)
+        def evaluated_together(weights: tuple[Any, Any], watch: Watch, keeper: Keeper) -> Evaluation:
+            mesh, total = steps.evaluation_mesh(config), self.validation_batches
             numbers = range(hosts.index(), total, hosts.count())
             with contextlib.closing(with_bar(self.validation(numbers), self.validation_tiles, "validation")) as shown:
-                shares = hosts.exchange(list(count(*how, watch(shown), mesh=own)))
+                shares = hosts.exchange(list(count(evaluation_step, *weights, watch(shown), mesh=mesh)))
             counted = [shares[j % hosts.count()][j // hosts.count()] for j in range(total)]
             if hosts.is_first():
-                keep((keeper,), counted, *how, self.validation, mesh=own)
+                keep((keeper,), counted, evaluation_step, *weights, self.validation, mesh=mesh)
             return summed(itertools.chain.from_iterable(counted), **what)
 
         def validate(params: Any, stats: Any, step: int, watch: Watch) -> Validated | Diverged:
@@ -112,7 +112,7 @@ class Segmentation:
             if hosts.count() == 1:
                 result = evaluated(params, stats, watch, keeper)
             else:
-                result = evaluated_together(*steps.own_copy((params, stats), config), watch, keeper)
+                result = evaluated_together(steps.own_copy((params, stats), config), watch, keeper)
             if hosts.is_first():
                 folder = run / "panels"
                 folder.mkdir(exist_ok=True)
