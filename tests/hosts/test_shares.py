@@ -18,7 +18,8 @@ from tests.hosts.teams import process
 from tests.mapping.map_runs import config, write_run, write_scenes
 
 _SHALLOW = "tests.hosts.shallow:Shallow", "tiny"
-_TIMES = re.compile(rb'"(made|seconds|blocks_computed)": [^,\n]+')
+# When a map was made, how long that took, and the date of a GeoPackage.
+_TIMES = re.compile(rb'"(made|seconds|blocks_computed)": [^,\n]+|\d{4}-\d\d-\d\dT[\d:.]+')
 
 
 @pytest.fixture(scope="module")
