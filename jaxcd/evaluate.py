@@ -2,26 +2,34 @@
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from jaxcd.base import fingerprints
 from jaxcd.base.entry import announce_device, guarded
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import replacing
 from jaxcd.base.scales import SCALES
-from jaxcd.config import Config, DataConfig, scaling_named
+from jaxcd.config import Config, DataConfig, files, scaling_named
 from jaxcd.config.fields import at_least, check_bounds, one_of, setting, settings_of
 from jaxcd.config.flags import Parser, add_settings, settings_from
+from jaxcd.runs import shares
 from jaxcd.sources import layouts
 
 if TYPE_CHECKING:
+    from jaxcd.base.types import Batch, Tile
     from jaxcd.learn.metrics import Counts
     from jaxcd.runs.evaluation import Evaluation
+    from jaxcd.runs.inference import Trained
+    from jaxcd.runs.panels import Keeper
+    from jaxcd.store.dataset import TileDataset
     from jaxcd.store.manifest import Sample
 
 _PANELS = 4
+_PIECES = 256  # at most, that an evaluation is divided into when processes share it
+_LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
 _OUTPUTS = ("metrics.json", "tiles.csv", "precision_recall.png", "precision_recall.csv", "best.png", "worst.png")
 
 
@@ -69,6 +77,7 @@ def parser() -> Parser:
     made.add_argument("--run", type=Path, required=True, help="run folder of jaxcd.train or import_torch")
     add_settings(made, settings_of(Settings, ""))
     made.add_argument("--out", type=Path, required=True, help="folder for metrics.json, tiles.csv and pictures")
+    made.add_argument("--share", metavar="I/N", help=shares.HELP)
     return made
 
 
@@ -81,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: is a file; give a folder with --out")
     settings.validate()
+    share = None if options.share is None else shares.Share.of(options.share)
     # jax is imported late, once the arguments are known to be valid.
     from jaxcd.learn.objectives import check_maps
     from jaxcd.runs import run_folder
@@ -98,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)  # fails before hours of work, not after
     try:
-        _evaluate(config, run, out, settings)
+        _evaluate(config, run, out, settings, share)
     finally:
         for folder in made:
             if not any(folder.iterdir()):
@@ -133,14 +143,66 @@ def _unpublished(config: Config) -> ConfigError:
     return ConfigError(f"--split: {config.data.root} has no published split; give --split all")
 
 
-def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
-    from jaxcd import models
+def _evaluate(config: Config, run: Path, out: Path, settings: Settings, share: shares.Share | None) -> None:
     from jaxcd.feed.loader import evaluation_batches
-    from jaxcd.learn import steps
-    from jaxcd.runs import events, inference
+    from jaxcd.runs import inference
     from jaxcd.runs.evaluation import with_bar
-    from jaxcd.runs.figures import Metrics
-    from jaxcd.runs.panels import Keeper, save_panels
+
+    job = _prepare(config, run, settings)
+    how = {"keepers": (job.best, job.worst), "scale": job.dataset.scale, "average": settings.average}
+    how["advice"] = job.advice
+    if share is None:
+        shown = with_bar(evaluation_batches(job.dataset, job.rows, **job.batches), job.tiles, job.split)
+        _write(inference.evaluate_trained(config, job.trained, shown, **how), job, out)
+        return
+    plan, total = _plan(config, run, job, settings)
+    pieces = -(-total // -(-total // _PIECES)) if total else 0
+    work = shares.SharedWork(out, plan, share, pieces=pieces, holds="evaluation")
+
+    def batches(numbers: Sequence[int]) -> "Iterator[tuple[Batch, Sequence[Tile]]]":
+        return evaluation_batches(job.dataset, job.rows, **job.batches, numbers=numbers)
+
+    with inference.evaluate_share(config, job.trained, work, batches, total, **how) as result:
+        if result is None:
+            print(work.told("pieces"))
+        else:
+            _write(result, job, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What is evaluated, and how.
+
+    Attributes:
+        trained: the run's network.
+        dataset: with the tiles.
+        rows: of its places that are evaluated.
+        split: their name.
+        tiles: their number.
+        batches: arguments of `evaluation_batches`.
+        threshold: the network's.
+        best: keeps the tiles of the picture of the best ones.
+        worst: likewise.
+        advice: what to do where memory does not suffice.
+    """
+
+    trained: "Trained"
+    dataset: "TileDataset"
+    rows: list[int]
+    split: str
+    tiles: int
+    batches: dict[str, Any]
+    threshold: float
+    best: "Keeper"
+    worst: "Keeper"
+    advice: str
+
+
+def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
+    from jaxcd import models
+    from jaxcd.learn import steps
+    from jaxcd.runs import inference
+    from jaxcd.runs.panels import Keeper
     from jaxcd.store.dataset import open_or_build
 
     trained = inference.load(config, run)
@@ -151,19 +213,46 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
     devices = steps.evaluation_mesh(config).size
     tiles = sum(len(dataset.samples[row].post) for row in rows)
     pairs = min(batch, -(-tiles // devices)) * devices
-    batches = evaluation_batches(dataset, rows, batch=pairs, stride=models.describe(config.model).stride)
     threshold = 0.5 if trained.threshold is None else trained.threshold
     partial = dataset.positive_unlabelled
-    best = Keeper(_PANELS, lambda counts: _merit(counts, threshold, partial) if counts.damaged else None)
-    worst = Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial))
-    advice = f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones"
-    shown = with_bar(batches, tiles, split)
-    how = {"scale": dataset.scale, "average": settings.average, "advice": advice}
-    result = inference.evaluate_trained(config, trained, shown, keepers=(best, worst), **how)
+    return _Job(
+        trained=trained,
+        dataset=dataset,
+        rows=rows,
+        split=split,
+        tiles=tiles,
+        batches={"batch": pairs, "stride": models.describe(config.model).stride},
+        threshold=threshold,
+        best=Keeper(_PANELS, lambda counts: _merit(counts, threshold, partial) if counts.damaged else None),
+        worst=Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial)),
+        advice=f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones",
+    )
 
+
+def _plan(config: Config, run: Path, job: _Job, settings: Settings) -> tuple[dict[str, Any], int]:
+    """Return what has to be the same in all processes that share an evaluation, and its number of batches."""
+    from jaxcd.feed.loader import count_evaluation_batches
+
+    plan = {
+        "code": fingerprints.code(_LIBRARIES),
+        "run": {"folder": str(run.resolve()), "step": job.trained.step, "threshold": job.threshold},
+        "config": fingerprints.digest(files.to_dict(config)),
+        "data": {"labels": job.dataset.digest(), "split": job.split, "rows": fingerprints.digest(job.rows)},
+        "batches": job.batches,
+        "average": settings.average,
+    }
+    return plan, count_evaluation_batches(job.dataset, job.rows, **job.batches)
+
+
+def _write(result: "Evaluation", job: _Job, out: Path) -> None:
+    from jaxcd.runs import events
+    from jaxcd.runs.figures import Metrics
+    from jaxcd.runs.panels import save_panels
+
+    dataset, threshold, partial = job.dataset, job.threshold, job.dataset.positive_unlabelled
     for name in _OUTPUTS:  # no file of an earlier evaluation may stay beside the new ones
         (out / name).unlink(missing_ok=True)
-    for name, keeper in (("best", best), ("worst", worst)):
+    for name, keeper in (("best", job.best), ("worst", job.worst)):
         if keeper.kept():
             drawn = {"threshold": threshold, "positive_unlabelled": partial, "scale": dataset.scale}
             save_panels(keeper.kept(), out / f"{name}.png", **drawn)
@@ -175,7 +264,7 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings) -> None:
         result.counts, threshold=threshold, positive_unlabelled=partial, grades=result.grades, events=by_event
     )
     metrics.write(out)
-    (_print_recall if partial else _print_table)(result, split, trained.step, trained.threshold)
+    (_print_recall if partial else _print_table)(result, job.split, job.trained.step, job.trained.threshold)
     if len(metrics.events) > 1:
         print(f"\n{events.describe(metrics.events, threshold)}")
     if metrics.levels is not None:

@@ -11,6 +11,7 @@ from jaxcd.base.errors import ConfigError
 from jaxcd.config.fields import settings_of
 from jaxcd.config.flags import Parser, add_settings, settings_from
 from jaxcd.mapping.settings import MapSettings
+from jaxcd.runs import shares
 
 if TYPE_CHECKING:
     from jaxcd.mapping.products.summary import MapSummary
@@ -42,6 +43,7 @@ def parser() -> Parser:
     )
     pairs = "many maps: a CSV file with the columns name, pre, post (several scenes are separated by spaces) and, "
     add("--pairs", type=Path, metavar="LIST", help=f"{pairs}if a map has some, footprints")
+    add("--share", metavar="I/N", help=f"with --pairs: {shares.HELP}")
     settings = list(settings_of(MapSettings, ""))
     add_settings(made, settings, names=[item.path for item in settings if item.path not in _BUILDINGS])
     add_settings(made.add_argument_group("buildings"), settings, names=_BUILDINGS)
@@ -56,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings.validate()
     if bool(options.pairs) == bool(options.pre or options.post) or bool(options.pre) != bool(options.post):
         raise ConfigError("give --pre and --post, or --pairs LIST")
+    if options.share is not None and not options.pairs:
+        raise ConfigError("--share: goes with --pairs, whose maps it shares out")
+    share = None if options.share is None else shares.Share.of(options.share)
     signal.signal(signal.SIGTERM, _ended)
     # jax is imported late, once the arguments are known to be valid.
     from jaxcd.mapping import pair_list, scene_map
@@ -71,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = scene_map.make(mapper, options.pre, options.post, options.out, settings)
         _tell(found, options.out)
         return 0
-    return pair_list.make(mapper, wanted, options.out, settings, tell=_tell)
+    return pair_list.make(mapper, wanted, options.out, settings, tell=_tell, share=share)
 
 
 def _tell(summary: "MapSummary", out: Path) -> None:

@@ -174,6 +174,10 @@ def tree(run_folder: Path, step: int, item: str) -> dict[str, list[np.ndarray]]:
     import jax
     import orbax.checkpoint as ocp
 
-    saved = ocp.StandardCheckpointer().restore((run_folder / "checkpoints" / str(step) / item).absolute())
+    folder = (run_folder / "checkpoints" / str(step) / item).absolute()
+    reader = ocp.PyTreeCheckpointer()
+    # As numpy's: what several processes saved lies on devices that this one does not have.
+    how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(folder).item_metadata.tree)  # type: ignore[union-attr]
+    saved = reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=how))
     parts = saved if isinstance(saved, dict) else {str(i): part for i, part in enumerate(saved)}
     return {name: [np.asarray(leaf) for leaf in jax.tree.leaves(part)] for name, part in parts.items()}

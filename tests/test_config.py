@@ -199,6 +199,11 @@ WRONG_VALUES = [
     ("train.log_every", 0),
     ("train.eval_batch", 0),
     ("train.devices", -1),
+    ("hosts.coordinator", "here"),
+    ("hosts.coordinator", "here:70000"),
+    ("hosts.processes", -1),
+    ("hosts.index", -2),
+    ("hosts.timeout", 0.5),
 ]
 
 

@@ -44,8 +44,6 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     def wrapper(argv: Sequence[str] | None = None) -> int:
         try:
             return main(argv)
-        except JaxcdError as error:
-            return _fail(str(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
@@ -53,18 +51,23 @@ def guarded(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             # The program that reads our output (such as `head`) has closed it. At exit, Python would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
-        except OSError as error:
-            message = _system_message(error)
+        except Exception as error:
+            message = explained(error)
             if message is None:
                 raise
             return _fail(message)
-        except Exception as error:
-            # Orbax and TFDS raise errors of their own, which hold only the text of the operating system's error.
-            if _NO_SPACE in str(error):
-                return _fail(str(full_disk(_unwritten(error))))
-            raise
 
     return wrapper
+
+
+def explained(error: Exception) -> str | None:
+    """Say in one line what a user can do about an error; None where it is a defect of jaxcd."""
+    if isinstance(error, JaxcdError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _system_message(error)
+    # Orbax and TFDS raise errors of their own, which keep only the text of the system's error.
+    return str(full_disk(_unwritten(error))) if _NO_SPACE in str(error) else None
 
 
 def announce_device() -> None:

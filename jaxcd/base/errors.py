@@ -49,6 +49,10 @@ class DeviceError(JaxcdError):
     """A device that was asked for and is not there."""
 
 
+class HostsError(JaxcdError):
+    """Processes of one run that can't meet, do not fit each other, or have ended."""
+
+
 class DeviceMemoryError(JaxcdError):
     """The accelerator is too small for what was asked of it."""
 

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,17 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code(packages: Iterable[str]) -> dict[str, str]:
+    """Return what tells the code of two processes apart: a digest of each of jaxcd's files, and versions.
+
+    Args:
+        packages: names of installed packages.
+    """
+    root = Path(__file__).resolve().parents[1]
+    files = {path.relative_to(root.parent).as_posix(): file_digest(path)[:12] for path in sorted(root.rglob("*.py"))}
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}, **files}
 
 
 def file_state(file: Path | os.DirEntry[str], name: str) -> tuple[str, int, int]:

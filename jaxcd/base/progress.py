@@ -3,11 +3,13 @@
 import sys
 from typing import Any
 
+from jaxcd.base import hosts
+
 
 def bar(
     total: int, *, unit: str, initial: int = 0, title: str | None = None, leave: bool = True, scaled: bool = False
 ) -> Any:
-    """Make a tqdm bar with rate and time left, on stderr.
+    """Make a tqdm bar with rate and time left, on stderr; of several processes, the first one shows it.
 
     Args:
         total: units of the whole work.
@@ -27,6 +29,7 @@ def bar(
         leave=leave,
         unit_scale=scaled,
         dynamic_ncols=True,
+        disable=not hosts.is_first(),
         smoothing=0.05,
         mininterval=0.5 if sys.stderr.isatty() else 20,  # seconds; a log file gets few lines
     )

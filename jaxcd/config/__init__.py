@@ -2,6 +2,7 @@
 
 from jaxcd.config.data import ENCODINGS, XBD_LEVELS, DataConfig, check_scaling, scaling_named
 from jaxcd.config.dates import DatesConfig
+from jaxcd.config.hosts import HostsConfig
 from jaxcd.config.scenes import ScenesConfig
 from jaxcd.config.tree import (
     AugmentConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "DataConfig",
     "DatesConfig",
     "FreezeConfig",
+    "HostsConfig",
     "InitConfig",
     "LossConfig",
     "ModelConfig",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxcd.base import fingerprints
@@ -10,6 +11,7 @@ from jaxcd.base.errors import ConfigError
 from jaxcd.base.files import write_whole
 from jaxcd.config import Config
 
+_HOSTS = ("hosts.coordinator", "hosts.processes", "hosts.index", "hosts.timeout")
 # A run may be resumed with other values of these fields: they say where copies lie and how the work is shared. They do
 # not change the result (`devices` changes its rounding).
 _RUNTIME_FIELDS = (
@@ -20,7 +22,11 @@ _RUNTIME_FIELDS = (
     "train.devices",
     "train.eval_batch",
     "train.log_every",
+    *_HOSTS,
 )
+
+# Fields that each process of a run on several may have for itself.
+_OWN_FIELDS = ("data.cache", "data.workers", "data.prefetch", *_HOSTS)
 
 
 def to_dict(config: Config) -> dict:
@@ -109,10 +115,19 @@ def _literal(value: typing.Any, kinds: set[str]) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
+def shared_by_processes(config: Config) -> dict:
+    """Return the fields in which the processes of one run have to agree."""
+    return _without(config, _OWN_FIELDS)
+
+
 def _defining(config: Config) -> dict:
     """Return the fields that define a run."""
+    return _without(config, _RUNTIME_FIELDS)
+
+
+def _without(config: Config, names: Sequence[str]) -> dict:
     values = to_dict(config)
-    for name in _RUNTIME_FIELDS:
+    for name in names:
         group, field = name.split(".")
         del values[group][field]
     return {"config": values}

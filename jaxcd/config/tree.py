@@ -25,6 +25,7 @@ from jaxcd.config.fields import (
     seed,
     setting,
 )
+from jaxcd.config.hosts import HostsConfig
 
 _LOSS_PARAMETERS = ("positive_weight", "level_weights")
 
@@ -257,7 +258,7 @@ class TrainConfig:
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: at validations only", at_least(0))
     log_every: int = setting(10, "steps between log entries", at_least(1))
     eval_batch: int = setting(1, "whole tiles that each device computes at a time in a validation", at_least(1))
-    devices: int = setting(0, "devices that share a batch; 0: all devices", at_least(0))
+    devices: int = setting(0, "devices of each process that share a batch; 0: all of them", at_least(0))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -283,6 +284,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    hosts: HostsConfig = field(default_factory=HostsConfig)
 
     def validate(self) -> None:
         """Check the types of all fields, then each value, then the values that depend on each other.
@@ -292,6 +294,7 @@ class Config:
         """
         check(self, "config.")
         self.data.scenes.check_together("config.data.scenes.", SCALES[self.data.scale])
+        self.hosts.check_together()
         _check_together(self)
 
 

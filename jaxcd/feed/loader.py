@@ -198,7 +198,7 @@ class _TrainingCrops(grain.transforms.Map):
 
 
 def evaluation_batches(
-    dataset: TileDataset, rows: Sequence[int], *, batch: int, stride: int
+    dataset: TileDataset, rows: Sequence[int], *, batch: int, stride: int, numbers: Sequence[int] | None = None
 ) -> Iterator[tuple[Batch, list[Tile]]]:
     """Yield every labelled post image of the rows once, whole, with the latest pre image of its place.
 
@@ -211,19 +211,14 @@ def evaluation_batches(
         rows: places to evaluate.
         batch: pairs in a batch.
         stride: of the network, in pixels.
+        numbers: of the batches that are wanted, of `count_evaluation_batches`; None: all.
 
     Returns:
         Batches, each with its tiles in order (as many as there are true pairs). Reading runs ahead in threads.
     """
-    groups: dict[tuple[int, int], list[tuple[int, int]]] = collections.defaultdict(list)
-    for row in rows:
-        sample = dataset.samples[row]
-        groups[rounded_up(sample.height, sample.width, stride)] += [(row, i) for i in range(len(sample.post))]
-    jobs = [
-        (size, pairs[first : first + batch])
-        for size, pairs in sorted(groups.items())
-        for first in range(0, len(pairs), batch)
-    ]
+    jobs = _evaluation_jobs(dataset, rows, batch, stride)
+    if numbers is not None:
+        jobs = [jobs[number] for number in numbers]
     pool = ThreadPoolExecutor(reading_threads(), thread_name_prefix="evaluation")
     reading = (pool.submit(_whole, dataset, size, pairs, batch) for size, pairs in jobs)
     try:
@@ -231,6 +226,26 @@ def evaluation_batches(
             yield ready.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def count_evaluation_batches(dataset: TileDataset, rows: Sequence[int], *, batch: int, stride: int) -> int:
+    """Return how many batches `evaluation_batches` gives; they are numbered from 0."""
+    return len(_evaluation_jobs(dataset, rows, batch, stride))
+
+
+def _evaluation_jobs(
+    dataset: TileDataset, rows: Sequence[int], batch: int, stride: int
+) -> list[tuple[tuple[int, int], list[tuple[int, int]]]]:
+    """Return the padded size and the labelled images (row, position in its `post`) of each batch."""
+    groups: dict[tuple[int, int], list[tuple[int, int]]] = collections.defaultdict(list)
+    for row in rows:
+        sample = dataset.samples[row]
+        groups[rounded_up(sample.height, sample.width, stride)] += [(row, i) for i in range(len(sample.post))]
+    return [
+        (size, pairs[first : first + batch])
+        for size, pairs in sorted(groups.items())
+        for first in range(0, len(pairs), batch)
+    ]
 
 
 def _whole(

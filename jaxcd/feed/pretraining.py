@@ -147,6 +147,7 @@ def contrast_batches(
     pairs_compared: int,
     seed: int,
     start: int = 0,
+    every: int = 1,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
@@ -163,6 +164,7 @@ def contrast_batches(
         pairs_compared: image pairs in an element.
         seed: seed of all draws.
         start: batches to skip: batch `k` is the first one with `start=k`.
+        every: give the first batch of each so many.
         process_index: which process of a multi-process run this is.
         process_count: how many there are; each gives its own consecutive part of every global batch.
 
@@ -190,7 +192,7 @@ def contrast_batches(
         for kind, side in enumerate((found.intact, found.damaged))
     ]
     both: grain.MapDataset = grain.experimental.ZipMapDataset(halves)
-    return read_ahead(both.slice(slice(start, None)).map(crops), config)
+    return read_ahead(both.slice(slice(start, None, every)).map(crops), config)
 
 
 def _draws(rows: Iterable[int], seed: int, kind: int) -> grain.MapDataset[tuple[int, int]]:

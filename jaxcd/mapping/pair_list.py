@@ -2,12 +2,14 @@
 
 import csv
 import dataclasses
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from jaxcd.base import fingerprints
 from jaxcd.base.errors import ConfigError, DiskFullError, JaxcdError
 from jaxcd.base.files import write_whole
 from jaxcd.base.scales import SCALES
@@ -16,8 +18,10 @@ from jaxcd.mapping.products import buildings, levels, summary
 from jaxcd.mapping.products.buildings import CLASSES
 from jaxcd.mapping.products.summary import Area, LevelTotals, MapSummary, Totals
 from jaxcd.mapping.settings import MapSettings
+from jaxcd.runs.shares import Share, SharedWork
 from jaxcd.scenes.raster import is_remote
 
+_LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "rasterio")
 _WANTED, _OPTIONAL = ("name", "pre", "post"), ("footprints",)
 
 
@@ -72,8 +76,11 @@ def make(
     settings: MapSettings,
     *,
     tell: Callable[[MapSummary, Path], None],
+    share: Share | None = None,
 ) -> int:
     """Make the maps of a list, each in a folder of its own; one that can't be made does not stop the others.
+
+    Processes that share a list make each every so many-th map; the one that finds all maps made sums them up.
 
     Args:
         mapper: the network.
@@ -81,33 +88,78 @@ def make(
         out: folder of their folders, of `summary.json` and of `summary.md`.
         settings: of all maps.
         tell: called with the summary of each map and its folder.
+        share: of this process; None: all maps are its own.
 
     Returns:
         The exit code: 0, or 2 where a map could not be made.
 
     Raises:
         DiskFullError: no space left, for the other maps neither.
+        RunError: the folder holds unfinished shares of another list, network or settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    made: dict[str, MapSummary] = {}
-    failed: dict[str, str] = {}
-    for number, each in enumerate(wanted, start=1):
-        print(f"{each.name} ({number} of {len(wanted)})", flush=True)
+
+    def result(number: int) -> MapSummary | str:
+        each = wanted[number]
+        print(f"{each.name} ({number + 1} of {len(wanted)})", flush=True)
         own = settings if each.footprints is None else dataclasses.replace(settings, footprints=each.footprints)
         try:
-            made[each.name] = scene_map.make(mapper, each.pre, each.post, out / each.name, own)
+            made = scene_map.make(mapper, each.pre, each.post, out / each.name, own)
         except DiskFullError:
             raise
         except JaxcdError as error:
-            failed[each.name] = str(error)
             print(f"error: {each.name}: {error}", file=sys.stderr, flush=True)
-            continue
-        tell(made[each.name], out / each.name)
+            return str(error)
+        tell(made, out / each.name)
+        return made
+
+    names = [each.name for each in wanted]
+    if share is None:
+        return _sum_up({name: _Result.of(result(number)) for number, name in enumerate(names)}, out)
+    plan = _plan(mapper, wanted, settings)
+    work, failures = SharedWork(out, plan, share, pieces=len(wanted), holds="list of maps"), 0
+    for number in work.todo():
+        found = _Result.of(result(number))
+        failures += found.failed != ""
+        work.save(number, json.dumps(found._asdict()).encode())
+    with work.summing() as contents:
+        if contents is not None:
+            found = (_Result(**json.loads(content)) for content in contents)
+            return _sum_up(dict(zip(names, found, strict=True)), out)
+    print(work.told("maps"))
+    return 2 if failures else 0
+
+
+class _Result(NamedTuple):
+    """What became of a map: its summary as JSON can hold it, or why there is none."""
+
+    plain: dict[str, Any]
+    failed: str = ""
+
+    @classmethod
+    def of(cls, found: MapSummary | str) -> "_Result":
+        return cls({}, found) if isinstance(found, str) else cls(summary.plain(found))
+
+
+def _plan(mapper: scene_map.Mapper, wanted: Sequence[Wanted], settings: MapSettings) -> dict[str, Any]:
+    """Return what has to be the same in all processes that share a list."""
+    return {
+        "code": fingerprints.code(_LIBRARIES),
+        "run": {"folder": str(mapper.run.resolve()), "weights": mapper.weights},
+        "settings": {name: str(value) for name, value in dataclasses.asdict(settings).items()},
+        "list": {each.name: [*each.pre, "after", *each.post, str(each.footprints)] for each in wanted},
+    }
+
+
+def _sum_up(results: dict[str, _Result], out: Path) -> int:
+    """Write the summary of all maps; returns the exit code."""
+    maps = {name: found.plain for name, found in results.items() if not found.failed}
+    failed = {name: found.failed for name, found in results.items() if found.failed}
+    made = {name: summary.totals(plain) for name, plain in maps.items()}
     total = _total(made.values())
-    maps = {name: summary.plain(each) for name, each in made.items()}
     summary.write_json(out, {"total": summary.plain(total), "maps": maps, "failed": failed})
     write_whole(out / summary.MARKDOWN, _table(made, total, failed))
-    print(f"{len(made)} of {len(wanted)} maps made; look at {out / summary.MARKDOWN}")
+    print(f"{len(made)} of {len(results)} maps made; look at {out / summary.MARKDOWN}")
     return 2 if failed else 0
 
 
@@ -115,7 +167,7 @@ def _resolved(location: str, path: Path) -> str:
     return location if is_remote(location) else str(path.parent / location)
 
 
-def _total(made: Iterable[MapSummary]) -> Totals:
+def _total(made: Iterable[Totals]) -> Totals:
     """Sum up maps; ground that several of them show counts several times."""
     made = list(made)
     seen, damaged = sum(each.area.seen_km2 for each in made), sum(each.area.damaged_m2 for each in made)
@@ -149,7 +201,7 @@ def _total_of_levels(made: Sequence[LevelTotals]) -> LevelTotals | None:
     )
 
 
-def _table(made: dict[str, MapSummary], total: Totals, failed: dict[str, str]) -> str:
+def _table(made: dict[str, Totals], total: Totals, failed: dict[str, str]) -> str:
     head = ["map", "seen, km²", "damage, m²", "share", "polygons", *CLASSES]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     order = sorted(made, key=lambda name: -made[name].area.damaged_m2)

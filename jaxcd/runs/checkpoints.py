@@ -15,6 +15,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
+from jaxcd.base import hosts
 from jaxcd.base.errors import CheckpointError, RunError
 from jaxcd.base.files import full_disk
 from jaxcd.learn.steps import TrainState
@@ -64,10 +65,11 @@ class Checkpoints:
         self.folder = (run / FOLDER).absolute()
         if not create and not self.folder.is_dir():
             raise RunError(f"{run}: not a run (it has no folder {FOLDER}); train one with python -m jaxcd.train")
-        for aside in self.folder.glob(f"{_ASIDE}*") if create else ():
+        for aside in self.folder.glob(f"{_ASIDE}*") if create and hosts.is_first() else ():
             # A process ended before the new checkpoint of this step was whole.
             shutil.rmtree(self.folder / aside.name.removeprefix(_ASIDE), ignore_errors=True)
             aside.rename(self.folder / aside.name.removeprefix(_ASIDE))
+        hosts.meet("checkpoints")
         keep = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(1),
@@ -110,7 +112,7 @@ class Checkpoints:
         # Orbax notices a full disk in the middle of many writes, and ends in pages of tracebacks.
         needed = _SLACK * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _METADATA
         free = shutil.disk_usage(self.folder).free
-        if free < needed:
+        if free < needed and hosts.is_first():
             raise full_disk(
                 f"the checkpoint of step {step} takes {needed / 2**20:.1f} MiB, {self.folder} has "
                 f"{free / 2**20:.1f} MiB left"
@@ -126,13 +128,16 @@ class Checkpoints:
     def _replace(self, step: int, items: dict[str, Any], score: float | None) -> None:
         """Replace a step's checkpoint, which Orbax does not overwrite: a copy is kept until the new one is whole."""
         aside, copying = self.folder / f"{_ASIDE}{step}", self.folder / f".copying-{step}"
-        shutil.rmtree(copying, ignore_errors=True)
-        shutil.copytree(self.folder / str(step), copying)
-        copying.rename(aside)
+        if hosts.is_first():
+            shutil.rmtree(copying, ignore_errors=True)
+            shutil.copytree(self.folder / str(step), copying)
+            copying.rename(aside)
+        hosts.meet("aside")
         self._manager.delete(step)
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=_metrics(score), force=True)
         self.wait()
-        shutil.rmtree(aside)
+        if hosts.is_first():
+            shutil.rmtree(aside)
 
     def wait(self) -> None:
         """Wait until all checkpoints that were begun are on disk."""
@@ -226,7 +231,7 @@ def _metrics(score: float | None) -> dict[str, float] | None:
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:
     # A tree of shapes alone has no placement: read it to the first device.
-    place = array.sharding or SingleDeviceSharding(jax.devices()[0])
+    place = array.sharding or SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
 
 

@@ -1,18 +1,22 @@
 """The network of a finished run: its best checkpoint is read, and evaluated on any tiles."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcd import models
+from jaxcd.base import progress
 from jaxcd.base.scales import Scale
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
 from jaxcd.learn import steps
 from jaxcd.runs.checkpoints import Checkpoints
-from jaxcd.runs.evaluation import Evaluation, evaluate
+from jaxcd.runs.evaluation import Evaluation, count, decoded, encoded, evaluate, keep, summed
 from jaxcd.runs.memory import explained_memory
 from jaxcd.runs.panels import Keeper
+from jaxcd.runs.shares import SharedWork
 
 
 class Trained(NamedTuple):
@@ -47,6 +51,62 @@ def load(config: Config, run: Path) -> Trained:
     finally:
         checkpoints.close()
     return Trained(network, restored.params, restored.stats, restored.step, restored.threshold)
+
+
+@contextlib.contextmanager
+def evaluate_share(
+    config: Config,
+    trained: Trained,
+    work: SharedWork,
+    batches: Callable[[Sequence[int]], Iterable[tuple[Batch, Sequence[Tile]]]],
+    total: int,
+    *,
+    keepers: Sequence[Keeper],
+    scale: Scale,
+    average: bool,
+    advice: str,
+) -> Iterator[Evaluation | None]:
+    """Evaluate a share of the batches that several processes share.
+
+    Args:
+        config: the run's.
+        trained: its network.
+        work: pieces of as many batches each, but the last.
+        batches: makes the batches of given numbers.
+        total: number of all batches.
+        keepers: choose the tiles whose pixels are kept for pictures.
+        scale: of the labels.
+        average: take the mean probability over flips and quarter turns.
+        advice: what a user can do if memory does not suffice.
+
+    Yields:
+        The evaluation, in the process that finds all pieces there; when the block ends, they are deleted. Else None.
+
+    Raises:
+        DeviceMemoryError: the device is too small for a batch.
+    """
+    mesh = steps.evaluation_mesh(config)
+    with explained_memory(advice):
+        step = steps.evaluation_step(trained.network, config, scale, average=average)
+        how = (step, steps.replicate(trained.params, mesh), steps.replicate(trained.stats, mesh))
+        length = -(-total // work.pieces) if work.pieces else 0
+        pieces = {piece: range(piece * length, min((piece + 1) * length, total)) for piece in work.todo()}
+        numbers = [number for own in pieces.values() for number in own]
+        with progress.bar(len(numbers), unit="batch", title="share", leave=False) as bar:
+            found = count(*how, batches(numbers), mesh=mesh)
+            for piece, own in pieces.items():
+                counted = []
+                for _ in own:
+                    counted.append(next(found))
+                    bar.update()
+                work.save(piece, encoded(counted))
+        with work.summing() as contents:
+            if contents is None:
+                yield None
+                return
+            counted = [own for content in contents for own in decoded(content)]
+            keep(keepers, counted, *how, batches, mesh=mesh)
+            yield summed(itertools.chain.from_iterable(counted), weights=config.loss, scale=scale)
 
 
 def evaluate_trained(

@@ -63,6 +63,19 @@ class RunLog:
         self._events.add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
 
+class NoLog:
+    """The log of a process that is not the first of its run: it writes nothing."""
+
+    def write(self, step: int, figures: Figures) -> None:
+        """Leave it to the first process."""
+
+    def note(self, step: int, text: str) -> None:
+        """Leave it to the first process."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def _summary(tag: str, value: float | Histogram) -> Any:
     from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary  # type: ignore[attr-defined]
 

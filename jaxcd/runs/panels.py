@@ -1,7 +1,7 @@
 """Pictures of predictions: `pre | post | truth | probability | TP green, FN red, FP blue`."""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,12 @@ class Keeper:
         heapq.heappush(self._heap, (score, self._order, prediction))
         if len(self._heap) > self._n:
             heapq.heappop(self._heap)
+
+    def would_keep(self, counts: Sequence[Counts]) -> list[int]:
+        """Return the positions of the tiles of these counts that this keeper would keep, given all in this order."""
+        scores = [(self._score(own), -k) for k, own in enumerate(counts)]
+        kept = heapq.nlargest(self._n, [(score, order) for score, order in scores if score is not None])
+        return [-order for _, order in kept]
 
     def kept(self) -> list[Prediction]:
         """The kept predictions, highest score first."""

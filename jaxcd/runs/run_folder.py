@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from jaxcd.base import hosts
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import locked, write_whole
 from jaxcd.base.fingerprints import refuse_other
@@ -164,14 +165,22 @@ def await_free(run: Path, *, meanwhile: Callable[[], None]) -> None:
 def claim(run: Path, config: Config) -> Iterator[None]:
     """Claim the folder for a run of this configuration, and keep other processes out while the context lasts.
 
+    Of several processes of one run, the first one claims it, and the others see that it is the same folder.
+
     Raises:
         RunError: as `check`, or another process trains in the folder.
+        HostsError: this process does not see the first one's folder.
     """
     check(run, config)
+    if not hosts.is_first():
+        hosts.check_shared(run)
+        yield
+        return
     with alone(run, working="training in it"):
         if not (run / CONFIG).exists() or not _begun(run):
             # Files of a run that never reached a checkpoint would be taken for this run's.
             for path in (run / name for name in _TRACES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             config_files.write(config, run / CONFIG)
+        hosts.check_shared(run)
         yield

@@ -155,18 +155,21 @@ def _by_location(scenes: Sequence[Scene]) -> list[tuple[str, list[Scene]]]:
     """Group scenes by location: a pre scene begins a group unless it overlaps another group's first scene enough."""
     pre = sorted((scene for scene in scenes if scene.when == PRE), key=lambda scene: (scene.date, scene.location))
     post = [scene for scene in scenes if scene.when == POST]
-    groups: list[list[Scene]] = []
-    for scene in reversed(pre):  # the latest first: its grid will be the place's
-        for group in groups:
-            if _share_of_smaller(scene, group[0]) >= _ONE_PLACE:
-                group.append(scene)
+    pre.reverse()  # the latest first: its grid will be the place's
+    # Of many scenes, only those that touch are compared.
+    before, after = (shapely.STRtree([scene.footprint for scene in scenes]) for scenes in (pre, post))
+    groups: dict[int, list[Scene]] = {}  # by the number of their first scene
+    for number, scene in enumerate(pre):
+        for first in sorted(before.query(scene.footprint, predicate="intersects").tolist()):
+            if first in groups and _share_of_smaller(scene, pre[first]) >= _ONE_PLACE:
+                groups[first].append(scene)
                 break
         else:
-            groups.append([scene])
+            groups[number] = [scene]
     named = []
-    for group in groups:
-        covering = [scene for scene in post if scene.footprint.intersects(group[0].footprint)]
-        named.append((group[0].name, group + covering))
+    for group in groups.values():
+        touching = after.query(group[0].footprint, predicate="intersects")
+        named.append((group[0].name, group + [post[number] for number in sorted(touching.tolist())]))
     return sorted(named, key=lambda item: item[0])
 
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32
 
 from jaxcd import models
-from jaxcd.base import progress
+from jaxcd.base import hosts, progress
 from jaxcd.base.scales import SCALES
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
@@ -59,7 +59,8 @@ class Pretraining:
         places: elements of an epoch: damaged places, and as many pairs without damage.
         batches: balanced training batches from a position on.
         name: name of a place.
-        training_batches: balanced batches of training places for validations: always the same ones, without end.
+        training_batches: balanced batches of training places for validations: always the same ones, without end; of
+            several processes, each has every so many-th one.
         validation_batches: likewise of validation places.
     """
 
@@ -78,7 +79,7 @@ class Pretraining:
 
     @classmethod
     def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Pretraining":
-        """Take the batches from a dataset; each holds this process's part of the batch."""
+        """Take the batches from a dataset; training batches hold this process's part of the batch."""
         steps.training_mesh(config)
         network = models.describe(config.model)
         train, validation = (
@@ -97,16 +98,17 @@ class Pretraining:
             config=config,
             stride=network.stride,
             pairs_compared=network.pairs_compared,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
         )
+        own: dict[str, Any] = {"process_index": hosts.index(), "process_count": hosts.count()}
+        # In a validation each process has a share of the batches, and embeds whole ones by itself.
+        share: dict[str, Any] = {"start": hosts.index(), "every": hosts.count(), "seed": 0}
         return cls(
             places=2 * len(train.damaged) // network.pairs_compared,
-            batches=lambda start: batches(found=train, seed=config.seed, start=start),
+            batches=lambda start: batches(found=train, seed=config.seed, start=start, **own),
             name=lambda row: dataset.samples[row].id,
             # The same pairs whatever the run's seed, so that runs can be compared.
-            training_batches=lambda: batches(found=train, seed=0),
-            validation_batches=lambda: batches(found=validation, seed=0),
+            training_batches=lambda: batches(found=train, **share),
+            validation_batches=lambda: batches(found=validation, **share),
         )
 
     @staticmethod
@@ -117,18 +119,22 @@ class Pretraining:
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
         """Make the validation: the loss, and how well embeddings of validation places tell damaged from intact."""
         embed = embedding_step(network, config)
-        count = math.ceil(config.contrast.samples / (config.train.batch * pairs_an_element(config)))
+        total = math.ceil(config.contrast.samples / (config.train.batch * pairs_an_element(config)))
+        count, own = len(range(hosts.index(), total, hosts.count())), steps.evaluation_mesh(config)
 
         def embedded(params: Any, stats: Any, source: Iterator[Batch], title: str) -> Embedded:
             parts = []
             with progress.bar(count, unit="batch", title=title, leave=False) as bar:
                 for batch, _ in zip(source, range(count), strict=False):
-                    z, damaged = embed(params, stats, steps.shard_batch(batch, mesh))
+                    z, damaged = embed(params, stats, steps.shard_batch(batch, own))
                     parts.append((np.asarray(z[0]), np.asarray(z[1]), np.asarray(damaged)))
                     bar.update()
+            shares = hosts.exchange(parts)
+            parts = [shares[j % hosts.count()][j // hosts.count()] for j in range(total)]
             return Embedded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
         def validate(params: Any, stats: Any, step: int, watch: Watch) -> Validated | Diverged:
+            params, stats = steps.own_copy((params, stats), config)
             training = embedded(params, stats, watch(self.training_batches()), "embedding training places")
             validation = embedded(params, stats, watch(self.validation_batches()), "embedding validation places")
             return _measured(training, validation, config, run, step)
@@ -160,9 +166,10 @@ def _measured(training: Embedded, validation: Embedded, config: Config, run: Pat
     nearest, probe = embeddings.nearest_neighbour(*pairs), embeddings.linear_probe(*pairs)
     values, differ = embeddings.distances(validation, c), validation.differ == 1
     spread = embeddings.spread(validation, c)
-    folder = run / "embeddings"
-    folder.mkdir(exist_ok=True)
-    embeddings.draw(*pairs, validation, c, folder / f"step_{step:07d}.png")
+    if hosts.is_first():
+        folder = run / "embeddings"
+        folder.mkdir(exist_ok=True)
+        embeddings.draw(*pairs, validation, c, folder / f"step_{step:07d}.png")
     same, other = float(values[~differ].mean()), float(values[differ].mean())
     collapsed = (
         f"embeddings of all images are nearly one point (mean squared distance {spread:.4f} margins): the encoder has "

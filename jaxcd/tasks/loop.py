@@ -15,14 +15,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxcd.base import progress
+from jaxcd.base import hosts, progress
 from jaxcd.base.errors import DeviceMemoryError, NonFiniteLossError
 from jaxcd.config import Config
 from jaxcd.learn import steps
 from jaxcd.runs import run_folder, transfer
 from jaxcd.runs.checkpoints import Checkpoints
 from jaxcd.runs.figures import TrainingFigures
-from jaxcd.runs.logs import RunLog, plot_curves
+from jaxcd.runs.logs import NoLog, RunLog, plot_curves
 from jaxcd.runs.memory import explained_memory
 from jaxcd.tasks.task import Diverged, T, Task
 
@@ -88,11 +88,8 @@ class _Signals:
         if self.received:
             raise KeyboardInterrupt
         self.received = number
+        hosts.ask_to_stop(number)
         print("\nsaving after this step; once more to stop at once", file=sys.stderr, flush=True)
-
-
-class _Stopped(Exception):
-    """A signal came while a validation went on."""
 
 
 class _Best(NamedTuple):
@@ -133,7 +130,8 @@ class _Trainer:
         if latest is None and config.init.pretrained:
             params, stats, weights = transfer.with_pretrained(config, state.params, state.stats)
             state = state.begun_with(params, stats)
-            run_folder.record_weights(run, weights.file, weights.sha256)
+            if hosts.is_first():
+                run_folder.record_weights(run, weights.file, weights.sha256)
             print(f"the encoder (nothing else) begins with ImageNet weights: {weights.file}, sha256 {weights.sha256}")
         if config.freeze.encoder and not (config.init.encoder_from or config.init.pretrained):
             print(
@@ -166,9 +164,12 @@ class _Trainer:
                 )
             if not self._early():
                 print(f"going on from step {self.step} of {self.steps}")
-        self.log = RunLog(run, step=self.step)
+        self.log = RunLog(run, step=self.step) if hosts.is_first() else NoLog()
         self.saved, self.plotted = self.step, -1
-        self.pending: collections.deque[tuple[int, np.ndarray, steps.Progress]] = collections.deque()
+        self.pending: collections.deque[tuple[int, np.ndarray, steps.Progress, jax.Array | int]] = collections.deque()
+        # Of several processes, what one knows of a signal after a step is agreed upon when that step is settled, which
+        # all do after the same later one.
+        self.agreed, self.any_of = 0, steps.any_of(self.mesh) if hosts.count() > 1 else None
         self.last = (float("nan"), float("nan"))
         pairs = config.train.batch
         self.bar = progress.bar(self.steps * pairs, initial=self.step * pairs, unit="pair")
@@ -192,7 +193,8 @@ class _Trainer:
                 self._thaw()
             self.state, step_progress = self.train_step(self.state, batch, self.key)
             self.step += 1
-            self.pending.append((self.step, ids, step_progress))
+            asked = self.any_of(hosts.asked_to_stop()) if self.any_of else 0
+            self.pending.append((self.step, ids, step_progress, asked))
             self._settle(_IN_FLIGHT)
             pairs += config.batch
             self.bar.update(config.batch)
@@ -214,10 +216,14 @@ class _Trainer:
         self._plot()
         early = self._early()
         finished = (self.step == self.steps or early != "") and not self.validation_due
-        return Outcome(step=self.step, finished=finished, signal=self.signals.received, early=early)
+        return Outcome(step=self.step, finished=finished, signal=self._signal(), early=early)
 
     def _ended(self) -> bool:
-        return self.step == self.steps or self._early() != "" or self.signals.received != 0
+        return self.step == self.steps or self._early() != "" or self._signal() != 0
+
+    def _signal(self) -> int:
+        """Return the number of the signal that ends the run, or 0; of several processes, all know the same."""
+        return self.agreed if self.any_of else self.signals.received
 
     def _early(self) -> str:
         """Say why the run ends here, before all of its steps are done; empty where it does not."""
@@ -237,7 +243,8 @@ class _Trainer:
     def _settle(self, left: int) -> None:
         """Wait for all but the last `left` steps and check that their loss and norms are finite."""
         while len(self.pending) > left:
-            step, ids, step_progress = self.pending.popleft()
+            step, ids, step_progress, asked = self.pending.popleft()
+            self.agreed = self.agreed or int(asked)
             loss, gradient, state = (float(value) for value in step_progress)
             self.last = loss, gradient
             if not np.isfinite((loss, gradient, state)).all():
@@ -256,7 +263,10 @@ class _Trainer:
         try:
             with explained_memory(_validation_advice(self.config)):
                 validated = self.validate(params, stats, self.step, self._watch)
-        except (_Stopped, DeviceMemoryError) as ended:
+        except (hosts.AskedToStop, DeviceMemoryError) as ended:
+            if isinstance(ended, DeviceMemoryError) and self.any_of:
+                raise  # the other processes would not save with this one
+            self.agreed = self.agreed or int(getattr(ended, "number", 0))
             # Save the steps up to here; the next start begins with this validation.
             self.validation_due = True
             if self.step != self.saved:
@@ -281,15 +291,17 @@ class _Trainer:
 
     def _plot(self) -> None:
         """Draw the curves, unless they show this step already."""
-        if self.plotted != self.step:
+        if self.plotted != self.step and hosts.is_first():
             plot_curves(self.run, self.task.figures)
         self.plotted = self.step
 
     def _watch(self, batches: Iterator[T]) -> Iterator[T]:
         with contextlib.closing(batches) as closed:  # type: ignore[type-var]
             for batch in closed:
-                if self.signals.received:
-                    raise _Stopped
+                if self.any_of and hosts.asked_to_stop():
+                    return  # `hosts.exchange` tells all processes
+                if self.signals.received and not self.any_of:
+                    raise hosts.AskedToStop(self.signals.received)
                 yield batch
 
     def _diverged(self, step: int, what: str) -> NonFiniteLossError:

@@ -1,6 +1,7 @@
 """The task of mapping damage: batches of crops, validation on whole tiles."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ import jax
 from jax.sharding import Mesh
 
 from jaxcd import models
+from jaxcd.base import hosts
 from jaxcd.base.scales import SCALES
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
-from jaxcd.feed.loader import evaluation_batches, train_batches
+from jaxcd.feed.loader import count_evaluation_batches, evaluation_batches, train_batches
 from jaxcd.feed.splits import Splits, split_places
 from jaxcd.learn import steps
 from jaxcd.learn.metrics import Counts
-from jaxcd.runs.evaluation import evaluate, with_bar
+from jaxcd.runs.evaluation import Evaluation, count, evaluate, keep, summed, with_bar
 from jaxcd.runs.figures import Figures, GradeFigures, MapFigures, validation_figures
 from jaxcd.runs.panels import Keeper, save_panels
 from jaxcd.store.dataset import TileDataset
@@ -37,7 +39,8 @@ class Segmentation:
         batches: training batches from a position on.
         name: name of a place.
         validation_tiles: tiles of one validation.
-        validation: whole tiles with padding, one pass.
+        validation_batches: batches of one validation.
+        validation: whole tiles with padding, one pass over the batches of these numbers (None: all).
     """
 
     figures: type[Figures]
@@ -45,7 +48,8 @@ class Segmentation:
     batches: Callable[[int], Iterator[Batch]]
     name: Callable[[int], str]
     validation_tiles: int
-    validation: Callable[[], Iterator[tuple[Batch, Sequence[Tile]]]]
+    validation_batches: int
+    validation: Callable[[Sequence[int] | None], Iterator[tuple[Batch, Sequence[Tile]]]]
 
     @classmethod
     def split(cls, dataset: TileDataset, config: Config) -> Splits:
@@ -55,7 +59,9 @@ class Segmentation:
     @classmethod
     def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Segmentation":
         """Take the batches from a dataset; each holds this process's part of the batch."""
-        stride, devices = models.describe(config.model).stride, steps.training_mesh(config).size
+        stride = models.describe(config.model).stride
+        steps.training_mesh(config)
+        how = {"batch": config.train.eval_batch * steps.evaluation_mesh(config).size, "stride": stride}
         return cls(
             figures=validation_figures(dataset.scale),
             places=len(splits.train),
@@ -70,9 +76,8 @@ class Segmentation:
             ),
             name=lambda row: dataset.samples[row].id,
             validation_tiles=sum(len(dataset.samples[row].post) for row in splits.validation),
-            validation=lambda: evaluation_batches(
-                dataset, splits.validation, batch=config.train.eval_batch * devices, stride=stride
-            ),
+            validation_batches=count_evaluation_batches(dataset, splits.validation, **how),
+            validation=lambda numbers: evaluation_batches(dataset, splits.validation, numbers=numbers, **how),
         )
 
     @staticmethod
@@ -81,25 +86,37 @@ class Segmentation:
         return f"evaluate with: python -m jaxcd.evaluate --run {run} --split test --out DIR"
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
-        """Make the validation: loss and scores of the split, pictures of the most damaged tiles."""
+        """Make the validation: loss and scores of the split, pictures of the most damaged tiles.
+
+        Of several processes, each evaluates a share of the batches; all add up all counts, the first one draws.
+        """
         evaluation_step, scale = steps.evaluation_step(network, config), SCALES[config.data.scale]
+        what = {"weights": config.loss, "scale": scale}
+
+        def evaluated(params: Any, stats: Any, watch: Watch, keeper: Keeper) -> Evaluation:
+            with contextlib.closing(with_bar(self.validation(None), self.validation_tiles, "validation")) as shown:
+                return evaluate(evaluation_step, params, stats, watch(shown), mesh=mesh, keepers=(keeper,), **what)
+
+        def evaluated_together(weights: tuple[Any, Any], watch: Watch, keeper: Keeper) -> Evaluation:
+            mesh, total = steps.evaluation_mesh(config), self.validation_batches
+            numbers = range(hosts.index(), total, hosts.count())
+            with contextlib.closing(with_bar(self.validation(numbers), self.validation_tiles, "validation")) as shown:
+                shares = hosts.exchange(list(count(evaluation_step, *weights, watch(shown), mesh=mesh)))
+            counted = [shares[j % hosts.count()][j // hosts.count()] for j in range(total)]
+            if hosts.is_first():
+                keep((keeper,), counted, evaluation_step, *weights, self.validation, mesh=mesh)
+            return summed(itertools.chain.from_iterable(counted), **what)
 
         def validate(params: Any, stats: Any, step: int, watch: Watch) -> Validated | Diverged:
             keeper = Keeper(_PANELS, most_damaged)
-            with contextlib.closing(with_bar(self.validation(), self.validation_tiles, "validation")) as shown:
-                result = evaluate(
-                    evaluation_step,
-                    params,
-                    stats,
-                    watch(shown),
-                    mesh=mesh,
-                    weights=config.loss,
-                    scale=scale,
-                    keepers=(keeper,),
-                )
-            folder = run / "panels"
-            folder.mkdir(exist_ok=True)
-            save_panels(keeper.kept(), folder / f"step_{step:07d}.png", threshold=0.5, scale=scale)
+            if hosts.count() == 1:
+                result = evaluated(params, stats, watch, keeper)
+            else:
+                result = evaluated_together(steps.own_copy((params, stats), config), watch, keeper)
+            if hosts.is_first():
+                folder = run / "panels"
+                folder.mkdir(exist_ok=True)
+                save_panels(keeper.kept(), folder / f"step_{step:07d}.png", threshold=0.5, scale=scale)
             if not math.isfinite(result.loss):
                 return Diverged(result.loss, tuple(tile.place for tile in result.not_finite))
             if result.grades is None:

@@ -188,6 +188,13 @@ def plain(totals: Totals) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != "levels" or value is not None}
 
 
+def totals(plain: dict[str, Any]) -> Totals:
+    """Return the totals of a summary that `plain` gave."""
+    names = {each.name for each in dataclasses.fields(Totals)} - {"area", "levels"}
+    levels = LevelTotals(**plain["levels"]) if plain.get("levels") else None
+    return Totals(area=Area(**plain["area"]), levels=levels, **{name: plain[name] for name in names})
+
+
 def write_json(out: Path, content: dict[str, Any]) -> None:
     """Write `summary.json`, whole or not at all."""
     write_whole(out / JSON, json.dumps(content, indent=2) + "\n")

@@ -32,7 +32,7 @@ def choose_convolutions(setting: str, *, dtype: str, devices: int) -> Convolutio
         return Convolutions(False, "XLA's")
     if setting == "off":
         return Convolutions(False, "XLA's (config.model.onednn=off)")
-    if (devices or jax.device_count()) > 1:
+    if (devices or jax.device_count()) > 1 or jax.process_count() > 1:
         # XLA cannot divide these calls: each device would compute the whole batch.
         return Convolutions(False, "XLA's, because several devices share the batch")
     failure = trial.failure(dtype)

@@ -1,0 +1,175 @@
+"""One run on several real processes: it learns what one process learns, and survives what befalls a process."""
+
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxcd.runs.logs import read_log
+from tests.entries import run, tree
+from tests.hosts.steps_together import CASES
+from tests.hosts.teams import Team, free_address, process
+
+# Sums of float32 in another order; AdamW divides by the root of the squared gradient's mean, which enlarges it.
+_NEAR = 1e-5
+_SHALLOW = (
+    "--config.model.name=tests.hosts.shallow:Shallow",
+    "--config.model.size=tiny",
+    "--config.train.steps=60",
+    "--config.train.validate_every=30",
+    "--config.train.checkpoint_every=5",
+)
+
+
+@pytest.fixture(scope="module")
+def alone(project, tmp_path_factory) -> Path:
+    """A run of one process that was never interrupted."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    code, output = run("jaxcd.train", "--config", project, *_SHALLOW, "--workdir", folder)
+    assert code == 0, output
+    return folder
+
+
+def _await_step(folder: Path, team: Team, step: int) -> None:
+    until = time.monotonic() + 300
+    while max((entry["step"] for entry in read_log(folder)), default=0) < step:
+        assert time.monotonic() < until and all(each.poll() is None for each in team.processes), team.output(0)
+        time.sleep(0.02)
+
+
+def _as_one(folder: Path, never: Path, step: int) -> None:
+    """Compare a run of several processes with one of one process."""
+    for item in ("params", "stats"):
+        ours, theirs = tree(folder, step, item), tree(never, step, item)
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            for a, b in zip(ours[name], theirs[name], strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=_NEAR)
+    losses = [[(e["step"], e["kind"]) for e in read_log(f)] for f in (folder, never)]
+    assert losses[0] == losses[1]
+    ours, theirs = ([e["loss"] for e in read_log(f)] for f in (folder, never))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_sigterm_on_the_second_process_saves_everywhere_and_the_run_ends_as_one(project, alone, tmp_path):
+    folder = tmp_path / "run"
+    flags = "--config", project, *_SHALLOW, "--workdir", folder
+    team = Team(tmp_path / "first", 2, *flags)
+    _await_step(folder, team, 2)
+    team.processes[1].send_signal(signal.SIGTERM)
+    assert team.ended() == [143, 143], team.output(0)
+    stopped = max(int(name) for name in os.listdir(folder / "checkpoints"))
+    assert f"stopped at step {stopped}, all saved" in team.output(0) and stopped < 60
+    team = Team(tmp_path / "second", 2, *flags)
+    assert team.ended() == [0, 0], team.output(0)
+    assert f"going on from step {stopped} of 60" in team.output(0) and "finished 60 steps" in team.output(0)
+    assert "step" not in team.output(1), "only the first process tells"
+    _as_one(folder, alone, 60)
+    # What a run leaves is what one process leaves: nothing of the second one, nothing hidden but the lock.
+    assert {p.name for p in folder.iterdir()} == {p.name for p in alone.iterdir()}
+    events = Counter(p.name.split(".")[-2] for p in (folder / "tensorboard").iterdir())
+    assert sum(events.values()) == 2  # two starts of one writer
+
+
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(project, alone, tmp_path, victim):
+    folder = tmp_path / "run"
+    flags = "--config", project, *_SHALLOW, "--workdir", folder
+    team = Team(tmp_path / "first", 2, *flags)
+    _await_step(folder, team, 7)
+    team.processes[victim].kill()
+    killed = time.monotonic()
+    assert team.processes[1 - victim].wait(60) not in (0, -signal.SIGKILL)
+    assert time.monotonic() - killed < 30
+    said = team.output(1 - victim)
+    if victim:  # JAX ends a process whose coordinator is gone itself, with a message of its own
+        assert "has ended or can't be reached" in team.error(0) or "process 1 of 2" in team.error(0)
+    else:
+        assert "another task died" in said or "process 0 of this run can't be reached" in said
+    assert team.processes[victim].wait(10) == -signal.SIGKILL
+    team = Team(tmp_path / "second", 2, *flags)
+    assert team.ended() == [0, 0], team.output(0)
+    assert "going on from step " in team.output(0)
+    _as_one(folder, alone, 60)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_one_process_and_with_four(project, alone, tmp_path):
+    folder = tmp_path / "run"
+    flags = "--config", project, *_SHALLOW, "--workdir", folder
+    for number, (count, step) in enumerate(((2, 5), (4, 15), (1, 25), (2, 60))):
+        team = Team(tmp_path / str(number), count, *flags)
+        if step < 60:
+            _await_step(folder, team, step)
+            team.processes[count - 1].send_signal(signal.SIGTERM)
+        assert team.ended() == [0 if step == 60 else 143] * count, team.output(0)
+    _as_one(folder, alone, 60)
+
+
+@pytest.mark.slow
+def test_pretraining_of_two_processes_validates_as_one(project, tmp_path):
+    flags = (
+        "--config", project, "--config.task=contrastive", "--config.train.steps=4", "--config.train.validate_every=2",
+        "--config.contrast.samples=12",
+    )  # fmt: skip
+    code, output = run("jaxcd.train", *flags, "--workdir", tmp_path / "one")
+    assert code == 0, output
+    team = Team(tmp_path / "team", 2, *flags, "--workdir", tmp_path / "two")
+    assert team.ended() == [0, 0], team.output(0)
+    _as_one(tmp_path / "two", tmp_path / "one", 4)
+    code, output = run(
+        "jaxcd.train", "--config", project, f"--config.init.encoder_from={tmp_path / 'two'}",
+        "--config.freeze.encoder=true", "--config.train.steps=2", "--workdir", tmp_path / "one_frozen",
+    )  # fmt: skip
+    assert code == 0, output
+    team = Team(
+        tmp_path / "frozen", 2, "--config", project, f"--config.init.encoder_from={tmp_path / 'two'}",
+        "--config.freeze.encoder=true", "--config.train.steps=2", "--workdir", tmp_path / "two_frozen",
+    )  # fmt: skip
+    assert team.ended() == [0, 0], team.output(0)
+    _as_one(tmp_path / "two_frozen", tmp_path / "one_frozen", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["slurm", "ompi"])
+def test_processes_are_found_by_what_slurm_and_open_mpi_tell(project, tmp_path, cluster):
+    job, flags = os.getpid(), ("--config", project, *_SHALLOW, "--workdir", tmp_path / "run", "--config.train.steps=2")
+    told = {
+        "slurm": lambda i: {
+            "SLURM_JOB_ID": str(job), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2", "SLURM_PROCID": str(i),
+            "SLURM_LOCALID": str(i), "SLURM_STEP_NUM_NODES": "1",
+        },
+        "ompi": lambda i: {
+            "OMPI_MCA_orte_hnp_uri": f"{job * 4096}.0;tcp://127.0.0.1:34911", "OMPI_COMM_WORLD_SIZE": "2",
+            "OMPI_COMM_WORLD_RANK": str(i), "OMPI_COMM_WORLD_LOCAL_RANK": str(i),
+        },
+    }[cluster]  # fmt: skip
+    logs = [tmp_path / f"{i}.log" for i in range(2)]
+    processes = [
+        process("jaxcd.train", *flags, "--config.hosts.coordinator=auto", log=logs[i], **told(i)) for i in range(2)
+    ]
+    assert [each.wait(300) for each in processes] == [0, 0], logs[0].read_text()
+    assert "process 1 of 2 on " in logs[1].read_text() and "finished 2 steps" in logs[0].read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_every_network_learns_as_in_one_process(tmp_path, count):
+    """20 steps, with accumulation, averages, augmentation and dropout, a frozen encoder, levels, and by contrast."""
+    found = []
+    for processes in (1, count):
+        address, file = free_address(), tmp_path / f"{processes}.npz"
+        logs = [tmp_path / f"{processes}_{i}.log" for i in range(processes)]
+        started = [
+            process("tests.hosts.steps_together", file, *CASES, log=logs[i], HOSTS=f"{address} {processes} {i}")
+            for i in range(processes)
+        ]
+        assert [each.wait(3000) for each in started] == [0] * processes, logs[0].read_text()
+        found.append(dict(np.load(file)))
+    assert found[0].keys() == found[1].keys() and {name.split("/")[0] for name in found[0]} == set(CASES)
+    for name, one in found[0].items():
+        np.testing.assert_allclose(found[1][name], one, rtol=1e-4, atol=_NEAR, err_msg=name)
