@@ -118,7 +118,7 @@ def test_flags_and_fields_that_the_documents_name_exist():
     fields = {flag.removeprefix("--") for flag in known if flag.startswith("--config.")}
     for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS):
         code = " ".join(re.findall(r"`([^`]+)`", document.read_text()))
-        for flag in re.findall(r"(?<![\w-])--[a-z]\w*", re.sub(r"--config\.", "config.", code)):
+        for flag in re.findall(r"(?<![\w-])--[a-z]\w*(?![\w-])", re.sub(r"--config\.", "config.", code)):
             assert flag in known, f"{document.name} names {flag}"
         for field in set(re.findall(r"\bconfig(?:\.[a-z]\w*)+", code)) - {"config.json", "config.group.field"}:
             assert any(f"{each}.".startswith(f"{field}.") for each in fields), f"{document.name} names {field}"

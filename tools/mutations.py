@@ -119,7 +119,7 @@ FAULTS = (
     ),
     Fault(
         "a turned view of the map is not turned back",
-        "mapping/predict/network.py",
+        "learn/averaging.py",
         "jnp.rot90(maps, -(view % 4), axes=(1, 2))",
         "jnp.rot90(maps, view % 4, axes=(1, 2))",
         "tests/mapping/test_scene_map.py",
