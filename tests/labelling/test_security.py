@@ -52,6 +52,11 @@ def test_a_request_of_another_site_changes_nothing(ann):
     ):
         for path in ("/api/session", "/api/pairs/scene/changes", "/api/pairs/scene/undo", "/api/next"):
             assert ann.post(path, json=body, headers=headers).status_code == 403, (headers, path)
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    for path in ("/api/pairs", "/api/export/masks", "/tiles/scene/pre/18/1/1.webp"):
+        assert ann.get(path, headers=elsewhere).status_code == 403, path
+        assert ann.get(path, headers={"Sec-Fetch-Site": "none"}).status_code == 200, path
+    assert ann.get("/", headers=elsewhere).status_code == 200  # a link in a mail
     own = {**CHANGING, "Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
     assert ann.post("/api/session", json={"name": "Ann"}, headers=own).status_code == 200
     assert ann.get("/api/session").json()["person"] == "Ann"

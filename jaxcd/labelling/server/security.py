@@ -24,6 +24,7 @@ MOST_FILE_BYTES = 64 * 2**20
 _SECRET = "secret"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?P<port>:[0-9]{1,5})?")
+_NOT_THE_PAGE = ("/api/", "/tiles/")  # others may lead to the page, but not have the server work for theirs
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -122,13 +123,16 @@ class Guard:
             answer = self._without_token(scope, headers)
             if answer is not None:
                 return answer
+        site = headers.get("sec-fetch-site", "same-origin")
+        if site == "cross-site" and scope["path"].startswith(_NOT_THE_PAGE):
+            return refused(403, "a request of another site")
         if scope["method"] in _SAFE:
             return None
         if self._read_only:
             return refused(403, "labels can be looked at here, not changed: the server was started with --read_only")
         origins = headers.getlist("origin")
         foreign = any(urlsplit(origin).netloc.lower() != hosts[0].lower() for origin in origins)
-        if foreign or headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if foreign or site not in ("same-origin", "none"):
             return refused(403, "a request of another site")
         if headers.get(CSRF_HEADER) != "1":
             return refused(403, "the header X-Jaxcd: 1 is missing")
