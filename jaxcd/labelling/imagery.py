@@ -73,9 +73,10 @@ class Imagery:
         Raises:
             ImageError: a file is damaged there, or a URL can't be reached.
         """
-        if z < self.zooms[0] - _FARTHER:
+        pictures = self._opened.scenes is None
+        if z < self.zooms[0] - _FARTHER or (pictures and z > PICTURE_ZOOMS[1]):  # closer: margins fill the memory
             return None
-        if self._opened.scenes is None:
+        if pictures:
             (location,) = self._opened.pair.pre if when == "pre" else self._opened.pair.post
             return self._of_picture(location, z, x, y)
         seen = mosaic_or_none(self._readings(when, mercator_grid(z, x, y)))

@@ -198,6 +198,9 @@ def test_pictures_are_cut_as_leaflet_counts_their_tiles(tmp_path):
     assert np.abs(whole[:75, :175, 2::-1].astype(int) - wanted).max() <= 1
     assert tiles.tile("pre", 0, 3, 0) is None and tiles.tile("pre", 0, -1, 0) is None
     assert tiles.tile("pre", -12, 0, 0) is None
+    closest = tiles.tile("pre", 6, 0, 0)
+    assert closest is not None
+    assert all(tiles.tile("pre", zoom, 0, 0) is None for zoom in (7, 16, 24))  # would be gigapixels
 
 
 def test_files_that_moved_are_told(tmp_path):

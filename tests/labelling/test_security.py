@@ -12,6 +12,8 @@ from jaxcd.labelling.server.security import Guard, Secrets, read_secrets
 from jaxcd.labelling.settings import LabelSettings
 from tests.labelling.served import CHANGING, SECRETS, change, client, edit, serving, write_scenes
 
+PERSON, TOKEN = SECRETS.cookie("jaxcd_person"), SECRETS.cookie("jaxcd_token")
+
 
 @pytest.fixture(scope="module")
 def ann(tmp_path_factory):
@@ -45,6 +47,7 @@ def test_a_request_of_another_site_changes_nothing(ann):
         {"X-Jaxcd": "0"},
         {**CHANGING, "Origin": "http://evil.example"},
         {**CHANGING, "Origin": "null"},
+        {**CHANGING, "Origin": "http://["},
         {**CHANGING, "Origin": "http://localhost:9999"},
         {**CHANGING, "Origin": "http://localhost.evil.example"},
         {**CHANGING, "Sec-Fetch-Site": "cross-site"},
@@ -52,6 +55,11 @@ def test_a_request_of_another_site_changes_nothing(ann):
     ):
         for path in ("/api/session", "/api/pairs/scene/changes", "/api/pairs/scene/undo", "/api/next"):
             assert ann.post(path, json=body, headers=headers).status_code == 403, (headers, path)
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    for path in ("/api/pairs", "/api/export/masks", "/tiles/scene/pre/18/1/1.webp"):
+        assert ann.get(path, headers=elsewhere).status_code == 403, path
+        assert ann.get(path, headers={"Sec-Fetch-Site": "none"}).status_code == 200, path
+    assert ann.get("/", headers=elsewhere).status_code == 200  # a link in a mail
     own = {**CHANGING, "Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
     assert ann.post("/api/session", json={"name": "Ann"}, headers=own).status_code == 200
     assert ann.get("/api/session").json()["person"] == "Ann"
@@ -158,25 +166,38 @@ def test_another_address_wants_the_token(tmp_path):
         arrived = guest.get(f"/?token={SECRETS.token}")
         assert arrived.status_code == 200 and 'content="0;url=/"' in arrived.text and SECRETS.token not in arrived.text
         cookie = arrived.headers["set-cookie"].lower()
-        assert cookie.startswith(f"jaxcd_token={SECRETS.token}".lower())
+        assert cookie.startswith(f"{TOKEN}={SECRETS.token}".lower())
         assert "httponly" in cookie and "samesite=strict" in cookie and "path=/" in cookie
         assert guest.get("/api/session").json()["person"] is None
         assert guest.post("/api/session", json={"name": "Ann"}, headers=CHANGING).status_code == 200
         assert guest.get("/api/session").json()["person"] == "Ann"
         other = TestClient(guest.app, base_url="http://labels.example")
-        for value in (b"jaxcd_token=\xff", b"jaxcd_token=", b"jaxcd_token", SECRETS.token[:-1].encode(), b";=;="):
+        for value in (
+            f"{TOKEN}=\xff".encode(),
+            f"{TOKEN}=".encode(),
+            TOKEN.encode(),
+            SECRETS.token[:-1].encode(),
+            b";=;=",
+        ):
             assert other.get("/", headers={b"Cookie": value}).status_code == 403
+        beside = f'a={{"b":[1]}}; {TOKEN}={SECRETS.token}'  # another app's cookie, not as the standard has it
+        assert other.get("/api/session", headers={"Cookie": beside}).status_code == 200
+
+
+def test_two_servers_of_one_machine_have_cookies_of_their_own(ann):
+    names = {secrets.cookie(name) for secrets in (SECRETS, Secrets(b"x" * 32)) for name in ("jaxcd_person", "a")}
+    assert len(names) == 4 and PERSON in ann.cookies and "jaxcd_person" not in ann.cookies
 
 
 def test_a_forged_cookie_names_nobody(ann):
     for value in ("416e6e.", "416e6e." + "0" * 64, "Ann", ".", "zz.zz", SECRETS.signed("Ann")[:-1], "é.é"):
         answer = TestClient(ann.app, base_url="http://localhost").get(
-            "/api/session", headers={b"Cookie": f"jaxcd_person={value}".encode()}
+            "/api/session", headers={b"Cookie": f"{PERSON}={value}".encode()}
         )
         assert answer.status_code == 200 and answer.json()["person"] is None, value
     other = Secrets(b"x" * 32).signed("Ann")
     answer = TestClient(ann.app, base_url="http://localhost").get(
-        "/api/session", headers={"Cookie": f"jaxcd_person={other}"}
+        "/api/session", headers={"Cookie": f"{PERSON}={other}"}
     )
     assert answer.json()["person"] is None
 
@@ -211,7 +232,7 @@ def test_read_only_lets_people_look(tmp_path):
 
 
 def test_the_guard_passes_nothing_but_http():
-    eve = TestClient(Guard(_never, private=True, token="", read_only=False), base_url="http://evil.example")
+    eve = TestClient(Guard(_never, private=True, secrets=SECRETS, read_only=False), base_url="http://evil.example")
     assert eve.get("/").status_code == 403
     with pytest.raises(Exception), eve.websocket_connect("/"):  # noqa: B017
         pass

@@ -4,11 +4,14 @@ import io
 import json
 import math
 import signal
+import sqlite3
 import threading
 import time
 import uuid
 
+import cv2
 import geopandas as gpd
+import numpy as np
 import pytest
 import schemathesis
 import shapely
@@ -17,6 +20,7 @@ from schemathesis.core.result import Ok
 from starlette.testclient import TestClient
 
 from jaxcd.labelling import workspace
+from jaxcd.labelling.server import uploads
 from jaxcd.labelling.settings import LabelSettings
 from jaxcd.labelling.store import Store
 from tests.labelling.served import CHANGING, Person, change, client, edit, process, serving, write_scenes
@@ -211,6 +215,20 @@ def test_labels_are_taken_out_and_brought_in(tmp_path):
             answer = send(content)
             assert answer.status_code == 422, (content[:40], answer.text)
             assert str(tmp_path) not in answer.text and "jaxcd-import" not in answer.text, answer.text
+        for system in ({"type": "link", "properties": {"href": "http://localhost:1/"}},
+                       {"type": "name", "properties": {"name": "http://localhost:1/"}}, 7):  # fmt: skip
+            answer = send(json.dumps({**json.loads(exported), "crs": system}))
+            assert answer.status_code == 422 and "the file's crs is no name" in answer.text, answer.text
+        database = tmp_path / "virtual.gpkg"
+        with sqlite3.connect(database) as db:
+            db.execute('CREATE VIRTUAL TABLE "rtree_a_geom" USING rtree(id, minx, maxx)')
+        with database.open("rb") as file:
+            uploads.keep(file, tmp_path / "kept.gpkg")
+        with sqlite3.connect(database) as db:
+            db.execute('CREATE VIRTUAL TABLE "v USING RTREE" USING fts5(x)')
+        db.close()
+        answer = send(database.read_bytes())
+        assert answer.status_code == 422 and "holds virtual tables" in answer.text, answer.text
         answer = send(exported, attribute="level", values="destroyed")
         assert answer.status_code == 422 and answer.json()["error"] == "values: expected lines VALUE=LEVEL"
         assert send(exported, attribute="nothing").status_code == 422
@@ -246,6 +264,17 @@ def test_pictures_are_labelled_in_pixels(tmp_path, shared_data):
         assert ann.get(f"/tiles/{first['id']}/post/-2/0/0.webp").content[:4] == b"RIFF"
 
 
+def test_a_picture_that_moved_is_told(tmp_path):
+    for when in ("pre", "post"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "images" / f"town_00000001_{when}_disaster.png"), np.full((64, 64, 3), 9, np.uint8))
+    named = workspace.named(source=tmp_path, layout="xbd", settings=LabelSettings())
+    with serving(named, LabelSettings(), tmp_path / "store") as ann:
+        (tmp_path / "images" / "town_00000001_pre_disaster.png").unlink()
+        answer = ann.get("/tiles/town_00000001/pre/0/0/0.webp")
+        assert answer.status_code == 404 and "was moved" in answer.json()["error"]
+
+
 def test_tiles_are_sent_once(tmp_path):
     with client(tmp_path) as ann:
         path = "/tiles/scene/post/18/158893/101335.webp"
@@ -267,7 +296,11 @@ def test_no_request_breaks_the_server(tmp_path):
     with client(tmp_path) as ann:
         inner = vars(ann.app)["_app"]  # the app without its guard, which is tested elsewhere
         schema = schemathesis.openapi.from_asgi("/api/openapi.json", inner)
-        headers = {"Cookie": f"jaxcd_person={ann.cookies['jaxcd_person']}", **CHANGING, "Host": "localhost"}
+        headers = {
+            "Cookie": "; ".join(f"{name}={value}" for name, value in ann.cookies.items()),
+            **CHANGING,
+            "Host": "localhost",
+        }
         seen = set()
         for operation in schema.get_all_operations():
             assert isinstance(operation, Ok), operation

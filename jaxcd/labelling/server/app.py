@@ -1,6 +1,7 @@
 """The app: routes, what becomes of errors, and the guard before all."""
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -58,13 +59,14 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
     made.add_exception_handler(RequestValidationError, _malformed)
     made.add_exception_handler(Conflict, _conflict)
     made.add_exception_handler(JaxcdError, _told)
+    made.add_exception_handler(OSError, _unwritten)
     made.add_exception_handler(Exception, _failed)
     return made
 
 
 def guarded(app: FastAPI, settings: LabelSettings, secrets: Secrets) -> ASGIApp:
     """Put the guard before an app."""
-    return Guard(app, private=settings.private, token=secrets.token, read_only=settings.read_only)
+    return Guard(app, private=settings.private, secrets=secrets, read_only=settings.read_only)
 
 
 def _http(request: Request, error: Exception) -> Response:
@@ -95,6 +97,14 @@ def _told(request: Request, error: Exception) -> Response:
     if isinstance(error, LabelError) and any(words in text for words in _NOTHING):
         return refused(404, text)
     return refused(422, text)
+
+
+def _unwritten(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return refused(507, "the server's disk for temporary files is full; free some space and try again")
+    return refused(422, "the server cannot read or write a file of this; what it printed says which")
 
 
 def _failed(request: Request, error: Exception) -> Response:

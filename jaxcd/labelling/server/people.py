@@ -33,7 +33,8 @@ def begin(request: Request, response: Response, here: Here, body: Name) -> dict[
     """Say who labels; a cookie keeps it."""
     name = " ".join(body.name.split())
     here.store.person(name)
-    set_cookie(response, PERSON_COOKIE, here.secrets.signed(name), secure=request.url.scheme == "https")
+    cookie = here.secrets.cookie(PERSON_COOKIE)
+    set_cookie(response, cookie, here.secrets.signed(name), secure=request.url.scheme == "https")
     return _session(here, name)
 
 

@@ -3,14 +3,12 @@
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,6 +22,7 @@ MOST_FILE_BYTES = 64 * 2**20
 _SECRET = "secret"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?P<port>:[0-9]{1,5})?")
+_NOT_THE_PAGE = ("/api/", "/tiles/")  # others may lead to the page, but not have the server work for theirs
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -49,6 +48,10 @@ class Secrets:
     def token(self) -> str:
         """What the link to a server that others can reach has to hold."""
         return hmac.digest(self.key, b"token", "sha256").hex()[:40]
+
+    def cookie(self, name: str) -> str:
+        """Name a cookie for this store alone: browsers send cookies to every port of a machine."""
+        return f"{name}_{hmac.digest(self.key, b'cookie', 'sha256').hex()[:8]}"
 
     def signed(self, text: str) -> str:
         """Return a text with its signature."""
@@ -91,10 +94,10 @@ def read_secrets(store: Path) -> Secrets:
 class Guard:
     """The outermost part of the server: refuses what must not come in, and adds headers to all that goes out."""
 
-    def __init__(self, app: ASGIApp, *, private: bool, token: str, read_only: bool):
+    def __init__(self, app: ASGIApp, *, private: bool, secrets: Secrets, read_only: bool):
         self._app = app
         self._private = private
-        self._token = token
+        self._token, self._cookie = secrets.token, secrets.cookie(TOKEN_COOKIE)
         self._read_only = read_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,13 +125,16 @@ class Guard:
             answer = self._without_token(scope, headers)
             if answer is not None:
                 return answer
+        site = headers.get("sec-fetch-site", "same-origin")
+        if site == "cross-site" and scope["path"].startswith(_NOT_THE_PAGE):
+            return refused(403, "a request of another site")
         if scope["method"] in _SAFE:
             return None
         if self._read_only:
             return refused(403, "labels can be looked at here, not changed: the server was started with --read_only")
         origins = headers.getlist("origin")
-        foreign = any(urlsplit(origin).netloc.lower() != hosts[0].lower() for origin in origins)
-        if foreign or headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        foreign = any(_site(origin) != hosts[0].lower() for origin in origins)
+        if foreign or site not in ("same-origin", "none"):
             return refused(403, "a request of another site")
         if headers.get(CSRF_HEADER) != "1":
             return refused(403, "the header X-Jaxcd: 1 is missing")
@@ -136,14 +142,14 @@ class Guard:
 
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
         """Let in who has the token: by cookie, or by the link, which sets the cookie."""
-        if _equal(_cookies(headers).get(TOKEN_COOKIE, ""), self._token):
+        if _equal(cookie_parser(headers.get("cookie", "")).get(self._cookie, ""), self._token):
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token")
             return HTMLResponse(_ARRIVED) if given and scope["path"] == "/" else None
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] != "/" or scope["method"] != "GET" or not _equal(given, self._token):
             return refused(403, "open the link with ?token= that jaxcd.label printed when it was started")
         answer = HTMLResponse(_ARRIVED)
-        set_cookie(answer, TOKEN_COOKIE, self._token, secure=scope.get("scheme") == "https")
+        set_cookie(answer, self._cookie, self._token, secure=scope.get("scheme") == "https")
         return answer
 
 
@@ -157,11 +163,11 @@ def refused(status: int, why: str) -> JSONResponse:
     return JSONResponse({"error": why}, status)
 
 
-def _cookies(headers: Headers) -> Mapping[str, str]:
+def _site(origin: str) -> str | None:
     try:
-        return {name: each.value for name, each in SimpleCookie(headers.get("cookie", "")).items()}
-    except CookieError:
-        return {}
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _equal(given: str, wanted: str) -> bool:

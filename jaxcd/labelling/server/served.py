@@ -57,7 +57,7 @@ class Served:
 
     def person(self, request: Request) -> tuple[str, int] | None:
         """Return who asks, by name and number in the store, or None."""
-        name = self.secrets.read(request.cookies.get(PERSON_COOKIE, ""))
+        name = self.secrets.read(request.cookies.get(self.secrets.cookie(PERSON_COOKIE), ""))
         if name is None:
             return None
         with self.lock:

@@ -39,7 +39,7 @@ async def tile(
             content = await asyncio.get_running_loop().run_in_executor(
                 here.readers, _content, shown, when, z, x, y, low, high
             )
-    except (ImageError, SceneError):
+    except (ImageError, SceneError, OSError):
         return refused(404, f"the {when} image cannot be read there: its file is damaged, was moved or changed")
     return Response(content, media_type=_TYPE, headers=headers)
 
