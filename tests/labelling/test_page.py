@@ -212,7 +212,10 @@ def test_an_answer_that_got_lost_saves_nothing_twice(browser: Browser, server, s
 
 
 def test_brush_shape_and_delete(browser: Browser, server, store):
-    ana = Labeller(browser, f"{server.url}#/drawn")
+    ana = Labeller(browser, f"{server.url}#/watched")
+    ana.press(".")  # the pointer works on the second pair, too
+    ana.wait("document.getElementById('said').textContent === 'drawn is open'")
+    assert ana.page.locator("#stage .ink").count() == 2  # one a map
     ana.press("4", "h")  # what is drawn next is destroyed
     x, y = ana.middle()
     ana.drag((x - 60, y - 60), (x + 60, y - 60), (x + 60, y + 60), (x - 60, y + 60), (x - 60, y - 60))  # around

@@ -54,7 +54,7 @@ on("conflict", ({ entry, body }) => {
     now: verdict ? properties.level ?? "no verdict" : of(properties),
     mine: verdict ? entry.body.verdict ?? "no verdict" : wish(mine(id)),
   }));
-  if (!verdict) take(labels);
+  if (!verdict && entry.pair === state.pair?.id) take(labels);
   const rows = byId("conflict-rows");
   rows.replaceChildren();
   for (const line of lines) {
@@ -72,7 +72,7 @@ on("conflict", ({ entry, body }) => {
     const chosen = new Set([...rows.querySelectorAll("[value=mine]:checked")].map((input) => input.name));
     if (verdict) outbox.settleVerdict(entry, lines[0].version, chosen.has("pair"));
     else outbox.settle(entry, new Map(lines.map((line) => [line.id, line.version])), chosen);
-    if (entry.pair === state.pair.id) { changed(lines.map((line) => line.id)); poll(); }
+    if (entry.pair === state.pair?.id) { changed(lines.map((line) => line.id)); poll(); }
     emit("settled");
     emit("say", chosen.size ? "yours is sent again" : "what was saved stays");
   };

@@ -123,9 +123,12 @@ byId("take-next").addEventListener("click", async () => {
 // Undo and redo are the server's: they outlive the page. What waits goes first.
 async function turn(what) {
   if (!canEdit() || !state.pair) return;
+  const { pair } = state;
   try {
     await outbox.drained();
-    const answer = await post(pathOf(state.pair.id, what));
+    if (pair !== state.pair) return;
+    const answer = await post(pathOf(pair.id, what));
+    if (pair !== state.pair) return;
     objects.take(answer.labels);
     select(answer.labels.map((one) => String(one.id)).filter((id) => objects.objects.has(id)));
     emit("say", `${what === "undo" ? "undone" : "redone"}: ${answer.labels.length} changed`);
@@ -133,7 +136,7 @@ async function turn(what) {
   } catch (error) {
     if (error.status === 404) emit("toast", { text: error.message });
     else if (error.status === 409) {
-      objects.take(error.body.labels ?? []);
+      if (pair === state.pair) objects.take(error.body.labels ?? []);
       emit("toast", { text: `Not ${what === "undo" ? "undone" : "redone"}: ${error.message}`, problem: true });
     } else emit("toast", { text: `No ${what}: ${error.message}`, problem: true });
   }

@@ -11,7 +11,7 @@ export const objects = new Map(); // id -> {id, geometry, level, version, author
 export let whole = null; // whether all of the pair's objects are here; null: not known yet
 export let cells = null; // the overview, where they are too many
 const saved = new Map(); // id -> what the server said last
-let seq = 0, timer = null, asked = 0;
+let seq = 0, timer = null, asked = 0, opened = 0;
 
 function flat(feature) {
   const { level = null, version = 0, author = null, at = null, comment = "", origin = "drawn", deleted = false }
@@ -94,6 +94,7 @@ export async function open(pair) {
   empty();
   whole = null;
   asked += 1;
+  opened += 1;
   const mine = asked, few = (pair.footprints ?? 0) <= MOST;
   const answer = await get(pathOf(pair.id, few ? `objects?${query(pair.bounds)}` : "overview"));
   if (mine !== asked) return;
@@ -148,7 +149,9 @@ export async function look(box) {
 
 // The first object in a box that nobody has judged, now among the page's, or null.
 export async function unjudgedIn(box) {
-  const { features } = await get(pathOf(state.pair.id, `objects?${query(box)}`));
+  const { pair } = state;
+  const { features } = await get(pathOf(pair.id, `objects?${query(box)}`));
+  if (pair !== state.pair) return null;
   const found = features.find((one) => !one.properties.level && !outbox.pendingIds(state.pair.id).has(String(one.id)));
   if (!found) return null;
   take([found]);
@@ -160,10 +163,10 @@ export const cellsLeft = async () => (await summed(state.pair.id)).filter(([, , 
 
 export async function poll() {
   clearTimeout(timer);
-  const pair = state.pair;
+  const { pair } = state, mine = opened;
   try {
     const answer = await get(pathOf(pair.id, `changes?since=${seq}`));
-    if (pair !== state.pair) return;
+    if (mine !== opened || pair !== state.pair) return;
     seq = answer.seq;
     // Of a large pair only what is in view is kept.
     take(whole ? answer.labels : answer.labels.filter((one) => saved.has(String(one.id)) || !cells));
@@ -171,7 +174,9 @@ export async function poll() {
   } catch (error) {
     if (!(error instanceof Lost) && error.status !== 404) emit("toast", { text: error.message, problem: true });
   }
-  if (pair === state.pair) timer = setTimeout(poll, POLL);
+  if (mine !== opened || pair !== state.pair) return;
+  clearTimeout(timer); // of another poll meanwhile
+  timer = setTimeout(poll, POLL);
 }
 
 on("acknowledged", ({ entry, answer }) => {

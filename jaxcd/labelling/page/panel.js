@@ -127,8 +127,9 @@ function selected() {
 
 async function history() {
   if (!byId("history").open) return;
-  const [id] = state.selected;
-  const answer = await get(pathOf(state.pair.id, `history/${encodeURIComponent(id)}`));
+  const [id] = state.selected, { pair } = state;
+  const answer = await get(pathOf(pair.id, `history/${encodeURIComponent(id)}`));
+  if (pair !== state.pair || !state.selected.has(id)) return;
   byId("history-list").replaceChildren();
   for (const { kind, author, at, changes } of answer.history) {
     const what = Object.entries(changes).map(([name, [, after]]) => ({

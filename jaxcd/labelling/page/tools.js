@@ -18,6 +18,7 @@ const HINTS = {
 };
 let stroke = null, editing = null, corners = [];
 let ended = false; // a stroke, just now: the click that follows is its end
+let gone = new AbortController(); // of the listeners on the frames of the pair that is open
 
 export function create(geometry) {
   const id = `d-${uuid()}`;
@@ -27,6 +28,10 @@ export function create(geometry) {
 }
 
 export function open() {
+  gone.abort(); // a map that is removed leaves its frame with listeners and canvas
+  gone = new AbortController();
+  const capture = { capture: true, signal: gone.signal };
+  stroke = null;
   maps.forEach((map) => {
     const frame = map.getContainer();
     map.pm.setGlobalOptions({ allowSelfIntersection: true, finishOn: null, snappable: false, continueDrawing: true,
@@ -42,12 +47,13 @@ export function open() {
       if (state.tool === "select" && !ended) pick(latlng, originalEvent);
     });
     map.on("move zoom resize", () => { stroke = null; draw(); });
+    for (const old of frame.querySelectorAll(".ink")) old.remove();
     const ink = L.DomUtil.create("canvas", "ink", frame);
     ink.setAttribute("aria-hidden", "true");
-    frame.addEventListener("pointerdown", (event) => begin(map, event), { capture: true });
-    frame.addEventListener("pointermove", (event) => go(map, event), { capture: true });
-    frame.addEventListener("pointerup", (event) => end(map, event), { capture: true });
-    frame.addEventListener("pointercancel", () => { stroke = null; draw(); });
+    frame.addEventListener("pointerdown", (event) => begin(map, event), capture);
+    frame.addEventListener("pointermove", (event) => go(map, event), capture);
+    frame.addEventListener("pointerup", (event) => end(map, event), capture);
+    frame.addEventListener("pointercancel", () => { stroke = null; draw(); }, capture);
   });
   tooled();
 }

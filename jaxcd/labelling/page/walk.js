@@ -48,14 +48,17 @@ function go(one, count) {
 
 // Of a large pair the page has only a part: the overview knows where buildings are left.
 async function elsewhere() {
+  const { pair } = state;
   if (whole === false) {
     const mine = state.task?.pair === state.pair.id ? state.task.bounds : null;
     const boxes = mine ? [[...mine, 1, 0]] : await cellsLeft();
     for (const [west, south, east, north] of boxes) {
+      if (pair !== state.pair) return;
       const one = await unjudgedIn([west, south, east, north]);
       if (one) { go(one, boxes.reduce((sum, [, , , , count, judged]) => sum + count - judged, 0)); return; }
     }
   }
+  if (pair !== state.pair) return;
   const drawn = state.pair.footprints === null && !objects.size;
   emit("toast", { text: state.task ? "All of your area is judged: take the next one (Q)."
     : drawn ? "No polygons here yet: draw them with G or H." : "All buildings here are judged." });
