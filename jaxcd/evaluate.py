@@ -259,7 +259,8 @@ def _write(result: "Evaluation", job: _Job, out: Path) -> None:
     _write_tiles(result, out / "tiles.csv", threshold, partial)
     if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)
-    by_event = events.by_event(result.tiles, {s.id: s.event for s in dataset.samples}, threshold)
+    named = {s.id: s.event for s in dataset.samples if s.event}
+    by_event = events.by_event(result.tiles, named, threshold) if named else {}
     metrics = Metrics.of(
         result.counts, threshold=threshold, positive_unlabelled=partial, grades=result.grades, events=by_event
     )

@@ -126,8 +126,8 @@ def test_several_tiles_at_a_time_count_the_same_and_stale_pictures_go(trained, t
         (["--split", "dev"], "--split: expected one of train, validation, test, all, got 'dev'"),
         (
             ["--layout", "coco"],
-            "--layout: expected one of xbd, paper, folders, airchange_szada, airchange_tiszadob, scenes, simulated, "
-            "prepared, got 'coco'",
+            "--layout: expected one of xbd, paper, folders, airchange_szada, airchange_tiszadob, labelled, scenes, "
+            "simulated, prepared, got 'coco'",
         ),
         (["--scaling", "full"], "--scaling: expected range:LOW,HIGH or percentiles:LOW,HIGH"),
     ],

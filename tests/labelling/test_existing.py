@@ -107,7 +107,7 @@ def test_what_says_nothing_is_refused(tmp_path):
         read(file, store, "town", attribute="state", values={"bad": "awful"})
     bare = write(tmp_path / "bare.shp", squares(2), state=["bad", "good"])
     bare.with_suffix(".prj").unlink()
-    with pytest.raises(LabelError, match="has no reference system; export it with one"):
+    with pytest.raises(LabelError, match="has no reference system; export it with its reference system"):
         read(bare, store, "town", attribute="state")
     (tmp_path / "text.geojson").write_text("{")
     with pytest.raises(LabelError, match="cannot be read as polygons"):

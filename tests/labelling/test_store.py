@@ -437,7 +437,7 @@ def test_footprints_in_another_reference_system_and_without_any(tmp_path):
     bare = tmp_path / "bare.shp"
     write_footprints(bare, squares(5))
     bare.with_suffix(".prj").unlink()
-    with pytest.raises(LabelError, match=r"bare\.shp: has no reference system; export it with one"):
+    with pytest.raises(LabelError, match=r"bare\.shp: has no reference system; export it with its reference system"):
         Store.create_or_open(tmp_path / "bare", XBD, [placed_pair(bare)])
     store = Store.create_or_open(tmp_path / "bare", XBD, [placed_pair(degrees)])  # nothing half-made was left
     assert store.objects("town", store.pairs["town"].bounds, viewer=None)[1] == 5

@@ -238,7 +238,7 @@ def test_agreement_by_level(striped):
     assert list(footprints.true_levels) == ["minor", "intact", "destroyed", "major", "destroyed", "intact"]
     nowhere = dataclasses.replace(wanted, label_values=("ruined",))
     assert not buildings.read(grid, nowhere, XBD).truth.any()
-    with pytest.raises(LabelError, match="no 'damage' is one of ruined"):
+    with pytest.raises(LabelError, match="no polygon's 'damage' is one of ruined"):
         buildings.read(grid, nowhere)
     assert "'damage' has the values 'un-classified', which are no levels of the scale xbd" in footprints.notes[-1]
     told_apart = dataclasses.replace(wanted, label_unknown=("un-classified",))
@@ -306,7 +306,7 @@ def test_a_map_of_levels_is_told_of_in_all_its_files(town):
     assert [each.get("value") for each in style.iterfind(".//category")] == list(XBD.levels[1:])
     text = (out / "summary.md").read_text()
     assert f"| minor | {by_level['minor']:,.0f} | {counts['minor']:,} |" in text
-    assert "at least major" in text and "quadratic kappa" in text
+    assert "count the level major and" in text and "quadratic kappa" in text
 
 
 def test_damage_from_another_level_on_and_buildings_that_the_network_sees(town):
