@@ -348,9 +348,18 @@ def test_two_people_at_one_building_see_the_conflict(browser: Browser, server, s
     assert (kept(store, "conflict")[first].author, kept(store, "conflict")[first].version) == ("Ben", 2)
     assert (kept(store, "conflict")[second].author, kept(store, "conflict")[second].version) == ("Ana", 1)
     ana.wait_shown(first, "destroyed")  # she hears of it by herself
+    ana.click(third)
+    ana.press("m")  # her comment is begun before his label comes
     ben.click(third)
     ben.press("2")
     ana.wait_shown(third, "minor")
+    ana.page.keyboard.type("cracks")
+    ana.page.click("#save-comment")
+    expect(ana.page.locator("#conflict")).to_be_visible()
+    ana.page.click("#all-mine")
+    ana.page.click("#settle")
+    ana.wait_saved()
+    assert (kept(store, "conflict")[third].level, kept(store, "conflict")[third].comment) == ("minor", "cracks")
     opened = Store.open(store)
     steps = opened.history("conflict", first)
     assert [step.changes["level"] for step in steps] == [(None, "intact"), ("intact", "destroyed")]

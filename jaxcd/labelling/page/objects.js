@@ -74,10 +74,12 @@ export function take(features) {
 
 export const savedOf = (id) => saved.get(id);
 
-export function edit(ids, change) {
+// `bases`: the versions that the author saw when the change was begun, of objects that it took a while to change.
+export function edit(ids, change, bases = new Map()) {
   if (!ids.length) return;
-  const edits = ids.map((id) => ({ object: id, base: objects.get(id)?.version ?? 0, ...change }));
+  const edits = ids.map((id) => ({ object: id, base: bases.get(id) ?? objects.get(id)?.version ?? 0, ...change }));
   outbox.add(state.pair.id, "changes", { edits });
+  emit("edited", edits);
   changed(ids);
 }
 

@@ -98,6 +98,11 @@ const when = (at) => (at ? new Date(at).toLocaleString([], CLOCK) : "not saved y
 export const toldOf = (one) => [one.level ?? "not judged",
   ...(one.version ? [`${one.author ?? "?"} · ${when(one.at)}`] : []), ...(one.comment ? [one.comment] : [])];
 
+let seen = null; // id -> version that the author of a comment saw when it was begun
+byId("comment").addEventListener("focus", () => {
+  seen ??= new Map([...state.selected].map((id) => [id, objects.get(id)?.version ?? 0]));
+});
+
 function selected() {
   const ids = [...state.selected].filter((id) => objects.has(id)), one = ids.length === 1 ? objects.get(ids[0]) : null;
   const none = !ids.length;
@@ -110,7 +115,10 @@ function selected() {
   else told.textContent = "One key labels all of them.";
   byId("comment-form").hidden = none || !canEdit() && !one?.comment;
   const comment = byId("comment");
-  if (document.activeElement !== comment) comment.value = one?.comment ?? "";
+  if (!byId("comment-form").contains(document.activeElement)) {
+    comment.value = one?.comment ?? "";
+    seen = null;
+  }
   comment.readOnly = !canEdit();
   byId("save-comment").hidden = !canEdit();
   byId("history").hidden = !one || !one.version;
@@ -184,7 +192,9 @@ on("hovered", (found) => {
 
 byId("comment-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  edit([...state.selected].filter((id) => objects.has(id)), { comment: byId("comment").value.trim() });
+  edit([...state.selected].filter((id) => objects.has(id)), { comment: byId("comment").value.trim() },
+    seen ?? undefined);
+  seen = null;
   byId("map").focus({ preventScroll: true });
   emit("say", "comment saved");
 });

@@ -255,15 +255,15 @@ function beginShape() {
     fillOpacity: 0.1, pmIgnore: false }).addTo(main());
   layer.pm.enable({ allowSelfIntersection: true, snappable: false });
   hide(one.id, true);
-  editing = { id: one.id, layer };
+  editing = { id: one.id, layer, base: one.version };
 }
 
 function keepShape() {
   if (!editing) return;
-  const { id, layer } = editing;
+  const { id, layer, base } = editing;
   const { geometry } = layer.toGeoJSON(9);
   setTool("select");
-  if (objects.has(id)) edit([id], { geometry });
+  if (objects.has(id)) edit([id], { geometry }, new Map([[id, base]]));
   emit("say", "shape kept");
 }
 
@@ -283,6 +283,9 @@ export function resizeBrush(by) {
 byId("brush-size").addEventListener("input", ({ target }) => { target.nextElementSibling.value = target.value; });
 
 on("tool", tooled);
+on("edited", (edits) => { // a level that its editor gives meanwhile is no conflict
+  if (edits.some((one) => one.object === editing?.id && one.base === editing.base)) editing.base += 1;
+});
 on("armed", hint);
 on("arranged", () => { if (state.tool === "polygon") tooled(); else draw(); });
 for (const button of document.querySelectorAll("#tools [data-tool]")) {
