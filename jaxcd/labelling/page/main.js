@@ -67,8 +67,8 @@ async function open(id) {
   setTool("select");
   Object.assign(state, { pair, progress: pair.progress ?? null });
   byId("title").textContent = pair.title;
-  const shift = pair.shift?.map((one) => one.toFixed(1)).join(", ");
-  byId("subtitle").textContent = shift ? `images moved onto each other by ${shift} pixels` : "";
+  const shift = pair.shift?.map((one) => one.toFixed(1));
+  byId("subtitle").textContent = shift ? `the image after is shown moved by ${shift[0]} rows, ${shift[1]} columns` : "";
   document.title = `${pair.title}: labels`;
   view.open(pair);
   layers.open();
