@@ -4,6 +4,7 @@ import hashlib
 import math
 import sqlite3
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,16 +52,20 @@ class Queues:
     Several processes may do so at once.
     """
 
-    def __init__(self, store: Store, second_opinions: float = 0.0, *, idle: float = _IDLE):
+    def __init__(
+        self, store: Store, second_opinions: float = 0.0, *, pairs: Iterable[str] | None = None, idle: float = _IDLE
+    ):
         """Set up the queue.
 
         Args:
             store: the store.
             second_opinions: share of the areas that a second person gets, too, 0 to 1.
+            pairs: ids of those that are given out; None: all of the store.
             idle: seconds after which a task that nobody works on is free again.
         """
         self._store, self._share, self._idle = store, second_opinions, idle
-        self._names = {store.row(key): key for key in store.pairs}
+        self._names = {store.row(key): key for key in (store.pairs if pairs is None else pairs)}
+        self._served = f"({', '.join(map(str, self._names))})"  # numbers of rows, for SQL
 
     def next(self, person: int, after: str | None = None) -> Task | None:
         """Return what a person shall label: the task that they have, or a new one; None if nothing is left.
@@ -92,7 +97,9 @@ class Queues:
 
     def _cut(self, db: sqlite3.Connection) -> None:
         """Cut the pairs that are new into areas."""
-        new = db.execute("SELECT fid FROM pair WHERE fid NOT IN (SELECT pair FROM area)").fetchall()
+        new = db.execute(
+            f"SELECT fid FROM pair WHERE fid IN {self._served} AND fid NOT IN (SELECT pair FROM area)"
+        ).fetchall()
         for (fid,) in new:
             rows = db.execute("SELECT x, y FROM object WHERE pair = ? AND origin = ?", (fid, FOOTPRINT)).fetchall()
             boxes = _areas(self._store.pairs[self._names[fid]], np.array(rows, float).reshape(-1, 2))
@@ -139,7 +146,11 @@ class Queues:
 
     def _current(self, db: sqlite3.Connection, person: int, now: float) -> tuple[_Area, bool] | None:
         """Return the task that a person has, unless it was idle and somebody else has it now."""
-        tasks = db.execute("SELECT fid, area, second FROM task WHERE person = ? AND state = ?", (person, OPEN))
+        tasks = db.execute(
+            "SELECT t.fid, t.area, t.second FROM task t JOIN area a ON a.fid = t.area "
+            f"WHERE t.person = ? AND t.state = ? AND a.pair IN {self._served}",
+            (person, OPEN),
+        )
         for task, area, second in tasks.fetchall():
             taken = db.execute(
                 "SELECT 1 FROM task WHERE area = ? AND person != ? AND second = ? AND (state = ? OR "
@@ -158,7 +169,8 @@ class Queues:
             return None
         areas = db.execute(
             "SELECT DISTINCT a.fid, a.pair, a.number FROM area a JOIN task t ON t.area = a.fid AND NOT t.second AND "
-            "t.state = ? WHERE a.fid NOT IN (SELECT area FROM task WHERE person = ? OR (second AND (state = ? OR "
+            f"t.state = ? WHERE a.pair IN {self._served} AND a.fid NOT IN "
+            "(SELECT area FROM task WHERE person = ? OR (second AND (state = ? OR "
             "(state = ? AND touched > ?)))) ORDER BY a.fid",
             (DONE, person, DONE, OPEN, now - self._idle),
         ).fetchall()
@@ -184,7 +196,8 @@ class Queues:
     def _first(self, db: sqlite3.Connection, person: int, now: float) -> tuple[_Area, bool] | None:
         """Find an area that nobody has and nobody has done; what the person gave back comes last."""
         row = db.execute(
-            "SELECT a.fid FROM area a WHERE a.fid NOT IN (SELECT area FROM task WHERE NOT second AND (state = ? OR "
+            f"SELECT a.fid FROM area a WHERE a.pair IN {self._served} AND a.fid NOT IN "
+            "(SELECT area FROM task WHERE NOT second AND (state = ? OR "
             "(state = ? AND touched > ?))) ORDER BY EXISTS (SELECT 1 FROM task WHERE area = a.fid AND person = ?), "
             "a.fid LIMIT 1",
             (DONE, OPEN, now - self._idle, person),

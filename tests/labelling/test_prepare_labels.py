@@ -145,7 +145,7 @@ def test_the_same_labels_are_the_same_source_and_others_are_told(simulated, tmp_
     assert prepare(tmp_path / "store", tmp_path / "out", *SCENES)[0] == 0
     source = tmp_path / "store" / SOURCE
     before = {path: os.lstat(path).st_mtime_ns for path in source.rglob("*") if not path.is_dir()}
-    assert {path.name for path in before} == {"labels.tif", "pre_pre.tif", "post_post.tif"}
+    assert {path.name for path in before} == {"labels.tif", "pre_000_pre.tif", "post_000_post.tif"}
     code, said = prepare(tmp_path / "store", tmp_path / "out", *SCENES)
     assert code == 0 and "was built before with these settings" in said
     assert before == {path: os.lstat(path).st_mtime_ns for path in source.rglob("*") if not path.is_dir()}

@@ -2,17 +2,21 @@
 
 import math
 
+import pytest
 import shapely
 
+from jaxcd.base.errors import LabelError
 from jaxcd.base.scales import XBD
 from jaxcd.labelling.queues import Queues
-from jaxcd.labelling.store import PAIR, Store
+from jaxcd.labelling.store import PAIR, Conflict, Edit, Store
+from jaxcd.labelling.store.objects import own_version
 from tests.labelling.label_stores import (
     SOUTH,
     WEST,
     draw,
     judge,
     levels_of,
+    new_id,
     picture_pair,
     placed_pair,
     town,
@@ -130,9 +134,13 @@ def test_the_second_person_does_not_see_the_first_one_before_having_judged(tmp_p
 
     bens = store.labels("town", viewer=ben, ids=["f0", "f1", "f2", PAIR, drawn])
     assert {label.object: (label.level, label.version, label.author, label.comment) for label in bens} == dict.fromkeys(
-        ["f0", "f1", "f2", PAIR], (None, 0, "", "")
+        ["f0", "f1", "f2", PAIR], (None, own_version(0), "", "")
     )
-    assert store.history("town", "f0", ben) == [] and store.progress("town", ben)["verdict"] is None
+    assert store.history("town", "f0", ben) == []
+    unseen = store.progress("town", ben)
+    assert (unseen["verdict"], unseen["levels"], unseen["judged"], unseen["people"]) == (None, {}, 0, {})
+    with pytest.raises(LabelError, match="no such object; load the pair again"):
+        store.save("town", new_id(), ben, [Edit(object=drawn, base=1, level="minor")])
     changed, _ = store.since("town", 0, ben)
     assert all(label.level is None for label in changed) and drawn not in [label.object for label in changed]
     boxed, _ = store.objects("town", store.pairs["town"].bounds, viewer=ben)
@@ -140,8 +148,10 @@ def test_the_second_person_does_not_see_the_first_one_before_having_judged(tmp_p
 
     judge(store, ben, {"f0": "destroyed"})
     own, other = store.labels("town", viewer=ben, ids=["f0", "f1"])
-    assert (own.level, own.version, own.author) == ("destroyed", 1, "Ben")
-    assert own.opinions == (("Anna", "major"), ("Ben", "destroyed")) and other.opinions == ()
+    assert (own.level, own.version, own.author) == ("destroyed", own_version(1), "Ben")
+    assert own.opinions == other.opinions == ()
+    counted = store.progress("town", ben)
+    assert (counted["levels"], counted["people"]) == ({"destroyed": 1}, {"Ben": 1})
     store.undo("town", ben)
     assert store.labels("town", viewer=ben, ids=["f0"])[0].level is None
     store.redo("town", ben)
@@ -154,6 +164,10 @@ def test_the_second_person_does_not_see_the_first_one_before_having_judged(tmp_p
     assert queues.next(ben, "town") is None
     after = {label.object: label for label in store.labels("town", viewer=ben)}
     assert after["f0"].level == "major" and after["f0"].opinions == (("Anna", "major"), ("Ben", "destroyed"))
+    # What Ben saw of f0 was the own opinion: an edit upon it must not overwrite Anna's level, which he has not seen.
+    with pytest.raises(Conflict):
+        store.save("town", new_id(), ben, [Edit(object="f0", base=own_version(3), level="minor")])
+    assert levels_of(store)["f0"] == "major"
     judge(store, ben, {"f0": "destroyed"})  # now settled: Ben sees both
     assert levels_of(store)["f0"] == "destroyed"
     store.close()
@@ -176,4 +190,15 @@ def test_the_share_of_second_opinions(tmp_path):
         task = queues.next(ben, task.pair_id)
     assert 8 <= len(seconds) <= 30 and len(set(seconds)) == len(seconds)  # 18 are expected
     assert Queues(store, 0.0).next(ben) is None
+    store.close()
+
+
+def test_only_the_pairs_that_are_served_are_given_out(tmp_path):
+    store = tiles(tmp_path, 4)
+    anna, ids = store.person("Anna"), list(store.pairs)
+    first = Queues(store).next(anna)
+    assert first.pair_id == ids[0]
+    served = Queues(store, pairs=ids[2:])  # a server that was started anew with fewer pairs
+    assert [served.next(anna, after).pair_id for after in (None, ids[2])] == ids[2:]
+    assert Queues(store).next(anna).pair_id == ids[0]  # is still there for a server of all pairs
     store.close()

@@ -166,6 +166,20 @@ def test_a_change_that_is_sent_twice_is_saved_once(tmp_path):
     store.close()
 
 
+def test_undo_leaves_what_a_later_change_made_that_cannot_be_undone(tmp_path):
+    store = town(tmp_path)
+    anna, ben = store.person("Anna"), store.person("Ben")
+    judge(store, anna, {"f0": "minor"})
+    judge(store, anna, {"f0": "destroyed", "f1": "destroyed"})
+    judge(store, ben, {"f1": "intact"})
+    for objects in (["f1"], ["f0"]):  # first the later change, of whose objects Ben changed one; then the earlier one
+        with pytest.raises(Conflict) as caught:
+            store.undo("town", anna)
+        assert [label.object for label in caught.value.labels] == objects
+    assert levels_of(store) == {"f0": "destroyed", "f1": "intact"}
+    store.close()
+
+
 def test_undo_and_redo_go_on_after_a_restart(tmp_path):
     store = town(tmp_path)
     anna = store.person("Anna")

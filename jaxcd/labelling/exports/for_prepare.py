@@ -100,8 +100,9 @@ def _scenes(folder: Path, pair: Pair, store: Store, shapes: Shapes, wanted: Scal
     new = write_mask(place, dataclasses.replace(pair, id=_MASK), codes_of(read, pair, wanted), wanted, prefix=".new-")
     made = {_kept(new, place / f"{_MASK}.tif")}
     for when, locations in (("pre", pair.pre), ("post", pair.post)):
-        for location in locations:
-            made |= _linked(Path(location), place, f"{when}_{Path(location).stem}")
+        # Numbered: scenes of different folders may have one name, and of several the first one counts.
+        for number, location in enumerate(locations):
+            made |= _linked(Path(location), place, f"{when}_{number:03d}_{Path(location).stem}")
     return made
 
 

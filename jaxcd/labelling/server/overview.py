@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jaxcd.labelling.pairs import Box
 from jaxcd.labelling.store import PAIR, Store
 from jaxcd.labelling.store.objects import FOOTPRINT
-from jaxcd.labelling.store.reading import hidden_areas
+from jaxcd.labelling.store.reading import hidden_areas, hidden_places
 
 SIDE = 32
 """Most cells along a side of a pair."""
@@ -37,10 +37,8 @@ def overview(store: Store, pair_id: str, *, viewer: int | None) -> list[Cell]:
     worst = " ".join(f"WHEN :{name} THEN {index}" for index, name in enumerate(levels))
     values = {"pair": store.row(pair_id), "whole": PAIR, "cell": side, "west": west, "north": north}
     with store.reading() as db:
-        areas = hidden_areas(db, store.row(pair_id), viewer)
-        hidden = [f"(x >= :w{i} AND x < :e{i} AND y >= :s{i} AND y < :n{i})" for i in range(len(areas))]
-        bounds = {f"{edge}{i}": value for i, area in enumerate(areas) for edge, value in zip("wsen", area, strict=True)}
-        query = _COUNTED.format(hidden=" OR ".join(hidden) or "0", worst=f"CASE level {worst} END")
+        hidden, bounds = hidden_places(hidden_areas(db, store.row(pair_id), viewer))
+        query = _COUNTED.format(hidden=hidden, worst=f"CASE level {worst} END")
         rows = db.execute(query, {**values, **levels, **bounds, "down": down, "across": across}).fetchall()
     return [
         Cell((west + i * side, north - (k + 1) * side, west + (i + 1) * side, north - k * side), *counts)

@@ -47,9 +47,9 @@ def pairs(here: Here, viewer: Viewer) -> dict[str, Any]:
 @router.post("/next")
 def following(here: Here, author: Author, body: After) -> dict[str, Any]:
     """Give the person something to label that nobody else is at."""
-    queues = Queues(here.store, here.settings.second_opinions)
+    queues = Queues(here.store, here.settings.second_opinions, pairs=here.pairs)
     task = queues.next(author, after=body.after if body.after in here.pairs else None)
-    if task is None or task.pair_id not in here.pairs:
+    if task is None:
         return {"task": None}
     shown = here.pairs[task.pair_id]
     return {

@@ -18,6 +18,18 @@ VERDICTS = (DAMAGED, INTACT, BAD)
 FOOTPRINT, DRAWN, IMPORTED = "footprint", "drawn", "imported"
 
 
+_OWN = 2**40
+
+
+def own_version(edits: int) -> int:
+    """Return the version of a second opinion, as whoever gives it sees it.
+
+    These numbers lie far from those of the object itself: once the task is done and the object is shown again, an edit
+    upon the opinion is a conflict, and does not overwrite what its author never saw.
+    """
+    return _OWN + edits
+
+
 class Keep:
     """Type of `KEEP`."""
 
@@ -58,7 +70,7 @@ class Label:
         level: level, state, verdict, or None where it is not judged.
         geometry: in the pair's coordinates; None of a pair.
         comment: text, or "".
-        version: counts the saved edits; 0: never saved.
+        version: counts the saved edits; 0: never saved. Of a second opinion, see `own_version`.
         author: name of whoever saved it last, or "".
         at: when, as ISO 8601 in UTC, or "".
         origin: footprint, drawn or imported.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from jaxcd.labelling.pairs import Box
 from jaxcd.labelling.store.geometry import unpacked
-from jaxcd.labelling.store.objects import PAIR, Entry, Label
+from jaxcd.labelling.store.objects import PAIR, Entry, Label, own_version
 
 OPEN, DONE, LEFT = "open", "done", "left"
 """States of a task: being worked on; finished; given back."""
@@ -42,6 +42,13 @@ def is_hidden(areas: Sequence[Box], x: float | None, y: float | None) -> bool:
     return any(west <= x < east and south <= y < north for west, south, east, north in areas)
 
 
+def hidden_places(areas: Sequence[Box]) -> tuple[str, dict[str, float]]:
+    """Return a condition of SQL on x and y that holds in any of the areas, and its values."""
+    parts = [f"(x >= :w{i} AND x < :e{i} AND y >= :s{i} AND y < :n{i})" for i in range(len(areas))]
+    values = {f"{edge}{i}": value for i, area in enumerate(areas) for edge, value in zip("wsen", area, strict=True)}
+    return " OR ".join(parts) or "0", values
+
+
 def labels_where(
     db: sqlite3.Connection, pair: int, viewer: int | None, where: str, values: Mapping[str, object] | None = None
 ) -> list[Label]:
@@ -59,14 +66,13 @@ def labels_where(
 
 def _label(row: tuple, areas: Sequence[Box], viewer: int | None, viewer_name: str) -> Label | None:
     key, origin, blob, level, comment, version, author, at, deleted, x, y, creator = row[:12]
-    own_level, own_comment, own_version, own_at, opinions = row[12:]
+    own_level, own_comment, own_edits, own_at, opinions = row[12:]
     others = tuple((name, opinion) for name, opinion in json.loads(opinions))
     if areas and creator != viewer and is_hidden(areas, x, y):
         if origin not in ("footprint", PAIR):
             return None
-        level, comment, version, at = own_level, own_comment, own_version or 0, own_at
-        author = viewer_name if version else ""
-        others = others if own_level else ()
+        level, comment, version, at = own_level, own_comment, own_version(own_edits or 0), own_at
+        author, others = viewer_name if own_edits else "", ()
     return Label(
         object=key,
         level=level,
@@ -107,20 +113,32 @@ def labels_in(db: sqlite3.Connection, pair: int, viewer: int | None, box: Box, l
 
 
 def progress_of(db: sqlite3.Connection, pair: int, viewer: int | None) -> dict[str, object]:
-    """Count the judged objects by level, and by who judged them."""
+    """Count the judged objects by level, and by who judged them, as far as the viewer may know."""
+    hidden, values = hidden_places(hidden_areas(db, pair, viewer))
+    values |= {"pair": pair, "whole": PAIR, "viewer": viewer}
     levels = dict(
         db.execute(
-            "SELECT level, COUNT(*) FROM object WHERE pair = ? AND level IS NOT NULL AND NOT deleted "
-            "AND second IS NULL AND origin != ? GROUP BY level",
-            (pair, PAIR),
+            "SELECT level, COUNT(*) FROM object WHERE pair = :pair AND level IS NOT NULL AND NOT deleted "
+            f"AND second IS NULL AND origin != :whole AND NOT ({hidden}) GROUP BY level",
+            values,
         ).fetchall()
     )
+    if hidden != "0":  # there the viewer's own opinions count
+        own = db.execute(
+            "SELECT o.level, COUNT(*) FROM opinion o JOIN object x ON x.fid = o.object AND NOT x.deleted "
+            f"AND x.origin != :whole WHERE o.pair = :pair AND o.person = :viewer AND o.level IS NOT NULL "
+            f"AND x.fid IN (SELECT fid FROM object WHERE pair = :pair AND ({hidden})) GROUP BY o.level",
+            values,
+        )
+        for level, count in own:
+            levels[level] = levels.get(level, 0) + count
     people = dict(
         db.execute(
             "SELECT n.name, COUNT(*) FROM opinion o JOIN person n ON n.id = o.person "
-            "JOIN object x ON x.fid = o.object AND NOT x.deleted AND x.origin != ? "
-            "WHERE o.pair = ? AND o.level IS NOT NULL GROUP BY o.person",
-            (PAIR, pair),
+            "JOIN object h ON h.fid = o.object AND NOT h.deleted AND h.origin != :whole "
+            "WHERE o.pair = :pair AND o.level IS NOT NULL AND (o.person IS :viewer OR h.fid NOT IN "
+            f"(SELECT fid FROM object WHERE pair = :pair AND ({hidden}))) GROUP BY o.person",
+            values,
         ).fetchall()
     )
     (verdict,) = labels_of(db, pair, viewer, [PAIR])

@@ -16,7 +16,7 @@ from jaxcd.base.errors import LabelError
 from jaxcd.base.scales import Scale
 from jaxcd.labelling.pairs import Pair
 from jaxcd.labelling.store.geometry import checked, packed, unpacked
-from jaxcd.labelling.store.objects import DRAWN, IMPORTED, PAIR, STATES, VERDICTS, Conflict, Edit, Keep
+from jaxcd.labelling.store.objects import DRAWN, IMPORTED, PAIR, STATES, VERDICTS, Conflict, Edit, Keep, own_version
 from jaxcd.labelling.store.reading import OPEN, hidden_areas, is_hidden, labels_of
 
 _DRAWN_ID = re.compile(r"d-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -58,7 +58,7 @@ def save(db: sqlite3.Connection, change_id: str, edits: Sequence[Edit], author: 
     """Save the edits as one change; returns its number.
 
     Raises:
-        LabelError: one cannot be saved.
+        LabelError: one cannot be saved, or is of an object that the author must not see now.
         Conflict: an object has another version than the author saw.
     """
     names = [edit.object for edit in edits]
@@ -68,7 +68,10 @@ def save(db: sqlite3.Connection, change_id: str, edits: Sequence[Edit], author: 
     rows = {name: _row(db, author.fid, name) for name in names}
     stale = []
     for edit in edits:
-        _check(edit, rows[edit.object], author)
+        row = rows[edit.object]
+        if row is not None and row.origin in (DRAWN, IMPORTED) and _is_second(row, areas, author):
+            raise LabelError(f"{edit.object[:60]} of {author.pair.id}: no such object; load the pair again")
+        _check(edit, row, author)
         if _version(db, rows[edit.object], areas, author) != edit.base:
             stale.append(edit.object)
     if stale:
@@ -103,8 +106,8 @@ def take_back(db: sqlite3.Connection, change_id: str, author: Author, *, redo: b
     """Undo the author's last change that is not undone, or do again the one that was undone last.
 
     Returns:
-        The number of the new change. None where others have changed objects of the change since, and those objects:
-        it can be neither undone nor done again from now on.
+        The number of the new change. None where objects of the change have been changed since, and those objects: it
+        can be neither undone nor done again from now on.
 
     Raises:
         LabelError: there is no such change.
@@ -117,17 +120,40 @@ def take_back(db: sqlite3.Connection, change_id: str, author: Author, *, redo: b
     if found is None:
         raise LabelError(f"nothing to {'redo' if redo else 'undo'}")
     target, moved = found
-    others = _changed_by_others(db, target, max(target, moved), author.person)
-    if others:
+    steps = db.execute("SELECT object, second, before, after FROM edit WHERE seq = ?", (target,)).fetchall()
+    steps = [
+        (
+            fid,
+            bool(second),
+            *((json.loads(before), json.loads(after)) if redo else (json.loads(after), json.loads(before))),
+        )
+        for fid, second, before, after in steps
+    ]
+    changed = _changed_by_others(db, target, max(target, moved), author.person)
+    # A later change of the author's own that can't be undone any more stands, too.
+    changed += [
+        name for fid, _, old, _ in steps if (name := _changed(db, fid, old, author.person)) not in (None, *changed)
+    ]
+    if changed:
         db.execute("UPDATE change SET undone = ? WHERE seq = ?", (NEITHER, target))
-        return None, others
+        return None, changed
     seq = _new_change(db, change_id, author, "redo" if redo else "undo", of=target)
     db.execute("UPDATE change SET undone = ?, moved = ? WHERE seq = ?", (CAN_UNDO if redo else CAN_REDO, seq, target))
-    steps = db.execute("SELECT object, second, before, after FROM edit WHERE seq = ?", (target,)).fetchall()
-    for fid, second, before, after in steps:
-        old, new = (before, after) if redo else (after, before)
-        _write(db, seq, fid, json.loads(old), json.loads(new), author, second=bool(second))
+    for fid, second, old, new in steps:
+        _write(db, seq, fid, old, new, author, second=second)
     return seq, []
+
+
+def _changed(db: sqlite3.Connection, fid: int, expected: dict, person: int) -> str | None:
+    """Return the id of an object whose values are not the expected ones, else None."""
+    name, level, comment, deleted, blob = db.execute(
+        "SELECT id, level, comment, deleted, geom FROM object WHERE fid = ?", (fid,)
+    ).fetchone()
+    own = _opinion(db, fid, person)
+    now = {"level": level, "comment": comment, "deleted": bool(deleted), "geometry": blob.hex() if blob else None}
+    now["own"] = [own.level, own.comment]
+    expected = {key: value for key, value in expected.items() if (key, value) != ("geometry", None)}  # it stays kept
+    return name if any(now[key] != value for key, value in expected.items()) else None
 
 
 def _changed_by_others(db: sqlite3.Connection, target: int, since: int, person: int) -> list[str]:
@@ -164,7 +190,9 @@ def _opinion(db: sqlite3.Connection, fid: int, person: int) -> _Opinion:
 def _version(db: sqlite3.Connection, row: _Row | None, areas: list, author: Author) -> int:
     if row is None:
         return 0
-    return _opinion(db, row.fid, author.person).version if _is_second(row, areas, author) else row.version
+    if _is_second(row, areas, author):
+        return own_version(_opinion(db, row.fid, author.person).version)
+    return row.version
 
 
 def _check(edit: Edit, row: _Row | None, author: Author) -> None:
