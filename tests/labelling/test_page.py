@@ -369,6 +369,39 @@ def test_two_people_at_one_building_see_the_conflict(browser: Browser, server, s
     ben.close()
 
 
+def test_a_second_opinion_is_given_without_a_look_at_the_first(browser: Browser, bare, running):
+    server = running(start([*bare, "--second_opinions", "1"]))
+    count = "import('/static/objects.js').then(({{ objects }}) => objects.size === {})"
+
+    def judge(labeller: Labeller, key: str) -> None:
+        polygon(labeller, -20, -20)
+        labeller.press(key)
+        labeller.wait_saved()
+        labeller.press("Shift+D")
+        labeller.wait_saved()
+
+    def next_task(labeller: Labeller) -> None:
+        with labeller.page.expect_response("**/api/next"):
+            labeller.press("q")
+
+    ana = Labeller(browser, server.url)
+    next_task(ana)
+    judge(ana, "4")
+    (hers,) = ana.objects()
+    ben = Labeller(browser, server.url, "Ben")
+    assert ben.levels() == {hers: "destroyed"}  # nobody has asked him yet
+    next_task(ana)
+    next_task(ben)  # the pair that he has open: what he saw of it goes
+    ben.wait(count.format(0))
+    judge(ben, "2")
+    assert list(ben.levels().values()) == ["minor"]
+    next_task(ben)  # done: both are shown
+    ben.wait(count.format(2))
+    assert sorted(ben.levels().values()) == ["destroyed", "minor"]
+    ana.close()
+    ben.close()
+
+
 def test_read_only_is_for_watching(browser: Browser, flags, server, store):
     ana = Labeller(browser, f"{server.url}#/watched")
     name, other, third = ana.buildings()[:3]

@@ -54,6 +54,11 @@ on("conflict", ({ entry, body }) => {
     now: verdict ? properties.level ?? "no verdict" : of(properties),
     mine: verdict ? entry.body.verdict ?? "no verdict" : wish(mine(id)),
   }));
+  if (!lines.length) { // nothing that may be shown: there is no choice
+    outbox.discard(entry);
+    emit("refused", { entry, message: body.error });
+    return;
+  }
   if (!verdict && entry.pair === state.pair?.id) take(labels);
   const rows = byId("conflict-rows");
   rows.replaceChildren();

@@ -10,7 +10,7 @@ import { add, build } from "./panel.js";
 import { canEdit, emit, kept, on, select, setTool, state } from "./state.js";
 import * as tools from "./tools.js";
 import * as view from "./view.js";
-import { walk } from "./walk.js";
+import "./walk.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -59,6 +59,18 @@ async function refreshPairs() {
 function go(id) { location.hash = `#/${encodeURIComponent(id)}`; }
 const hashed = () => { try { return decodeURIComponent(location.hash.slice(2)); } catch { return ""; } };
 
+// Get the objects of the open pair, again after a while where the server does not answer.
+async function load(pair) {
+  for (let wait = 1000; pair === state.pair; wait = Math.min(2 * wait, 8000)) {
+    try { await objects.open(pair); break; } catch (error) {
+      emit("toast", { text: `The buildings don't come: ${error.message}`, problem: true });
+      if (!(error instanceof Lost)) break;
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+  if (pair === state.pair && !objects.whole) objects.look(view.ofBox(view.main().getBounds().pad(0.25)));
+}
+
 async function open(id) {
   const pair = state.pairs.find((one) => one.id === id) ?? state.pairs[0];
   if (!pair) { byId("title").textContent = "There are no pairs to label"; return; }
@@ -78,14 +90,7 @@ async function open(id) {
   listPairs();
   if (pair.progress) emit("progress", pair.progress);
   emit("selected");
-  for (let wait = 1000; pair === state.pair; wait = Math.min(2 * wait, 8000)) {
-    try { await objects.open(pair); break; } catch (error) {
-      emit("toast", { text: `The buildings don't come: ${error.message}`, problem: true });
-      if (!(error instanceof Lost)) break;
-      await new Promise((resolve) => setTimeout(resolve, wait));
-    }
-  }
-  if (!objects.whole) objects.look(view.ofBox(view.main().getBounds().pad(0.25)));
+  await load(pair);
   emit("say", `${pair.title} is open`);
 }
 window.addEventListener("hashchange", () => open(hashed()));
@@ -106,17 +111,23 @@ on("progress", (progress) => {
 
 byId("take-next").addEventListener("click", async () => {
   try {
+    await outbox.drained(); // what is not saved does not count as judged
     const { task } = await post("/api/next", { after: state.pair?.id ?? null });
     state.task = task;
-    if (!task) { emit("toast", { text: "Nothing is left for you: all is judged or taken." }); emit("task"); return; }
     await refreshPairs();
-    if (task.pair === state.pair?.id) emit("task"); else go(task.pair);
-    const wait = setInterval(() => {
-      if (state.pair?.id !== task.pair) return;
-      clearInterval(wait);
-      if (task.bounds) view.main().fitBounds(view.boxOf(task.bounds), { animate: false });
-      else walk(1);
-    }, 50);
+    if (!task) emit("toast", { text: "Nothing is left for you: all is judged or taken." });
+    if (state.pair && (!task || task.pair === state.pair.id)) {
+      // Whose labels may be seen depends on the task, so that they are asked for again.
+      select([]);
+      emit("task");
+      if (task) view.main().fitBounds(view.boxOf(task.bounds), { animate: false });
+      await load(state.pair);
+    } else if (task) {
+      const opening = open(task.pair);
+      go(task.pair);
+      view.main().fitBounds(view.boxOf(task.bounds), { animate: false });
+      await opening;
+    }
   } catch (error) { emit("toast", { text: error.message, problem: true }); }
 });
 
@@ -174,7 +185,6 @@ function begin(session) {
   byId("who").title = "Label as somebody else";
   build();
   listKeys();
-  outbox.open();
 }
 
 async function start() {
@@ -185,6 +195,7 @@ async function start() {
   if (!session.person && !session.read_only) session = await askWho();
   begin(session);
   await refreshPairs();
+  outbox.open();
   if (state.pairs.length > 1 && !matchMedia("(max-width: 800px)").matches) document.body.classList.add("with-pairs");
   byId("show-pairs").hidden = state.pairs.length < 2;
   byId("show-pairs").setAttribute("aria-expanded", String(document.body.classList.contains("with-pairs")));

@@ -6,6 +6,7 @@ import { emit, on, state } from "./state.js";
 
 const MOST = 5000; // polygons that a canvas draws without delay
 const POLL = 2000; // milliseconds
+const OWN = 2 ** 40; // versions from here on are of second opinions, and count by themselves
 
 export const objects = new Map(); // id -> {id, geometry, level, version, author, at, comment, origin, box, centre}
 export let whole = null; // whether all of the pair's objects are here; null: not known yet
@@ -14,10 +15,10 @@ const saved = new Map(); // id -> what the server said last
 let seq = 0, timer = null, asked = 0, opened = 0;
 
 function flat(feature) {
-  const { level = null, version = 0, author = null, at = null, comment = "", origin = "drawn", deleted = false }
-    = feature.properties;
+  const { level = null, version = 0, author = null, at = null, comment = "", origin = "drawn", deleted = false,
+    opinions = [] } = feature.properties;
   return { id: String(feature.id), geometry: feature.geometry, level, version, author, at, comment: comment ?? "",
-    origin, deleted };
+    origin, deleted, opinions };
 }
 
 function rings(geometry) {
@@ -39,7 +40,7 @@ function measured(one) {
 function refresh(id) {
   const edits = outbox.pendingOf(state.pair.id, id);
   let now = saved.get(id);
-  if (!now && edits.length) now = { id, geometry: null, level: null, version: 0, comment: "", origin: "drawn" };
+  if (!now && edits.length) now = { id, geometry: null, level: null, version: 0, comment: "", origin: "drawn", opinions: [] };
   if (!now) { objects.delete(id); return; }
   const before = objects.get(id);
   now = { ...now, unsaved: edits.length > 0 };
@@ -64,7 +65,7 @@ export function take(features) {
   for (const feature of features) {
     if (String(feature.id) === "pair") continue;
     const one = flat(feature), old = saved.get(one.id);
-    if (old && old.version > one.version) continue; // an older answer that came late
+    if (old && old.version >= OWN === one.version >= OWN && old.version > one.version) continue; // came late
     if (old && !one.geometry) one.geometry = old.geometry;
     saved.set(one.id, one);
     ids.push(one.id);

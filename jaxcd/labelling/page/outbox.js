@@ -8,14 +8,20 @@ const WAITS = [0.5, 1, 2, 4, 8]; // seconds before the next attempt
 let queue = [];
 let sending = false, blocked = false, failures = 0, timer = null, trouble = "", count = 0;
 
-const prefix = () => `jaxcd.outbox/${state.session.store ?? ""}/${state.session.person}/`;
+const prefix = () => `jaxcd.outbox/${state.session.store ?? ""}/${encodeURIComponent(state.session.person)}/`;
 const waiting = [];
+
+const served = (entry) => state.pairs.some((pair) => pair.id === entry.pair);
 
 export function open() {
   const names = kept.names().filter((name) => name.startsWith(prefix())).sort();
-  queue = names.flatMap((name) => {
+  const all = names.flatMap((name) => {
     try { return [JSON.parse(kept.get(name))]; } catch { kept.remove(name); return []; }
   });
+  // What belongs to a pair that is not served now stays in the browser until it is.
+  queue = all.filter(served);
+  if (queue.length < all.length) emit("toast", { text: `${all.length - queue.length} unsent changes wait for a pair `
+    + "that is not shown now.", problem: true });
   tell();
   pump();
 }
@@ -120,6 +126,12 @@ export function settleVerdict(entry, version, mine) {
     entry.body = { ...entry.body, id: uuid(), base: version };
     keep(entry);
   } else drop(entry);
+  go();
+}
+
+// Give up an entry that stands in the way of the others.
+export function discard(entry) {
+  drop(entry);
   go();
 }
 

@@ -96,7 +96,8 @@ export function remove() {
 const CLOCK = { dateStyle: "medium", timeStyle: "short" };
 const when = (at) => (at ? new Date(at).toLocaleString([], CLOCK) : "not saved yet");
 export const toldOf = (one) => [one.level ?? "not judged",
-  ...(one.version ? [`${one.author ?? "?"} · ${when(one.at)}`] : []), ...(one.comment ? [one.comment] : [])];
+  ...(one.author ? [`${one.author ?? "?"} · ${when(one.at)}`] : []), ...(one.comment ? [one.comment] : [])];
+const opinionsOf = (one) => one.opinions.map(([name, level]) => `${name}: ${level}`).join(" · ");
 
 let seen = null; // id -> version that the author of a comment saw when it was begun
 byId("comment").addEventListener("focus", () => {
@@ -110,7 +111,10 @@ function selected() {
     : `${ids.length} buildings selected`;
   const told = byId("selected-told");
   told.replaceChildren();
-  if (one) toldOf(one).slice(0, 2).forEach((text, i) => add(told, "span", text, i ? "" : "strong"));
+  if (one) {
+    toldOf(one).slice(0, 2).forEach((text, i) => add(told, "span", text, i ? "" : "strong"));
+    if (one.opinions.length) add(told, "span", `Opinions: ${opinionsOf(one)}`);
+  }
   else if (none) told.textContent = canEdit() ? "Click a building, or press N for the next one." : "Click a building.";
   else told.textContent = "One key labels all of them.";
   byId("comment-form").hidden = none || !canEdit() && !one?.comment;
@@ -121,7 +125,7 @@ function selected() {
   }
   comment.readOnly = !canEdit();
   byId("save-comment").hidden = !canEdit();
-  byId("history").hidden = !one || !one.version;
+  byId("history").hidden = !one?.author;
   if (byId("history").dataset.of !== `${one?.id} ${one?.version}`) byId("history").open = false;
   byId("history").dataset.of = `${one?.id} ${one?.version}`;
   const levels = new Set(ids.map((id) => objects.get(id).level));
