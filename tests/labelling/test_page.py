@@ -373,11 +373,11 @@ def test_a_second_opinion_is_given_without_a_look_at_the_first(browser: Browser,
     server = running(start([*bare, "--second_opinions", "1"]))
     count = "import('/static/objects.js').then(({{ objects }}) => objects.size === {})"
 
-    def judge(labeller: Labeller, key: str) -> None:
+    def judge(labeller: Labeller, key: str, verdict: str) -> None:
         polygon(labeller, -20, -20)
         labeller.press(key)
         labeller.wait_saved()
-        labeller.press("Shift+D")
+        labeller.press(f"Shift+{verdict}")
         labeller.wait_saved()
 
     def next_task(labeller: Labeller) -> None:
@@ -386,18 +386,23 @@ def test_a_second_opinion_is_given_without_a_look_at_the_first(browser: Browser,
 
     ana = Labeller(browser, server.url)
     next_task(ana)
-    judge(ana, "4")
+    judge(ana, "4", "D")
     (hers,) = ana.objects()
     ben = Labeller(browser, server.url, "Ben")
     assert ben.levels() == {hers: "destroyed"}  # nobody has asked him yet
     next_task(ana)
     next_task(ben)  # the pair that he has open: what he saw of it goes
     ben.wait(count.format(0))
-    judge(ben, "2")
+    judge(ben, "2", "I")
     assert list(ben.levels().values()) == ["minor"]
     next_task(ben)  # done: both are shown
     ben.wait(count.format(2))
     assert sorted(ben.levels().values()) == ["destroyed", "minor"]
+    ben.page.locator("#show-agreement").click()
+    told = ben.page.locator("#agreement-told")
+    expect(told.locator("tbody tr")).to_contain_text("Ana, Ben")
+    expect(told.locator("tbody td").nth(4)).to_have_text("1")  # pairs that both judged
+    expect(told.locator("li")).to_have_text(["scene, the whole pair"])
     ana.close()
     ben.close()
 

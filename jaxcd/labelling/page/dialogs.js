@@ -120,15 +120,20 @@ byId("show-agreement").addEventListener("click", async () => {
     const rows = (await get("/api/agreement")).agreement;
     if (!rows.length) { add(told, "p", "No two people have judged the same buildings yet."); return; }
     const table = add(told, "table"), head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
-    for (const text of ["people", "both judged", "the same", "kappa", "quadratic kappa", "IoU of drawn damage"]) {
-      add(head, "th", text);
-    }
+    for (const text of ["people", "both judged", "the same", "kappa", "quadratic kappa", "pairs both judged",
+      "kappa of pairs", "IoU of drawn damage"]) add(head, "th", text);
     for (const row of rows) {
       const line = add(body, "tr");
       add(line, "th", row.people.join(", "));
-      for (const text of [row.objects, row.same, ...[row.kappa, row.weighted_kappa, row.drawn_iou].map(number)]) {
-        add(line, "td", String(text));
-      }
+      for (const text of [row.objects, row.same, number(row.kappa), number(row.weighted_kappa), row.verdicts,
+        number(row.verdict_kappa), number(row.drawn_iou)]) add(line, "td", String(text));
+    }
+    const differing = rows.flatMap((row) => row.differing);
+    if (differing.length) add(told, "p", `Judged differently: ${differing.length}`);
+    const list = add(told, "ul");
+    for (const [pair, id] of differing.slice(0, 100)) {
+      const link = add(add(list, "li"), "a", id === "pair" ? `${pair}, the whole pair` : `${pair}, ${id.slice(0, 10)}`);
+      link.href = `#/${encodeURIComponent(pair)}`;
     }
   } catch (error) {
     add(told, "p", error.message, "problem");
