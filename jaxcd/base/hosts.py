@@ -212,6 +212,9 @@ class _Team:
                     "process 0 of this run can't be reached any more; see its own output; the same command on all "
                     "hosts goes on from the last checkpoint"
                 )
+            if failed and self.index == 0:
+                # The coordinator lives in this process: JAX would abort the others, which still say why they end.
+                self._ending.wait(_LINGER + 2 * _POLL)
             if failed and not self._ending.is_set():
                 _end(failed, 2)
 

@@ -71,8 +71,7 @@ def test_hosts_with_other_labels_of_the_same_places(project, tmp_path):
     for k, cache in enumerate(caches):
         code, output = run("jaxcd.train", *flags, *cache, "--workdir", tmp_path / f"before_{k}")
         assert code == 0, output
-        label = sorted((copy / "masks").iterdir() if (copy / "masks").is_dir() else copy.rglob("*mask*"))[0]
-        other = sorted((copy / "masks").iterdir() if (copy / "masks").is_dir() else copy.rglob("*mask*"))[1]
+        label, other = sorted((copy / "label").iterdir())[:2]
         shutil.copy(other, label)
     shutil.rmtree(copy)
     team = Team(tmp_path / "team", 2, *flags, "--workdir", tmp_path / "run", own=caches)
