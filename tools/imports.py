@@ -30,6 +30,8 @@ ROOMS: dict[str, frozenset[str]] = {
         "runs": "base config models learn",
         "tasks": "base config models store feed learn runs",
         "mapping": "base config scenes models learn runs",
+        "assessment": "base config scenes",
+        "active": "base config scenes models learn runs mapping assessment",
         "tuning": "base config learn runs",
         "labelling": "base config scenes sources mapping",
         "entry": "base config scenes simulator sources store feed models learn runs tasks mapping tuning labelling",
