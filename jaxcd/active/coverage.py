@@ -6,7 +6,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from affine import Affine
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy import sparse
 
 from jaxcd.active.encoders import STRIDE
@@ -129,5 +129,5 @@ def weights(parts: list[Drawn], size: tuple[int, int], stride: int) -> sparse.cs
     shape = (len(parts), (size[0] // stride) * across)
     if not parts:
         return sparse.csr_array(shape, dtype=np.float32)
-    entries: Float[np.ndarray, "k"] = np.concatenate(counts).astype(np.float32)
+    entries = np.concatenate(counts).astype(np.float32)
     return sparse.csr_array((entries, (np.concatenate(rows), np.concatenate(columns))), shape=shape)

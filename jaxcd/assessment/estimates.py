@@ -7,6 +7,7 @@ and B. Graubard 1998 (Survey Methodology 24): Clopper and Pearson's exact one fo
 that would have this variance.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from statsmodels.stats.proportion import proportion_confint
 from jaxcd.assessment.sample import Plan, progress
 
 _ALPHA = 0.05
+_MOST_GAIN = 2.0
 
 
 class Interval(NamedTuple):
@@ -121,18 +123,17 @@ def hypergeometric(found: int, drawn: int, buildings: int, *, alpha: float = _AL
     Returns:
         The least and largest numbers that a two-sided test at `alpha` does not refuse.
     """
-    possible = np.arange(found, buildings - (drawn - found) + 1)
-    at_least = hypergeom.sf(found - 1, buildings, possible, drawn)
-    at_most = hypergeom.cdf(found, buildings, possible, drawn)
-    kept = possible[(at_least > alpha / 2) & (at_most > alpha / 2)]
-    return float(kept[0]), float(kept[-1])
+    possible = range(found, buildings - (drawn - found) + 1)
+    low = bisect_right(possible, alpha / 2, key=lambda each: hypergeom.sf(found - 1, buildings, each, drawn))
+    high = bisect_left(possible, -alpha / 2, key=lambda each: -hypergeom.cdf(found, buildings, each, drawn))
+    return float(possible[low]), float(possible[high - 1])
 
 
 def _reason(random: bool, enough: bool) -> str:
     if not random:
         return (
-            "no intervals: the judged buildings are no random part of the sample; judge those that were skipped, in the "
-            "order of the sample"
+            "no intervals: the judged buildings are no random part of the sample; judge those that were skipped, in "
+            "the order of the sample"
         )
     return "" if enough else "no intervals: a stratum has fewer than two judged buildings; judge more"
 
@@ -150,10 +151,10 @@ def _share(judged: _Judged, hit: Bool[np.ndarray, "n"], of: Bool[np.ndarray, "n"
     rest = 1 - len(hit) / judged.buildings.sum()
     if rest <= 0:
         return Interval(value, value, value)  # every building is judged
-    # As many as a simple random sample of this part would have, at most: where few answers differ, the variance that
-    # they show is often too small.
-    most = np.count_nonzero(of) / rest
-    independent = min(most, value * (1 - value) / variance) if variance > 0 else most
+    alone = np.count_nonzero(of) / rest  # a simple random sample of this part would be worth so many answers
+    # Strata make a sample worth more; where few answers differ from the rest of their stratum, the variance that they
+    # show is often too small, and the interval would miss the truth too often.
+    independent = min(_MOST_GAIN * alone, value * (1 - value) / variance) if variance > 0 else alone
     low, high = proportion_confint(value * independent, independent, alpha=_ALPHA, method="beta")
     return Interval(value, float(low), float(high))
 

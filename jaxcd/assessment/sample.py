@@ -112,8 +112,8 @@ def size(buildings: int, width: float, *, expected: float = 0.8, domain: float =
     count = int(np.ceil(wanted / domain))
     if count > buildings:
         raise ConfigError(
-            f"blind sample: an interval {width:g} wide takes {count} buildings, the scene has {buildings}; give a wider "
-            "one"
+            f"blind sample: an interval {width:g} wide takes {count} buildings, the scene has {buildings}; give a "
+            "wider one"
         )
     return count
 
