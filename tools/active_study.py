@@ -27,7 +27,7 @@ from statsmodels.stats.proportion import proportion_confint
 from jaxcd.active import encoders, features
 from jaxcd.active.head import Head
 from jaxcd.active.queries import RANDOM, UNCERTAIN, next_to_judge
-from jaxcd.assessment.calibration import calibration
+from jaxcd.assessment.calibration import calibration, logits_of, tempered
 from jaxcd.assessment.estimates import estimate
 from jaxcd.assessment.sample import by_score, draw
 from jaxcd.base.entry import guarded
@@ -66,7 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in options.encoders:
         town = read(options.scenes, ENCODERS[name](), options.keep)
         found |= {"buildings": len(town.damaged), "damaged": int(town.damaged.sum())}
-        found[name] = {"seconds of features": round(town.seconds, 1), **learned(town, uncertain=name == "pretrained")}
+        found[name] = {
+            "seconds to compute or read features": round(town.seconds, 1),
+            **learned(town, uncertain=name == "pretrained"),
+        }
         print(name, json.dumps(found[name]), flush=True)
         if name == "pretrained":
             found["samples"] = sampled(town)
@@ -120,16 +123,18 @@ def _ordered(head: Head, damaged: np.ndarray, order: str, seed: int) -> list[dic
 def _scored(head: Head, damaged: np.ndarray, judged: list[int]) -> dict[str, float]:
     others = np.setdiff1d(np.arange(len(damaged)), judged)
     if len(set(damaged[judged])) < 2:  # no scores: nothing is called damaged
-        return {"F1": 0.0, "AUC": 0.5, "AP": float(damaged.mean()), "ECE": float("nan"), "seconds": 0.0}
+        return {"F1": 0.0, "AUC": 0.5, "AP": float(damaged.mean())}
     begun = time.process_time()
-    probability = head.scores({row: int(damaged[row]) for row in judged}).damaged[others]
-    seconds, truth = time.process_time() - begun, damaged[others]
+    scores = head.scores({row: int(damaged[row]) for row in judged})
+    seconds, truth, probability = time.process_time() - begun, damaged[others], scores.damaged[others]
+    untempered = tempered(logits_of(probability) * scores.temperature, 1.0)
     return {
         "F1": f1_score(truth, probability >= 0.5),
         "AUC": roc_auc_score(truth, probability),
         "AP": average_precision_score(truth, probability),
         "ECE": calibration(probability, truth).error,
-        "seconds": seconds,
+        "ECE before temperature": calibration(untempered, truth).error,
+        "CPU seconds of a refresh": seconds,
     }
 
 
@@ -137,9 +142,9 @@ def _means(orders: list[list[dict[str, float]]]) -> dict[str, Any]:
     """Give mean, least and largest of each figure over the orders, by the count of labels."""
     found: dict[str, Any] = {}
     for at, count in enumerate(COUNTS):
-        for name in orders[0][at]:
-            values = [order[at][name] for order in orders]
-            three = np.nanmean(values), np.nanmin(values), np.nanmax(values)
+        for name in max((order[at] for order in orders), key=len):
+            values = [order[at][name] for order in orders if name in order[at]]
+            three = np.mean(values), np.min(values), np.max(values)
             found.setdefault(name, {})[str(count)] = [round(float(each), 4) for each in three]
     return found
 

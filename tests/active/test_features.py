@@ -15,6 +15,7 @@ from jaxcd.base.errors import ConfigError, LabelError
 from jaxcd.mapping.predict.scene_pair import ScenePair, open_pair
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.raster import write_geotiff
+from tests.mapping.map_runs import config, write_run
 
 SIDE, METRES = 600, 0.5
 ORIGIN = (500_000.0, 4_200_000.0)
@@ -62,31 +63,36 @@ def directly(encoder: encoders.Encoder, pair: ScenePair, polygon: shapely.Polygo
     return np.concatenate(found)
 
 
-@pytest.fixture(scope="module")
-def lite0() -> encoders.Encoder:
-    return encoders.pretrained()
-
-
-def test_features_equal_a_direct_computation_and_do_not_depend_on_blocks(
-    lite0: encoders.Encoder, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", ["run", pytest.param("pretrained", marks=pytest.mark.slow)])
+def test_features_equal_a_direct_computation_and_do_not_depend_on_blocks(kind: str, tmp_path: Path) -> None:
+    if kind == "run":
+        run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
+        encoder, window = encoders.of_run(run), 256
+    else:
+        encoder, window = encoders.pretrained(), 432
     pair, frame = scenes(tmp_path), on_ground(*BUILDINGS)
-    whole = features.compute(pair, frame, lite0, tmp_path / "kept")
+    whole = features.compute(pair, frame, encoder, tmp_path / "kept")
     assert whole.computed == 1
     half = whole.values.shape[1] // 2  # then come the rings
     for number in (0, 1, 3, 4):
         np.testing.assert_allclose(
-            whole.values[number, :half], directly(lite0, pair, BUILDINGS[number]), rtol=1e-3, atol=1e-4
+            whole.values[number, :half], directly(encoder, pair, BUILDINGS[number]), rtol=1e-3, atol=1e-4
         )
     ring = shapely.difference(BUILDINGS[0].buffer(features.RING / METRES), BUILDINGS[0])
-    np.testing.assert_allclose(whole.values[0, half:], directly(lite0, pair, ring), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(whole.values[0, half:], directly(encoder, pair, ring), rtol=1e-3, atol=1e-4)
     assert whole.seen[[0, 1, 2, 4]].tolist() == [1, 1, 1, 1]
     assert whole.seen[3] == pytest.approx(15 / 55)
 
-    cut = features.compute(pair, frame, lite0, tmp_path / "kept", window=432)
+    cut = features.compute(pair, frame, encoder, tmp_path / "kept", window=window)
     assert cut.computed > 4
     np.testing.assert_allclose(cut.values, whole.values, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(cut.seen, whole.seen)
+
+
+def test_a_network_that_sees_both_dates_at_once_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", config("fc_ef", "small"))
+    with pytest.raises(ConfigError, match="the encoder of fc_ef sees both dates at once, expected a network that"):
+        encoders.of_run(run)
 
 
 def test_kept_features_are_read_again_until_the_scene_the_footprints_or_the_weights_change(tmp_path: Path) -> None:

@@ -39,3 +39,9 @@ def test_the_temperature_is_found_again_and_lessens_the_error() -> None:
     before, after = (calibration(tempered(sharp, each), damaged).error for each in (1.0, temperature))
     assert after < before / 3
     np.testing.assert_allclose(logits_of(tempered(logits, 1.0)), logits, atol=1e-6)
+
+
+def test_few_labels_that_are_told_apart_leave_some_doubt() -> None:
+    damaged = np.arange(20) < 8
+    temperature = fit_temperature(np.where(damaged, 2.0, -2.0), damaged)
+    assert 0.5 < temperature < 2
