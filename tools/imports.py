@@ -90,7 +90,7 @@ def main() -> int:
     for room, modules in house.modules.items():
         uses = ", ".join(used for used in ROOMS if used in house.arrows[room]) or "nothing"
         layer = f"layer {layers[room]}" if room in layers else "entries"
-        print(f"{room:<10}{layer:<9}{len(modules):>3} modules   imports {uses}")
+        print(f"{room:<11}{layer:<9}{len(modules):>3} modules   imports {uses}")
     problems = [*house.violations, *too_large(house)]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)

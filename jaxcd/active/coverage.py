@@ -39,13 +39,9 @@ def in_pixels(frame: gpd.GeoDataFrame, grid: Grid) -> np.ndarray:
     if not len(frame):
         raise LabelError("no footprints: give a file that holds some, or use a grid of cells")
     moved: Any = frame.geometry.to_crs(grid.crs.to_wkt()).to_numpy()
-    inverse = ~grid.transform
-
-    def pixels(points: np.ndarray) -> np.ndarray:
-        columns, rows = inverse @ (points[:, 0], points[:, 1])
-        return np.stack([columns, rows], axis=1)
-
-    outlines = shapely.transform(moved, pixels)
+    # A grid is neither rotated nor sheared.
+    place, step = grid.transform, [grid.transform.a, grid.transform.e]
+    outlines = shapely.transform(moved, lambda points: (points - [place.c, place.f]) / step)
     if not shapely.intersects(outlines, shapely.box(0, 0, grid.width, grid.height)).any():
         west, south, east, north = grid.bounds_degrees
         raise LabelError(

@@ -18,6 +18,7 @@ from jaxcd.learn import steps
 from jaxcd.learn.augmentation import normalise
 from jaxcd.models import ENCODER
 from jaxcd.models.description import Normalisation
+from jaxcd.models.functional import merge
 from jaxcd.models.pretrained.weights import IMAGENET_WEIGHTS
 from jaxcd.runs import inference, run_folder
 
@@ -132,7 +133,7 @@ def _levels(
 
     @jax.jit
     def levels(params: Any, stats: Any, images: UInt8[Array, "b h w 3"]) -> Levels:
-        encoder = getattr(models.functional.merge(network.eval, params, stats), ENCODER)
+        encoder = getattr(merge(network.eval, params, stats), ENCODER)
         skips, bottom = encoder(normalise(images, wanted).astype(steps.DTYPES[config.model.dtype]), key=None)
         height = images.shape[1]
         found = [level for level in (*skips, bottom) if height // level.shape[1] <= STRIDE]

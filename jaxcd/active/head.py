@@ -101,22 +101,18 @@ class Head:
         if least < 2:
             model = _regression(_STRENGTH).fit(points, classes)
             return model, _STRENGTH
-        model = LogisticRegressionCV(
-            Cs=_STRENGTHS,
-            cv=self._folds(least),
-            scoring="neg_log_loss",
-            class_weight="balanced",
-            solver=_SOLVER,
-            l1_ratios=(0.0,),
-            use_legacy_attributes=False,
-        ).fit(points, classes)
+        # scikit-learn tells type checkers less than what it takes.
+        how: Any = {"Cs": _STRENGTHS, "l1_ratios": (0.0,), "use_legacy_attributes": False, "solver": _SOLVER}
+        folds = self._folds(least)
+        model: Any = LogisticRegressionCV(cv=folds, scoring="neg_log_loss", class_weight="balanced", **how)
+        model.fit(points, classes)
         return model, float(model.C_)
 
     def _temperature(self, rows: Int[np.ndarray, "k"], damaged: np.ndarray, strength: float) -> float:
         least = int(min(damaged.sum(), (~damaged).sum()))
         if least < _FOLDS:
             return 1.0
-        logits = cross_val_predict(
+        logits: Any = cross_val_predict(
             _regression(strength), self.points[rows], damaged, cv=self._folds(least), method="decision_function"
         )
         return fit_temperature(logits, damaged)

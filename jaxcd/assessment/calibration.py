@@ -1,6 +1,6 @@
 """Do probabilities mean what they say: calibration curve and error, and the temperature that corrects them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -78,7 +78,8 @@ def fit_temperature(logits: Float[np.ndarray, "n"], damaged: Bool[np.ndarray, "n
         return log_loss(labels, np.tile(tempered(logits, np.exp(log_temperature)), 2), sample_weight=weights)
 
     most = np.log(_LARGEST)
-    return float(np.exp(minimize_scalar(loss, bounds=(-most, most), method="bounded").x))
+    found: Any = minimize_scalar(loss, bounds=(-most, most), method="bounded")
+    return float(np.exp(found.x))
 
 
 def tempered(logits: Float[np.ndarray, "n"], temperature: float) -> Float[np.ndarray, "n"]:

@@ -9,7 +9,7 @@ that would have this variance.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -155,8 +155,8 @@ def _share(judged: _Judged, hit: Bool[np.ndarray, "n"], of: Bool[np.ndarray, "n"
     # Strata make a sample worth more; where few answers differ from the rest of their stratum, the variance that they
     # show is often too small, and the interval would miss the truth too often.
     independent = min(_MOST_GAIN * alone, value * (1 - value) / variance) if variance > 0 else alone
-    low, high = proportion_confint(value * independent, independent, alpha=_ALPHA, method="beta")
-    return Interval(value, float(low), float(high))
+    low_high: Any = proportion_confint(value * independent, independent, alpha=_ALPHA, method="beta")
+    return Interval(value, *map(float, low_high))
 
 
 def _variance(judged: _Judged, terms: Float[np.ndarray, "n"]) -> float:

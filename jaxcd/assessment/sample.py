@@ -147,7 +147,7 @@ def draw(ids: Sequence[str], strata: Sequence[str], count: int, *, seed: int) ->
     found = []
     for number, name in enumerate(names):
         rows = generator.permutation(np.flatnonzero(where == number))[: numbers[number]]
-        members = tuple(ids[row] for row in rows)
+        members = tuple(ids[int(row)] for row in rows)
         found.append(Stratum(name=str(name), buildings=int(sizes[number]), members=members))
     return Plan(seed=seed, population=digest([list(ids), list(strata)]), strata=tuple(found))
 
