@@ -43,7 +43,8 @@ def next_to_judge(
         raise ConfigError(f"order of buildings: expected one of {', '.join(ORDERS)}, got {order!r}")
     free = visible.copy()
     free[[*judged, *held]] = False
-    left = np.random.default_rng(seed).permutation(np.flatnonzero(free))
+    # The same seed for each batch would draw the same positions of a list that has hardly changed: neighbours.
+    left = np.random.default_rng([seed, len(judged)]).permutation(np.flatnonzero(free))
     if order == DIVERSE:
         return _farthest(points, left, [row for row in judged if row not in set(held)], count)
     if order == UNCERTAIN and damaged is not None:

@@ -102,3 +102,15 @@ def test_orders_are_what_they_are_called() -> None:
         ConfigError, match="^order of buildings: expected one of uncertain, diverse, random, got 'best'$"
     ):
         next_to_judge("best", model.points, None, **how, seed=0)  # type: ignore[arg-type]
+
+
+def test_batches_of_one_seed_do_not_draw_neighbours() -> None:
+    buildings, how = 3400, {"held": (), "visible": np.ones(3400, bool), "count": 10}
+    points, close = np.zeros((buildings, 1)), []
+    for seed in range(40):
+        judged: list[int] = []
+        while len(judged) < 120:
+            judged += next_to_judge(RANDOM, points, None, judged=judged, seed=seed, **how)  # type: ignore[arg-type]
+        close.append((np.diff(np.sort(judged)) <= 3).mean())
+    # Of 120 rows drawn from 3400, 1 - (1 - 120 / 3400)^3 have another one among the next three.
+    assert np.mean(close) == pytest.approx(1 - (1 - 120 / buildings) ** 3, abs=0.02)
