@@ -30,9 +30,12 @@ ROOMS: dict[str, frozenset[str]] = {
         "runs": "base config models learn",
         "tasks": "base config models store feed learn runs",
         "mapping": "base config scenes models learn runs",
+        "assessment": "base config scenes",
+        "active": "base config scenes models learn runs mapping assessment",
         "tuning": "base config learn runs",
         "labelling": "base config scenes sources mapping",
-        "entry": "base config scenes simulator sources store feed models learn runs tasks mapping tuning labelling",
+        "entry": "base config scenes simulator sources store feed models learn runs tasks mapping "
+        "assessment active tuning labelling",
     }.items()
 }
 MOST_MODULES, MOST_LAYERS = 12, 8
@@ -44,7 +47,9 @@ _FORBIDDEN = {room: _NOT_BARE for room in _BARE_ROOMS} | {
 }
 # What a bare accelerator machine has: models, learn and runs import nothing else outside of their functions.
 _BARE = frozenset({"jaxcd", "jax", "flax", "optax", "orbax", "etils", "numpy", "jaxtyping", *sys.stdlib_module_names})
-_NOWHERE = frozenset({"tensorflow", "sklearn", "torch", "tools", "tests", "configs"})
+_NOWHERE = frozenset({"tensorflow", "torch", "tools", "tests", "configs"})
+# Packages of the extra `active`, and the rooms that may import them.
+_STATISTICS, _STATISTICAL_ROOMS = frozenset({"sklearn", "statsmodels", "threadpoolctl"}), ("assessment", "active")
 
 
 class Import(NamedTuple):
@@ -85,7 +90,7 @@ def main() -> int:
     for room, modules in house.modules.items():
         uses = ", ".join(used for used in ROOMS if used in house.arrows[room]) or "nothing"
         layer = f"layer {layers[room]}" if room in layers else "entries"
-        print(f"{room:<10}{layer:<9}{len(modules):>3} modules   imports {uses}")
+        print(f"{room:<11}{layer:<9}{len(modules):>3} modules   imports {uses}")
     problems = [*house.violations, *too_large(house)]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
@@ -139,6 +144,8 @@ def _reasons(module: str, room: str, found: Import, used: str) -> Iterator[str]:
     top = found.module.split(".")[0]
     if top in _NOWHERE | _FORBIDDEN.get(room, frozenset()):
         yield f"{room} must not import {top}"
+    elif top in _STATISTICS and room not in _STATISTICAL_ROOMS:
+        yield f"{room} must not import {top}, only {' and '.join(_STATISTICAL_ROOMS)} may"
     elif room in _BARE_ROOMS and not found.lazy and top not in _BARE:
         yield f"a bare machine has no {top}: import it in the function that needs it"
     if used == "entry" and found.module not in (module, "jaxcd"):
