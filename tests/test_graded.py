@@ -105,6 +105,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(graded, tmp_path):
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_pretrained_on_tiles_with_levels(graded, tmp_path):
     # Places whose buildings are all intact are the kind without damage, though they hold labels above 0.
     source = shutil.copytree(graded[0] / "tiles", tmp_path / "tiles")
@@ -117,6 +118,7 @@ def test_an_encoder_is_pretrained_on_tiles_with_levels(graded, tmp_path):
     assert code == 0 and "finished 2 steps" in output, output
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_frozen_stays(graded, tmp_path):
     command = ("jaxcd.train", "--config", graded[0] / "config.py", "--workdir", tmp_path / "run")
     code, output = run(*command, "--config.freeze.encoder=true", "--config.train.accumulation=2")

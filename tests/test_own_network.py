@@ -99,6 +99,7 @@ def test_its_speed_is_measured(network, tmp_path):
     assert (row["side"], row["model"]) == ("jaxcd", network) and row["pairs_per_second"] > 0
 
 
+@pytest.mark.slow
 def test_an_encoder_of_ones_own_is_pretrained_and_taken_over_frozen(project, network, tmp_path):
     wanted = f"--config.model.name={network}", "--config.model.size=thin"
     contrast = "--config.task=contrastive", "--config.contrast.samples=4", "--workdir", tmp_path / "pretrained"

@@ -166,6 +166,7 @@ def killed_when(arguments: list[str], ready: Callable[[], bool]) -> None:
     await_end(workers)
 
 
+@pytest.mark.slow
 def test_a_build_killed_while_staging_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """And the shards are the same bytes as without a kill, and with another number of processes."""
     places = 60

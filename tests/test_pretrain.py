@@ -129,12 +129,14 @@ def _given(pretraining: Path) -> list[np.ndarray]:
     return leaves
 
 
+@pytest.mark.slow
 def test_a_thawed_encoder_has_learned(pretrained, thawed):
     before, after = _given(pretrained[0]), _encoder(thawed[1], 12)
     assert len(before) == len(after) > 10
     assert all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True) if a.size > 16)
 
 
+@pytest.mark.slow
 def test_a_run_is_gone_on_with_before_and_after_its_thaw(project, pretrained, thawed, tmp_path):
     flags, never = thawed
     folder = tmp_path / "thawed_in_parts"

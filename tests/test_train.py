@@ -90,6 +90,7 @@ def averaged(project, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_averages_ends_bit_for_bit_as_one_never_interrupted(project, averaged, tmp_path):
     _kill(project, tmp_path / "r", 3, *EMA)
     code, output = run("jaxcd.train", "--config", project, *EMA, "--workdir", tmp_path / "r")
@@ -117,6 +118,7 @@ def test_the_averages_are_what_is_validated_kept_as_best_and_evaluated(averaged,
         assert scores[name] == pytest.approx(validations[best][name], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_at_its_validation_and_the_count_survives_interruptions(project, tmp_path, monkeypatch):
     # Better at 2 and 6; 8 is no better than 6; the second one in a row is 10.
     score_as(monkeypatch, {2: 0.5, 4: 0.4, 6: 0.6, 8: 0.6, 10: 0.1, 12: 0.9})
@@ -192,6 +194,7 @@ def _main(capsys, *arguments: object) -> str:
     return error
 
 
+@pytest.mark.slow
 def test_loader_processes_give_the_run_of_threads(project, finished, tmp_path):
     code, output = run_process(
         "jaxcd.train",
@@ -298,6 +301,7 @@ def test_diverging_run_names_step_and_tiles_and_keeps_the_last_good_checkpoint(p
     assert all(np.isfinite(a).all() for a in weights(tmp_path / "r", 2))
 
 
+@pytest.mark.slow
 def test_folder_of_a_run_that_came_to_no_checkpoint_is_free_for_another(project, finished, tmp_path):
     rate = "--config.optim.learning_rate=1e30", "--config.optim.warmup_steps=0", "--config.optim.schedule=constant"
     code, output = run("jaxcd.train", "--config", project, *rate, "--workdir", tmp_path / "r")
@@ -322,6 +326,7 @@ def test_signal_before_a_validation_ends_it_and_the_next_start_makes_up_for_it(p
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_full_disk_ends_in_one_line_and_with_more_room_the_run_goes_on(project, finished, tmp_path):
     """In a mount namespace of its own, on a file system with room for two checkpoints but not for three."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0:

@@ -128,6 +128,7 @@ def test_killed_and_gone_on_with_by_two_processes_it_makes_the_trials_asked_for(
     assert code == 2 and "space.batches is [4, 8] there and [4, 8, 16, 32] here" in output
 
 
+@pytest.mark.slow
 def test_a_signal_saves_the_trial_and_ends(project, tmp_path):
     folder = tmp_path / "tuned"
     length = "--config.train.steps=400", "--config.train.validate_every=200"
@@ -157,6 +158,7 @@ def test_trials_that_all_fail_end_it_with_the_reason(tmp_path, capsys):
     assert [row["state"] for row in rows(tmp_path / "tuned")] == ["fail"] * 3
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_pruned_and_a_failing_point_counts_once_another_has_completed(
     project, tmp_path, monkeypatch
 ):
@@ -182,6 +184,7 @@ def test_a_hopeless_trial_is_pruned_and_a_failing_point_counts_once_another_has_
     assert len(tuning.done()) == 3
 
 
+@pytest.mark.slow
 def test_a_trial_that_patience_ended_is_complete(project, tmp_path, monkeypatch):
     score_as(monkeypatch, {2: 0.5, 4: 0.4, 6: 0.4})
 

@@ -60,7 +60,7 @@ def test_accumulated_step_applies_the_mean_gradient_of_its_micro_batches_in_turn
 
 @pytest.mark.parametrize(
     ("accumulation", "scale"),
-    [(1, "binary"), pytest.param(2, "binary", marks=pytest.mark.slow), (2, "xbd")],
+    [*(pytest.param(n, "binary", marks=pytest.mark.slow) for n in (1, 2)), (2, "xbd")],
 )
 def test_two_devices_give_the_result_of_one(accumulation, scale):
     def configured():

@@ -56,9 +56,10 @@ def pieces(pair, wanted, trained, folder, *, window, average=False, bands=1):
 @pytest.mark.parametrize(
     ("name", "size", "height", "width", "window"),
     [
-        *((name, "small", 203, 331, 96) for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")),
+        ("fc_siam_diff", "small", 203, 331, 96),
         ("fc_siam_diff", "small", 61, 9, 96),
-        ("siam_lite0", "small", 715, 41, 448),
+        *(pytest.param(name, "small", 203, 331, 96, marks=pytest.mark.slow) for name in ("fc_ef", "fc_siam_conc")),
+        pytest.param("siam_lite0", "small", 715, 41, 448, marks=pytest.mark.slow),
         *(
             pytest.param(name, *sizes, marks=pytest.mark.slow)
             for sizes in (("medium", 301, 473, 256), ("large", 517, 700, 544))
@@ -131,6 +132,7 @@ def test_two_devices_give_what_one_gives(tmp_path):
     assert np.abs(found[0] - found[1]).max() <= 2
 
 
+@pytest.mark.slow
 def test_average_over_views_equals_that_of_the_whole(tmp_path):
     wanted = config("fc_siam_diff", "small")
     network, params, stats = lively(wanted)

@@ -101,7 +101,7 @@ def test_a_program_for_a_gpu_holds_none_of_the_calls():
 
 @pytest.mark.parametrize(
     ("name", "outputs"),
-    [("fc_siam_diff", 1), ("fc_siam_diff", 4), pytest.param("siam_lite0", 1, marks=pytest.mark.slow)],
+    [("fc_siam_diff", 4), *(pytest.param(name, 1, marks=pytest.mark.slow) for name in ("fc_siam_diff", "siam_lite0"))],
 )
 def test_a_network_is_the_same_but_for_last_bits(name, outputs):
     made = {}

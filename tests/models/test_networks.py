@@ -201,7 +201,7 @@ def test_sides_are_multiples_of_the_stride(size, stride, monkeypatch):
         model(pairs()[0], pairs(h=64)[0])
 
 
-@pytest.mark.parametrize("name", [*NAMES, "siam_lite0"])
+@pytest.mark.parametrize("name", [*NAMES, pytest.param("siam_lite0", marks=pytest.mark.slow)])
 def test_outputs_change_the_last_convolution_alone(name):
     def made(outputs: int):
         _, params, _ = models.build(

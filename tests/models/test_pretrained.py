@@ -80,9 +80,8 @@ def test_descriptions_say_what_the_weights_want():
     assert resnet.normalisation == models.IMAGENET
 
 
-@pytest.mark.parametrize(
-    "name", ["siam_lite0", *(pytest.param(name, marks=pytest.mark.slow) for name in list(ENCODERS)[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENCODERS)
 def test_radius_is_that_of_gradients(name):
     """The radius is reached by the gradient of some output pixel, and passed by none."""
     network, params, stats = built(name)
@@ -175,6 +174,7 @@ def test_a_fusion_that_is_not_there_is_named():
             models.check(model)
 
 
+@pytest.mark.slow
 def test_bfloat16_and_dropout_of_the_decoder():
     exact, params, stats = built("siam_lite0")
     half, *_ = built("siam_lite0", dtype=jnp.bfloat16, dropout=0.5)

@@ -126,7 +126,9 @@ def their_step(theirs: Any, whole: torch.nn.Module, x: np.ndarray, weights: list
     return Step([f.detach().numpy().transpose(0, 2, 3, 1) for f in found], grads, whole.state_dict())
 
 
-@QUICK
+@pytest.mark.parametrize(
+    "name", ["siam_resnet18", *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n != "siam_resnet18")]
+)
 def test_gradients_and_statistics_in_train_mode(name, tmp_path):
     # In 64 bits, as for the other networks (test_parity.py): in 32, a value at the kink of a ReLU may fall on either
     # side.

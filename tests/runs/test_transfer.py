@@ -36,7 +36,8 @@ def host(tree):
 
 
 @pytest.mark.parametrize(
-    ("name", "accumulation"), [("fc_ef", 1), ("fc_siam_conc", 1), ("fc_siam_diff", 1), ("fc_siam_diff", 2)]
+    ("name", "accumulation"),
+    [("fc_siam_diff", 2), *(pytest.param(name, 1, marks=pytest.mark.slow) for name in ("fc_ef", "fc_siam_conc"))],
 )
 def test_a_frozen_encoder_stays_bit_for_bit_and_has_no_optimiser_state(name, accumulation):
     config = configured(freeze__encoder=True, model__name=name, model__dropout=0.1, train__accumulation=accumulation)
