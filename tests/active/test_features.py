@@ -140,5 +140,5 @@ def test_cells_stand_in_for_footprints(tmp_path: Path) -> None:
     found = features.compute(pair, frame, encoders.colours(), tmp_path / "kept", ring=0)
     assert found.values.shape == (36, 18)
     np.testing.assert_allclose(found.values[7, :3], image(1)[100:200, 100:200].mean((0, 1)) / 255, atol=1e-5)
-    with pytest.raises(ConfigError, match="give a larger one"):
+    with pytest.raises(ConfigError, match="give a larger side"):
         cells(pair.grid, 0.5)
