@@ -335,9 +335,16 @@ def _check_together(config: Config) -> None:
     several = f"none, or one weight for each of several roots (data.root names {len(roots)})"
     wants(not shares or len(shares) == len(roots) > 1, "data.weights", shares, several)
     config.data.check_roots()
+    by_event, intact = config.data.balance == "event", config.data.intact_share
+    wants(not (by_event and shares), "data.weights", shares, "none with data.balance = event")
+    wants(by_event or not intact, "data.intact_share", intact, "0 unless data.balance = event")
+    around = config.data.damage_share + intact
+    wants(around <= 1, "data.intact_share", intact, f"at most 1 together with damage_share, not {around:g}")
     held_out = config.data.test_events
     wants(not held_out or config.data.split == "event", "data.test_events", held_out, "none unless data.split = event")
     scale, levels = SCALES[config.data.scale], config.loss.level_weights
+    known = "0 with data.scale = binary, whose labels know no intact buildings"
+    wants(not intact or scale.buildings, "data.intact_share", intact, known)
     parallax = config.augment.dates.parallax
     outlines = "0 with data.scale = binary, whose labels know no buildings"
     wants(not parallax or scale.buildings, "augment.dates.parallax", parallax, outlines)

@@ -24,7 +24,19 @@ from jaxcd.base.processes import cores, start_worker
 from jaxcd.base.scales import DAMAGE, INVALID
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
-from jaxcd.feed.crops import Codes, Crops, Draw, any_corner, as_batch, crop_size, damaged_corner, rounded_up
+from jaxcd.feed.balance import ANYWHERE, DrawBalanced, Target
+from jaxcd.feed.crops import (
+    Codes,
+    Corner,
+    Crops,
+    Draw,
+    any_corner,
+    as_batch,
+    centred_corner,
+    crop_size,
+    damaged_corner,
+    rounded_up,
+)
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
 from jaxcd.store.manifest import Sample
@@ -47,7 +59,8 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Return endless training batches: places are shuffled anew each epoch, and a batch may span two epochs.
 
-    Each time a place is drawn, it gives one crop of one pre and one labelled post image, drawn at random.
+    Each time a place is drawn, it gives one crop of one pre and one labelled post image, drawn at random. With
+    `data.balance = event`, events are drawn equally often, and their places with replacement.
 
     Args:
         dataset: the tiles.
@@ -81,14 +94,17 @@ def training_dataset(
     process_count: int = 1,
 ) -> grain.MapDataset[Batch]:
     """Return the batches of `train_batches` by their number; each is made on access."""
-    crops = _TrainingCrops(
-        crops=Crops(dataset=dataset, size=crop_size(dataset, rows, config, stride), flips=config.augment.flips),
-        damage_share=config.data.damage_share,
-        part=own_share(config.train.batch, process_index, process_count),
-    )
+    cut = Crops(dataset=dataset, size=crop_size(dataset, rows, config, stride), flips=config.augment.flips)
+    part = own_share(config.train.batch, process_index, process_count)
     # Rows and seeds are batched before anything is read: so the global batch is the same for any number of processes,
     # and a slice skips batches for free.
-    drawn = draws_by_origin(dataset.samples, rows, config)
+    if config.data.balance == "event":
+        balanced = DrawBalanced.of(dataset.samples, rows, dataset.scale, config.data)
+        drawn = without_end(grain.MapDataset.source([0]).seed(config.seed)).random_map(balanced)
+        crops: grain.transforms.Map = _BalancedCrops(crops=cut, part=part)
+    else:
+        drawn = draws_by_origin(dataset.samples, rows, config)
+        crops = _TrainingCrops(crops=cut, damage_share=config.data.damage_share, part=part)
     return drawn.batch(config.train.batch, batch_fn=tuple).map(crops)
 
 
@@ -194,7 +210,30 @@ class _TrainingCrops(grain.transforms.Map):
 
     def _corner(self, codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
         centred, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)
-        return damaged_corner(codes, size, rng) if centred and (codes == DAMAGE).any() else anywhere
+        damage = self.crops.dataset.damage(codes)
+        return damaged_corner(damage, size, rng) if centred and (damage == DAMAGE).any() else anywhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BalancedCrops(grain.transforms.Map):
+    """Read this process's part of a batch of targets."""
+
+    crops: Crops
+    part: slice
+
+    def map(self, element: Sequence[Target]) -> Batch:
+        return self.crops.batch([self._draw(target) for target in element[self.part]])
+
+    def _draw(self, target: Target) -> Draw:
+        any_post = range(len(self.crops.dataset.samples[target.row].post))
+        posts = any_post if target.post == ANYWHERE else (target.post,)
+        return Draw(target.row, posts, _corner_of(target), np.random.default_rng(target.seed))
+
+
+def _corner_of(target: Target) -> Corner:
+    if target.code == ANYWHERE:
+        return any_corner
+    return lambda codes, size, rng: centred_corner(codes == target.code, size, rng)
 
 
 def evaluation_batches(
