@@ -5,7 +5,7 @@
 
 Santa Rosa and Michael of xBD, 1500 steps of 6 crops of 192². Labels are read in the scale `buildings`: the layout calls
 major damage and destroyed damaged, no and minor damage intact. So damage is P(building) · P(damaged | building), where
-the scale `xbd` would multiply by a guess at minor damage, too.
+the scale `xbd` would multiply by a guess at minor damage, too. Figures: docs/results.md.
 """
 
 from jaxcd.config import (
