@@ -153,6 +153,12 @@ class DataConfig:
         "not with scale = binary)",
         SHARE,
     )
+    false_alarm_share: float = setting(
+        0.0,
+        "share of the training crops around the worst false alarms on training tiles that the last search found "
+        "(balance = event; train.search_every)",
+        SHARE,
+    )
     workers: int = setting(0, "processes that load the data; 0: threads of the training process load it", at_least(0))
     prefetch: int = setting(2, "batches that are loaded ahead onto the device", at_least(1))
 

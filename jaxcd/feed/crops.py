@@ -125,6 +125,15 @@ def centred_corner(mask: Bool[np.ndarray, "h w"], size: tuple[int, int], rng: np
     return int(top), int(left)
 
 
+def showing_corner(
+    tile: np.ndarray, size: tuple[int, int], rng: np.random.Generator, pixel: tuple[int, int]
+) -> tuple[int, int]:
+    """Draw the corner of a crop whose middle half shows a pixel, as far as the tile allows."""
+    quarter = np.array(size) // 4
+    top, left = np.clip(np.array(pixel) - rng.integers(quarter, 3 * quarter + 1), 0, _room(tile, size))
+    return int(top), int(left)
+
+
 def intact_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
     """Draw one of the corners that `intact_corners` marks, of codes of the scale `binary`; it must mark one."""
     corners = intact_corners(codes, size)

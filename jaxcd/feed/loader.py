@@ -6,6 +6,7 @@ batches, whatever the number of workers, threads or processes.
 
 import collections
 import contextlib
+import functools
 import math
 import signal
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from jaxcd.base.processes import cores, start_worker
 from jaxcd.base.scales import DAMAGE, INVALID
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
-from jaxcd.feed.balance import ANYWHERE, DrawBalanced, Target
+from jaxcd.feed.balance import ANYWHERE, Alarm, DrawBalanced, Target
 from jaxcd.feed.crops import (
     Codes,
     Corner,
@@ -36,6 +37,7 @@ from jaxcd.feed.crops import (
     crop_size,
     damaged_corner,
     rounded_up,
+    showing_corner,
 )
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
@@ -54,6 +56,7 @@ def train_batches(
     *,
     stride: int,
     start: int = 0,
+    alarms: Sequence[Alarm] = (),
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
@@ -68,6 +71,7 @@ def train_batches(
         config: `seed`, `train.batch`, `data` (crops, workers) and `augment.flips` count.
         stride: of the network, in pixels: whole tiles are padded to a multiple of it with `valid = 0`.
         start: batches to skip: batch `k` of a run is the first one with `start=k`.
+        alarms: false alarms for `data.false_alarm_share` (`data.balance = event`).
         process_index: which process of a multi-process run this is.
         process_count: how many there are; each gives its own consecutive part of every global batch.
 
@@ -78,9 +82,8 @@ def train_batches(
         ConfigError: the batch can't be divided by the processes.
         DatasetError: `data.crop` is 0 and the tiles differ in size.
     """
-    batches = training_dataset(
-        dataset, rows, config, stride=stride, process_index=process_index, process_count=process_count
-    )
+    where = {"process_index": process_index, "process_count": process_count}
+    batches = training_dataset(dataset, rows, config, stride=stride, alarms=alarms, **where)
     return read_ahead(batches[start:], config)
 
 
@@ -90,6 +93,7 @@ def training_dataset(
     config: Config,
     *,
     stride: int,
+    alarms: Sequence[Alarm] = (),
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset[Batch]:
@@ -99,7 +103,7 @@ def training_dataset(
     # Rows and seeds are batched before anything is read: so the global batch is the same for any number of processes,
     # and a slice skips batches for free.
     if config.data.balance == "event":
-        balanced = DrawBalanced.of(dataset.samples, rows, dataset.scale, config.data)
+        balanced = DrawBalanced.of(dataset.samples, rows, dataset.scale, config.data, alarms)
         drawn = without_end(grain.MapDataset.source([0]).seed(config.seed)).random_map(balanced)
         crops: grain.transforms.Map = _BalancedCrops(crops=cut, part=part)
     else:
@@ -231,6 +235,8 @@ class _BalancedCrops(grain.transforms.Map):
 
 
 def _corner_of(target: Target) -> Corner:
+    if target.alarm is not None:
+        return functools.partial(showing_corner, pixel=target.alarm)
     if target.code == ANYWHERE:
         return any_corner
     return lambda codes, size, rng: centred_corner(codes == target.code, size, rng)
