@@ -211,7 +211,7 @@ class _Job:
 def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
     from jaxcd import models
     from jaxcd.learn import steps
-    from jaxcd.runs import inference, recall
+    from jaxcd.runs import events, inference
     from jaxcd.runs.panels import Keeper
     from jaxcd.store.dataset import open_or_build
 
@@ -235,7 +235,7 @@ def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
         threshold=threshold,
         best=Keeper(_PANELS, lambda counts: _merit(counts, threshold, partial) if counts.damaged else None),
         worst=Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial)),
-        patch=recall.patch_side(dataset.metres) if partial else 0,
+        patch=events.patch_side(dataset.metres) if partial else 0,
         advice=f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones",
     )
 
@@ -257,7 +257,7 @@ def _plan(config: Config, run: Path, job: _Job, settings: Settings) -> tuple[dic
 
 
 def _write(result: "Evaluation", job: _Job, out: Path) -> None:
-    from jaxcd.runs import events, recall
+    from jaxcd.runs import events
     from jaxcd.runs.evaluation import COUNTS, encoded
     from jaxcd.runs.figures import Metrics
     from jaxcd.runs.panels import save_panels
@@ -276,7 +276,7 @@ def _write(result: "Evaluation", job: _Job, out: Path) -> None:
         _write_curve(result.counts, out, threshold)
     named = {s.id: s.event for s in dataset.samples if s.event}
     by_event = events.by_event(result.tiles, named, threshold) if named else {}
-    found = recall.by_group(result.counted, _scene, job.patch) if job.patch else None
+    found = events.recall_by_group(result.counted, _scene, job.patch) if job.patch else None
     metrics = Metrics.of(
         result.counts,
         threshold=threshold,
@@ -288,7 +288,7 @@ def _write(result: "Evaluation", job: _Job, out: Path) -> None:
     metrics.write(out)
     (_print_recall if partial else _print_table)(result, job.split, job.trained.step, job.trained.threshold)
     if found is not None and found.pixels:
-        print(f"\n{recall.describe(found)}")
+        print(f"\n{events.describe_recall(found)}")
     if len(metrics.events) > 1:
         print(f"\n{events.describe(metrics.events, threshold)}")
     if metrics.levels is not None:

@@ -157,6 +157,7 @@ WRONG_VALUES = [
     ("data.crop", -1),
     ("data.damage_share", 1.01),
     ("data.damage_share", -0.01),
+    ("data.metres", -0.5),
     ("data.balance", "level"),
     ("data.intact_share", 0.3),
     ("data.intact_share", 1.5),

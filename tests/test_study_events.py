@@ -99,8 +99,10 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path):
 def test_a_study_leaves_out_each_of_two_towns_and_goes_on_to_a_second_seed(project, tmp_path):
     for name, seed in (("north", 4), ("south", 5)):
         cut_tiles(simulate(tmp_path / f"scene_{name}", seed=seed, size=512), tmp_path / name, tile=128)
+    config = tmp_path / "config.py"
+    config.write_text(project.read_text().replace("crop=64", "crop=64, block_size=50"))  # each town is 150 m wide
     roots = f"{tmp_path / 'north'},{tmp_path / 'south'}"
-    flags = ["--leave_one_out", "event", "--data", roots, "--layout", "folders", "--config", project, "--epochs", "1"]
+    flags = ["--leave_one_out", "event", "--data", roots, "--layout", "folders", "--config", config, "--epochs", "1"]
     code, output = run("study", *flags, "--out", tmp_path / "out", "--seeds", "1")
     assert code == 0 and "study.md" in output, output
     text = (tmp_path / "out" / "study.md").read_text()

@@ -89,6 +89,12 @@ class DataConfig:
         "images are an error",
         scaling_named("config.data.scaling"),
     )
+    metres: float = setting(
+        0.0,
+        "side in metres of the pixels that all tiles are resampled to, if their places have bounds; 0: tiles stay as "
+        "they are (scenes: as data.scenes.gsd says)",
+        at_least(0),
+    )
     incomplete: str = setting(
         "refuse",
         "what to do with files whose counterpart (image or label) is missing: refuse (end with an error) or "

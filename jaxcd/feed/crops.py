@@ -13,7 +13,6 @@ from jaxcd.base.scales import DAMAGE, INVALID
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.store.dataset import TileDataset
-from jaxcd.store.encodings import decode
 
 Codes = UInt8[np.ndarray, "h w"]
 Corner = Callable[[Codes, tuple[int, int], np.random.Generator], tuple[int, int]]
@@ -59,7 +58,8 @@ class Crops:
         record = self.dataset.read(row)
         pre = record.pre[int(rng.integers(len(record.pre)))]
         chosen = posts[int(rng.integers(len(posts)))]
-        images = decode(pre), decode(record.post[chosen]), self.dataset.codes(row, record.label[chosen])
+        read = self.dataset.image
+        images = read(row, pre), read(row, record.post[chosen]), self.dataset.codes(row, record.label[chosen])
         top, left = corner(images[2], self.size, rng)
         height, width = self.size
         vertical, horizontal, turns = rng.integers((2, 2, 4)).tolist() if self.flips else (0, 0, 0)
@@ -103,9 +103,9 @@ def rounded_up(height: int, width: int, stride: int) -> tuple[int, int]:
     return -(-height // stride) * stride, -(-width // stride) * stride
 
 
-def any_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+def any_corner(tile: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
     """Draw the corner of a crop anywhere in the tile."""
-    top, left = rng.integers(_room(codes, size) + 1)
+    top, left = rng.integers(_room(tile, size) + 1)
     return int(top), int(left)
 
 
@@ -115,11 +115,13 @@ def damaged_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator
 
 
 def centred_corner(mask: Bool[np.ndarray, "h w"], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the corner of a crop centred on a marked pixel, as far as the tile allows; one must be marked."""
+    """Draw the corner of a crop centred on a marked pixel, as far as the tile allows; anywhere if none is marked."""
     room = _room(mask, size)
     if not room.any():
         return 0, 0
     marked = np.flatnonzero(mask)
+    if not marked.size:  # lost where a tile was resampled
+        return any_corner(mask, size, rng)
     pixel = np.array(divmod(int(marked[rng.integers(len(marked))]), mask.shape[1]))
     top, left = np.clip(pixel - np.array(size) // 2, 0, room)
     return int(top), int(left)

@@ -40,7 +40,6 @@ from jaxcd.feed.crops import (
     showing_corner,
 )
 from jaxcd.store.dataset import TileDataset
-from jaxcd.store.encodings import decode
 from jaxcd.store.manifest import Sample
 
 # Each thread decodes a batch; more threads than this cost more in memory than they save in time.
@@ -303,7 +302,7 @@ def _whole(
         record, sample = dataset.read(row), dataset.samples[row]
         window = slice(0, sample.height), slice(0, sample.width)
         for stream, content in zip(images, (record.pre[-1], record.post[i]), strict=True):
-            stream[(k, *window)] = decode(content)
+            stream[(k, *window)] = dataset.image(row, content)
         codes[(k, *window)] = dataset.codes(row, record.label[i])
         ids[k] = row
         tiles.append(Tile(sample.id, sample.post[i].name, sample.height, sample.width))

@@ -89,8 +89,9 @@ def patch_histogram(
         return padded.reshape(padded.shape[0], -(-h // side), side, -(-w // side), side).sum(axis=(2, 4))
 
     pixels = jnp.maximum(summed(known), 1)
-    damaged = summed(known * (labels > 0)) >= _DAMAGED_PATCH * pixels
-    return score_histogram(summed(known * score) / pixels, damaged, valid=summed(known) >= _KNOWN_PATCH * side**2)
+    damaged = (summed(known * (labels > 0)) >= _DAMAGED_PATCH * pixels).astype(jnp.uint8)
+    seen = (summed(known) >= _KNOWN_PATCH * side**2).astype(jnp.uint8)
+    return score_histogram(summed(known * score) / pixels, damaged, valid=seen)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,7 +136,7 @@ class Metrics:
         best: scores at that threshold.
         levels: what graded damage adds (`levels_of`); None with the scale `binary`.
         events: scores by event; empty where much damage has no label.
-        recall: recall by share of the area flagged, as `jaxcd.runs.recall.Recalls.plain` gives it; None where all
+        recall: recall by share of the area flagged, as `jaxcd.runs.events.Recalls.plain` gives it; None where all
             damage has a label.
     """
 

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -98,8 +97,7 @@ def worst_cells(
         For each cell: the sum of the probability over its intact pixels, divided by the size of a cell, and the
         coordinates of its middle, in pixels of the tile.
     """
-    around = cv2.dilate(damaged.astype(np.uint8), np.ones((2 * _EDGE + 1,) * 2, np.uint8))
-    alarming = np.where(intact & (around == 0), probability, 0).astype(np.float64)
+    alarming = np.where(intact & ~_near(damaged), probability, 0).astype(np.float64)
     rows, columns = (-(-side // CELL) for side in alarming.shape)
     padded = np.zeros((rows * CELL, columns * CELL))
     padded[: alarming.shape[0], : alarming.shape[1]] = alarming
@@ -107,6 +105,14 @@ def worst_cells(
     order = np.argsort(-scores, kind="stable")[:_OF_AN_IMAGE]
     cells = [(int(cell) // columns, int(cell) % columns) for cell in order if scores[cell] >= _LEAST]
     return [(float(scores[y * columns + x]), CELL * y + CELL // 2, CELL * x + CELL // 2) for y, x in cells]
+
+
+def _near(damaged: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Mark the pixels with damage at most `_EDGE` rows and columns away; OpenCV may be missing where one trains."""
+    side = 2 * _EDGE + 1
+    total = np.pad(damaged, ((_EDGE + 1, _EDGE), (_EDGE + 1, _EDGE))).cumsum(0, dtype=np.int32).cumsum(1)
+    rows = total[side:] - total[:-side]
+    return rows[:, side:] - rows[:, :-side] > 0
 
 
 def _order(one: Found) -> tuple[float, Alarm]:

@@ -1,12 +1,13 @@
 """Recall by share of the area flagged: on pixels and on patches, by scene, of network and baseline."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxcd.base.types import Tile
 from jaxcd.learn.metrics import BINS, Counts, patch_histogram
 from jaxcd.runs.evaluation import Counted, decoded, encoded
-from jaxcd.runs.recall import by_group, describe, patch_side
+from jaxcd.runs.events import describe_recall, patch_side, recall_by_group
 
 
 def bins(intact: dict[float, int], damaged: dict[float, int]) -> np.ndarray:
@@ -41,7 +42,8 @@ def test_patches_have_the_mean_score_and_are_damaged_from_a_tenth_on():
     valid[0, 4:, 4:8] = 0
     valid[0, 4, 4:8] = 1  # 4 of 16 are known: not counted
     labels[0, 0, 4] = 1  # 1 of 16: not damaged
-    found = np.asarray(patch_histogram(score, labels, valid=valid, side=4))[0]
+    arrays = [jnp.asarray(array) for array in (score, labels, valid)]
+    found = np.asarray(patch_histogram(*arrays[:2], valid=arrays[2], side=4))[0]
     # 6 patches: the two on the right are 2 of 4 columns wide, so that just half of each is known.
     assert found.sum() == 5 and found[1].sum() == 1 and found[1, 512] == 1 and found[0, 0] == 4
 
@@ -49,19 +51,19 @@ def test_patches_have_the_mean_score_and_are_damaged_from_a_tenth_on():
 def test_scenes_have_lines_of_their_own_and_all_together():
     good, blind = bins({0.1: 900}, {0.9: 100}), bins({0.5: 900}, {0.5: 100})
     tiles = [counted("town_a_0", good, blind), counted("town_b_0", blind, good), counted("town_a_1", good, blind)]
-    recalls = by_group(tiles, lambda place: place.rpartition("_")[0], 30)
+    recalls = recall_by_group(tiles, lambda place: place.rpartition("_")[0], 30)
     assert list(recalls.pixels) == ["all", "town_a", "town_b"]
     assert recalls.pixels["town_a"].network == pytest.approx((0.2, 0.5, 1.0))
     assert recalls.pixels["town_a"].difference == pytest.approx((0.02, 0.05, 0.10))
     assert recalls.pixels["town_b"].network == pytest.approx((0.02, 0.05, 0.10))
     assert recalls.patches["all"].damaged == 30 and recalls.patches["town_a"].network[2] == 1
-    text = describe(recalls)
+    text = describe_recall(recalls)
     assert "town_a                       200    0.200    0.500    1.000    0.020    0.050    0.100" in text
     assert recalls.plain()["areas"] == [0.02, 0.05, 0.10] and recalls.plain()["patches"]["town_b"]["damaged"] == 10
-    alone = by_group(tiles[:1], lambda place: "town_a", 30)
+    alone = recall_by_group(tiles[:1], lambda place: "town_a", 30)
     assert list(alone.pixels) == ["all"]
     unharmed = counted("town_c_0", bins({0.1: 10}, {}), bins({0.1: 10}, {}))
-    assert "town_c" not in by_group([*tiles, unharmed], lambda place: place[:6], 30).pixels
+    assert "town_c" not in recall_by_group([*tiles, unharmed], lambda place: place[:6], 30).pixels
 
 
 def test_shared_work_keeps_patches():
