@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jaxcd.base import fingerprints
 from jaxcd.base.entry import announce_device, guarded
 from jaxcd.base.errors import ConfigError, RunError
-from jaxcd.base.files import replacing
+from jaxcd.base.files import replacing, write_whole
 from jaxcd.base.scales import SCALES
 from jaxcd.config import Config, DataConfig, files, scaling_named
 from jaxcd.config.fields import at_least, check_bounds, one_of, setting, settings_of
@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 _PANELS = 4
 _PIECES = 256  # at most, that an evaluation is divided into when processes share it
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
-_OUTPUTS = ("metrics.json", "tiles.csv", "precision_recall.png", "precision_recall.csv", "best.png", "worst.png")
+_OUTPUTS = (
+    "metrics.json",
+    "tiles.csv",
+    "precision_recall.png",
+    "precision_recall.csv",
+    "counts.npz",
+    "best.png",
+    "worst.png",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +158,7 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings, share: s
 
     job = _prepare(config, run, settings)
     how = {"keepers": (job.best, job.worst), "scale": job.dataset.scale, "average": settings.average}
-    how["advice"] = job.advice
+    how |= {"advice": job.advice, "patch": job.patch}
     if share is None:
         shown = with_bar(evaluation_batches(job.dataset, job.rows, **job.batches), job.tiles, job.split)
         _write(inference.evaluate_trained(config, job.trained, shown, **how), job, out)
@@ -183,6 +191,7 @@ class _Job:
         threshold: the network's.
         best: keeps the tiles of the picture of the best ones.
         worst: likewise.
+        patch: side in pixels of the patches that are counted as well; 0: none.
         advice: what to do where memory does not suffice.
     """
 
@@ -195,13 +204,14 @@ class _Job:
     threshold: float
     best: "Keeper"
     worst: "Keeper"
+    patch: int
     advice: str
 
 
 def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
     from jaxcd import models
     from jaxcd.learn import steps
-    from jaxcd.runs import inference
+    from jaxcd.runs import events, inference
     from jaxcd.runs.panels import Keeper
     from jaxcd.store.dataset import open_or_build
 
@@ -225,6 +235,7 @@ def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
         threshold=threshold,
         best=Keeper(_PANELS, lambda counts: _merit(counts, threshold, partial) if counts.damaged else None),
         worst=Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial)),
+        patch=events.patch_side(dataset.metres) if partial else 0,
         advice=f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones",
     )
 
@@ -240,12 +251,14 @@ def _plan(config: Config, run: Path, job: _Job, settings: Settings) -> tuple[dic
         "data": {"labels": job.dataset.digest(), "split": job.split, "rows": fingerprints.digest(job.rows)},
         "batches": job.batches,
         "average": settings.average,
+        "patch": job.patch,
     }
     return plan, count_evaluation_batches(job.dataset, job.rows, **job.batches)
 
 
 def _write(result: "Evaluation", job: _Job, out: Path) -> None:
     from jaxcd.runs import events
+    from jaxcd.runs.evaluation import COUNTS, encoded
     from jaxcd.runs.figures import Metrics
     from jaxcd.runs.panels import save_panels
 
@@ -257,15 +270,25 @@ def _write(result: "Evaluation", job: _Job, out: Path) -> None:
             drawn = {"threshold": threshold, "positive_unlabelled": partial, "scale": dataset.scale}
             save_panels(keeper.kept(), out / f"{name}.png", **drawn)
     _write_tiles(result, out / "tiles.csv", threshold, partial)
+    if result.counted:
+        write_whole(out / COUNTS, encoded([result.counted]))
     if not partial:  # a curve of precision would mean nothing
         _write_curve(result.counts, out, threshold)
     named = {s.id: s.event for s in dataset.samples if s.event}
     by_event = events.by_event(result.tiles, named, threshold) if named else {}
+    found = events.recall_by_group(result.counted, _scene, job.patch) if job.patch else None
     metrics = Metrics.of(
-        result.counts, threshold=threshold, positive_unlabelled=partial, grades=result.grades, events=by_event
+        result.counts,
+        threshold=threshold,
+        positive_unlabelled=partial,
+        grades=result.grades,
+        events=by_event,
+        recall=found and found.plain(),
     )
     metrics.write(out)
     (_print_recall if partial else _print_table)(result, job.split, job.trained.step, job.trained.threshold)
+    if found is not None and found.pixels:
+        print(f"\n{events.describe_recall(found)}")
     if len(metrics.events) > 1:
         print(f"\n{events.describe(metrics.events, threshold)}")
     if metrics.levels is not None:
@@ -290,6 +313,11 @@ def _rows(config: Config, run: Path, samples: "Sequence[Sample]", split: str, fo
     if missing:
         raise RunError(f"{run}: place {missing[0]} of its {split} split is no longer in {config.data.root}")
     return [rows[place] for place in places]
+
+
+def _scene(place: str) -> str:
+    """Return the name of the scene that a tile was cut from: ids end in the tile's number."""
+    return place.rpartition("_")[0] or place
 
 
 def _merit(counts: "Counts", threshold: float, partial: bool) -> float:

@@ -64,6 +64,8 @@ def _train(config: Config, run: Path) -> int:
     kind = TASKS[config.task]
     splits = kind.split(dataset, config)
     print(describe(dataset.samples, splits, dataset.scale))
+    for text in dataset.warnings(splits.train):
+        print(f"WARNING: {text}")
     task = kind.of(dataset, splits, config)
     places = {part: [dataset.samples[row].id for row in getattr(splits, part)] for part in NAMES}
     before = transfer.check_places(config, places, labels=dataset.digest())

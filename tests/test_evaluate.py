@@ -226,6 +226,12 @@ def test_where_labels_are_partial_recall_and_flagged_area_are_told(trained, tmp_
     assert "positive-unlabelled" in printed and "precision" not in printed.replace("precision means nothing", "")
     report = json.loads((out / "metrics.json").read_text())
     assert report["positive_unlabelled"] is True and set(report["0.5"]) == {"recall", "flagged"}
+    found = report["recall"]
+    assert found["areas"] == [0.02, 0.05, 0.1] and "recall of labelled damage, by share of the area flagged" in printed
+    assert found["pixels"]["all"]["damaged"] == int((read_mask(scene.mask) > 0).sum())
+    assert 0 < found["patches"]["all"]["damaged"] < (256 / found["patch"] + 1) ** 2
+    for own in (found["pixels"]["all"], found["patches"]["all"]):
+        assert all(0 <= a <= b <= c <= 1 for a, b, c in (own["network"], own["difference"]))
     assert not (out / "precision_recall.csv").exists()
     rows = [row for row in _rows(out / "tiles.csv", csv.DictReader) if float(row["threshold"]) == 0.5]
     tp, fp, fn, tn = (sum(int(row[name]) for row in rows) for name in ("tp", "fp", "fn", "tn"))

@@ -10,6 +10,10 @@ through `jaxcd.train` and `jaxcd.evaluate`. The same command continues what was 
 A table of anything else beside its published figures (`study.md`, `study.csv`) comes from a file of rows:
 
     python tools/study.py --rows configs/airchange.py --out DIR [--seeds 3]
+
+How networks do on events that they have not seen, each in turn (`study.md`):
+
+    python tools/study.py --leave_one_out event --data DIR,DIR --layout L --config X --out DIR [--events A B]
 """
 
 import argparse
@@ -19,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+import study_events
 import study_rows
 from study_report import NETWORKS, STARTS, Result, read_results, write_report
 from study_runs import Job, record, run_all, seeds_done
@@ -66,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.seeds < 1:
         raise ConfigError(f"--seeds: expected at least 1, got {options.seeds}")
-    study: Study = _of_rows(options) if options.rows else _Pretraining(options)
+    study = _study(options)
     check_folder(options.out, study.mark, holds=f"study with {study.mark}")
     with alone(options.out, working="working on this study"):
         recorded = record(options.out, study.mark, study.settings)
@@ -86,6 +91,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
+def _study(options: argparse.Namespace) -> Study:
+    if options.leave_one_out:
+        if options.rows:
+            raise ConfigError("--rows: does not go with --leave_one_out; give --data, --layout and --config")
+        return study_events.LeaveOneOut.read(options)
+    if options.events:
+        raise ConfigError("--events: goes with --leave_one_out")
+    return _of_rows(options) if options.rows else _Pretraining(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python tools/study.py", description=(__doc__ or "").splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
@@ -93,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--rows", type=Path, help="Python file with get_rows(), whose configurations say all else")
     parser.add_argument("--out", required=True, type=Path, help="folder of the study")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default 3)")
+    parser.add_argument(
+        "--leave_one_out", choices=("event",), help="train without each event in turn, with --data, --layout, --config"
+    )
+    parser.add_argument(
+        "--events", nargs="+", metavar="EVENT", help="events that are left out one by one; the rest is left out as one"
+    )
     with_data = parser.add_argument_group("with --data only")
     with_data.add_argument("--layout", choices=layouts.NAMES, help="layout of --data")
     with_data.add_argument("--networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help="default: all three")

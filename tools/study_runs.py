@@ -27,11 +27,13 @@ class Job:
         name: of its folder.
         config: what is trained.
         needs: name of the pretraining whose encoder it begins with, or empty.
+        seen: whether it is evaluated on its validation split, too, in the folder `seen`.
     """
 
     name: str
     config: Config
     needs: str = ""
+    seen: bool = False
 
     @property
     def trains_maps(self) -> bool:
@@ -69,7 +71,7 @@ def record(out: Path, mark: str, here: Mapping[str, Config]) -> dict[str, Config
 
 def run_all(out: Path, jobs: Sequence[Job], failures: dict[str, str]) -> None:
     """Train and evaluate each; `failures` receives why runs failed, by name."""
-    for folder in ("configs", "runs", "results", "logs"):
+    for folder in ("configs", "runs", "results", "logs", *(("seen",) if any(job.seen for job in jobs) else ())):
         (out / folder).mkdir(exist_ok=True)
     with Children() as children, progress.bar(len(jobs), unit="run", title="study") as bar:
 
@@ -97,6 +99,9 @@ def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None
         job.config, config, about=f"Run {job.name} of a study.\n\n    python -m jaxcd.train --config FILE --workdir RUN"
     )
     commands = [["jaxcd.train", "--config", str(config), "--workdir", str(run)]]
+    if job.seen:
+        split = "--split", "validation", "--out", str(out / "seen" / job.name)
+        commands.append(["jaxcd.evaluate", "--run", str(run), *split])
     if job.trains_maps:
         commands.append(["jaxcd.evaluate", "--run", str(run), "--split", "test", "--out", str(result)])
     log = out / "logs" / f"{job.name}.log"

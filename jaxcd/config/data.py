@@ -89,6 +89,12 @@ class DataConfig:
         "images are an error",
         scaling_named("config.data.scaling"),
     )
+    metres: float = setting(
+        0.0,
+        "side in metres of the pixels that all tiles are resampled to, if their places have bounds; 0: tiles stay as "
+        "they are (scenes: as data.scenes.gsd says)",
+        at_least(0),
+    )
     incomplete: str = setting(
         "refuse",
         "what to do with files whose counterpart (image or label) is missing: refuse (end with an error) or "
@@ -131,6 +137,12 @@ class DataConfig:
         seed(),
     )
     block_size: float = setting(1000.0, "side of a spatial block in metres (split = block)", above_zero("metres"))
+    balance: str = setting(
+        "place",
+        "what training draws equally often: place (each once in an epoch; of several roots, by weights) or event (each "
+        "disaster; of what a crop lies around, levels by the root of their pixels)",
+        one_of("place", "event"),
+    )
     crop: int = setting(
         256,
         "side of the training crops in pixels; 0: whole tiles",
@@ -139,6 +151,18 @@ class DataConfig:
     damage_share: float = setting(
         0.5,
         "share of the training crops that are centred on a damaged pixel, if their tile has one (task = segmentation)",
+        SHARE,
+    )
+    intact_share: float = setting(
+        0.0,
+        "share of the training crops that are centred on a building that does not count as damaged (balance = event; "
+        "not with scale = binary)",
+        SHARE,
+    )
+    false_alarm_share: float = setting(
+        0.0,
+        "share of the training crops around the worst false alarms on training tiles that the last search found "
+        "(balance = event; train.search_every)",
         SHARE,
     )
     workers: int = setting(0, "processes that load the data; 0: threads of the training process load it", at_least(0))

@@ -255,6 +255,11 @@ class TrainConfig:
     patience: int = setting(
         0, "end the run after this many validations in a row without a better score (best_by); 0: never", at_least(0)
     )
+    search_every: int = setting(
+        0,
+        "steps between searches of all training tiles for the worst false alarms (data.false_alarm_share); 0: none",
+        at_least(0),
+    )
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: at validations only", at_least(0))
     log_every: int = setting(10, "steps between log entries", at_least(1))
     eval_batch: int = setting(1, "whole tiles that each device computes at a time in a validation", at_least(1))
@@ -335,9 +340,20 @@ def _check_together(config: Config) -> None:
     several = f"none, or one weight for each of several roots (data.root names {len(roots)})"
     wants(not shares or len(shares) == len(roots) > 1, "data.weights", shares, several)
     config.data.check_roots()
+    by_event, intact, alarms = config.data.balance == "event", config.data.intact_share, config.data.false_alarm_share
+    wants(not (by_event and shares), "data.weights", shares, "none with data.balance = event")
+    for name, share in (("data.intact_share", intact), ("data.false_alarm_share", alarms)):
+        wants(by_event or not share, name, share, "0 unless data.balance = event")
+    together = (config.data.damage_share, intact, alarms)
+    names = "data.damage_share, intact_share and false_alarm_share"
+    wants(sum(together) <= 1 + 1e-9, names, together, "at most 1 together")
+    searched = "above 0 where data.false_alarm_share is, and only there"
+    wants((train.search_every > 0) == (alarms > 0), "train.search_every", train.search_every, searched)
     held_out = config.data.test_events
     wants(not held_out or config.data.split == "event", "data.test_events", held_out, "none unless data.split = event")
     scale, levels = SCALES[config.data.scale], config.loss.level_weights
+    known = "0 with data.scale = binary, whose labels know no intact buildings"
+    wants(not intact or scale.buildings, "data.intact_share", intact, known)
     parallax = config.augment.dates.parallax
     outlines = "0 with data.scale = binary, whose labels know no buildings"
     wants(not parallax or scale.buildings, "augment.dates.parallax", parallax, outlines)

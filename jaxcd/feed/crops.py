@@ -13,11 +13,10 @@ from jaxcd.base.scales import DAMAGE, INVALID
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.store.dataset import TileDataset
-from jaxcd.store.encodings import decode
 
 Codes = UInt8[np.ndarray, "h w"]
 Corner = Callable[[Codes, tuple[int, int], np.random.Generator], tuple[int, int]]
-"""A function that draws the top left corner of a crop: from codes of the scale `binary`, crop size and generator."""
+"""A function that draws the top left corner of a crop: from codes of the dataset's scale, crop size and generator."""
 
 _COLUMNS = 32  # `_copy` copies so many columns at a time, so that source and target fit into the processor's cache
 _LEAST_VALID = 0.5  # least share of valid pixels in an intact crop: the unknown pixels might be damaged
@@ -59,8 +58,9 @@ class Crops:
         record = self.dataset.read(row)
         pre = record.pre[int(rng.integers(len(record.pre)))]
         chosen = posts[int(rng.integers(len(posts)))]
-        images = decode(pre), decode(record.post[chosen]), self.dataset.codes(row, record.label[chosen])
-        top, left = corner(self.dataset.damage(images[2]), self.size, rng)
+        read = self.dataset.image
+        images = read(row, pre), read(row, record.post[chosen]), self.dataset.codes(row, record.label[chosen])
+        top, left = corner(images[2], self.size, rng)
         height, width = self.size
         vertical, horizontal, turns = rng.integers((2, 2, 4)).tolist() if self.flips else (0, 0, 0)
         for image, into in zip(images, out, strict=True):
@@ -103,25 +103,41 @@ def rounded_up(height: int, width: int, stride: int) -> tuple[int, int]:
     return -(-height // stride) * stride, -(-width // stride) * stride
 
 
-def any_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+def any_corner(tile: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
     """Draw the corner of a crop anywhere in the tile."""
-    top, left = rng.integers(_room(codes, size) + 1)
+    top, left = rng.integers(_room(tile, size) + 1)
     return int(top), int(left)
 
 
 def damaged_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the corner of a crop centred on a damaged pixel, as far as the tile allows; the tile must have damage."""
-    room = _room(codes, size)
+    """Draw the corner of a crop around damage; `codes` are of the scale `binary`, and the tile must have damage."""
+    return centred_corner(codes == DAMAGE, size, rng)
+
+
+def centred_corner(mask: Bool[np.ndarray, "h w"], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw the corner of a crop centred on a marked pixel, as far as the tile allows; anywhere if none is marked."""
+    room = _room(mask, size)
     if not room.any():
         return 0, 0
-    damaged = np.flatnonzero(codes == DAMAGE)
-    pixel = np.array(divmod(int(damaged[rng.integers(len(damaged))]), codes.shape[1]))
+    marked = np.flatnonzero(mask)
+    if not marked.size:  # lost where a tile was resampled
+        return any_corner(mask, size, rng)
+    pixel = np.array(divmod(int(marked[rng.integers(len(marked))]), mask.shape[1]))
     top, left = np.clip(pixel - np.array(size) // 2, 0, room)
     return int(top), int(left)
 
 
+def showing_corner(
+    tile: np.ndarray, size: tuple[int, int], rng: np.random.Generator, pixel: tuple[int, int]
+) -> tuple[int, int]:
+    """Draw the corner of a crop whose middle half shows a pixel, as far as the tile allows."""
+    quarter = np.array(size) // 4
+    top, left = np.clip(np.array(pixel) - rng.integers(quarter, 3 * quarter + 1), 0, _room(tile, size))
+    return int(top), int(left)
+
+
 def intact_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw one of the corners that `intact_corners` marks; it must mark at least one."""
+    """Draw one of the corners that `intact_corners` marks, of codes of the scale `binary`; it must mark one."""
     corners = intact_corners(codes, size)
     fitting = np.flatnonzero(corners)
     top, left = divmod(int(fitting[rng.integers(len(fitting))]), corners.shape[1])
@@ -140,8 +156,8 @@ def intact_corners(codes: Codes, size: tuple[int, int]) -> Bool[np.ndarray, "h w
     return (within(codes == DAMAGE) == 0) & (within(codes != INVALID) >= _LEAST_VALID * height * width)
 
 
-def _room(codes: Codes, size: tuple[int, int]) -> np.ndarray:
-    return np.maximum(np.array(codes.shape) - size, 0)
+def _room(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.maximum(np.array(tile.shape) - size, 0)
 
 
 def _turned(image: np.ndarray, *, flips: tuple[int, int], turns: int) -> np.ndarray:

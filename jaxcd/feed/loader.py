@@ -6,6 +6,7 @@ batches, whatever the number of workers, threads or processes.
 
 import collections
 import contextlib
+import functools
 import math
 import signal
 from collections.abc import Iterator, Sequence
@@ -24,9 +25,21 @@ from jaxcd.base.processes import cores, start_worker
 from jaxcd.base.scales import DAMAGE, INVALID
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
-from jaxcd.feed.crops import Codes, Crops, Draw, any_corner, as_batch, crop_size, damaged_corner, rounded_up
+from jaxcd.feed.balance import ANYWHERE, Alarm, DrawBalanced, Target
+from jaxcd.feed.crops import (
+    Codes,
+    Corner,
+    Crops,
+    Draw,
+    any_corner,
+    as_batch,
+    centred_corner,
+    crop_size,
+    damaged_corner,
+    rounded_up,
+    showing_corner,
+)
 from jaxcd.store.dataset import TileDataset
-from jaxcd.store.encodings import decode
 from jaxcd.store.manifest import Sample
 
 # Each thread decodes a batch; more threads than this cost more in memory than they save in time.
@@ -42,12 +55,14 @@ def train_batches(
     *,
     stride: int,
     start: int = 0,
+    alarms: Sequence[Alarm] = (),
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
     """Return endless training batches: places are shuffled anew each epoch, and a batch may span two epochs.
 
-    Each time a place is drawn, it gives one crop of one pre and one labelled post image, drawn at random.
+    Each time a place is drawn, it gives one crop of one pre and one labelled post image, drawn at random. With
+    `data.balance = event`, events are drawn equally often, and their places with replacement.
 
     Args:
         dataset: the tiles.
@@ -55,6 +70,7 @@ def train_batches(
         config: `seed`, `train.batch`, `data` (crops, workers) and `augment.flips` count.
         stride: of the network, in pixels: whole tiles are padded to a multiple of it with `valid = 0`.
         start: batches to skip: batch `k` of a run is the first one with `start=k`.
+        alarms: false alarms for `data.false_alarm_share` (`data.balance = event`).
         process_index: which process of a multi-process run this is.
         process_count: how many there are; each gives its own consecutive part of every global batch.
 
@@ -65,9 +81,8 @@ def train_batches(
         ConfigError: the batch can't be divided by the processes.
         DatasetError: `data.crop` is 0 and the tiles differ in size.
     """
-    batches = training_dataset(
-        dataset, rows, config, stride=stride, process_index=process_index, process_count=process_count
-    )
+    where = {"process_index": process_index, "process_count": process_count}
+    batches = training_dataset(dataset, rows, config, stride=stride, alarms=alarms, **where)
     return read_ahead(batches[start:], config)
 
 
@@ -77,18 +92,22 @@ def training_dataset(
     config: Config,
     *,
     stride: int,
+    alarms: Sequence[Alarm] = (),
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset[Batch]:
     """Return the batches of `train_batches` by their number; each is made on access."""
-    crops = _TrainingCrops(
-        crops=Crops(dataset=dataset, size=crop_size(dataset, rows, config, stride), flips=config.augment.flips),
-        damage_share=config.data.damage_share,
-        part=own_share(config.train.batch, process_index, process_count),
-    )
+    cut = Crops(dataset=dataset, size=crop_size(dataset, rows, config, stride), flips=config.augment.flips)
+    part = own_share(config.train.batch, process_index, process_count)
     # Rows and seeds are batched before anything is read: so the global batch is the same for any number of processes,
     # and a slice skips batches for free.
-    drawn = draws_by_origin(dataset.samples, rows, config)
+    if config.data.balance == "event":
+        balanced = DrawBalanced.of(dataset.samples, rows, dataset.scale, config.data, alarms)
+        drawn = without_end(grain.MapDataset.source([0]).seed(config.seed)).random_map(balanced)
+        crops: grain.transforms.Map = _BalancedCrops(crops=cut, part=part)
+    else:
+        drawn = draws_by_origin(dataset.samples, rows, config)
+        crops = _TrainingCrops(crops=cut, damage_share=config.data.damage_share, part=part)
     return drawn.batch(config.train.batch, batch_fn=tuple).map(crops)
 
 
@@ -194,7 +213,32 @@ class _TrainingCrops(grain.transforms.Map):
 
     def _corner(self, codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
         centred, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)
-        return damaged_corner(codes, size, rng) if centred and (codes == DAMAGE).any() else anywhere
+        damage = self.crops.dataset.damage(codes)
+        return damaged_corner(damage, size, rng) if centred and (damage == DAMAGE).any() else anywhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BalancedCrops(grain.transforms.Map):
+    """Read this process's part of a batch of targets."""
+
+    crops: Crops
+    part: slice
+
+    def map(self, element: Sequence[Target]) -> Batch:
+        return self.crops.batch([self._draw(target) for target in element[self.part]])
+
+    def _draw(self, target: Target) -> Draw:
+        any_post = range(len(self.crops.dataset.samples[target.row].post))
+        posts = any_post if target.post == ANYWHERE else (target.post,)
+        return Draw(target.row, posts, _corner_of(target), np.random.default_rng(target.seed))
+
+
+def _corner_of(target: Target) -> Corner:
+    if target.alarm is not None:
+        return functools.partial(showing_corner, pixel=target.alarm)
+    if target.code == ANYWHERE:
+        return any_corner
+    return lambda codes, size, rng: centred_corner(codes == target.code, size, rng)
 
 
 def evaluation_batches(
@@ -258,7 +302,7 @@ def _whole(
         record, sample = dataset.read(row), dataset.samples[row]
         window = slice(0, sample.height), slice(0, sample.width)
         for stream, content in zip(images, (record.pre[-1], record.post[i]), strict=True):
-            stream[(k, *window)] = decode(content)
+            stream[(k, *window)] = dataset.image(row, content)
         codes[(k, *window)] = dataset.codes(row, record.label[i])
         ids[k] = row
         tiles.append(Tile(sample.id, sample.post[i].name, sample.height, sample.width))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxcd.base.errors import SplitError
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
-from jaxcd.feed.crops import Crops, Draw, crop_size, damaged_corner, intact_corner, intact_corners
+from jaxcd.feed.crops import Codes, Corner, Crops, Draw, crop_size, damaged_corner, intact_corner, intact_corners
 from jaxcd.feed.loader import MOST_THREADS, own_share, read_ahead, without_end
 from jaxcd.feed.splits import NAMES, Splits, blocks_of, check_parts, divided, in_no_block, permuted, split_places
 from jaxcd.store.dataset import TileDataset
@@ -229,5 +229,11 @@ class _ContrastCrops(grain.transforms.Map):
         draws = []
         for kind, row, seed in drawn:
             posts, corner = kinds[kind]
-            draws.append(Draw(row, posts[row], corner, np.random.default_rng(seed)))
+            draws.append(Draw(row, posts[row], self._of_damage(corner), np.random.default_rng(seed)))
         return self.crops.batch(draws)
+
+    def _of_damage(self, corner: Corner) -> Corner:
+        def of_codes(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+            return corner(self.crops.dataset.damage(codes), size, rng)
+
+        return of_codes

@@ -296,7 +296,7 @@ def check_parts(
     """
     total = sum(map(len, parts))
     damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
-    if data.split == "block":
+    if data.split == "block" or data.test_events:
         remedy = f"try another config.data.split_seed, block_size (now {data.block_size:g} m) or {shares}"
     elif data.split == "event":
         remedy = "whole events stay together: name the test events in config.data.test_events"
@@ -336,6 +336,13 @@ def describe(samples: Sequence[Sample], splits: Splits, scale: Scale = BINARY) -
         absent = [name for name, count in zip(scale.levels, counts[1:-1], strict=True) if not count]
         if absent:
             lines.append(f"WARNING: no training pixel is {' or '.join(absent)}: the network cannot learn it")
+    harmed = {samples[row].event for row in splits.train if samples[row].damaged}
+    events = Counter(samples[row].event for row in splits.train)
+    lines += [
+        f"WARNING: no training pixel of the event {event} is damaged ({count} places): it only teaches no damage"
+        for event, count in sorted(events.items())
+        if len(events) > 1 and event not in harmed
+    ]
     for reason, count in Counter(reason for _, reason in splits.left_out).items():
         lines.append(f"left out   {count:>6} places: {reason}")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int32, Int64, Num
 # A power of two, so that probability * BINS and k / BINS are exact. A threshold of k / BINS then gives the same
 # decision from the counts as from the probabilities.
 BINS = 1024
+_DAMAGED_PATCH, _KNOWN_PATCH = 0.1, 0.5
 
 
 class Scores(NamedTuple):
@@ -63,6 +64,34 @@ def score_histogram(
         return jnp.bincount(pair, length=2 * BINS + 1)[:-1].reshape(2, BINS)
 
     return jax.vmap(count)(cells.reshape(cells.shape[0], -1)).astype(jnp.int32)
+
+
+def patch_histogram(
+    score: Float[Array, "b h w"], labels: Num[Array, "b h w"], *, valid: Num[Array, "b h w"], side: int
+) -> Int32[Array, "b 2 1024"]:
+    """Count square patches as `score_histogram` counts pixels.
+
+    The score of a patch is the mean over its valid pixels. It is damaged where at least a tenth of them is, and valid
+    where at least half of its pixels are. Patches that reach beyond the lower and the right edge count by what is
+    inside.
+
+    Args:
+        score: 0..1.
+        labels: 1 where damaged, else 0.
+        valid: 1 where the label is known, else 0.
+        side: of a patch in pixels.
+    """
+    h, w = score.shape[1:]
+    known = (valid > 0).astype(jnp.float32)
+
+    def summed(pixels: Array) -> Array:
+        padded = jnp.pad(pixels, ((0, 0), (0, -h % side), (0, -w % side)))
+        return padded.reshape(padded.shape[0], -(-h // side), side, -(-w // side), side).sum(axis=(2, 4))
+
+    pixels = jnp.maximum(summed(known), 1)
+    damaged = (summed(known * (labels > 0)) >= _DAMAGED_PATCH * pixels).astype(jnp.uint8)
+    seen = (summed(known) >= _KNOWN_PATCH * side**2).astype(jnp.uint8)
+    return score_histogram(summed(known * score) / pixels, damaged, valid=seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +155,15 @@ class Counts:
         distance = np.abs(tp + fp - pixels)
         return float(np.flatnonzero(distance == distance.min())[-1] / BINS)
 
+    def recall_at(self, area: float) -> float:
+        """Return the recall where this share of the valid pixels is flagged, those of the highest score first.
+
+        Within a bin, the flagged pixels are taken at random: recall grows in proportion to the area.
+        """
+        tp, fp = self._above()
+        flagged, found = np.append(0, (tp + fp)[::-1]), np.append(0, tp[::-1])
+        return _ratio(float(np.interp(area * self.valid, flagged, found)), self.damaged)
+
     def best(self) -> float:
         """Return the threshold of highest IoU, and so of highest F1; of several, the one nearest to 0.5."""
         tp, fp = self._above()
@@ -148,5 +186,5 @@ class Counts:
         return tp, fp
 
 
-def _ratio(part: int, whole: int) -> float:
+def _ratio(part: int | float, whole: int) -> float:
     return part / whole if whole else 0.0

@@ -76,6 +76,11 @@ def _check_contrastive(config: Config) -> None:
         raise ConfigError("config.freeze.encoder: expected False: the encoder is what pretraining learns, got True")
     if config.data.weights:
         raise ConfigError(f"config.data.weights: expected none with task = contrastive, got {config.data.weights}")
+    if config.data.balance != "place":
+        raise ConfigError(
+            f"config.data.balance: expected place with task = contrastive, whose batches are balanced by damage, got "
+            f"{config.data.balance!r}"
+        )
     # Half of a (micro-)batch differs; where pairs are compared with pairs, half of them also show damage.
     even, batch = 2 * pairs_an_element(config) * config.train.accumulation, config.train.batch
     if batch % even:

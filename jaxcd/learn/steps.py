@@ -79,6 +79,7 @@ class Evaluated(NamedTuple):
         levels: code of the predicted level; None with the scale `binary`.
         difference: counts of |pre - post| (mean over the bands, 0..255 mapped to 0..1), the baseline without
             learning.
+        patches: counts of patches, by the probability and by |pre - post|; None where they are not asked for.
     """
 
     bins: Int32[Array, "b 2 1024"]
@@ -87,6 +88,7 @@ class Evaluated(NamedTuple):
     difference: Int32[Array, "b 2 1024"]
     grades: Int32[Array, "b t p"] | None = None
     levels: UInt8[Array, "b h w"] | None = None
+    patches: Int32[Array, "b 2 2 1024"] | None = None
 
 
 class Progress(NamedTuple):
@@ -257,7 +259,12 @@ def train_step(
 
 
 def evaluation_step(
-    network: models.Network, config: Config, labels_in: Scale | None = None, *, average: bool = False
+    network: models.Network,
+    config: Config,
+    labels_in: Scale | None = None,
+    *,
+    average: bool = False,
+    patch: int = 0,
 ) -> EvaluationStep:
     """Make the evaluation step, `(params, stats, batch) -> Evaluated`.
 
@@ -267,6 +274,7 @@ def evaluation_step(
         labels_in: scale of the labels, in which the run's scale can be read; by default the run's own. With a coarser
             one the loss is that of "damaged or not".
         average: take the mean probability over flips and quarter turns, at eight times the work.
+        patch: side in pixels of the patches to count as well; 0: none.
     """
     wanted, scale = models.describe(config.model).normalisation, SCALES[config.data.scale]
     given = labels_in or scale
@@ -284,6 +292,10 @@ def evaluation_step(
     as_logits = ordinal.as_logits if scale.buildings else ordinal.log_odds
     forward = seen_from_all_sides if average else seen_once
 
+    def patches(scores: tuple[Array, ...], labels: Array, valid: Array) -> Array | None:
+        counted = [metrics.patch_histogram(score, labels, valid=valid, side=patch) for score in scores if patch]
+        return jnp.stack(counted, axis=1) if patch else None
+
     def step(params: Any, stats: Any, batch: Batch) -> Evaluated:
         logits = forward(params, stats, batch.pre, batch.post)
         weight, per_pair = config.loss.positive_weight, (1, 2)
@@ -294,6 +306,7 @@ def evaluation_step(
                 sums=losses.sums(logits, batch.labels, valid=batch.valid, positive_weight=weight, axis=per_pair),
                 probability=jax.nn.sigmoid(logits),
                 difference=metrics.score_histogram(distance, batch.labels, valid=batch.valid),
+                patches=patches((jax.nn.sigmoid(logits), distance), batch.labels, batch.valid),
             )
         probability = ordinal.exceedance(logits)
         damaged, levels = probability[..., scale.damaged - 1], ordinal.predicted_level(probability)
@@ -311,6 +324,7 @@ def evaluation_step(
             difference=metrics.score_histogram(distance, labels, valid=valid),
             grades=ordinal.confusion(levels, batch.labels, valid=batch.valid, scale=given) if graded else None,
             levels=levels if graded else None,
+            patches=patches((damaged, distance), labels, valid),
         )
 
     return jax.jit(step)

@@ -22,6 +22,8 @@ from jaxcd.learn.metrics import Counts
 from jaxcd.learn.steps import Evaluated, EvaluationStep, shard_batch
 from jaxcd.runs.panels import Keeper, Prediction
 
+COUNTS = "counts.npz"
+"""File of an evaluation that holds what was counted on each tile, to be read by `decoded`."""
 _IN_FLIGHT = 2  # batches handed to the device before the first one's counts are fetched
 
 
@@ -34,6 +36,7 @@ class Counted(NamedTuple):
         difference: likewise, of the score |pre - post|.
         sums: what the loss is made of, in float64.
         grades: pixels by true and predicted level; None with the scale `binary`.
+        patches: patches by class and bin, of the probability and of |pre - post|; None where none were asked for.
     """
 
     tile: Tile
@@ -41,11 +44,23 @@ class Counted(NamedTuple):
     difference: Int32[np.ndarray, "2 1024"]
     sums: np.ndarray
     grades: Int32[np.ndarray, "t p"] | None = None
+    patches: Int32[np.ndarray, "2 2 1024"] | None = None
 
     @property
     def counts(self) -> Counts:
         """The pixels in 64 bits."""
         return Counts(bins=self.bins.astype(np.int64))
+
+    @property
+    def baseline(self) -> Counts:
+        """The pixels by |pre - post|, in 64 bits."""
+        return Counts(bins=self.difference.astype(np.int64))
+
+    def patches_of(self) -> tuple[Counts, Counts]:
+        """Return the patches by the probability and by |pre - post|, which must have been asked for."""
+        assert self.patches is not None
+        network, difference = (Counts(bins=bins.astype(np.int64)) for bins in self.patches)
+        return network, difference
 
 
 def encoded(batches: Sequence[Sequence[Counted]]) -> bytes:
@@ -54,8 +69,9 @@ def encoded(batches: Sequence[Sequence[Counted]]) -> bytes:
     arrays: dict[str, Any] = {
         name: np.stack([getattr(one, name) for one in tiles]) for name in ("bins", "difference", "sums")
     }
-    if tiles[0].grades is not None:
-        arrays["grades"] = np.stack([one.grades for one in tiles])  # type: ignore[misc]
+    for name in ("grades", "patches"):
+        if getattr(tiles[0], name) is not None:
+            arrays[name] = np.stack([getattr(one, name) for one in tiles])
     names = json.dumps([[tuple(one.tile) for one in own] for own in batches]).encode()
     content = io.BytesIO()
     np.savez_compressed(content, tiles=np.frombuffer(names, np.uint8), **arrays)
@@ -81,7 +97,7 @@ class Evaluation:
         not_finite: tiles on which the network gave no number.
         counts: over all tiles.
         baseline: over all tiles, of the score |pre - post| / 255 in place of the network's probability.
-        tiles: counts of each tile, in the order of evaluation.
+        counted: what was counted on each tile, in the order of evaluation.
         grades: pixels by true and predicted level; None with the scale `binary`.
     """
 
@@ -89,8 +105,13 @@ class Evaluation:
     not_finite: tuple[Tile, ...]
     counts: Counts
     baseline: Counts
-    tiles: tuple[tuple[Tile, Counts], ...]
+    counted: tuple[Counted, ...]
     grades: Grades | None = None
+
+    @property
+    def tiles(self) -> tuple[tuple[Tile, Counts], ...]:
+        """The counts of each tile, in the order of evaluation."""
+        return tuple((one.tile, one.counts) for one in self.counted)
 
 
 def evaluate(
@@ -148,8 +169,8 @@ def summed(counted: Iterable[Counted], *, weights: LossConfig, scale: Scale) -> 
         total = total + one.sums
         if not np.isfinite(one.sums).all():
             not_finite.append(one.tile)
-        counts, baseline = counts + one.counts, baseline + Counts(bins=one.difference.astype(np.int64))
-        tiles.append((one.tile, one.counts))
+        counts, baseline = counts + one.counts, baseline + one.baseline
+        tiles.append(one)
         if grades is not None:
             grades += Grades(scale=scale, counts=one.grades.astype(np.int64))  # type: ignore[union-attr]
     return Evaluation(
@@ -158,7 +179,7 @@ def summed(counted: Iterable[Counted], *, weights: LossConfig, scale: Scale) -> 
         not_finite=tuple(not_finite),
         counts=counts,
         baseline=baseline,
-        tiles=tuple(tiles),
+        counted=tuple(tiles),
         grades=grades,
     )
 
@@ -215,10 +236,16 @@ def _counted(tiles: Sequence[Tile], result: Evaluated) -> list[Counted]:
     """Take the counts of a batch's tiles from the device."""
     bins, difference = np.asarray(result.bins), np.asarray(result.difference)
     sums = np.asarray(jax.device_get(result.sums), np.float64)
-    grades = None if result.grades is None else np.asarray(result.grades)
+    further = {name: np.asarray(own) for name in ("grades", "patches") if (own := getattr(result, name)) is not None}
     return [
         # Copies: views would keep the padding of the last batch.
-        Counted(tile, bins[i].copy(), difference[i].copy(), sums[:, i].copy(), None if grades is None else grades[i])
+        Counted(
+            tile,
+            bins[i].copy(),
+            difference[i].copy(),
+            sums[:, i].copy(),
+            **{name: own[i].copy() for name, own in further.items()},
+        )
         for i, tile in enumerate(tiles)
     ]
 

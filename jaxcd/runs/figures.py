@@ -136,6 +136,8 @@ class Metrics:
         best: scores at that threshold.
         levels: what graded damage adds (`levels_of`); None with the scale `binary`.
         events: scores by event; empty where much damage has no label.
+        recall: recall by share of the area flagged, as `jaxcd.runs.events.Recalls.plain` gives it; None where all
+            damage has a label.
     """
 
     positive_unlabelled: bool
@@ -144,6 +146,7 @@ class Metrics:
     best: Scores | PartialScores
     levels: dict[str, Any] | None = None
     events: Mapping[str, EventScores] = dataclasses.field(default_factory=dict)
+    recall: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -154,6 +157,7 @@ class Metrics:
         positive_unlabelled: bool,
         grades: Grades | None = None,
         events: Mapping[str, EventScores] | None = None,
+        recall: dict[str, Any] | None = None,
     ) -> "Metrics":
         """Compute the scores that the labels allow; with much damage unlabelled, levels have none."""
         score = counts.partial_at if positive_unlabelled else counts.at
@@ -166,6 +170,7 @@ class Metrics:
             best=best,
             levels=levels,
             events=(not positive_unlabelled and events) or {},
+            recall=recall,
         )
 
     def write(self, folder: Path) -> None:
@@ -179,6 +184,8 @@ class Metrics:
             content["levels"] = self.levels
         if self.events:
             content["events"] = {name: scores._asdict() for name, scores in self.events.items()}
+        if self.recall is not None:
+            content["recall"] = self.recall
         write_whole(folder / METRICS, json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -200,6 +207,7 @@ class Metrics:
                 best=kind(**best),
                 levels=content.get("levels"),
                 events={name: EventScores(**scores) for name, scores in content.get("events", {}).items()},
+                recall=content.get("recall"),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged ({error!r}); evaluate the run again") from error

@@ -64,6 +64,7 @@ def evaluate_share(
     keepers: Sequence[Keeper],
     scale: Scale,
     average: bool,
+    patch: int,
     advice: str,
 ) -> Iterator[Evaluation | None]:
     """Evaluate a share of the batches that several processes share.
@@ -77,6 +78,7 @@ def evaluate_share(
         keepers: choose the tiles whose pixels are kept for pictures.
         scale: of the labels.
         average: take the mean probability over flips and quarter turns.
+        patch: side in pixels of the patches to count as well; 0: none.
         advice: what a user can do if memory does not suffice.
 
     Yields:
@@ -87,7 +89,7 @@ def evaluate_share(
     """
     mesh = steps.evaluation_mesh(config)
     with explained_memory(advice):
-        step = steps.evaluation_step(trained.network, config, scale, average=average)
+        step = steps.evaluation_step(trained.network, config, scale, average=average, patch=patch)
         how = (step, steps.replicate(trained.params, mesh), steps.replicate(trained.stats, mesh))
         length = -(-total // work.pieces) if work.pieces else 0
         pieces = {piece: range(piece * length, min((piece + 1) * length, total)) for piece in work.todo()}
@@ -117,6 +119,7 @@ def evaluate_trained(
     keepers: Sequence[Keeper],
     scale: Scale,
     average: bool,
+    patch: int,
     advice: str,
 ) -> Evaluation:
     """Evaluate a run's network on whole tiles.
@@ -128,6 +131,7 @@ def evaluate_trained(
         keepers: choose the tiles whose pixels are kept for pictures.
         scale: of the labels.
         average: take the mean probability over flips and quarter turns.
+        patch: side in pixels of the patches to count as well; 0: none.
         advice: what a user can do where memory does not suffice.
 
     Raises:
@@ -136,7 +140,7 @@ def evaluate_trained(
     mesh = steps.evaluation_mesh(config)
     with explained_memory(advice):
         return evaluate(
-            steps.evaluation_step(trained.network, config, scale, average=average),
+            steps.evaluation_step(trained.network, config, scale, average=average, patch=patch),
             steps.replicate(trained.params, mesh),
             steps.replicate(trained.stats, mesh),
             batches,

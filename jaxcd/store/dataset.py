@@ -3,8 +3,6 @@
 import bisect
 import dataclasses
 import glob
-import math
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,13 +16,13 @@ from jaxcd.base.errors import DatasetError
 from jaxcd.base.files import locked
 from jaxcd.base.fingerprints import digest
 from jaxcd.base.scales import BINARY, SCALES, Scale
-from jaxcd.base.types import METRES_PER_DEGREE
 from jaxcd.config import DataConfig
 from jaxcd.sources import layouts
 from jaxcd.store import manifest
-from jaxcd.store.encodings import decode_codes
+from jaxcd.store.encodings import decode, decode_codes
 from jaxcd.store.events import with_events
 from jaxcd.store.manifest import BuildSettings, Sample
+from jaxcd.store.pixels import metres_of, resampled, resized, unlike
 from jaxcd.store.records import open_records
 
 
@@ -67,6 +65,7 @@ class TileDataset:
     samples: tuple[Sample, ...] = field(repr=False)
     _parts: tuple[_Part, ...] = field(repr=False, compare=False)
     _names: tuple[str, ...] = field(repr=False, compare=False)
+    _metres: float = field(default=0.0, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: Path, scale: Scale | None = None) -> "TileDataset":
@@ -74,7 +73,9 @@ class TileDataset:
         return cls.join((Path(path),), scale)
 
     @classmethod
-    def join(cls, paths: Sequence[Path], scale: Scale | None = None, names: Sequence[str] = ()) -> "TileDataset":
+    def join(
+        cls, paths: Sequence[Path], scale: Scale | None = None, names: Sequence[str] = (), metres: float = 0.0
+    ) -> "TileDataset":
         """Open datasets that `jaxcd.prepare` built, as one.
 
         Args:
@@ -82,9 +83,11 @@ class TileDataset:
             scale: scale in which labels are returned; by default the scale in which the first dataset stores them.
             names: names of the datasets, for `Sample.origin` of their places; empty for a single dataset. If several
                 datasets have a place of the same id, the name is prepended to this id.
+            metres: side of the pixels that tiles are resampled to; 0: they are as they were built.
 
         Raises:
-            DatasetError: a folder is missing or holds no finished dataset, or its labels cannot be read in the scale.
+            DatasetError: a folder is missing or holds no finished dataset, its labels cannot be read in the scale, or
+                the size of its pixels is wanted and not known.
         """
         parts: list[_Part] = []
         samples: list[Sample] = []
@@ -106,7 +109,16 @@ class TileDataset:
                 )
             parts.append(_Part(path, len(samples), [sample.id for sample in own], reading, records))
             own = [dataclasses.replace(s, event=layouts.event_of(settings.layout, s.id)) for s in own]
-            samples += own if scale == stored else [sample.read_as(reading, scale) for sample in own]
+            own = own if scale == stored else [sample.read_as(reading, scale) for sample in own]
+            if metres:
+                factor = metres_of(own) / metres
+                if not factor:
+                    raise DatasetError(
+                        f"{path}: none of its places has bounds, so the size of its pixels is not known; "
+                        "config.data.metres cannot be used with it"
+                    )
+                own = [resampled(sample, factor) for sample in own]
+            samples += own
         assert scale is not None  # there is at least one dataset
         if names:
             origins = [name for part, name in zip(parts, names, strict=True) for _ in part.ids]
@@ -120,11 +132,11 @@ class TileDataset:
                 )
                 for sample, origin in zip(samples, origins, strict=True)
             ]
-        return cls(scale=scale, samples=tuple(samples), _parts=tuple(parts), _names=tuple(names))
+        return cls(scale=scale, samples=tuple(samples), _parts=tuple(parts), _names=tuple(names), _metres=metres)
 
     def __reduce__(self):
         # Files cannot be sent to loader processes: each process opens them again.
-        return TileDataset.join, (self.paths, self.scale, self._names)
+        return TileDataset.join, (self.paths, self.scale, self._names, self._metres)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -144,13 +156,20 @@ class TileDataset:
     @property
     def metres(self) -> float:
         """Side of a pixel in metres, as the median over all places; 0 if no place has bounds."""
-        sides = [
-            math.sqrt((east - west) * math.cos(math.radians(north)) * (north - south) / (sample.height * sample.width))
-            for sample in self.samples
-            if sample.bounds is not None
-            for west, south, east, north in [sample.bounds]
-        ]
-        return statistics.median(sides) * METRES_PER_DEGREE if sides else 0.0
+        return metres_of(self.samples)
+
+    def warnings(self, rows: Sequence[int]) -> list[str]:
+        """Say what should not differ between the datasets and events of some places: size of pixels, scale of labels.
+
+        Args:
+            rows: of the places.
+        """
+        scales = {path.name: manifest.read_settings(path).scale for path in self.paths}
+        found = [unlike([self.samples[row] for row in rows])]
+        if len(set(scales.values())) > 1:
+            told = ", ".join(f"{scale} in {name}" for name, scale in scales.items())
+            found.append(f"the scales of labels differ: {told}; all are read as {self.scale.name}")
+        return [text for text in found if text]
 
     def digest(self) -> str:
         """Return a digest of the dataset's places and labels: eight hexadecimal digits."""
@@ -176,9 +195,13 @@ class TileDataset:
             )
         return Record(pre=record["pre"]["image"], post=record["post"]["image"], label=record["post"]["label"])
 
+    def image(self, row: int, content: bytes) -> UInt8[np.ndarray, "h w 3"]:
+        """Decode an image of a place's record."""
+        return resized(decode(content), self.samples[row], codes=False)
+
     def codes(self, row: int, label: bytes) -> UInt8[np.ndarray, "h w"]:
         """Decode a label of a place's record as codes of the scale."""
-        return decode_codes(label, self._part(row).reading)
+        return resized(decode_codes(label, self._part(row).reading), self.samples[row], codes=True)
 
     def _part(self, row: int) -> _Part:
         return self._parts[bisect.bisect_right([part.first for part in self._parts], row) - 1]
@@ -209,7 +232,7 @@ def open_or_build(data: DataConfig) -> TileDataset:
     layouts.check(data.layout, data.scale)
     paths = [_found_or_built(dataclasses.replace(data, root=root, weights=())) for root in data.roots]
     names = [Path(root).name for root in data.roots] if len(paths) > 1 else []
-    dataset = TileDataset.join(paths, SCALES[data.scale], names)
+    dataset = TileDataset.join(paths, SCALES[data.scale], names, data.metres)
     if data.events:
         dataset = dataclasses.replace(dataset, samples=with_events(dataset.samples, Path(data.events)))
     if data.layout != layouts.PREPARED:

@@ -3,7 +3,7 @@
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from jaxcd.runs.figures import Figures, Histogram
 from jaxcd.store.dataset import TileDataset
 from jaxcd.tasks import embeddings
 from jaxcd.tasks.embeddings import Embedded
-from jaxcd.tasks.task import Diverged, Validate, Validated, Watch
+from jaxcd.tasks.task import Diverged, Search, Validate, Validated, Watch
 
 _COLLAPSED = 0.01
 _FEW = 5  # with fewer places of a kind, a validation of embeddings says little
@@ -57,7 +57,7 @@ class Pretraining:
 
     Attributes:
         places: elements of an epoch: damaged places, and as many pairs without damage.
-        batches: balanced training batches from a position on.
+        batches: balanced training batches from a position on; nothing is searched for.
         name: name of a place.
         training_batches: balanced batches of training places for validations: always the same ones, without end; of
             several processes, each has every so many-th one.
@@ -66,7 +66,7 @@ class Pretraining:
 
     figures: type[Figures] = EmbeddingFigures
     places: int
-    batches: Callable[[int], Iterator[Batch]]
+    batches: Callable[[int, Sequence[Any]], Iterator[Batch]]
     name: Callable[[int], str]
     training_batches: Callable[[], Iterator[Batch]]
     validation_batches: Callable[[], Iterator[Batch]]
@@ -104,7 +104,7 @@ class Pretraining:
         share: dict[str, Any] = {"start": hosts.index(), "every": hosts.count(), "seed": 0}
         return cls(
             places=2 * len(train.damaged) // network.pairs_compared,
-            batches=lambda start: batches(found=train, seed=config.seed, start=start, **own),
+            batches=lambda start, _: batches(found=train, seed=config.seed, start=start, **own),
             name=lambda row: dataset.samples[row].id,
             # The same pairs whatever the run's seed, so that runs can be compared.
             training_batches=lambda: batches(found=train, **share),
@@ -115,6 +115,10 @@ class Pretraining:
     def next_command(run: Path) -> str:
         """Say what to do with a finished run."""
         return f"begin a damage network with its encoder: --config.init.encoder_from={run}"
+
+    def searcher(self, config: Config, network: models.Network) -> Search:
+        """Search nothing: the configuration refuses `train.search_every` for this task."""
+        return lambda params, stats, watch: []
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
         """Make the validation: the loss, and how well embeddings of validation places tell damaged from intact."""

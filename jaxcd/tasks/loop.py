@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 import math
 import signal
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 
 from jaxcd.base import hosts, progress
 from jaxcd.base.errors import DeviceMemoryError, NonFiniteLossError
+from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.learn import steps
 from jaxcd.runs import run_folder, transfer
@@ -124,6 +126,8 @@ class _Trainer:
         latest = self.checkpoints.latest()
         self.network, state, self.train_step = steps.initial_state(config, steps=self.steps, at=latest or 0)
         self.validate = task.validator(config, self.network, self.mesh, run)
+        self.search = task.searcher(config, self.network) if config.train.search_every else None
+        self.found, self.searched = [], 0
         if latest is None and config.init.encoder_from:
             state = state.begun_with(*transfer.with_encoder(config, state.params, state.stats))
             print(f"the encoder begins as that of {config.init.encoder_from}")
@@ -155,6 +159,7 @@ class _Trainer:
             self.step, self.threshold = int(meta["batches"]), meta["threshold"]
             self.validation_due = meta.get("validation_due", False)
             self.best = _Best(*meta.get("best", ()))
+            self.found, self.searched = meta.get("found", []), meta.get("searched", 0)
             if meta.get("onednn", self.onednn) != self.onednn:
                 why = steps.choose_convolutions(config).why
                 print(
@@ -186,9 +191,7 @@ class _Trainer:
         if self.validation_due:
             self._validate()
         config, since, pairs = self.config.train, time.perf_counter(), 0
-        batches = self.task.batches(self.step) if not self._ended() else iter(())
-        # The position counts the batches that are taken, not those that are ready.
-        for ids, batch in steps.on_device(batches, self.mesh, ahead=self.config.data.prefetch):
+        for ids, batch in self._batches():
             if self.step and self.step == self.config.freeze.until:
                 self._thaw()
             self.state, step_progress = self.train_step(self.state, batch, self.key)
@@ -217,6 +220,32 @@ class _Trainer:
         early = self._early()
         finished = (self.step == self.steps or early != "") and not self.validation_due
         return Outcome(step=self.step, finished=finished, signal=self._signal(), early=early)
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Give the batches from the present step on; every so many steps, search what the next ones are drawn by."""
+        every = self.config.train.search_every
+        while not self._ended():
+            if self.search and self.step % every == 0 and self.step != self.searched and not self._searched():
+                return
+            # The position counts the batches that are taken, not those that are ready.
+            with contextlib.closing(self.task.batches(self.step, self.found)) as batches:  # type: ignore[type-var]
+                ready = steps.on_device(batches, self.mesh, ahead=self.config.data.prefetch)
+                yield from itertools.islice(ready, every - self.step % every if every else None)
+
+    def _searched(self) -> bool:
+        """Search; return whether no signal ended it."""
+        assert self.search is not None
+        self._settle(0)
+        params, stats = self.state.weights_in_use()
+        try:
+            with explained_memory(_validation_advice(self.config)):
+                self.found = self.search(params, stats, self._watch)
+        except hosts.AskedToStop as ended:
+            self.agreed = self.agreed or ended.number
+            return False
+        self.searched = self.step
+        self.bar.write(f"step {self.step}: {len(self.found)} false alarms found on the training tiles")
+        return True
 
     def _ended(self) -> bool:
         return self.step == self.steps or self._early() != "" or self._signal() != 0
@@ -317,6 +346,8 @@ class _Trainer:
         meta["onednn"] = self.onednn
         if self.config.train.patience:
             meta["best"] = self.best
+        if self.search:
+            meta |= {"found": self.found, "searched": self.searched}
         self.checkpoints.save(self.state, meta=meta, score=score)
         self.saved = self.step
 

@@ -1,6 +1,7 @@
 """The task of mapping damage: batches of crops, validation on whole tiles."""
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from jaxcd.base import hosts
 from jaxcd.base.scales import SCALES
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
+from jaxcd.feed.balance import Alarm
 from jaxcd.feed.loader import count_evaluation_batches, evaluation_batches, train_batches
 from jaxcd.feed.splits import Splits, split_places
 from jaxcd.learn import steps
@@ -24,7 +26,8 @@ from jaxcd.runs.evaluation import Evaluation, count, evaluate, keep, summed, wit
 from jaxcd.runs.figures import Figures, GradeFigures, MapFigures, validation_figures
 from jaxcd.runs.panels import Keeper, save_panels
 from jaxcd.store.dataset import TileDataset
-from jaxcd.tasks.task import Diverged, Validate, Validated, Watch
+from jaxcd.tasks import false_alarms
+from jaxcd.tasks.task import Diverged, Search, Validate, Validated, Watch
 
 _PANELS = 4
 
@@ -36,20 +39,22 @@ class Segmentation:
     Attributes:
         figures: what its validations log.
         places: training places; each comes once in an epoch.
-        batches: training batches from a position on.
+        batches: training batches from a position on, some of them around false alarms.
         name: name of a place.
         validation_tiles: tiles of one validation.
         validation_batches: batches of one validation.
         validation: whole tiles with padding, one pass over the batches of these numbers (None: all).
+        search: finds false alarms on the training tiles.
     """
 
     figures: type[Figures]
     places: int
-    batches: Callable[[int], Iterator[Batch]]
+    batches: Callable[[int, Sequence[Any]], Iterator[Batch]]
     name: Callable[[int], str]
     validation_tiles: int
     validation_batches: int
     validation: Callable[[Sequence[int] | None], Iterator[tuple[Batch, Sequence[Tile]]]]
+    search: Callable[..., list[Alarm]]
 
     @classmethod
     def split(cls, dataset: TileDataset, config: Config) -> Splits:
@@ -65,12 +70,13 @@ class Segmentation:
         return cls(
             figures=validation_figures(dataset.scale),
             places=len(splits.train),
-            batches=lambda start: train_batches(
+            batches=lambda start, found: train_batches(
                 dataset,
                 splits.train,
                 config,
                 stride=stride,
                 start=start,
+                alarms=[Alarm(*entry) for entry in found],
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
             ),
@@ -78,12 +84,24 @@ class Segmentation:
             validation_tiles=sum(len(dataset.samples[row].post) for row in splits.validation),
             validation_batches=count_evaluation_batches(dataset, splits.validation, **how),
             validation=lambda numbers: evaluation_batches(dataset, splits.validation, numbers=numbers, **how),
+            search=functools.partial(
+                false_alarms.find,
+                batches=lambda numbers: evaluation_batches(dataset, splits.train, numbers=numbers, **how),
+                total=count_evaluation_batches(dataset, splits.train, **how),
+                dataset=dataset,
+                config=config,
+            ),
         )
 
     @staticmethod
     def next_command(run: Path) -> str:
         """Say what to do with a finished run."""
         return f"evaluate with: python -m jaxcd.evaluate --run {run} --split test --out DIR"
+
+    def searcher(self, config: Config, network: models.Network) -> Search:
+        """Make the search for the worst false alarms on the training tiles."""
+        step = steps.evaluation_step(network, config)
+        return lambda params, stats, watch: [list(alarm) for alarm in self.search(step, (params, stats), watch=watch)]
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
         """Make the validation: loss and scores of the split, pictures of the most damaged tiles.

@@ -1,6 +1,6 @@
 """What a run learns, as `jaxcd.train` and the training loop see it: a split, batches, a validation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -48,6 +48,8 @@ class Watch(Protocol):
     def __call__(self, batches: Iterator[T], /) -> Iterator[T]: ...  # noqa: D102
 
 
+Search = Callable[[Any, Any, Watch], list[Any]]
+"""`(params, stats, watch) -> found`: what further batches are drawn by, as values for JSON."""
 Validate = Callable[[Any, Any, int, Watch], Validated | Diverged]
 """`(params, stats, step, watch) -> Validated`: of these weights after this step; batches are drawn through `watch`."""
 
@@ -59,7 +61,8 @@ class Task(Protocol):
     Attributes:
         figures: what its validations log.
         places: elements of an epoch.
-        batches: training batches from a position on, a position being a number of consumed batches.
+        batches: training batches from a position on (a number of consumed batches), drawn by what the last search
+            found.
         name: name of the place that an entry of `Batch.ids` stands for.
     """
 
@@ -68,7 +71,7 @@ class Task(Protocol):
     @property
     def places(self) -> int: ...  # noqa: D102
     @property
-    def batches(self) -> Callable[[int], Iterator[Batch]]: ...  # noqa: D102
+    def batches(self) -> Callable[[int, Sequence[Any]], Iterator[Batch]]: ...  # noqa: D102
     @property
     def name(self) -> Callable[[int], str]: ...  # noqa: D102
 
@@ -89,4 +92,8 @@ class Task(Protocol):
 
     def validator(self, config: Config, network: models.Network, mesh: Mesh, run: Path) -> Validate:
         """Make the validation; it leaves its pictures in `run`."""
+        ...
+
+    def searcher(self, config: Config, network: models.Network) -> Search:
+        """Make the search that the loop starts after each `config.train.search_every` steps, if that is above 0."""
         ...

@@ -173,3 +173,18 @@ def test_every_network_learns_as_in_one_process(tmp_path, count):
     assert found[0].keys() == found[1].keys() and {name.split("/")[0] for name in found[0]} == set(CASES)
     for name, one in found[0].items():
         np.testing.assert_allclose(found[1][name], one, rtol=1e-4, atol=_NEAR, err_msg=name)
+
+
+@pytest.mark.slow
+def test_false_alarms_are_searched_together_and_all_draw_by_the_same(project, tmp_path):
+    flags = (
+        "--config", project, *_SHALLOW, "--config.train.steps=12", "--config.train.validate_every=12",
+        "--config.data.balance=event", "--config.data.false_alarm_share=0.5", "--config.train.search_every=4",
+    )  # fmt: skip
+    code, output = run("jaxcd.train", *flags, "--workdir", tmp_path / "one")
+    assert code == 0, output
+    team = Team(tmp_path / "team", 2, *flags, "--workdir", tmp_path / "two")
+    assert team.ended() == [0, 0], team.output(0)
+    said = [[line for line in text.splitlines() if "false alarms found" in line] for text in (output, team.output(0))]
+    assert said[0] == said[1] and len(said[0]) == 2 and " 0 false" not in said[0][0]
+    _as_one(tmp_path / "two", tmp_path / "one", 12)

@@ -109,7 +109,7 @@ def test_a_collapse_is_warned_of_and_a_spread_is_not(tmp_path):
             yield batch._replace(labels=batch.labels * (np.arange(8) % 2).astype(np.uint8)[:, None, None])
 
     task = Pretraining(
-        places=1, batches=lambda _: batches(), name=str, training_batches=batches, validation_batches=batches
+        places=1, batches=lambda *_: batches(), name=str, training_batches=batches, validation_batches=batches
     )
     validate = task.validator(config, network, steps.training_mesh(config), tmp_path)
     validated = validate(state.params, state.stats, 5, lambda given: given)
