@@ -9,6 +9,7 @@ from pathlib import Path
 
 _DEVICES = "--xla_force_host_platform_device_count="
 _LONGEST = 900  # seconds
+_started: list[subprocess.Popen[str]] = []
 
 
 def free_address() -> str:
@@ -23,13 +24,23 @@ def process(module: str, *arguments: object, log: Path, **environment: str) -> s
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(_DEVICES)]
     given = {**os.environ, "PYTHONUNBUFFERED": "1", "XLA_FLAGS": " ".join([*flags, f"{_DEVICES}1"]), **environment}
     with log.open("w") as file:
-        return subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,
             env=given,
         )
+    _started.append(started)
+    return started
+
+
+def end_all() -> None:
+    """Kill the processes that still run."""
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
 
 
 class Team:
