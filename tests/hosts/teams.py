@@ -19,10 +19,15 @@ def free_address() -> str:
         return f"127.0.0.1:{found.getsockname()[1]}"
 
 
-def process(module: str, *arguments: object, log: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start `python -m module arguments` with one CPU device, its output in a file."""
+def process(module: str, *arguments: object, log: Path, devices: int = 1, **environment: str) -> subprocess.Popen[str]:
+    """Start `python -m module arguments` with so many CPU devices, its output in a file."""
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(_DEVICES)]
-    given = {**os.environ, "PYTHONUNBUFFERED": "1", "XLA_FLAGS": " ".join([*flags, f"{_DEVICES}1"]), **environment}
+    given = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "XLA_FLAGS": " ".join([*flags, f"{_DEVICES}{devices}"]),
+        **environment,
+    }
     with log.open("w") as file:
         started = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],

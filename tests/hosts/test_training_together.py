@@ -192,12 +192,12 @@ def test_processes_are_found_by_what_slurm_and_open_mpi_tell(project, tmp_path, 
     assert "process 1 of 2 on " in logs[1].read_text() and "finished 2 steps" in logs[0].read_text()
 
 
-def _learned(folder: Path, case: str, count: int) -> dict[str, np.ndarray]:
+def _learned(folder: Path, case: str, count: int, *, devices: int = 1) -> dict[str, np.ndarray]:
     """Return what so many processes have after 20 steps of a case, by number of the array."""
-    address, file = free_address(), folder / f"{count}.npz"
-    logs = [folder / f"{count}_{i}.log" for i in range(count)]
+    address, name = free_address(), f"{count}_{devices}"
+    file, logs = folder / f"{name}.npz", [folder / f"{name}_{i}.log" for i in range(count)]
     started = [
-        process("tests.hosts.steps_together", file, case, log=logs[i], HOSTS=f"{address} {count} {i}")
+        process("tests.hosts.steps_together", file, case, log=logs[i], devices=devices, HOSTS=f"{address} {count} {i}")
         for i in range(count)
     ]
     assert [each.wait(600) for each in started] == [0] * count, logs[0].read_text()
@@ -214,3 +214,12 @@ def test_every_network_learns_as_in_one_process(tmp_path, case):
         assert found.keys() == alone.keys()
         for name, one in alone.items():
             np.testing.assert_allclose(found[name], one, rtol=1e-4, atol=_NEAR, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_compute_the_bits_of_two_devices_of_one_process(tmp_path):
+    """So what differs from one process with one device is the order of sums, and nothing else."""
+    ours, theirs = _learned(tmp_path, "accumulated", 2), _learned(tmp_path, "accumulated", 1, devices=2)
+    assert ours.keys() == theirs.keys()
+    for name, one in theirs.items():
+        np.testing.assert_array_equal(ours[name], one, err_msg=name)
