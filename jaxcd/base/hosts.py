@@ -26,6 +26,7 @@ _HEARTBEAT = 15
 _SHUTDOWN = 20
 _POLL = 1.0
 _LINGER = 4.0  # that a failed process stays, so that the others can read why
+_LAST = 15.0  # that the first process stays at most for others that do not say that they end
 _SEEN = 20.0  # until a file of one host is seen by another on a network disk
 _EVER = 7 * 24 * 3600 * 1000  # milliseconds; a process that ends ends the waiting of others, too
 _GRACE = 60  # so much later than our own time-out comes JAX's, which ends the process with a page of stack
@@ -34,6 +35,7 @@ _GONE = ("Gloo", "UNAVAILABLE", "coordination", "Connection reset", "Connection 
 _KEYS = "jaxcd"
 
 _team: "_Team | None" = None
+_marks: set[Path] = set()  # files to delete, however this process ends
 
 
 class AskedToStop(Exception):
@@ -187,7 +189,9 @@ class _Team:
         print(f"error: {told}", file=sys.stderr, flush=True)
         with contextlib.suppress(Exception):  # the coordinator may be gone
             self.tell(f"failed/{self.index}", told)
-        time.sleep(_LINGER)
+        if self.index:
+            time.sleep(_LINGER)
+        self._stay_last()
         _end("", code)
 
     def leave(self) -> None:
@@ -212,11 +216,26 @@ class _Team:
                     "process 0 of this run can't be reached any more; see its own output; the same command on all "
                     "hosts goes on from the last checkpoint"
                 )
-            if failed and self.index == 0:
-                # The coordinator lives in this process: JAX would abort the others, which still say why they end.
-                self._ending.wait(_LINGER + 2 * _POLL)
             if failed and not self._ending.is_set():
-                _end(failed, 2)
+                self._stay_last()
+                if not self._ending.is_set():  # else `fail` says more
+                    _end(failed, 2)
+
+    def _stay_last(self) -> None:
+        """Say that this process ends; the first one, where the coordinator lives, waits until all others have said so.
+
+        Without the coordinator JAX aborts them, before they could say why they end.
+        """
+        until = time.monotonic() + _LAST
+        with contextlib.suppress(Exception):  # the coordinator may be gone
+            if self.index:
+                self.tell(f"ended/{self.index}", "")
+                return
+            while len(self._client.key_value_dir_get(f"{_KEYS}/ended/")) < self.count - 1:
+                if time.monotonic() > until:
+                    return
+                time.sleep(_POLL / 4)
+            time.sleep(_POLL / 2)  # from their word to their end
 
     def _failure(self) -> str:
         for name, told in self._client.key_value_dir_get(f"{_KEYS}/failed/"):
@@ -231,9 +250,15 @@ def _end(told: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         if told:
             print(f"error: {told}", file=sys.stderr)
+        _delete_marks()
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def _delete_marks() -> None:
+    while _marks:
+        _marks.pop().unlink(missing_ok=True)
 
 
 def agree(facts: Mapping[str, Any]) -> None:
@@ -269,12 +294,11 @@ def check_shared(folder: Path) -> None:
         return
     if is_first():
         mark = folder / f".hosts-{secrets.token_hex(8)}"
+        _marks.add(mark)
         mark.touch()
-        try:
-            _team.tell("shared", mark.name)
-            _team.meet("shared")
-        finally:
-            mark.unlink()
+        _team.tell("shared", mark.name)
+        _team.meet("shared")
+        _delete_marks()
         return
     name, until = _team.hear("shared"), time.monotonic() + _SEEN
     while not (folder.is_dir() and name in os.listdir(folder)):  # listing a folder makes NFS look again

@@ -1,4 +1,4 @@
-"""A process that learns 20 steps of some networks with others: `python -m tests.hosts.steps_together FILE CASE ...`.
+"""A process that learns 20 steps of a network with others: `python -m tests.hosts.steps_together FILE CASE`.
 
 HOSTS in the environment: ADDRESS COUNT INDEX, or nothing for one process. FILE gets the state after the last step.
 """
@@ -64,13 +64,13 @@ def learn(name: str) -> list:
 
 
 def main() -> int:
-    """Learn the cases and write them down."""
+    """Learn the case and write down what it gives."""
     import numpy as np
 
-    file, *names = sys.argv[1:]
-    found = {name: learn(name) for name in names}
+    file, name = sys.argv[1:]
+    found = learn(name)
     if hosts.is_first():
-        np.savez(file, **{f"{name}/{i:03}": x for name, arrays in found.items() for i, x in enumerate(arrays)})
+        np.savez(file, **{f"{i:03}": x for i, x in enumerate(found)})
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 _DEVICES = "--xla_force_host_platform_device_count="
 _LONGEST = 900  # seconds
+_started: list[subprocess.Popen[str]] = []
 
 
 def free_address() -> str:
@@ -18,18 +19,33 @@ def free_address() -> str:
         return f"127.0.0.1:{found.getsockname()[1]}"
 
 
-def process(module: str, *arguments: object, log: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start `python -m module arguments` with one CPU device, its output in a file."""
+def process(module: str, *arguments: object, log: Path, devices: int = 1, **environment: str) -> subprocess.Popen[str]:
+    """Start `python -m module arguments` with so many CPU devices, its output in a file."""
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(_DEVICES)]
-    given = {**os.environ, "PYTHONUNBUFFERED": "1", "XLA_FLAGS": " ".join([*flags, f"{_DEVICES}1"]), **environment}
+    given = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "XLA_FLAGS": " ".join([*flags, f"{_DEVICES}{devices}"]),
+        **environment,
+    }
     with log.open("w") as file:
-        return subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,
             env=given,
         )
+    _started.append(started)
+    return started
+
+
+def end_all() -> None:
+    """Kill the processes that still run."""
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
 
 
 class Team:

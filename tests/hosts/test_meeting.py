@@ -86,6 +86,7 @@ def test_a_folder_that_the_processes_do_not_share(project, tmp_path):
     assert team.ended() == [2, 2]
     assert f"{tmp_path / 'b'}: process 1 (on " in team.error(1) and "storage that all hosts share" in team.error(1)
     assert "process 1 of 2 has ended: " in team.error(0) and not (tmp_path / "b").exists()
+    assert not list((tmp_path / "a").glob(".hosts-*"))
 
 
 @pytest.mark.slow

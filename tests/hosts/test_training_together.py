@@ -14,6 +14,7 @@ from tests.entries import run, tree
 from tests.hosts.steps_together import CASES
 from tests.hosts.teams import Team, free_address, process
 
+ROOT = Path(__file__).resolve().parents[2]
 # Sums of float32 in another order; AdamW divides by the root of the squared gradient's mean, which enlarges it.
 _NEAR = 1e-5
 _SHALLOW = (
@@ -55,46 +56,81 @@ def _as_one(folder: Path, never: Path, step: int) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
-def test_sigterm_on_the_second_process_saves_everywhere_and_the_run_ends_as_one(project, alone, tmp_path):
-    folder = tmp_path / "run"
+def test_a_run_survives_sigterm_and_a_kill_and_ends_as_one(project, alone, tmp_path, monkeypatch):
+    folder, opened = tmp_path / "run", tmp_path / "opened"
     flags = "--config", project, *_SHALLOW, "--workdir", folder
+    monkeypatch.setenv("PYTHONPATH", f"{_noting_what_is_written(tmp_path, folder, opened)}{os.pathsep}{ROOT}")
     team = Team(tmp_path / "first", 2, *flags)
     _await_step(folder, team, 2)
     team.processes[1].send_signal(signal.SIGTERM)
     assert team.ended() == [143, 143], team.output(0)
     stopped = max(int(name) for name in os.listdir(folder / "checkpoints"))
     assert f"stopped at step {stopped}, all saved" in team.output(0) and stopped < 60
-    team = Team(tmp_path / "second", 2, *flags)
-    assert team.ended() == [0, 0], team.output(0)
-    assert f"going on from step {stopped} of 60" in team.output(0) and "finished 60 steps" in team.output(0)
     assert "step" not in team.output(1), "only the first process tells"
-    _as_one(folder, alone, 60)
     # What a run leaves is what one process leaves: nothing of the second one, nothing hidden but the lock.
-    assert {p.name for p in folder.iterdir()} == {p.name for p in alone.iterdir()}
+    assert {p.name for p in folder.iterdir()} <= {p.name for p in alone.iterdir()}
+    _no_file_is_written_twice(opened)
+    monkeypatch.undo()
+    team = Team(tmp_path / "second", 2, *flags)
+    _await_step(folder, team, 35)  # both have validated
+    assert f"going on from step {stopped} of 60" in team.output(0)
+    _kill(team, 1)
+    code, output = run("jaxcd.train", *flags)
+    assert code == 0 and "going on from step " in output and "finished 60 steps" in output, output
+    _as_one(folder, alone, 60)
     events = Counter(p.name.split(".")[-2] for p in (folder / "tensorboard").iterdir())
-    assert sum(events.values()) == 2  # two starts of one writer
+    assert sum(events.values()) == 3  # three starts of one writer
 
 
-@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(project, alone, tmp_path, victim):
-    folder = tmp_path / "run"
-    flags = "--config", project, *_SHALLOW, "--workdir", folder
-    team = Team(tmp_path / "first", 2, *flags)
-    _await_step(folder, team, 7)
+def _noting_what_is_written(place: Path, folder: Path, opened: Path) -> Path:
+    """Make a folder for PYTHONPATH with which each process notes the files of a folder that Python opens to write."""
+    opened.mkdir()
+    (place / "noting").mkdir()
+    (place / "noting" / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        f"log = os.open(os.path.join({str(opened)!r}, str(os.getpid())), os.O_CREAT | os.O_WRONLY | os.O_APPEND)\n"
+        "def note(event, arguments):\n"
+        "    if event == 'open' and arguments[2] & (os.O_WRONLY | os.O_RDWR):\n"
+        f"        if str(arguments[0]).startswith({str(folder)!r}):\n"
+        "            os.write(log, f'{arguments[0]}\\n'.encode())\n"
+        "sys.addaudithook(note)\n"
+    )
+    return place / "noting"
+
+
+def _no_file_is_written_twice(opened: Path) -> None:
+    written = [set(log.read_text().splitlines()) for log in opened.iterdir()]
+    writers = Counter(name for names in written for name in names)
+    assert sum("log.jsonl" in name for name in writers) and set(writers.values()) == {1}, writers
+
+
+def _kill(team: Team, victim: int) -> None:
+    """Kill one of two processes: the other one ends with a message."""
     team.processes[victim].kill()
     killed = time.monotonic()
     assert team.processes[1 - victim].wait(60) not in (0, -signal.SIGKILL)
     assert time.monotonic() - killed < 30
     said = team.output(1 - victim)
     if victim:  # JAX ends a process whose coordinator is gone itself, with a message of its own
-        assert "has ended or can't be reached" in team.error(0) or "process 1 of 2" in team.error(0)
+        assert "has ended or can't be reached" in said or "process 1 of 2" in said
     else:
         assert "another task died" in said or "process 0 of this run can't be reached" in said
     assert team.processes[victim].wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(project, alone, tmp_path, victim):
+    folder = tmp_path / "run"
+    flags = "--config", project, *_SHALLOW, "--workdir", folder
+    team = Team(tmp_path / "first", 2, *flags)
+    _await_step(folder, team, 7)
+    _kill(team, victim)
     team = Team(tmp_path / "second", 2, *flags)
     assert team.ended() == [0, 0], team.output(0)
-    assert "going on from step " in team.output(0)
+    assert "going on from step " in team.output(0) and "finished 60 steps" in team.output(0)
     _as_one(folder, alone, 60)
+    assert {p.name for p in folder.iterdir()} == {p.name for p in alone.iterdir()}
 
 
 @pytest.mark.slow
@@ -156,23 +192,37 @@ def test_processes_are_found_by_what_slurm_and_open_mpi_tell(project, tmp_path, 
     assert "process 1 of 2 on " in logs[1].read_text() and "finished 2 steps" in logs[0].read_text()
 
 
+def _learned(folder: Path, case: str, count: int, *, devices: int = 1) -> dict[str, np.ndarray]:
+    """Return what so many processes have after 20 steps of a case, by number of the array."""
+    address, name = free_address(), f"{count}_{devices}"
+    file, logs = folder / f"{name}.npz", [folder / f"{name}_{i}.log" for i in range(count)]
+    started = [
+        process("tests.hosts.steps_together", file, case, log=logs[i], devices=devices, HOSTS=f"{address} {count} {i}")
+        for i in range(count)
+    ]
+    assert [each.wait(600) for each in started] == [0] * count, logs[0].read_text()
+    return dict(np.load(file))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_every_network_learns_as_in_one_process(tmp_path, count):
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("case", CASES)
+def test_every_network_learns_as_in_one_process(tmp_path, case):
     """20 steps, with accumulation, averages, augmentation and dropout, a frozen encoder, levels, and by contrast."""
-    found = []
-    for processes in (1, count):
-        address, file = free_address(), tmp_path / f"{processes}.npz"
-        logs = [tmp_path / f"{processes}_{i}.log" for i in range(processes)]
-        started = [
-            process("tests.hosts.steps_together", file, *CASES, log=logs[i], HOSTS=f"{address} {processes} {i}")
-            for i in range(processes)
-        ]
-        assert [each.wait(3000) for each in started] == [0] * processes, logs[0].read_text()
-        found.append(dict(np.load(file)))
-    assert found[0].keys() == found[1].keys() and {name.split("/")[0] for name in found[0]} == set(CASES)
-    for name, one in found[0].items():
-        np.testing.assert_allclose(found[1][name], one, rtol=1e-4, atol=_NEAR, err_msg=name)
+    alone, *together = (_learned(tmp_path, case, count) for count in (1, 2, 4))
+    for found in together:
+        assert found.keys() == alone.keys()
+        for name, one in alone.items():
+            np.testing.assert_allclose(found[name], one, rtol=1e-4, atol=_NEAR, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_compute_the_bits_of_two_devices_of_one_process(tmp_path):
+    """So what differs from one process with one device is the order of sums, and nothing else."""
+    ours, theirs = _learned(tmp_path, "accumulated", 2), _learned(tmp_path, "accumulated", 1, devices=2)
+    assert ours.keys() == theirs.keys()
+    for name, one in theirs.items():
+        np.testing.assert_array_equal(ours[name], one, err_msg=name)
 
 
 @pytest.mark.slow
