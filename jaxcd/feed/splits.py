@@ -296,12 +296,24 @@ def check_parts(
     """
     total = sum(map(len, parts))
     damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
-    if data.split == "block":
+    located = all(samples[row].bounds is not None for part in parts for row in part)
+    if 0 < total and sum(damaged) < len(needed):
+        what_cuts = ", or cut smaller tiles (--tile)" if located else ""
+        remedy = (
+            f"each of {' and '.join((', '.join(needed[:-1]), needed[-1]))} needs a place with damage, and there are "
+            f"{sum(damaged)}: label damage in more places{what_cuts}"
+        )
+    elif data.split == "block":
         remedy = f"try another config.data.split_seed, block_size (now {data.block_size:g} m) or {shares}"
     elif data.split == "event":
         remedy = "whole events stay together: name the test events in config.data.test_events"
     elif data.split == "published":
         remedy = "the published split needs all of its images: add the missing ones"
+    elif located:
+        remedy = (
+            "take config.data.split=block with a small config.data.block_size, which shares out the places with damage, "
+            f"or try another config.data.split_seed or {shares}"
+        )
     else:
         remedy = f"try another config.data.split_seed, {shares}, or more places"
     counts = ", ".join(

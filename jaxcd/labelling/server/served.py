@@ -26,11 +26,12 @@ _FEATURE = '{"type":"Feature","id":%s,"geometry":%s,"properties":%s}'
 
 @dataclass(frozen=True)
 class Shown:
-    """A pair with its tiles and its coordinates."""
+    """A pair with its tiles, its coordinates, and the number of its footprints (None: labelled without footprints)."""
 
     opened: OpenPair
     imagery: Imagery
     coordinates: Coordinates
+    footprints: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Served:
         secrets: sign cookies.
         readers: threads that read tiles; each has its files open for itself.
         turns: one for each of them.
+        files: held by the one import or export that may take place at a time: large ones take much memory.
     """
 
     pairs: dict[str, Shown]
@@ -52,6 +54,7 @@ class Served:
     secrets: Secrets
     readers: ThreadPoolExecutor
     turns: asyncio.Semaphore
+    files: asyncio.Semaphore
     known: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
