@@ -22,9 +22,9 @@ _STATE_KEYS, _VERDICT_KEYS = ("u", "c"), ("D", "I", "B")
 
 
 @router.get("/session")
-def session(request: Request, here: Here) -> dict[str, Any]:
+async def session(request: Request, here: Here) -> dict[str, Any]:
     """Tell who asks, and what there is to say of buildings and pairs."""
-    found = here.person(request)
+    found = await here.person(request)
     return _session(here, None if found is None else found[0])
 
 
