@@ -17,6 +17,7 @@ from tests.labelling.served import (
     change,
     client,
     edit,
+    everything,
     post,
 )
 

@@ -5,7 +5,8 @@ import pytest
 import shapely
 
 from jaxcd.base.errors import LabelError
-from jaxcd.labelling.store import Conflict, Edit
+from jaxcd.base.scales import XBD
+from jaxcd.labelling.store import Conflict, Edit, Store
 from tests.labelling.label_stores import (
     SOUTH,
     WEST,
@@ -16,6 +17,7 @@ from tests.labelling.label_stores import (
     judge,
     levels_of,
     new_id,
+    picture_pair,
     squares,
     town,
 )
