@@ -82,6 +82,7 @@ def _serve(options: argparse.Namespace, settings: LabelSettings, door: socket.so
     from jaxcd.labelling.server import app
     from jaxcd.labelling.server.security import read_secrets
     from jaxcd.labelling.store import Store
+    from jaxcd.labelling.visible import seen_of
 
     quiet_libraries()
     given = {name: getattr(options, name) or () for name in ("pre", "post")}
@@ -89,7 +90,8 @@ def _serve(options: argparse.Namespace, settings: LabelSettings, door: socket.so
         **given, pairs=options.pairs, source=options.source, layout=options.layout or "", settings=settings
     )
     opened = workspace.open_all(wanted, settings, options.store)
-    store = Store.create_or_open(options.store, SCALES[settings.scale], [each.pair for each in opened])
+    seen = {each.pair.id: seen_of(each) for each in opened if each.scenes is not None}
+    store = Store.create_or_open(options.store, SCALES[settings.scale], [each.pair for each in opened], seen)
     secrets = read_secrets(options.store)
     made = app.create_app(opened, store, settings, secrets)
     _tell(settings, door, len(opened), options.store, secrets.token)

@@ -244,7 +244,8 @@ def _assign(
 
     Blocks are assigned one by one, the largest first. Each goes to the split for which the squared deviations of both
     shares, summed over the splits, are smallest. Then blocks are moved one by one as long as that lowers the sum. This
-    second pass is needed because a few tiles hold most of the damage, and may be assigned late.
+    second pass is needed because a few tiles hold most of the damage, and may be assigned late. No split is left
+    without damage where another one has several damaged blocks.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for row, block in blocks.items():
@@ -267,11 +268,24 @@ def _assign(
             if chosen[i] < 0 or deviations[best] < deviations[chosen[i]] - 1e-12:
                 chosen[i], moved = best, True
             given[chosen[i]] += size
+    _share_out_damage(chosen, sizes[:, 1], shares)
     train, validation, test = (
         [row for name, k in zip(names, chosen, strict=True) if k == split for row in members[name]]
         for split in range(3)
     )
     return train, validation, test
+
+
+def _share_out_damage(chosen: list[int], damage: np.ndarray, shares: tuple[float, float, float]) -> None:
+    """Give each split that has none a damaged block of one with several, the least damaged one; changes `chosen`.
+
+    Of very few damaged blocks, the nearest to the wanted shares may be none.
+    """
+    for split, share in enumerate(shares):
+        own = [[i for i, k in enumerate(chosen) if k == each and damage[i]] for each in range(len(shares))]
+        spare = [i for blocks in own if len(blocks) > 1 for i in blocks]
+        if share and not own[split] and spare:
+            chosen[min(spare, key=lambda i: (damage[i], i))] = split
 
 
 def check_parts(
@@ -296,12 +310,24 @@ def check_parts(
     """
     total = sum(map(len, parts))
     damaged = [sum(samples[row].damaged > 0 for row in part) for part in parts]
-    if data.split == "block" or data.test_events:
+    located = all(samples[row].bounds is not None for part in parts for row in part)
+    if 0 < total and sum(damaged) < len(needed) and data.split in ("place", "block"):
+        what_cuts = ", or cut smaller tiles (--tile)" if located else ""
+        remedy = (
+            f"each of {' and '.join((', '.join(needed[:-1]), needed[-1]))} needs a place with damage, and there are "
+            f"{sum(damaged)}: label damage in more places{what_cuts}"
+        )
+    elif data.split == "block" or data.test_events:
         remedy = f"try another config.data.split_seed, block_size (now {data.block_size:g} m) or {shares}"
     elif data.split == "event":
         remedy = "whole events stay together: name the test events in config.data.test_events"
     elif data.split == "published":
         remedy = "the published split needs all of its images: add the missing ones"
+    elif located:
+        remedy = (
+            "take config.data.split=block with a small config.data.block_size, which shares out the places with damage, "
+            f"or try another config.data.split_seed or {shares}"
+        )
     else:
         remedy = f"try another config.data.split_seed, {shares}, or more places"
     counts = ", ".join(

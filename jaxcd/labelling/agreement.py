@@ -13,7 +13,7 @@ from jaxcd.base.scales import Scale
 from jaxcd.labelling.store import Store
 from jaxcd.labelling.store.geometry import unpacked
 from jaxcd.labelling.store.objects import PAIR, STATES, VERDICTS
-from jaxcd.labelling.store.reading import DONE
+from jaxcd.labelling.store.reading import DONE, OPEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,10 @@ class Agreement:
 
 
 def agreement(store: Store) -> list[Agreement]:
-    """Compare every two people who judged something independently of each other."""
+    """Compare every two people who judged something independently of each other.
+
+    Where one of them still works on a second opinion, nothing is compared: it would tell them what the other one said.
+    """
     names = (*store.scale.levels, *STATES)
     with store.reading() as db:
         people = dict(db.execute("SELECT id, name FROM person").fetchall())
@@ -116,7 +119,11 @@ def _judged_by_both(db: sqlite3.Connection) -> dict[tuple[int, int], list[tuple[
         "SELECT a.person, b.person, p.id, o.id, a.level, b.level FROM opinion a JOIN opinion b ON b.object = a.object "
         "AND b.person > a.person JOIN object o ON o.fid = a.object JOIN pair p ON p.fid = o.pair "
         "WHERE a.level IS NOT NULL AND b.level IS NOT NULL AND (a.second OR b.second) AND NOT o.deleted "
-        "ORDER BY p.fid, o.fid"
+        "AND NOT EXISTS (SELECT 1 FROM task t JOIN area r ON r.fid = t.area WHERE t.second AND t.state = ? "
+        "AND t.person IN (a.person, b.person) AND r.pair = o.pair AND (o.x IS NULL OR "
+        "(o.x >= r.west AND o.x < r.east AND o.y >= r.south AND o.y < r.north))) "
+        "ORDER BY p.fid, o.fid",
+        (OPEN,),
     )
     found: dict[tuple[int, int], list[tuple[str, str, str, str]]] = {}
     for first, second, *rest in rows:

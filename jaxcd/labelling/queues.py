@@ -248,9 +248,19 @@ def _areas(pair: Pair, anchors: np.ndarray) -> list[Box]:
         row = np.digitize(anchors[:, 1], up[1:-1])
         full[:] = False
         full[row, column] = True
-    # From north to south, as a page is read.
-    cells = ((i, j) for i in reversed(range(rows)) for j in range(columns) if full[i, j])
+    # The first ones lie far apart: what is labelled early shows all of the pair.
+    cells = [(i, j) for i in range(rows) for j in range(columns) if full[i, j]]
+    bits = (max(rows, columns) - 1).bit_length()
+    cells.sort(key=lambda cell: _rank(rows - 1 - cell[0], cell[1], bits))
     return [(across[j], up[i], across[j + 1], up[i + 1]) for i, j in cells]
+
+
+def _rank(down: int, across: int, bits: int) -> int:
+    """Return the place of a cell in an order in which each quarter, and each quarter of a quarter, has its turn."""
+    rank = 0
+    for bit in range(bits):  # the bit that says most, which half of the pair, changes fastest
+        rank = rank * 4 + 2 * ((down >> bit) & 1) + ((across >> bit) & 1)
+    return rank
 
 
 def _named(box: tuple) -> dict[str, float]:

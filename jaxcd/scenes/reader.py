@@ -123,7 +123,7 @@ class SceneReader:
             values[:, ~valid] = 0
         inside = self.inside(grid)
         valid &= inside
-        border = self._border_on(grid, values)
+        border = self._border_on(grid, values, valid)
         pixels = np.asarray(cv2.merge(list(values)))
         if border is not None:
             valid = valid & ~border
@@ -184,10 +184,11 @@ class SceneReader:
         with _warping(self._source, grid, Resampling.cubic) as vrt:
             return _with_validity(vrt, _BANDS)
 
-    def _border_on(self, grid: Grid, values: UInt8[np.ndarray, "3 h w"]) -> Mask | None:
+    def _border_on(self, grid: Grid, values: UInt8[np.ndarray, "3 h w"], valid: Mask) -> Mask | None:
         """Mark the black pixels of a window that lie in the empty border of the whole scene; None if there are none."""
         black = _black(list(values), 255)
-        if self._declares_nodata or np.count_nonzero(black) < _LEAST_BLACK or not self._border:
+        # What lies beside the scene is black, too, and no reason to search the scene.
+        if self._declares_nodata or np.count_nonzero(black & valid) < _LEAST_BLACK or not self._border:
             return None
         shapes: Any = self._border
         if grid.crs != self.crs:

@@ -183,3 +183,18 @@ def test_real_tiles_split_into_blocks(shared_data, tmp_path):
     damage = sum(sample.damaged for sample in samples)
     for part, share in zip(parts(splits), (0.7, 0.15, 0.15), strict=True):
         assert sum(samples[row].damaged for row in part) / damage == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("damaged", [3, 4, 5])
+def test_a_few_damaged_blocks_are_shared_out(damaged):
+    samples = [placed(f"{i:02}", 2000 * i, 0, damaged=100 if i < damaged else 0) for i in range(20)]
+    for seed in range(10):
+        splits = split_with(samples, settings(split="block"), seed=seed)
+        assert all(any(samples[row].damaged for row in part) for part in parts(splits))
+
+
+def test_fewer_damaged_places_than_splits_are_told(tmp_path):
+    samples = [placed(f"{i:02}", 2000 * i, 0, damaged=100 if i < 2 else 0) for i in range(20)]
+    wanted = "needs a place with damage, and there are 2: label damage in more places, or cut smaller tiles"
+    with pytest.raises(SplitError, match=f"each of train, validation and test {wanted}"):
+        split_with(samples, settings(split="block"), seed=0)

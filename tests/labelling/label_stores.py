@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import shapely
 
 from jaxcd.base.scales import XBD, Scale
@@ -13,6 +14,21 @@ from jaxcd.labelling.store import Edit, Store
 
 EPSG = 32637
 WEST, SOUTH = 432_000.0, 4_178_000.0
+# A network of seconds on what was labelled, in levels: the programs of tests/test_graded.py, which are compiled once.
+_CONFIG = """
+from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+
+
+def get_config():
+    return Config(
+        data=DataConfig(root={root!r}, layout="prepared", scale="xbd", crop=32),
+        model=ModelConfig(name="fc_siam_diff", size="small", onednn="off"),
+        loss=LossConfig(dice=1.0, bce=1.0, level_weights=(1.0, 1.0, 2.0, 2.0, 1.0)),
+        augment=AugmentConfig.off(),
+        optim=OptimConfig(learning_rate=1e-3),
+        train=TrainConfig(batch=4, steps=8, validate_every=4, best_by="xview2", log_every=1, devices=1),
+    )
+"""
 
 
 def squares(count: int, *, apart: float = 10.0, side: float = 5.0) -> list[shapely.Polygon]:
@@ -87,3 +103,19 @@ def draw(store: Store, person: int, outline: shapely.Geometry, level: str | None
 
 def levels_of(store: Store, pair: str = "town", viewer: int | None = None) -> dict[str, str | None]:
     return {label.object: label.level for label in store.labels(pair, viewer=viewer)}
+
+
+def write_config(path: Path, dataset: Path) -> Path:
+    """Write the settings of a training that takes seconds."""
+    path.write_text(_CONFIG.format(root=str(dataset)))
+    return path
+
+
+def changes_of(store: Store) -> dict[str, int]:
+    with store.reading() as db:
+        return dict(db.execute("SELECT id, seq FROM change").fetchall())
+
+
+def circle(vertices: int) -> shapely.Polygon:
+    angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
+    return shapely.Polygon(np.stack([WEST + 20 + 9 * np.cos(angle), SOUTH + 20 + 9 * np.sin(angle)], axis=1))

@@ -172,6 +172,16 @@ class Labeller:
             self.page.wait_for_timeout(30)
 
 
+def polygon(labeller: Labeller, left: float, top: float, side: float = 40) -> None:
+    """Draw a square with the tool for polygons, in pixels from the map's middle."""
+    x, y = labeller.middle()
+    x, y = x + left, y + top
+    labeller.press("g")
+    for corner in ((x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y)):
+        labeller.page.mouse.click(*corner)
+    labeller.press("Escape")
+
+
 def kept(folder: Path, pair: str) -> dict[str, Label]:
     """What a store holds of a pair, read beside the server."""
     store = Store.open(folder)

@@ -29,6 +29,7 @@ from tests.scenes.scene_files import GSD, ORIGIN, UTM, ground, write
 SIDE = 600
 CHANGING = {"X-Jaxcd": "1"}
 SECRETS = Secrets(b"k" * 32)
+CHANGES = "/api/pairs/scene/changes"
 
 
 class Scenes(NamedTuple):
@@ -37,6 +38,11 @@ class Scenes(NamedTuple):
     pre: Path
     post: Path
     footprints: Path
+
+    def flags(self, store: Path) -> list[str | Path]:
+        """The arguments that label them."""
+        named = ["--pre", self.pre, "--post", self.post, "--footprints", self.footprints]
+        return [*named, "--store", store]
 
 
 def write_scenes(folder: Path, *, buildings: int = 5) -> Scenes:
@@ -94,6 +100,24 @@ def edit(number: int, base: int, level: str | None) -> dict[str, Any]:
 def change(*edits: dict[str, Any], key: str = "") -> dict[str, Any]:
     """The body of a change."""
     return {"id": key or str(uuid.uuid4()), "edits": list(edits)}
+
+
+def post(client: TestClient, path: str, body: object):
+    return client.post(path, json=body, headers=CHANGING)
+
+
+def everything(client: TestClient, pair: str = "scene") -> dict:
+    (described,) = [each for each in client.get("/api/pairs").json()["pairs"] if each["id"] == pair]
+    west, south, east, north = described["bounds"]
+    box = {"west": west, "south": south, "east": east, "north": north}
+    return client.get(f"/api/pairs/{pair}/objects", params=box).json()
+
+
+def polygon(client: TestClient, share: float = 0.1) -> dict:
+    (pair,) = client.get("/api/pairs").json()["pairs"]
+    west, south, east, north = pair["bounds"]
+    x, y, side = (west + east) / 2, (south + north) / 2, share * (east - west)
+    return shapely.geometry.mapping(shapely.box(x, y, x + side, y + side))
 
 
 class Person:

@@ -47,6 +47,7 @@ def test_second_opinions_are_compared_and_corrections_are_not(tmp_path):
     assert queues.next(ben).second
     seconds = ["intact", "major", "major", "destroyed", "minor", "unknown", "major", "minor"]
     judge(store, ben, {f"f{i}": level for i, level in enumerate(seconds)})
+    assert [found.people for found in agreement(store)] == []  # it would tell Ben, who is still at it, what Anna said
     queues.next(ben, "town")
     first, third = agreement(store)
     assert first.people == ("Anna", "Ben") and (first.objects, first.same) == (8, 4)

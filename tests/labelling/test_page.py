@@ -1,49 +1,14 @@
-"""The labelling page in a real browser, with the real server: what people do on it is in the store."""
+"""The labelling page in a real browser, with the real server: what one person does on it is in the store."""
 
 import json
-import signal
+import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from jaxcd.labelling.store import Store
-from jaxcd.simulator.scene import SimulatedScene, simulate
-from tests.labelling.page_runs import Labeller, Server, kept, levels, serving, start
-
-PAIRS = ("clicks", "many", "lost", "keyboard", "conflict", "phone", "watched")
-"""A pair for each test that shares the server, all of the same scene."""
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory) -> SimulatedScene:
-    return simulate(tmp_path_factory.mktemp("town"), seed=3, size=400)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("labels") / "store"
-
-
-@pytest.fixture(scope="module")
-def flags(scene, store) -> list[str | Path]:
-    lines = [f"{name},{scene.pre},{scene.post},{scene.footprints}" for name in PAIRS]
-    lines += [f"{name},{scene.pre},{scene.post}," for name in ("drawn", "imported")]
-    listed = store.parent / "list.csv"
-    listed.write_text("\n".join(["name,pre,post,footprints", *lines]))
-    return ["--pairs", listed, "--store", store]
-
-
-@pytest.fixture(scope="module")
-def server(flags):
-    with serving(flags) as server:
-        yield server
-
-
-@pytest.fixture
-def bare(scene, tmp_path) -> list[str | Path]:
-    """A pair without footprints, with a store of its own."""
-    return ["--pre", scene.pre, "--post", scene.post, "--store", tmp_path / "store"]
+from tests.labelling.page_runs import Labeller, kept, levels
 
 
 def test_buildings_are_labelled_by_clicks_and_keys(browser: Browser, server, store):
@@ -131,86 +96,6 @@ def test_many_buildings_at_once_a_verdict_and_a_comment(browser: Browser, server
     opened.close()
 
 
-@pytest.fixture
-def running():
-    """Servers that the test starts; they end with it."""
-    started: list[Server] = []
-    yield lambda server: started.append(server) or server
-    for server in started:
-        server.end()
-
-
-def polygon(labeller: Labeller, left: float, top: float, side: float = 40) -> None:
-    """Draw a square with the tool for polygons, in pixels from the map's middle."""
-    x, y = labeller.middle()
-    x, y = x + left, y + top
-    labeller.press("g")
-    for corner in ((x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y)):
-        labeller.page.mouse.click(*corner)
-    labeller.press("Escape")
-
-
-def test_what_was_drawn_outlives_a_killed_server(browser: Browser, bare, running, tmp_path):
-    store = tmp_path / "store"
-    server = running(start(bare))
-    ana = Labeller(browser, server.url)
-    polygon(ana, -100, -100)
-    ana.press("4")
-    ana.wait_saved()
-    first = levels(store, "scene")
-    assert list(first.values()) == ["destroyed"]
-
-    server.end(signal.SIGKILL)
-    polygon(ana, 20, -100)
-    ana.press("3")
-    expect(ana.page.locator("#saved")).to_contain_text("not saved, retrying")
-    assert levels(store, "scene") == first and len(ana.objects()) == 2
-    server = running(start(bare, server.port))
-    ana.wait_saved()
-    assert sorted(levels(store, "scene").values()) == ["destroyed", "major"]
-
-    # What waits is kept by the browser, also while the page is gone.
-    server.end(signal.SIGKILL)
-    polygon(ana, -100, 20)
-    ana.press("2")
-    ana.page.wait_for_selector("#saved[data-state=lost]")
-    ana.page.goto("about:blank")
-    server = running(start(bare, server.port))
-    ana.page.goto(server.url)
-    ana.wait_for_map()
-    ana.wait_saved()
-    assert sorted(levels(store, "scene").values()) == ["destroyed", "major", "minor"]
-    ana.reload()
-    assert ana.levels() == levels(store, "scene")
-    opened = Store.open(store)
-    assert {len(opened.history("scene", name)) for name in levels(store, "scene")} == {
-        2
-    }  # drawn, then judged: nothing twice
-    opened.close()
-    ana.close()
-
-
-def test_an_answer_that_got_lost_saves_nothing_twice(browser: Browser, server, store):
-    ana = Labeller(browser, f"{server.url}#/lost")
-    name = ana.buildings()[0]
-    lost: list[int] = []
-
-    def lose(route):
-        if route.request.method == "POST" and not lost:
-            lost.append(route.fetch().status)  # the server has saved it
-            route.abort("connectionreset")
-        else:
-            route.continue_()
-
-    ana.page.route("**/changes", lose)
-    ana.click(name)
-    ana.press("3")
-    ana.page.wait_for_selector("#saved[data-state=lost]")
-    ana.wait_saved()
-    assert lost == [200] and kept(store, "lost")[name].version == 1
-    ana.close()
-
-
 def test_brush_shape_and_delete(browser: Browser, server, store):
     ana = Labeller(browser, f"{server.url}#/watched")
     ana.press(".")  # the pointer works on the second pair, too
@@ -281,6 +166,57 @@ def test_existing_labels_are_imported_to_correct_them(browser: Browser, server, 
     ana.close()
 
 
+def test_the_first_labels_are_spread_over_the_scene(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/spread")
+    west, south, east, north = ana.bounds()
+    quarters = {
+        name: (one["centre"][0] > (west + east) / 2, one["centre"][1] > (south + north) / 2)
+        for name, one in ana.objects().items()
+    }
+    shown = []
+    for _ in range(4):
+        ana.press("n")
+        ana.wait(
+            f"import('/static/state.js').then(({{ state }}) => !{json.dumps(shown)}.includes([...state.selected][0]))"
+        )
+        shown += ana.selected()
+    assert {quarters[name] for name in shown} == set(quarters.values()) and len(set(quarters.values())) == 4
+    ana.press("p")
+    ana.wait(f"import('/static/state.js').then(({{ state }}) => state.selected.has('{shown[-2]}'))")
+    ana.close()
+
+
+def test_the_list_of_pairs_changes_only_where_labels_do(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/listed")
+    ana.page.evaluate("for (const one of document.querySelectorAll('#pair-list li')) one.seen = true")
+    ana.click(ana.buildings()[0])
+    ana.press("1")
+    expect(ana.page.locator("#pair-list li", has_text="listed").locator(".value")).to_contain_text("1 /")
+    assert ana.page.evaluate("[...document.querySelectorAll('#pair-list li')].every((one) => one.seen)")
+    ana.press(".")
+    ana.wait("document.querySelectorAll('#pair-list [aria-current]').length === 1")
+    assert "listed" not in ana.page.inner_text("#pair-list [aria-current]")
+    ana.close()
+
+
+def test_more_edits_than_a_request_takes_go_in_parts(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/listed")
+    sent: list[int] = []
+
+    def answer(route):
+        sent.append(len(route.request.post_data_json["edits"]))
+        route.fulfill(json={"labels": [], "seq": 0})
+
+    ana.page.route(re.compile("/changes$"), answer)
+    ana.page.evaluate(
+        "import('/static/objects.js').then(({ edit }) => { edit([...Array(12001)].map((_, i) => `f${i}`), "
+        "{ level: 'minor' }); })"
+    )
+    ana.wait_saved()
+    assert sent == [5000, 5000, 2001]
+    ana.close()
+
+
 def test_a_keyboard_does_for_all_of_it(browser: Browser, server, store):
     ana = Labeller(browser, f"{server.url}#/keyboard")
     focused = "document.activeElement.id"
@@ -319,113 +255,6 @@ def test_a_keyboard_does_for_all_of_it(browser: Browser, server, store):
     )
     assert nameless == 0
     assert len(levels(store, "keyboard")) == 4
-    ana.close()
-
-
-def test_two_people_at_one_building_see_the_conflict(browser: Browser, server, store):
-    ana, ben = Labeller(browser, f"{server.url}#/conflict", "Ana"), Labeller(browser, f"{server.url}#/conflict", "Ben")
-    ben.page.route("**/changes?since=*", lambda route: route.abort())  # he hears of nothing
-    first, second, third = ana.buildings()[:3]
-    for name in (first, second):
-        ana.click(name)
-        ana.press("1")
-    ana.wait_saved()
-    for name, key, choice, level in (
-        (first, "4", "#all-mine", "destroyed"),
-        (second, "3", "#all-theirs", "intact"),
-    ):
-        ben.click(name)
-        ben.press(key)
-        expect(ben.page.locator("#conflict")).to_be_visible()
-        assert levels(store, "conflict")[name] == "intact"
-        row = ben.page.inner_text("#conflict-rows")
-        assert "intact (Ana)" in row and {"4": "destroyed", "3": "major"}[key] in row
-        ben.page.click(choice)
-        ben.page.click("#settle")
-        ben.wait_saved()
-        ben.wait_shown(name, level)
-        assert levels(store, "conflict")[name] == level
-    assert (kept(store, "conflict")[first].author, kept(store, "conflict")[first].version) == ("Ben", 2)
-    assert (kept(store, "conflict")[second].author, kept(store, "conflict")[second].version) == ("Ana", 1)
-    ana.wait_shown(first, "destroyed")  # she hears of it by herself
-    ana.click(third)
-    ana.press("m")  # her comment is begun before his label comes
-    ben.click(third)
-    ben.press("2")
-    ana.wait_shown(third, "minor")
-    ana.page.keyboard.type("cracks")
-    ana.page.click("#save-comment")
-    expect(ana.page.locator("#conflict")).to_be_visible()
-    ana.page.click("#all-mine")
-    ana.page.click("#settle")
-    ana.wait_saved()
-    assert (kept(store, "conflict")[third].level, kept(store, "conflict")[third].comment) == ("minor", "cracks")
-    opened = Store.open(store)
-    steps = opened.history("conflict", first)
-    assert [step.changes["level"] for step in steps] == [(None, "intact"), ("intact", "destroyed")]
-    opened.close()
-    ana.close()
-    ben.said = [text for text in ben.said if "ERR_FAILED" not in text]
-    ben.close()
-
-
-def test_a_second_opinion_is_given_without_a_look_at_the_first(browser: Browser, bare, running):
-    server = running(start([*bare, "--second_opinions", "1"]))
-    count = "import('/static/objects.js').then(({{ objects }}) => objects.size === {})"
-
-    def judge(labeller: Labeller, key: str, verdict: str) -> None:
-        polygon(labeller, -20, -20)
-        labeller.press(key)
-        labeller.wait_saved()
-        labeller.press(f"Shift+{verdict}")
-        labeller.wait_saved()
-
-    def next_task(labeller: Labeller) -> None:
-        with labeller.page.expect_response("**/api/next"):
-            labeller.press("q")
-
-    ana = Labeller(browser, server.url)
-    next_task(ana)
-    judge(ana, "4", "D")
-    (hers,) = ana.objects()
-    ben = Labeller(browser, server.url, "Ben")
-    assert ben.levels() == {hers: "destroyed"}  # nobody has asked him yet
-    next_task(ana)
-    next_task(ben)  # the pair that he has open: what he saw of it goes
-    ben.wait(count.format(0))
-    judge(ben, "2", "I")
-    assert list(ben.levels().values()) == ["minor"]
-    next_task(ben)  # done: both are shown
-    ben.wait(count.format(2))
-    assert sorted(ben.levels().values()) == ["destroyed", "minor"]
-    ben.page.locator("#show-agreement").click()
-    told = ben.page.locator("#agreement-told")
-    expect(told.locator("tbody tr")).to_contain_text("Ana, Ben")
-    expect(told.locator("tbody td").nth(4)).to_have_text("1")  # pairs that both judged
-    expect(told.locator("li")).to_have_text(["scene, the whole pair"])
-    ana.close()
-    ben.close()
-
-
-def test_read_only_is_for_watching(browser: Browser, flags, server, store):
-    ana = Labeller(browser, f"{server.url}#/watched")
-    name, other, third = ana.buildings()[:3]
-    ana.click(name)
-    ana.press("4")
-    ana.wait_saved()
-    with serving([*flags, "--read_only"]) as watched:
-        guest = Labeller(browser, f"{watched.url}#/watched", None)
-        assert not guest.page.locator("#ask-who").is_visible() and guest.page.locator("#read-only").is_visible()
-        guest.click(name)
-        expect(guest.page.locator("#selected-told")).to_contain_text("destroyed")
-        guest.click(other)
-        guest.press("1", "Delete", "Shift+D", "g")
-        assert guest.page.locator("#levels").is_hidden() and guest.page.locator("#undo").is_hidden()
-        ana.click(third)
-        ana.press("2")
-        guest.wait_shown(third, "minor")  # what others do comes by itself
-        guest.close()
-    assert levels(store, "watched") == ana.levels() == {name: "destroyed", third: "minor"}
     ana.close()
 
 

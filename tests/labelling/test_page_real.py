@@ -13,23 +13,9 @@ from playwright.sync_api import Browser, expect
 from jaxcd.labelling.store import Store
 from jaxcd.mapping.products import rasters
 from tests.entries import run
+from tests.labelling.label_stores import write_config
 from tests.labelling.page_runs import Labeller, Server, kept, levels, serving, start
 
-# The programs of tests/test_graded.py, which are compiled once.
-_CONFIG = """
-from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
-
-
-def get_config():
-    return Config(
-        data=DataConfig(root={root!r}, layout="prepared", scale="xbd", crop=32),
-        model=ModelConfig(name="fc_siam_diff", size="small", onednn="off"),
-        loss=LossConfig(dice=1.0, bce=1.0, level_weights=(1.0, 1.0, 2.0, 2.0, 1.0)),
-        augment=AugmentConfig.off(),
-        optim=OptimConfig(learning_rate=1e-3),
-        train=TrainConfig(batch=4, steps=8, validate_every=4, best_by="xview2", log_every=1, devices=1),
-    )
-"""
 _KEYS = {"no-damage": "1", "minor-damage": "2", "major-damage": "3", "destroyed": "4", "un-classified": "u"}
 _LEVELS = {"1": "intact", "2": "minor", "3": "major", "4": "destroyed", "u": "unknown"}
 TILES = ("00000113", "00000141")
@@ -79,7 +65,7 @@ def test_twenty_buildings_of_santa_rosa_become_a_map(browser: Browser, shared_da
     flags = ("--layout", "labelled", "--source", store, "--out", tmp_path / "data", "--scale", "xbd", "--tile", 128)
     code, said = run("jaxcd.prepare", *flags, "--variance", 1)
     assert code == 0, said
-    (tmp_path / "config.py").write_text(_CONFIG.format(root=str(tmp_path / "data")))
+    write_config(tmp_path / "config.py", tmp_path / "data")
     code, said = run("jaxcd.train", "--config", tmp_path / "config.py", "--workdir", tmp_path / "run")
     assert code == 0, said
     pre, post = (tmp_path / "scenes" / names[0] / f"{when}.tif" for when in ("pre", "post"))

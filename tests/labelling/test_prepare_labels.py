@@ -19,24 +19,9 @@ from jaxcd.simulator import cut_tiles, simulate
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
 from tests.entries import run
-from tests.labelling.label_stores import draw, judge, picture_pair
+from tests.labelling.label_stores import draw, judge, picture_pair, write_config
 
 SIDE, TILE, PICTURE = 512, 64, 128
-# The programs of tests/test_graded.py, which are compiled once.
-_CONFIG = """
-from jaxcd.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
-
-
-def get_config():
-    return Config(
-        data=DataConfig(root={root!r}, layout="prepared", scale="xbd", crop=32),
-        model=ModelConfig(name="fc_siam_diff", size="small", onednn="off"),
-        loss=LossConfig(dice=1.0, bce=1.0, level_weights=(1.0, 1.0, 2.0, 2.0, 1.0)),
-        augment=AugmentConfig.off(),
-        optim=OptimConfig(learning_rate=1e-3),
-        train=TrainConfig(batch=4, steps=8, validate_every=4, best_by="xview2", log_every=1, devices=1),
-    )
-"""
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +102,7 @@ def test_levels_unknown_and_invalid_pixels_are_exact_and_a_network_trains(simula
     assert (found != 77).mean() > 0.9
     assert {1, 2, 3, 4, UNKNOWN, INVALID, 0} <= set(np.unique(found).tolist())
 
-    (tmp_path / "config.py").write_text(_CONFIG.format(root=str(tmp_path / "out")))
+    write_config(tmp_path / "config.py", tmp_path / "out")
     code, said = run("jaxcd.train", "--config", tmp_path / "config.py", "--workdir", tmp_path / "run")
     assert code == 0, said
     assert "xView2 score" in said and (tmp_path / "run" / "checkpoints" / "8").is_dir()

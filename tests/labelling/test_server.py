@@ -1,50 +1,27 @@
-"""The server: what is labelled is there, whoever else labels and however it ends."""
+"""The server: what is asked and what is answered."""
 
-import io
 import json
 import math
-import signal
-import sqlite3
-import threading
-import time
 import uuid
 
 import cv2
-import geopandas as gpd
 import numpy as np
-import pytest
-import schemathesis
 import shapely
-from hypothesis import HealthCheck, given, settings
-from schemathesis.core.result import Ok
 from starlette.testclient import TestClient
 
 from jaxcd.labelling import workspace
-from jaxcd.labelling.server import uploads
 from jaxcd.labelling.settings import LabelSettings
-from jaxcd.labelling.store import Store
-from tests.labelling.served import CHANGING, Person, change, client, edit, process, serving, write_scenes
-
-CHANGES = "/api/pairs/scene/changes"
-_LONG = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-
-
-def post(client: TestClient, path: str, body: object):
-    return client.post(path, json=body, headers=CHANGING)
-
-
-def everything(client: TestClient, pair: str = "scene") -> dict:
-    (described,) = [each for each in client.get("/api/pairs").json()["pairs"] if each["id"] == pair]
-    west, south, east, north = described["bounds"]
-    box = {"west": west, "south": south, "east": east, "north": north}
-    return client.get(f"/api/pairs/{pair}/objects", params=box).json()
-
-
-def polygon(client: TestClient, share: float = 0.1) -> dict:
-    (pair,) = client.get("/api/pairs").json()["pairs"]
-    west, south, east, north = pair["bounds"]
-    x, y, side = (west + east) / 2, (south + north) / 2, share * (east - west)
-    return shapely.geometry.mapping(shapely.box(x, y, x + side, y + side))
+from tests.labelling.served import (
+    CHANGES,
+    CHANGING,
+    change,
+    client,
+    edit,
+    everything,
+    polygon,
+    post,
+    serving,
+)
 
 
 def test_a_pair_is_described(tmp_path):
@@ -174,66 +151,6 @@ def test_polygons_are_drawn_and_bad_ones_refused(tmp_path):
             assert shapely.geometry.shape(answer.json()["labels"][0]["geometry"]).is_valid
 
 
-def test_labels_are_taken_out_and_brought_in(tmp_path):
-    with client(tmp_path) as ann:
-        post(ann, CHANGES, change(edit(0, 0, "destroyed"), edit(3, 0, "intact")))
-        got = {kind: ann.get(f"/api/export/{kind}") for kind in ("geojson", "gpkg", "coco", "masks")}
-        for kind, answer in got.items():
-            assert answer.status_code == 200 and "attachment" in answer.headers["content-disposition"], kind
-        assert got["masks"].content[:2] == b"PK" and got["gpkg"].content[:15] == b"SQLite format 3"
-        assert len(got["coco"].json()["annotations"]) == 2
-        assert ann.get("/api/export/geojson?pair=scene").status_code == 200
-        assert ann.get("/api/export/geojson?pair=other").status_code == 404
-        outlines = gpd.read_file(io.BytesIO(got["geojson"].content))
-        assert sorted(outlines["level"]) == ["destroyed", "intact"]
-        assert ann.get("/api/agreement").status_code == 200
-    exported = got["geojson"].content
-    with client(tmp_path / "other") as ben:
-
-        def send(content, name="labels.geojson", **data):
-            return ben.post("/api/pairs/scene/import", files={"file": (name, content)}, data=data, headers=CHANGING)
-
-        answer = send(exported, attribute="level")
-        assert answer.status_code == 200 and answer.json()["saved"] == 2, answer.text
-        assert ben.get(f"{CHANGES}?since=0").json()["progress"]["levels"] == {"destroyed": 1, "intact": 1}
-        secret = tmp_path / "secret.geojson"
-        secret.write_bytes(exported)
-        layer = f'<OGRVRTLayer name="a"><SrcDataSource>{secret}</SrcDataSource></OGRVRTLayer>'
-        vrt = f"<OGRVRTDataSource>{layer}</OGRVRTDataSource>"
-        stream = json.dumps({"type": "gdal_streamed_alg", "command_line": f"gdal vector convert {secret}"})
-        for content in (
-            vrt,
-            stream,
-            "",
-            "{",
-            "[]",
-            '{"type": "FeatureCollection"}',
-            "x" * 100,
-            b"SQLite format 3\0",
-            b"\x89PNG\r\n\x1a\n",
-        ):
-            answer = send(content)
-            assert answer.status_code == 422, (content[:40], answer.text)
-            assert str(tmp_path) not in answer.text and "jaxcd-import" not in answer.text, answer.text
-        for system in ({"type": "link", "properties": {"href": "http://localhost:1/"}},
-                       {"type": "name", "properties": {"name": "http://localhost:1/"}}, 7):  # fmt: skip
-            answer = send(json.dumps({**json.loads(exported), "crs": system}))
-            assert answer.status_code == 422 and "the file's crs is no name" in answer.text, answer.text
-        database = tmp_path / "virtual.gpkg"
-        with sqlite3.connect(database) as db:
-            db.execute('CREATE VIRTUAL TABLE "rtree_a_geom" USING rtree(id, minx, maxx)')
-        with database.open("rb") as file:
-            uploads.keep(file, tmp_path / "kept.gpkg")
-        with sqlite3.connect(database) as db:
-            db.execute('CREATE VIRTUAL TABLE "v USING RTREE" USING fts5(x)')
-        db.close()
-        answer = send(database.read_bytes())
-        assert answer.status_code == 422 and "holds virtual tables" in answer.text, answer.text
-        answer = send(exported, attribute="level", values="destroyed")
-        assert answer.status_code == 422 and answer.json()["error"] == "values: expected lines VALUE=LEVEL"
-        assert send(exported, attribute="nothing").status_code == 422
-
-
 def test_people_get_work_that_nobody_else_is_at(tmp_path):
     with client(tmp_path) as ann:
         ben = TestClient(ann.app, base_url="http://localhost")
@@ -288,147 +205,3 @@ def test_tiles_are_sent_once(tmp_path):
             assert ann.get(f"/tiles/scene/{wrong}.webp").status_code == 422
         assert ann.get(f"{path}?low=-1").status_code == 422
         assert ann.get("/tiles/scene/pre/24/16777215/16777215.webp").status_code == 200  # beside the scene: transparent
-
-
-@pytest.mark.timeout(240)
-def test_no_request_breaks_the_server(tmp_path):
-    """Requests made from the OpenAPI schema, right and wrong ones: never an answer of 500 or above."""
-    with client(tmp_path) as ann:
-        inner = vars(ann.app)["_app"]  # the app without its guard, which is tested elsewhere
-        schema = schemathesis.openapi.from_asgi("/api/openapi.json", inner)
-        headers = {
-            "Cookie": "; ".join(f"{name}={value}" for name, value in ann.cookies.items()),
-            **CHANGING,
-            "Host": "localhost",
-        }
-        seen = set()
-        for operation in schema.get_all_operations():
-            assert isinstance(operation, Ok), operation
-            made = operation.ok()
-            seen.add((made.method.upper(), made.path))
-
-            @settings(max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=_LONG)
-            @given(case=made.as_strategy())
-            def ask(case):
-                answer = case.call(headers=headers)
-                assert answer.status_code < 500, (case.as_curl_command(), answer.text)
-
-            ask()
-        assert ("POST", "/api/pairs/{pair}/changes") in seen and len(seen) >= 14
-        assert everything(ann)["total"] >= 25
-
-
-def _label(port: int, name: str, number: int, until: float, done: dict, conflicts: list) -> None:
-    """Judge footprints over and over: own ones, and one that all want."""
-    person, versions, turn = Person(port, name), {}, 0
-    while time.monotonic() < until:
-        turn += 1
-        own = number * 5 + turn % 5
-        for target in (own, 24):
-            base = versions.get(target, 0)
-            level = ("intact", "minor", "major", "destroyed")[turn % 4]
-            status, answer = person.ask(CHANGES, change(edit(target, base, level)))
-            assert status in (200, 409), answer
-            (label,) = answer["labels"]
-            versions[target] = label["properties"]["version"]
-            if status == 200:
-                done.setdefault(target, []).append((versions[target], level, name))
-            else:
-                conflicts.append((name, target))
-
-
-def _four_people(folder, seconds):
-    scenes = write_scenes(folder)
-    done: dict[int, list] = {}
-    conflicts: list = []
-    arguments = (
-        "--pre",
-        scenes.pre,
-        "--post",
-        scenes.post,
-        "--footprints",
-        scenes.footprints,
-        "--store",
-        folder / "store",
-    )
-    with process(*arguments) as (server, port):
-        until = time.monotonic() + seconds
-        threads = [
-            threading.Thread(target=_label, args=(port, f"person {i}", i, until, done, conflicts)) for i in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        status, since = Person(port, "reader").ask(f"{CHANGES}?since=0")
-        assert status == 200
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=20) == 128 + signal.SIGTERM
-    current = {each["id"]: each["properties"] for each in since["labels"]}
-    for target, saves in done.items():
-        versions = sorted(version for version, _, _ in saves)
-        assert versions == list(range(1, len(saves) + 1)), "an edit was lost or doubled"
-        last = max(saves)
-        label = current[f"f{target}"]
-        assert (label["version"], label["level"], label["author"]) == last
-    assert {target for _, target in conflicts} == {24}, "conflicts are those of the one that all want"
-    store = Store.open(folder / "store")
-    try:
-        assert {
-            label.object: label.version for label in store.labels("scene", viewer=None) if label.object != "pair"
-        } == {f"f{target}": len(saves) for target, saves in done.items()}
-    finally:
-        store.close()
-    return sum(map(len, done.values()))
-
-
-def test_four_people_at_once_lose_nothing(tmp_path):
-    assert _four_people(tmp_path, 4) > 20
-
-
-@pytest.mark.slow
-def test_four_people_for_a_minute_lose_nothing(tmp_path):
-    assert _four_people(tmp_path, 60) > 300
-
-
-def test_a_killed_server_has_every_acknowledged_label(tmp_path):
-    scenes = write_scenes(tmp_path)
-    arguments = (
-        "--pre",
-        scenes.pre,
-        "--post",
-        scenes.post,
-        "--footprints",
-        scenes.footprints,
-        "--store",
-        tmp_path / "store",
-    )
-    acknowledged: dict[str, int] = {}
-    with process(*arguments) as (server, port):
-        ann = Person(port, "Ann")
-
-        def work() -> None:
-            for turn in range(10_000):
-                target = turn % 25
-                name = f"f{target}"
-                try:
-                    status, answer = ann.ask(CHANGES, change(edit(target, acknowledged.get(name, 0), "minor")))
-                except OSError:
-                    return  # the server is gone
-                assert status == 200, answer
-                acknowledged[name] = answer["labels"][0]["properties"]["version"]
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        while len(acknowledged) < 12:
-            time.sleep(0.01)
-        server.send_signal(signal.SIGKILL)
-        server.wait(timeout=20)
-        thread.join()
-    with process(*arguments) as (_, port):
-        ann = Person(port, "Ann")
-        _, since = ann.ask(f"{CHANGES}?since=0")
-        versions = {each["id"]: each["properties"]["version"] for each in since["labels"]}
-        assert all(versions[name] in (version, version + 1) for name, version in acknowledged.items())
-        assert set(versions) - set(acknowledged) == set() or len(set(versions) - set(acknowledged)) == 1
-        assert ann.ask("/api/pairs/scene/undo", {})[0] == 200  # also what was done before the kill

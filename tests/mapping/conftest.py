@@ -1,14 +1,14 @@
 """The browser that looks at maps' pages."""
 
 import shutil
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """The system's Chromium, without a window."""
+def launched() -> Iterator[Browser]:
+    """Start the system's Chromium, without a window."""
     program = shutil.which("chromium")
     assert program, "no chromium; sh tools/setup dev installs it"
     with sync_playwright() as playwright:
@@ -17,3 +17,8 @@ def browser():
         running = playwright.chromium.launch(executable_path=program, args=options)
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    yield from launched()

@@ -11,7 +11,7 @@ const byId = (id) => document.getElementById(id);
 const tool = (name, edits = false) => ({ does: () => setTool(name), edits });
 const KEYS = [
   ["Go", { n: { does: () => walk(1), told: "next unjudged building" },
-    p: { does: () => walk(-1), told: "previous unjudged building" },
+    p: { does: () => walk(-1), told: "back to the one before" },
     ".": { does: () => byId("map").dispatchEvent(new CustomEvent("pair-step", { detail: 1 })), told: "next pair" },
     ",": { does: () => byId("map").dispatchEvent(new CustomEvent("pair-step", { detail: -1 })), told: "previous pair" },
     q: { does: () => byId("take-next").click(), told: "take the next area or pair that nobody is at", edits: true },

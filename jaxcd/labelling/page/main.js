@@ -29,31 +29,42 @@ on("saved", ({ state: now, count, trouble }) => {
 on("refused", ({ message }) => emit("toast", { text: `Not saved: ${message}`, problem: true }));
 on("looked", (box) => objects.look(box));
 
-// The list of pairs.
+// The list of pairs; thousands of them are built once, and each entry is changed by itself.
+const entries = new Map(); // id of a pair -> {button, value, bar}
 function listPairs() {
   const wanted = byId("find-pair").value.trim().toLowerCase();
-  byId("pair-list").replaceChildren();
+  entries.clear();
+  const list = document.createDocumentFragment();
   for (const pair of state.pairs) {
     if (wanted && !pair.title.toLowerCase().includes(wanted)) continue;
-    const button = add(add(byId("pair-list"), "li"), "button");
+    const button = add(add(list, "li"), "button");
     button.type = "button";
-    if (pair.id === state.pair?.id) button.setAttribute("aria-current", "true");
     add(button, "span", pair.title, "what");
-    const { judged = 0, verdict = null } = pair.progress ?? {}, all = pair.footprints;
-    const counted = all === null ? [judged, "drawn"] : [judged.toLocaleString("en"), "/", all.toLocaleString("en")];
-    add(button, "span", verdict ?? counted.join(" "), "value");
-    const bar = add(button, "progress");
-    Object.assign(bar, { max: all || 1, value: verdict ? all || 1 : all ? judged : 0 });
+    const value = add(button, "span", "", "value"), bar = add(button, "progress");
     bar.setAttribute("aria-hidden", "true");
     button.addEventListener("click", () => go(pair.id));
+    entries.set(pair.id, { button, value, bar });
+    tellPair(pair);
   }
+  byId("pair-list").replaceChildren(list);
+}
+function tellPair(pair) {
+  const entry = entries.get(pair.id);
+  if (!entry) return;
+  if (pair === state.pair) entry.button.setAttribute("aria-current", "true");
+  else entry.button.removeAttribute("aria-current");
+  const { judged = 0, verdict = null } = pair.progress ?? {}, all = pair.footprints;
+  const counted = all === null ? [judged, "drawn"] : [judged.toLocaleString("en"), "/", all.toLocaleString("en")];
+  entry.value.textContent = verdict ?? counted.join(" ");
+  Object.assign(entry.bar, { max: all || 1, value: verdict ? all || 1 : all ? judged : 0 });
 }
 byId("find-pair").addEventListener("input", listPairs);
 
 async function refreshPairs() {
   const known = new Map(state.pairs.map((pair) => [pair.id, pair]));
   state.pairs = (await get("/api/pairs")).pairs.map((pair) => Object.assign(known.get(pair.id) ?? {}, pair));
-  listPairs();
+  if (state.pairs.length === known.size && state.pairs.every((pair) => known.has(pair.id))) state.pairs.forEach(tellPair);
+  else listPairs();
 }
 
 function go(id) { location.hash = `#/${encodeURIComponent(id)}`; }
@@ -75,6 +86,7 @@ async function open(id) {
   const pair = state.pairs.find((one) => one.id === id) ?? state.pairs[0];
   if (!pair) { byId("title").textContent = "There are no pairs to label"; return; }
   if (pair.id === state.pair?.id) return;
+  const before = state.pair;
   select([]);
   setTool("select");
   Object.assign(state, { pair, progress: pair.progress ?? null });
@@ -87,7 +99,8 @@ async function open(id) {
   tools.open();
   emit("pair");
   emit("task");
-  listPairs();
+  if (before) tellPair(before);
+  tellPair(pair);
   if (pair.progress) emit("progress", pair.progress);
   emit("selected");
   await load(pair);
@@ -106,7 +119,7 @@ on("progress", (progress) => {
   if (!state.pair) return;
   const before = JSON.stringify(state.pair.progress);
   state.pair.progress = progress;
-  if (before !== JSON.stringify(progress)) listPairs();
+  if (before !== JSON.stringify(progress)) tellPair(state.pair);
 });
 
 byId("take-next").addEventListener("click", async () => {

@@ -5,6 +5,7 @@ import * as outbox from "./outbox.js";
 import { emit, on, state } from "./state.js";
 
 const MOST = 5000; // polygons that a canvas draws without delay
+const MOST_EDITS = 5000; // that the server takes in one change
 const POLL = 2000; // milliseconds
 const OWN = 2 ** 40; // versions from here on are of second opinions, and count by themselves
 
@@ -79,7 +80,9 @@ export const savedOf = (id) => saved.get(id);
 export function edit(ids, change, bases = new Map()) {
   if (!ids.length) return;
   const edits = ids.map((id) => ({ object: id, base: bases.get(id) ?? objects.get(id)?.version ?? 0, ...change }));
-  outbox.add(state.pair.id, "changes", { edits });
+  for (let at = 0; at < edits.length; at += MOST_EDITS) {
+    outbox.add(state.pair.id, "changes", { edits: edits.slice(at, at + MOST_EDITS) });
+  }
   emit("edited", edits);
   changed(ids);
 }
@@ -161,8 +164,8 @@ export async function unjudgedIn(box) {
   return objects.get(String(found.id)) ?? null;
 }
 
-// Cells of the overview with something left to judge.
-export const cellsLeft = async () => (await summed(state.pair.id)).filter(([, , , , count, judged]) => judged < count);
+// Cells of the overview of a pair: west, south, east, north, objects, how many of them are judged, the worst level.
+export const cellsOf = (pair) => summed(pair);
 
 export async function poll() {
   clearTimeout(timer);

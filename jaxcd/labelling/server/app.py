@@ -45,13 +45,23 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
         openapi_url="/api/openapi.json",
     )
     threads = max(2, min(8, os.cpu_count() or 1))
+    counts = store.footprints()
     made.state.served = Served(
-        pairs={each.pair.id: Shown(each, Imagery(each, settings.scaling), Coordinates(each)) for each in opened},
+        pairs={
+            each.pair.id: Shown(
+                each,
+                Imagery(each, settings.scaling),
+                Coordinates(each),
+                counts[each.pair.id] if each.pair.footprints else None,
+            )
+            for each in opened
+        },
         store=store,
         settings=settings,
         secrets=secrets,
         readers=ThreadPoolExecutor(threads, thread_name_prefix="tiles"),
         turns=asyncio.Semaphore(threads),
+        files=asyncio.Semaphore(1),
     )
     for part in (tiles, people, labels, files):
         made.include_router(part.router)

@@ -5,10 +5,11 @@ import shutil
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, UploadFile
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
@@ -17,6 +18,7 @@ from jaxcd.base.errors import LabelError
 from jaxcd.labelling import existing, exports
 from jaxcd.labelling.server import uploads
 from jaxcd.labelling.server.served import Author, Here, Pair, without_folders
+from jaxcd.labelling.store import Conflict, Store
 
 router = APIRouter()
 _TYPES = {
@@ -27,6 +29,7 @@ _TYPES = {
     ".png": "image/png",
     "": "text/plain; charset=utf-8",
 }
+_ATTEMPTS = 3
 _REVALIDATE = {"Cache-Control": "private, no-cache"}
 
 
@@ -56,7 +59,7 @@ def static(name: str) -> FileResponse:
 
 
 @router.get("/api/export/{kind}", response_class=FileResponse)
-def export(
+async def export(
     here: Here,
     kind: Literal["geojson", "gpkg", "coco", "masks"],
     pair: Annotated[str | None, Query(max_length=100)] = None,
@@ -64,10 +67,15 @@ def export(
     """Return the labels of all pairs, or of one, as a file."""
     if pair is not None and pair not in here.pairs:
         raise HTTPException(404, "no such pair")
+    async with here.files:
+        return await run_in_threadpool(_exported, here.store, kind, pair)
+
+
+def _exported(store: Store, kind: str, pair: str | None) -> FileResponse:
     folder = Path(tempfile.mkdtemp(prefix="jaxcd-export-"))
     name = f"labels{'' if pair is None else f'-{pair}'}{exports.SUFFIXES[kind]}"
     try:
-        exports.write(here.store, kind, folder / name, pair)
+        exports.write(store, kind, folder / name, pair)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -76,7 +84,7 @@ def export(
 
 
 @router.post("/api/pairs/{pair}/import")
-def bring_in(
+async def bring_in(
     here: Here,
     shown: Pair,
     author: Author,
@@ -85,15 +93,34 @@ def bring_in(
     values: Annotated[str, Form(max_length=10_000)] = "",
 ) -> dict[str, Any]:
     """Save the labels of a file as the person's own; lines VALUE=LEVEL of `values` say what its values mean."""
-    suffix = uploads.suffix_of(file.file)
+    async with here.files:
+        return await run_in_threadpool(
+            _brought_in, here.store, shown.opened.pair.id, author, file.file, attribute, _values(values)
+        )
+
+
+def _brought_in(
+    store: Store, pair: str, author: int, file: IO[bytes], attribute: str, values: dict[str, str]
+) -> dict[str, Any]:
+    if store.gives_second_opinion(pair, author):
+        raise LabelError(
+            "you give a second opinion on this pair, and an import would tell what others said; take the next task "
+            "first (Q)"
+        )
+    suffix = uploads.suffix_of(file)
     with tempfile.TemporaryDirectory(prefix="jaxcd-import-") as folder:
         path = Path(folder) / f"upload{suffix}"
-        uploads.keep(file.file, path)
-        edits, left_out = existing.read(
-            path, here.store, shown.opened.pair.id, attribute=attribute, values=_values(values)
-        )
-    if edits:
-        here.store.save(shown.opened.pair.id, str(uuid.uuid4()), author, edits)
+        uploads.keep(file, path)
+        # What others label between the look and the save is a conflict: then it is looked at again.
+        for attempt in range(_ATTEMPTS):
+            edits, left_out = existing.read(path, store, pair, attribute=attribute, values=values)
+            try:
+                if edits:
+                    store.save(pair, str(uuid.uuid4()), author, edits)
+                break
+            except Conflict:
+                if attempt == _ATTEMPTS - 1:
+                    raise
     return {"saved": len(edits), "left_out": [without_folders(each) for each in left_out]}
 
 

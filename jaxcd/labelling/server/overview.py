@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from jaxcd.labelling.pairs import Box
 from jaxcd.labelling.store import PAIR, Store
-from jaxcd.labelling.store.objects import FOOTPRINT
 from jaxcd.labelling.store.reading import hidden_areas, hidden_places
 
 SIDE = 32
@@ -44,10 +43,3 @@ def overview(store: Store, pair_id: str, *, viewer: int | None) -> list[Cell]:
         Cell((west + i * side, north - (k + 1) * side, west + (i + 1) * side, north - k * side), *counts)
         for i, k, *counts in rows
     ]
-
-
-def footprint_count(store: Store, pair_id: str) -> int:
-    """Return how many footprints lie on a pair's ground."""
-    with store.reading() as db:
-        query = "SELECT COUNT(*) FROM object WHERE pair = ? AND origin = ?"
-        return db.execute(query, (store.row(pair_id), FOOTPRINT)).fetchone()[0]

@@ -10,11 +10,11 @@ import jaxcd
 from jaxcd.base.scales import Scale
 from jaxcd.labelling.agreement import agreement as agreement_of
 from jaxcd.labelling.queues import Queues
-from jaxcd.labelling.server.overview import footprint_count
 from jaxcd.labelling.server.requests import After, Name
 from jaxcd.labelling.server.security import set_cookie
 from jaxcd.labelling.server.served import PERSON_COOKIE, Author, Here, Shown, Viewer
 from jaxcd.labelling.store import STATES, VERDICTS
+from jaxcd.labelling.store.counting import Progress
 
 router = APIRouter(prefix="/api")
 _STATE_COLOURS = ("#8c8c8c", "#f5f5f5")
@@ -22,9 +22,9 @@ _STATE_KEYS, _VERDICT_KEYS = ("u", "c"), ("D", "I", "B")
 
 
 @router.get("/session")
-def session(request: Request, here: Here) -> dict[str, Any]:
+async def session(request: Request, here: Here) -> dict[str, Any]:
     """Tell who asks, and what there is to say of buildings and pairs."""
-    found = here.person(request)
+    found = await here.person(request)
     return _session(here, None if found is None else found[0])
 
 
@@ -41,7 +41,8 @@ def begin(request: Request, response: Response, here: Here, body: Name) -> dict[
 @router.get("/pairs")
 def pairs(here: Here, viewer: Viewer) -> dict[str, Any]:
     """List the pairs with what is known of them, and how far their labels are."""
-    return {"pairs": [_described(here, shown, viewer) for shown in here.pairs.values()]}
+    known = here.store.progress_of_all(viewer)
+    return {"pairs": [_described(shown, known[key]) for key, shown in here.pairs.items()]}
 
 
 @router.post("/next")
@@ -86,7 +87,7 @@ def _session(here: Here, name: str | None) -> dict[str, Any]:
     }
 
 
-def _described(here: Here, shown: Shown, viewer: int | None) -> dict[str, Any]:
+def _described(shown: Shown, progress: Progress) -> dict[str, Any]:
     opened = shown.opened
     least, most = shown.imagery.zooms
     return {
@@ -97,10 +98,10 @@ def _described(here: Here, shown: Shown, viewer: int | None) -> dict[str, Any]:
         "size": [opened.pair.width, opened.pair.height],
         "min_zoom": least,
         "max_zoom": most,
-        "footprints": footprint_count(here.store, opened.pair.id) if opened.pair.footprints else None,
+        "footprints": shown.footprints,
         "shift": None if opened.shift is None else list(opened.shift),
         "dates": list(opened.dates),
-        "progress": here.store.progress(opened.pair.id, viewer),
+        "progress": progress,
     }
 
 

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from jaxcd.labelling.imagery import Imagery
@@ -26,11 +26,12 @@ _FEATURE = '{"type":"Feature","id":%s,"geometry":%s,"properties":%s}'
 
 @dataclass(frozen=True)
 class Shown:
-    """A pair with its tiles and its coordinates."""
+    """A pair with its tiles, its coordinates, and the number of its footprints (None: labelled without footprints)."""
 
     opened: OpenPair
     imagery: Imagery
     coordinates: Coordinates
+    footprints: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Served:
         secrets: sign cookies.
         readers: threads that read tiles; each has its files open for itself.
         turns: one for each of them.
+        files: held by the one import or export that may take place at a time: large ones take much memory.
     """
 
     pairs: dict[str, Shown]
@@ -52,18 +54,17 @@ class Served:
     secrets: Secrets
     readers: ThreadPoolExecutor
     turns: asyncio.Semaphore
+    files: asyncio.Semaphore
     known: dict[str, int] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def person(self, request: Request) -> tuple[str, int] | None:
+    async def person(self, request: Request) -> tuple[str, int] | None:
         """Return who asks, by name and number in the store, or None."""
         name = self.secrets.read(request.cookies.get(self.secrets.cookie(PERSON_COOKIE), ""))
         if name is None:
             return None
-        with self.lock:
-            if name not in self.known:
-                self.known[name] = self.store.person(name)
-            return name, self.known[name]
+        if name not in self.known:
+            self.known[name] = await run_in_threadpool(self.store.person, name)
+        return name, self.known[name]
 
 
 def served_of(request: Request) -> Served:
@@ -71,22 +72,27 @@ def served_of(request: Request) -> Served:
     return request.app.state.served
 
 
-Here = Annotated[Served, Depends(served_of)]
+# These are coroutines, though few of them wait: FastAPI would run a function of each request in another thread.
+async def _here(request: Request) -> Served:
+    return served_of(request)
 
 
-def _shown(here: Here, pair: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]) -> Shown:
+Here = Annotated[Served, Depends(_here)]
+
+
+async def _shown(here: Here, pair: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]) -> Shown:
     if pair not in here.pairs:
         raise HTTPException(404, "no such pair")
     return here.pairs[pair]
 
 
-def _viewer(request: Request, here: Here) -> int | None:
-    found = here.person(request)
+async def _viewer(request: Request, here: Here) -> int | None:
+    found = await here.person(request)
     return None if found is None else found[1]
 
 
-def _author(request: Request, here: Here) -> int:
-    found = here.person(request)
+async def _author(request: Request, here: Here) -> int:
+    found = await here.person(request)
     if found is None:
         raise HTTPException(403, "say first who you are")
     return found[1]

@@ -6,11 +6,13 @@ import os
 import re
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from sqlite3 import Connection
+
+import numpy as np
 
 from jaxcd.base.errors import LabelError, WriteError
 from jaxcd.base.fingerprints import file_digest
@@ -22,6 +24,8 @@ from jaxcd.labelling.store.objects import FOOTPRINT, PAIR
 
 __all__ = ["Connection", "Opened", "create_or_open", "open_existing"]
 
+Seen = Callable[..., np.ndarray]
+"""Says of places (x and y, each n) of a pair whether its images show them."""
 _PAIR_ID = re.compile(r"\w[\w.\- ]{0,150}")
 _SAMPLE = 2**20  # bytes of the beginning and of the end of an image that stand for its content
 
@@ -37,7 +41,7 @@ class Opened:
     rows: dict[str, int]
 
 
-def create_or_open(path: Path, scale: Scale, pairs: Sequence[Pair]) -> Opened:
+def create_or_open(path: Path, scale: Scale, pairs: Sequence[Pair], seen: Mapping[str, Seen]) -> Opened:
     """Open a store, or make it; see `Store.create_or_open`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +63,7 @@ def create_or_open(path: Path, scale: Scale, pairs: Sequence[Pair]) -> Opened:
                     )
                 known, _ = _pairs(db)
                 for pair in pairs:
-                    _add(db, path, pair, known.get(pair.id))
+                    _add(db, path, pair, known.get(pair.id), seen.get(pair.id))
                 if any(pair.id not in known for pair in pairs):
                     schema.make_layers(db, _pairs(db)[0].values())
             # GDAL looks for the mark of a GeoPackage in the file itself, not in what is written ahead of it.
@@ -108,7 +112,7 @@ def _pairs(db: sqlite3.Connection) -> tuple[dict[str, Pair], dict[str, int]]:
     return pairs, rows
 
 
-def _add(db: sqlite3.Connection, path: Path, pair: Pair, known: Pair | None) -> None:
+def _add(db: sqlite3.Connection, path: Path, pair: Pair, known: Pair | None, seen: Seen | None) -> None:
     """Add a pair, or see that it is the one that the store knows."""
     if not _PAIR_ID.fullmatch(pair.id):
         raise LabelError(f"{pair.id[:60]!r}: the name of a pair names files, too; expected letters, digits, -, _ and .")
@@ -124,7 +128,7 @@ def _add(db: sqlite3.Connection, path: Path, pair: Pair, known: Pair | None) -> 
         assert fid is not None
         db.execute("INSERT INTO object (pair, id, origin) VALUES (?, ?, ?)", (fid, PAIR, PAIR))
         if pair.footprints:
-            _take_in(db, fid, pair, Path(pair.footprints))
+            _take_in(db, fid, pair, Path(pair.footprints), seen)
         return
     old_images, old_footprints = db.execute(
         "SELECT image_digests, footprint_digest FROM pair WHERE id = ?", (pair.id,)
@@ -145,9 +149,8 @@ def _add(db: sqlite3.Connection, path: Path, pair: Pair, known: Pair | None) -> 
     )
 
 
-def _take_in(db: sqlite3.Connection, fid: int, pair: Pair, file: Path) -> None:
-    """Take the footprints on a pair's ground into the store."""
-    import numpy as np
+def _take_in(db: sqlite3.Connection, fid: int, pair: Pair, file: Path, seen: Seen | None) -> None:
+    """Take the footprints on a pair's ground into the store, but those that no image shows."""
     import shapely
 
     from jaxcd.scenes.polygons import read_frame
@@ -158,6 +161,9 @@ def _take_in(db: sqlite3.Connection, fid: int, pair: Pair, file: Path) -> None:
     outlines = np.asarray(frame.geometry.to_crs(pair.epsg))
     boxes = shapely.bounds(outlines)
     near = np.isfinite(boxes).all(axis=1) & shapely.intersects(outlines, shapely.box(*pair.bounds))
+    west, south, east, north = boxes.T
+    if seen is not None and near.any():
+        near[near] = seen((west[near] + east[near]) / 2, (south[near] + north[near]) / 2)
     (last,) = db.execute("SELECT COALESCE(MAX(fid), 0) FROM object").fetchone()
     fids = range(last + 1, last + 1 + int(near.sum()))
     rows = [f"f{row}" for row in frame.index[near]]

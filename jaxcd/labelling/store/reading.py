@@ -112,45 +112,6 @@ def labels_in(db: sqlite3.Connection, pair: int, viewer: int | None, box: Box, l
     return labels_where(db, pair, viewer, where, {**values, "limit": limit}), total
 
 
-def progress_of(db: sqlite3.Connection, pair: int, viewer: int | None) -> dict[str, object]:
-    """Count the judged objects by level, and by who judged them, as far as the viewer may know."""
-    hidden, values = hidden_places(hidden_areas(db, pair, viewer))
-    values |= {"pair": pair, "whole": PAIR, "viewer": viewer}
-    levels = dict(
-        db.execute(
-            "SELECT level, COUNT(*) FROM object WHERE pair = :pair AND level IS NOT NULL AND NOT deleted "
-            f"AND second IS NULL AND origin != :whole AND NOT ({hidden}) GROUP BY level",
-            values,
-        ).fetchall()
-    )
-    if hidden != "0":  # there the viewer's own opinions count
-        own = db.execute(
-            "SELECT o.level, COUNT(*) FROM opinion o JOIN object x ON x.fid = o.object AND NOT x.deleted "
-            f"AND x.origin != :whole WHERE o.pair = :pair AND o.person = :viewer AND o.level IS NOT NULL "
-            f"AND x.fid IN (SELECT fid FROM object WHERE pair = :pair AND ({hidden})) GROUP BY o.level",
-            values,
-        )
-        for level, count in own:
-            levels[level] = levels.get(level, 0) + count
-    people = dict(
-        db.execute(
-            "SELECT n.name, COUNT(*) FROM opinion o JOIN person n ON n.id = o.person "
-            "JOIN object h ON h.fid = o.object AND NOT h.deleted AND h.origin != :whole "
-            "WHERE o.pair = :pair AND o.level IS NOT NULL AND (o.person IS :viewer OR h.fid NOT IN "
-            f"(SELECT fid FROM object WHERE pair = :pair AND ({hidden}))) GROUP BY o.person",
-            values,
-        ).fetchall()
-    )
-    (verdict,) = labels_of(db, pair, viewer, [PAIR])
-    return {
-        "levels": levels,
-        "judged": sum(levels.values()),
-        "verdict": verdict.level,
-        "verdict_version": verdict.version,
-        "people": people,
-    }
-
-
 def history_of(db: sqlite3.Connection, pair: int, object_id: str, viewer: int | None) -> list[Entry] | None:
     """Return the steps of an object, oldest first, as far as the viewer may see them; None: no such object."""
     row = db.execute("SELECT fid, x, y, second FROM object WHERE pair = ? AND id = ?", (pair, object_id)).fetchone()

@@ -4,7 +4,7 @@ import datetime
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from jaxcd.base.errors import LabelError
 from jaxcd.base.scales import Scale
 from jaxcd.labelling.pairs import Box, Pair
 from jaxcd.labelling.store import opening, reading, writing
+from jaxcd.labelling.store.counting import Counts, Progress, footprints_of
 from jaxcd.labelling.store.objects import Conflict, Edit, Entry, Label, Saved
 from jaxcd.labelling.store.schema import FILE, connect, told, transaction
 from jaxcd.labelling.store.writing import Author
@@ -39,17 +40,26 @@ class Store:
         # One connection that writes and one that reads, so that nobody waits for a commit to see labels.
         self._writer, self._reader = opened.db, connect(path)
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        self._counts = Counts()
 
     @classmethod
-    def create_or_open(cls, folder: Path, scale: Scale, pairs: Sequence[Pair]) -> "Store":
+    def create_or_open(
+        cls, folder: Path, scale: Scale, pairs: Sequence[Pair], seen: Mapping[str, opening.Seen] | None = None
+    ) -> "Store":
         """Open the store of a folder for some pairs; new pairs are added, with their footprints.
+
+        Args:
+            folder: of the store.
+            scale: of the levels.
+            pairs: the pairs.
+            seen: by the id of a pair, what says where its images have data; footprints elsewhere are left out.
 
         Raises:
             LabelError: another scale, other images or footprints of a pair than the store was made with, a store of
                 another version, or no store; footprints that cannot be read.
         """
         path = Path(folder) / FILE
-        return cls(path, opening.create_or_open(path, scale, pairs))
+        return cls(path, opening.create_or_open(path, scale, pairs, seen or {}))
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
@@ -162,10 +172,27 @@ class Store:
             raise LabelError(f"{object_id[:60]} of {pair_id}: no such object")
         return found
 
-    def progress(self, pair_id: str, viewer: int | None = None) -> dict[str, object]:
+    def progress(self, pair_id: str, viewer: int | None = None) -> Progress:
         """Count the judged objects of a pair by level and by person; also its verdict with its version."""
         with self.reading() as db:
-            return reading.progress_of(db, self.row(pair_id), viewer)
+            return self._counts.of_one(db, self.row(pair_id), viewer)
+
+    def progress_of_all(self, viewer: int | None = None) -> dict[str, Progress]:
+        """Return what `progress` does of all pairs, by their ids."""
+        with self.reading() as db:
+            found = self._counts.of_all(db, viewer)
+        return {key: found[row] for key, row in self._rows.items()}
+
+    def footprints(self) -> dict[str, int]:
+        """Count the footprints on the ground of each pair, by the pair's id."""
+        with self.reading() as db:
+            found = footprints_of(db)
+        return {key: found.get(row, 0) for key, row in self._rows.items()}
+
+    def gives_second_opinion(self, pair_id: str, person: int) -> bool:
+        """Say whether a person must not see all of a pair now, because they give a second opinion on it."""
+        with self.reading() as db:
+            return bool(reading.hidden_areas(db, self.row(pair_id), person))
 
     def row(self, pair_id: str) -> int:
         """Return the number of a pair's row in the table `pair`.
