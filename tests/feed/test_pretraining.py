@@ -137,9 +137,10 @@ def test_a_place_without_damage_goes_where_its_block_is():
         assert {samples[row].block for row in part} == {samples[row].block for row in part if samples[row].damaged}
     assert len([row for row in splits.train if not samples[row].damaged]) == 2 * len(splits.train) / 5
     assert ("lost", "its location is not known (split = block)") in splits.left_out
-    with pytest.raises(SplitError, match=r"the validation split is empty; .*config\.contrast\.shares"):
-        split_for_pretraining(samples, configured("fc_ef", **data))
     config = configured("fc_ef", **data)
+    config.contrast.shares = (1.0, 0.0, 0.0)
+    with pytest.raises(SplitError, match=r"the validation split is empty; .*config\.contrast\.shares"):
+        split_for_pretraining(samples, config)
     config.contrast.shares = (0.6, 0.2, 0.2)
     fused = split_for_pretraining(samples, config)
     supervised = split_places(samples, configured(**data).data)
