@@ -325,7 +325,7 @@ def check_parts(
         remedy = "the published split needs all of its images: add the missing ones"
     elif located:
         remedy = (
-            "take config.data.split=block with a small config.data.block_size, which shares out the places with damage, "
+            "take config.data.split=block with a small config.data.block_size, which shares out places with damage, "
             f"or try another config.data.split_seed or {shares}"
         )
     else:
