@@ -134,6 +134,7 @@ def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(project, a
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_run_goes_on_with_one_process_and_with_four(project, alone, tmp_path):
     folder = tmp_path / "run"
     flags = "--config", project, *_SHALLOW, "--workdir", folder
