@@ -155,6 +155,7 @@ class _Team:
         self._client: Any = distributed.global_state.client
         self._barriers: dict[str, int] = {}
         self._ending = threading.Event()
+        self._last_word = threading.Lock()  # is held by the thread that ends this process
         self.asked, self._told = 0, 0
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -170,6 +171,8 @@ class _Team:
 
     def fail(self, error: BaseException) -> NoReturn:
         """Say why this process ends, to its user and to the others, and end it."""
+        while not self._last_word.acquire(blocking=False):
+            time.sleep(_POLL)  # `_watch` ends it
         self._ending.set()
         code, told = 2, explained(error) if isinstance(error, Exception) else None
         if isinstance(error, KeyboardInterrupt):
@@ -199,6 +202,7 @@ class _Team:
         import jax
 
         self.meet("leaving")
+        self._last_word.acquire()
         self._ending.set()
         jax.distributed.shutdown()
 
@@ -216,10 +220,9 @@ class _Team:
                     "process 0 of this run can't be reached any more; see its own output; the same command on all "
                     "hosts goes on from the last checkpoint"
                 )
-            if failed and not self._ending.is_set():
+            if failed and self._last_word.acquire(blocking=False):
                 self._stay_last()
-                if not self._ending.is_set():  # else `fail` says more
-                    _end(failed, 2)
+                _end(failed, 2)
 
     def _stay_last(self) -> None:
         """Say that this process ends; the first one, where the coordinator lives, waits until all others have said so.
@@ -235,7 +238,7 @@ class _Team:
                 if time.monotonic() > until:
                     return
                 time.sleep(_POLL / 4)
-            time.sleep(_POLL / 2)  # from their word to their end
+            time.sleep(_POLL)  # from their word to their end
 
     def _failure(self) -> str:
         for name, told in self._client.key_value_dir_get(f"{_KEYS}/failed/"):

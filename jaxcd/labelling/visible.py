@@ -28,10 +28,10 @@ def seen_of(opened: OpenPair) -> Seen:
         coarse = math.ceil(max(opened.scenes.grid.shape) / _SIDE)
         data = _with_data(opened.scenes, coarse)
         columns, rows = ~opened.scenes.grid.coarser(coarse).transform @ (x, y)
-        row, column = (
-            np.clip(np.floor(at), 0, size - 1).astype(int) for at, size in zip((rows, columns), data.shape, strict=True)
-        )
-        found = data[row, column]
+        height, width = data.shape
+        row, column = np.floor(rows).astype(int), np.floor(columns).astype(int)
+        found = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        found[found] = data[row[found], column[found]]
         if not found.all():
             print(f"NOTE: {np.count_nonzero(~found)} footprints of {opened.pair.id} lie where an image has no data: "
                   "left out", flush=True)  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from jaxcd.base.scales import BINARY, BUILDINGS, XBD
 from jaxcd.base.types import Batch
 from jaxcd.config import Config, DataConfig, TrainConfig
-from jaxcd.feed.balance import ANYWHERE, DrawBalanced, events_of
+from jaxcd.feed.balance import ANYWHERE, Alarm, DrawBalanced, events_of
 from jaxcd.feed.loader import train_batches
 from jaxcd.store.build import build
 from jaxcd.store.dataset import TileDataset
@@ -117,3 +117,26 @@ def test_batches_are_the_same_from_there_on_with_workers_and_in_processes(datase
 def test_targets_travel_to_worker_processes(dataset):
     draw = DrawBalanced.of(dataset.samples, range(9), XBD, DataConfig(root="unused", balance="event"))
     assert pickle.loads(pickle.dumps(draw)) == draw
+
+
+def test_crops_around_false_alarms_show_them_in_their_middle_half(dataset):
+    """The alarm of the storm is its one building of minor damage; the fire has none, and gives crops from anywhere."""
+    storm = [row for row, sample in enumerate(dataset.samples) if sample.event == "storm"][2]
+    alarms = [Alarm(storm, 0, 18, 2)]
+    data = DataConfig(root="unused", balance="event", damage_share=0.0, intact_share=0.5, false_alarm_share=0.5)
+    draw = DrawBalanced.of(dataset.samples, range(9), XBD, data, alarms)
+    targets = [draw.random_map(0, np.random.default_rng(seed)) for seed in range(1500)]
+    of_storm = [target for target in targets if dataset.samples[target.row].event == "storm"]
+    alarming = [target for target in of_storm if target.alarm is not None]
+    assert len(alarming) / len(of_storm) == pytest.approx(0.5, abs=0.08)
+    assert {(target.row, target.post, target.alarm) for target in alarming} == {(storm, 0, (18, 2))}
+    config = configured(damage_share=0.0, false_alarm_share=1.0)
+    config.augment.flips = False
+    places = set()
+    for batch in batches(dataset, config, 12, alarms=alarms):
+        for row, labels in zip(batch.ids, batch.labels, strict=True):
+            if dataset.samples[int(row)].event == "storm":
+                assert row == storm
+                found = np.argwhere(labels == 2)
+                places.add(tuple(found.min(axis=0).tolist()))
+    assert places and all(8 - 2 <= top <= 24 and left == 0 for top, left in places) and len(places) > 3

@@ -134,3 +134,11 @@ def test_two_devices_compare_the_same_pairs_as_one(accumulation):
         _, progress = step(steps.replicate(state, mesh), batch, key)
         results.append((float(progress.loss), float(progress.gradient_norm)))
     assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+def test_pretraining_balances_by_damage_alone():
+    config = contrastive_config("fc_siam_diff", batch=4)
+    steps.check_network(config)
+    config.data.balance = "event"
+    with pytest.raises(ConfigError, match=r"^config\.data\.balance: expected place with task = contrastive"):
+        steps.check_network(config)
