@@ -27,7 +27,9 @@ def seen_of(opened: OpenPair) -> Seen:
         assert opened.scenes is not None
         coarse = math.ceil(max(opened.scenes.grid.shape) / _SIDE)
         data = _with_data(opened.scenes, coarse)
-        columns, rows = ~opened.scenes.grid.coarser(coarse).transform @ (x, y)
+        inverse = ~opened.scenes.grid.coarser(coarse).transform
+        columns = inverse.a * x + inverse.b * y + inverse.c
+        rows = inverse.d * x + inverse.e * y + inverse.f
         height, width = data.shape
         row, column = np.floor(rows).astype(int), np.floor(columns).astype(int)
         found = (row >= 0) & (row < height) & (column >= 0) & (column < width)
