@@ -42,7 +42,8 @@ export function open() {
       create(geometry);
     });
     map.on("mousemove", ({ latlng, originalEvent }) => point(latlng, originalEvent));
-    map.on("mouseout", () => { hover(null); byId("hover").hidden = true; });
+    // Where the map moves under a pointer that rests, what was under it is no longer there.
+    map.on("mouseout movestart", () => { hover(null); byId("hover").hidden = true; });
     map.on("click", ({ latlng, originalEvent }) => {
       if (state.tool === "select" && !ended) pick(latlng, originalEvent);
     });
