@@ -62,7 +62,7 @@ def judge(client: TestClient, levels: dict[int, str | None], base: int = 0) -> N
     """Save levels of footprints by number."""
     body = change(*(edit(number, base, each) for number, each in levels.items()))
     answer = client.post("/api/pairs/scene/changes", json=body, headers=CHANGING)
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == 200, answer.text[:200]
 
 
 def wait_scores(client: TestClient, *, state: str = "ready", labels: int | None = None, above: int = 0) -> dict:

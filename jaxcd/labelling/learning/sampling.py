@@ -9,13 +9,12 @@ import numpy as np
 from jaxcd.assessment import sample
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.scales import Scale
-from jaxcd.labelling.learning.scoring import State
+from jaxcd.labelling.learning.scoring import DECIDES, State
 from jaxcd.labelling.store import Store, blind
 
 BY_SCORE, NO_STRATA = "score", "none"
 """What the strata of a sample are: buildings of like score, or all of them one."""
 _STRATA = 5
-_DECIDES = 0.5
 
 
 def size(store: Store, state: State, width: float) -> int:
@@ -28,7 +27,7 @@ def size(store: Store, state: State, width: float) -> int:
         ConfigError: no width, or more buildings than there are.
     """
     _, scores = _population(store, state)
-    called = float(np.mean(scores >= _DECIDES)) if np.isfinite(scores).any() else 0.0
+    called = float(np.mean(scores >= DECIDES)) if np.isfinite(scores).any() else 0.0
     return sample.size(len(scores), width, domain=called or 1.0)
 
 

@@ -24,6 +24,8 @@ OFF, FEATURES, LABELS, READY = "off", "features", "labels", "ready"
 """Phases: no scores, for a reason; features are computed; more labels are needed; there are scores."""
 HEAD, NETWORK = "head", "network"
 """Sources of scores."""
+DECIDES = 0.5
+"""Probability from which on a footprint is called damaged."""
 LEAST = 10
 """Labels from which there are scores."""
 MOST = 100_000
@@ -67,6 +69,10 @@ class State:
     encoder: str = ""
     network: "Mapping[str, Mapping[str, float]] | None" = field(default=None, repr=False)
 
+    def source(self, wanted: str | None = None) -> str:
+        """Return whose scores are told: those of the wanted source, else the network's where there are some."""
+        return wanted or (HEAD if self.network is None else NETWORK)
+
     def probabilities(self, source: str | None = None) -> "np.ndarray | None":
         """Return the probability of damage row by row, NaN where there is none; None: there are no scores.
 
@@ -75,14 +81,16 @@ class State:
         """
         import numpy as np
 
-        if self.network is not None and source != HEAD and self.buildings is not None:
+        if self.source(source) == HEAD:
+            return None if self.scores is None else self.scores.damaged
+        if self.network is not None and self.buildings is not None:
             found = np.full(len(self.buildings), np.nan)
             for pair, rows in self.buildings.rows.items():
                 known = self.network.get(pair, {})
                 for key in known.keys() & rows.keys():
                     found[rows[key]] = known[key]
             return found
-        return self.scores.damaged if self.scores is not None and source != NETWORK else None
+        return None
 
 
 def missing() -> list[str]:

@@ -149,6 +149,6 @@ def state(store: Store) -> tuple[int, int]:
 def _clear(db: sqlite3.Connection) -> None:
     judged = len(db.execute(_ANSWERS).fetchall())
     if judged:
-        raise SampleStands(f"the blind sample stays: {judged} of its buildings are judged already")
+        raise SampleStands(f"the blind sample stays: people have judged {judged} of its buildings")
     db.execute("DELETE FROM sample_member")
     db.execute("DELETE FROM sample")

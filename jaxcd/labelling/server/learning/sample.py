@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 from starlette.exceptions import HTTPException
 
 from jaxcd.base.errors import LabelError
-from jaxcd.labelling.learning.scoring import missing
+from jaxcd.labelling.learning.scoring import DECIDES, HEAD, missing
 from jaxcd.labelling.server.requests import Strict
-from jaxcd.labelling.server.served import Author, Here
+from jaxcd.labelling.server.served import Author, Here, without_folders
 from jaxcd.labelling.store import blind
 
-router = APIRouter(prefix="/api/sample")
+router = APIRouter(prefix="/api")
 _NEXT = 10
 
 
@@ -32,7 +32,7 @@ class Wanted(Strict):
         return self
 
 
-@router.get("")
+@router.get("/sample")
 def sample(here: Here) -> dict[str, Any]:
     """Return how far the sample is judged, and which buildings come next, in the order of the plan."""
     found = blind.plan(here.store)
@@ -57,7 +57,7 @@ def sample(here: Here) -> dict[str, Any]:
     }
 
 
-@router.get("/size")
+@router.get("/sample/size")
 def size(here: Here, width: Annotated[float, Query(gt=0, lt=1)]) -> dict[str, Any]:
     """Return how many buildings intervals of a width take, without drawing them."""
     _check_packages()
@@ -66,7 +66,7 @@ def size(here: Here, width: Annotated[float, Query(gt=0, lt=1)]) -> dict[str, An
     return {"size": sampling.size(here.store, here.scorer.state, width)}
 
 
-@router.post("")
+@router.post("/sample")
 def draw(here: Here, author: Author, body: Wanted) -> dict[str, Any]:
     """Draw the sample, in place of one that nobody has begun to judge."""
     _check_packages()
@@ -87,7 +87,7 @@ def draw(here: Here, author: Author, body: Wanted) -> dict[str, Any]:
     return sample(here)
 
 
-@router.delete("")
+@router.delete("/sample")
 def remove(here: Here, author: Author) -> dict[str, Any]:
     """Take away a sample that nobody has begun to judge."""
     try:
@@ -95,6 +95,27 @@ def remove(here: Here, author: Author) -> dict[str, Any]:
     except blind.SampleStands as error:
         raise HTTPException(409, str(error)) from error
     return {"size": 0}
+
+
+@router.get("/figures")
+def figures(here: Here, source: Literal["head", "network"] | None = None) -> dict[str, Any]:
+    """Return what the judged sample says of the scores: precision, recall, F1, damaged buildings, calibration."""
+    _check_packages()
+    from jaxcd.labelling.learning import figures as of_sample
+
+    state = here.scorer.state
+    used = state.source(source)
+    scores, known = state.probabilities(used), state.buildings
+    by_id = {}
+    if scores is not None and known is not None:
+        by_id = dict(zip((each.id for each in known.known), scores.tolist(), strict=True))
+    temperature = state.scores.temperature if used == HEAD and state.scores is not None else None
+    found = of_sample.figures(here.store, of_sample.Probabilities(by_id, DECIDES, temperature))
+    if scores is None or here.scorer.seen_by_run:
+        why = here.scorer.seen_by_run or state.reason or "there are no scores yet"
+        found["estimates"] |= dict.fromkeys(("precision", "recall", "f1"))
+        found |= {"called": None, "calibration": None, "reason": without_folders(why)}
+    return found | {"source": used}
 
 
 def _check_packages() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Query
 from starlette.exceptions import HTTPException
 
-from jaxcd.labelling.learning.scoring import HEAD, NETWORK, READY, State
+from jaxcd.labelling.learning.scoring import READY, State
 from jaxcd.labelling.server.requests import PAIR_ID
 from jaxcd.labelling.server.served import Here, Viewer, without_folders
 from jaxcd.labelling.store.reading import hidden_areas, hidden_places
@@ -28,9 +28,9 @@ def scores(
     """Return the probability of damage of a pair's footprints, but of the blind sample's and of those not seen."""
     _known(here, pair)
     state = here.scorer.state
-    used = NETWORK if state.network is not None and source != HEAD else HEAD
+    used = state.source(source)
     return {
-        "state": READY if used == NETWORK and state.buildings else state.phase,
+        "state": READY if state.probabilities(used) is not None else state.phase,
         "reason": without_folders(state.reason) if state.reason else None,
         "done": state.done,
         "total": state.total,
