@@ -44,8 +44,8 @@ def source_of(data: DataConfig, *, blind: bool = False) -> tuple[DataConfig, lis
         the ids of the pairs that nothing is known of.
 
     Raises:
-        LabelError: no such store, no labels in it (or none of the blind sample), pairs of both kinds, or images that are
-            no files.
+        LabelError: no such store, no labels in it (or none of the blind sample), pairs of both kinds, or images that
+            are no files.
         ConfigError: its levels cannot be told in the wanted scale.
     """
     store = Store.open(Path(data.root))

@@ -52,6 +52,7 @@ class State:
         held: rows that nothing is learned from and no score is told of.
         judged: rows that have a label or state.
         encoder: what the features are from, for the user.
+        network_run: folder of the run of the network.
         network: probabilities by pair and object of a network that was tuned on the labels.
     """
 
@@ -67,6 +68,7 @@ class State:
     held: frozenset[int] = frozenset()
     judged: frozenset[int] = frozenset()
     encoder: str = ""
+    network_run: Path | None = None
     network: "Mapping[str, Mapping[str, float]] | None" = field(default=None, repr=False)
 
     def source(self, wanted: str | None = None) -> str:
@@ -128,10 +130,15 @@ class Scorer:
                 self._thread.start()
             return self._state
 
-    def show_network(self, scores: Mapping[str, Mapping[str, float]] | None) -> None:
-        """Tell a network's probabilities, by pair and object, in place of the head's; None: the head's again."""
+    def show_network(self, scores: Mapping[str, Mapping[str, float]] | None, run: Path | None = None) -> None:
+        """Tell a network's probabilities in place of the head's.
+
+        Args:
+            scores: by pair and object; None: the head's again.
+            run: folder of its run.
+        """
         with self._lock:
-            self._state = replace(self._state, network=scores, number=self._state.number + 1)
+            self._state = replace(self._state, network=scores, network_run=run, number=self._state.number + 1)
 
     def stop(self) -> None:
         """End the work; what is computed is kept."""

@@ -111,8 +111,13 @@ def figures(here: Here, source: Literal["head", "network"] | None = None) -> dic
         by_id = dict(zip((each.id for each in known.known), scores.tolist(), strict=True))
     temperature = state.scores.temperature if used == HEAD and state.scores is not None else None
     found = of_sample.figures(here.store, of_sample.Probabilities(by_id, DECIDES, temperature))
-    if scores is None or here.scorer.seen_by_run:
-        why = here.scorer.seen_by_run or state.reason or "there are no scores yet"
+    why = state.reason or "there are no scores yet" if scores is None else None
+    run = here.settings.run if used == HEAD else state.network_run
+    if found["sample"] is not None and run is not None:
+        from jaxcd.labelling.learning import leaks
+
+        why = leaks.seen_by(run, here.store) or why
+    if why is not None:
         found["estimates"] |= dict.fromkeys(("precision", "recall", "f1"))
         found |= {"called": None, "calibration": None, "reason": without_folders(why)}
     return found | {"source": used}
