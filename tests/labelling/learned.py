@@ -1,6 +1,7 @@
 """A town whose damaged buildings look damaged, served with its labels; helpers that wait for scores."""
 
 import contextlib
+import importlib.util
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,14 @@ from jaxcd.labelling import workspace
 from jaxcd.labelling.settings import LabelSettings
 from tests.labelling.served import CHANGING, change, edit, serving
 from tests.scenes.scene_files import GSD, ORIGIN, UTM, ground, write
+
+if importlib.util.find_spec("sklearn") is not None:
+    # Here, and not in the worker's thread: the tests' hooks parse what is imported, and Python 3.11 fails where two
+    # threads do so at once ("AST constructor recursion depth mismatch").
+    import jaxcd.active.encoders
+    import jaxcd.active.head
+    import jaxcd.labelling.learning.buildings
+    import jaxcd.labelling.learning.figures  # noqa: F401
 
 ACROSS, STEP, SIDE = 10, 48, 20  # buildings along a side; pixels from one to the next, and of a building
 BUILDINGS = ACROSS**2

@@ -20,7 +20,7 @@ _NEXT = 10
 class Wanted(Strict):
     """A sample to draw: the width of its intervals, or its size."""
 
-    width: Annotated[float, Field(gt=0, lt=1)] | None = None
+    width: Annotated[float, Field(ge=0.001, lt=1)] | None = None
     size: Annotated[int, Field(ge=1, le=10**7)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     strata: Literal["score", "none"] = "score"
@@ -58,7 +58,7 @@ def sample(here: Here) -> dict[str, Any]:
 
 
 @router.get("/sample/size")
-def size(here: Here, width: Annotated[float, Query(gt=0, lt=1)]) -> dict[str, Any]:
+def size(here: Here, width: Annotated[float, Query(ge=0.001, lt=1)]) -> dict[str, Any]:
     """Return how many buildings intervals of a width take, without drawing them."""
     _check_packages()
     from jaxcd.labelling.learning import sampling
