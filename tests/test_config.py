@@ -56,6 +56,7 @@ WRONG_TYPES = [
     ("task", 1),
     ("contrast.normalise", 1),
     ("init.encoder_from", 3),
+    ("init.network_from", 3),
     ("init.pretrained", 3),
     ("freeze.encoder", 0),
     ("data", "folders"),

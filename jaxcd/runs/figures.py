@@ -138,6 +138,7 @@ class Metrics:
         events: scores by event; empty where much damage has no label.
         recall: recall by share of the area flagged, as `jaxcd.runs.events.Recalls.plain` gives it; None where all
             damage has a label.
+        blind_sample: what the blind sample of a store of labels says of the run's maps; None: none was asked.
     """
 
     positive_unlabelled: bool
@@ -147,6 +148,7 @@ class Metrics:
     levels: dict[str, Any] | None = None
     events: Mapping[str, EventScores] = dataclasses.field(default_factory=dict)
     recall: dict[str, Any] | None = None
+    blind_sample: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -186,6 +188,8 @@ class Metrics:
             content["events"] = {name: scores._asdict() for name, scores in self.events.items()}
         if self.recall is not None:
             content["recall"] = self.recall
+        if self.blind_sample is not None:
+            content["blind_sample"] = self.blind_sample
         write_whole(folder / METRICS, json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -208,6 +212,7 @@ class Metrics:
                 levels=content.get("levels"),
                 events={name: EventScores(**scores) for name, scores in content.get("events", {}).items()},
                 recall=content.get("recall"),
+                blind_sample=content.get("blind_sample"),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged ({error!r}); evaluate the run again") from error

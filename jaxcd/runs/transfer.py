@@ -1,4 +1,4 @@
-"""Begin a run with the encoder of another run, or with ImageNet weights."""
+"""Begin a run with the network of another run, with its encoder alone, or with ImageNet weights."""
 
 import sys
 from pathlib import Path
@@ -43,7 +43,7 @@ def with_pretrained(
 
 
 def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -> set[str]:
-    """Check that the initial encoder has not learned from places that this run holds out.
+    """Check that the initial encoder or network has not learned from places that this run holds out.
 
     A layout that cuts images names their parts `IMAGE_PART` (`jaxcd.sources.places.SourcePlace.part`): in other data, a
     part of a learned image counts as learned, and an image of which a part is learned.
@@ -54,15 +54,16 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
         labels: digest of its dataset.
 
     Returns:
-        Places that the encoder has learned from, in its own run or in one that this run began with.
+        Places that it has learned from, in its own run or in one that this run began with.
 
     Raises:
         RunError: it has, on this dataset or an earlier state of it. For other data, whose places may have the same
             names by chance, a warning is printed instead. The same files in another layout are other data.
     """
-    if not config.init.encoder_from:
+    field = "encoder_from" if config.init.encoder_from else "network_from"
+    if not getattr(config.init, field):
         return set()
-    source = Path(config.init.encoder_from)
+    source = Path(getattr(config.init, field))
     learned, theirs = run_folder.learned_from(source)
     known = learned | {_image(place) for place in learned}
     held = [place for part in ("validation", "test") for place in places[part]]
@@ -77,8 +78,7 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
     if not seen:
         return learned
     message = (
-        f"config.init.encoder_from: {source} was trained on {len(seen)} places that this run holds out, {seen[0]} "
-        "among them"
+        f"config.init.{field}: {source} was trained on {len(seen)} places that this run holds out, {seen[0]} among them"
     )
     if not other:
         raise RunError(
@@ -113,14 +113,43 @@ def with_encoder(
     """
     source = Path(config.init.encoder_from)
     source_config = run_folder.read_config(source)
-    trained, model = inference.load(source_config, source), source_config.model
-    here, there = shapes(params[ENCODER]), shapes(trained.params[ENCODER])
+    trained = inference.load(source_config, source)
+    what = f"config.init.encoder_from: the encoder of {source}"
+    _check_shapes(what, config, source_config, params[ENCODER], trained.params[ENCODER])
+    own = {name: tree for name, tree in trained.stats.items() if name == ENCODER}  # none without BatchNorm
+    return params | {ENCODER: trained.params[ENCODER]}, stats | own
+
+
+def with_network(config: Config, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parameters and BatchNorm statistics of the run `config.init.network_from`, all of them.
+
+    Args:
+        config: of the new run.
+        params: its parameters, for their shapes.
+
+    Raises:
+        RunError: no such run, or no checkpoint in it.
+        CheckpointError: its network has other shapes, or learned another scale.
+    """
+    source = Path(config.init.network_from)
+    source_config = run_folder.read_config(source)
+    here, there = config.data.scale, source_config.data.scale
+    if here != there:
+        raise CheckpointError(
+            f"config.init.network_from: the network of {source} learned the scale {there}, and this run learns {here}; "
+            "begin with its encoder alone: config.init.encoder_from"
+        )
+    trained = inference.load(source_config, source)
+    _check_shapes(f"config.init.network_from: the network of {source}", config, source_config, params, trained.params)
+    return trained.params, trained.stats
+
+
+def _check_shapes(what: str, config: Config, source: Config, params: dict[str, Any], others: dict[str, Any]) -> None:
+    here, there = shapes(params), shapes(others)
     for path in sorted(set(here) | set(there)):
         if here.get(path) != there.get(path):
             raise CheckpointError(
-                f"config.init.encoder_from: the encoder of {source} ({model.name} {model.size}) does not fit "
+                f"{what} ({source.model.name} {source.model.size}) does not fit "
                 f"{config.model.name} {config.model.size}: {path} is {there.get(path, 'absent')} there and "
                 f"{here.get(path, 'absent')} here"
             )
-    own = {name: tree for name, tree in trained.stats.items() if name == ENCODER}  # none without BatchNorm
-    return params | {ENCODER: trained.params[ENCODER]}, stats | own

@@ -131,13 +131,17 @@ class _Trainer:
         if latest is None and config.init.encoder_from:
             state = state.begun_with(*transfer.with_encoder(config, state.params, state.stats))
             print(f"the encoder begins as that of {config.init.encoder_from}")
+        if latest is None and config.init.network_from:
+            state = state.begun_with(*transfer.with_network(config, state.params))
+            print(f"the network begins as that of {config.init.network_from}")
         if latest is None and config.init.pretrained:
             params, stats, weights = transfer.with_pretrained(config, state.params, state.stats)
             state = state.begun_with(params, stats)
             if hosts.is_first():
                 run_folder.record_weights(run, weights.file, weights.sha256)
             print(f"the encoder (nothing else) begins with ImageNet weights: {weights.file}, sha256 {weights.sha256}")
-        if config.freeze.encoder and not (config.init.encoder_from or config.init.pretrained):
+        init = config.init
+        if config.freeze.encoder and not (init.encoder_from or init.network_from or init.pretrained):
             print(
                 "WARNING: config.freeze.encoder without config.init.encoder_from or config.init.pretrained freezes a "
                 "random encoder",

@@ -120,6 +120,26 @@ def test_an_encoder_is_taken_over_exactly_and_nothing_else(tmp_path):
     assert equal(params["decoder"], state.params["decoder"]) and equal(stats["decoder"], state.stats["decoder"])
 
 
+def test_a_network_is_taken_over_whole(tmp_path):
+    source = _run(tmp_path / "source", configured())
+    config = configured(init__network_from=str(tmp_path / "source"), seed=7)
+    _, state, _ = steps.initial_state(config, steps=20)
+    params, stats = transfer.with_network(config, state.params)
+    assert equal(host(params), source[0]) and equal(host(stats), source[1])
+    assert not equal(host(state.params["decoder"]), source[0]["decoder"])
+    other = configured(init__network_from=str(tmp_path / "source"), model__name="fc_siam_conc")
+    with pytest.raises(CheckpointError, match="network of .*does not fit fc_siam_conc small: .*decoder"):
+        transfer.with_network(other, steps.initial_state(other, steps=20)[1].params)
+    other = configured(init__network_from=str(tmp_path / "source"), data__scale="buildings")
+    with pytest.raises(CheckpointError, match="learned the scale binary, and this run learns buildings; begin with"):
+        transfer.with_network(other, state.params)
+    places = {"train": ["a"], "validation": ["b"], "test": ["c"]}
+    run_folder.record_splits(tmp_path / "source", places, labels="1")
+    assert transfer.check_places(config, places, labels="1") == {"a"}
+    with pytest.raises(RunError, match="config.init.network_from: .*was trained on 1 places that this run holds out"):
+        transfer.check_places(config, {"train": ["b"], "validation": ["a"], "test": ["c"]}, labels="1")
+
+
 @pytest.mark.parametrize("name", ["fc_ef", "fc_siam_conc"])
 def test_a_pretrained_encoder_is_taken_over_exactly(tmp_path, name):
     source = configured(task="contrastive", model__name="fc_ef" if name == "fc_ef" else "fc_siam_diff")

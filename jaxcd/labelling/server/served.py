@@ -13,7 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from jaxcd.labelling.imagery import Imagery
+from jaxcd.labelling.learning.scoring import Scorer
 from jaxcd.labelling.server.coordinates import Coordinates
+from jaxcd.labelling.server.requests import PAIR_ID
 from jaxcd.labelling.server.security import Secrets
 from jaxcd.labelling.settings import LabelSettings
 from jaxcd.labelling.store import Label, Store
@@ -43,6 +45,7 @@ class Served:
         store: of the labels.
         settings: of the server.
         secrets: sign cookies.
+        scorer: learns from the labels.
         readers: threads that read tiles; each has its files open for itself.
         turns: one for each of them.
         files: held by the one import or export that may take place at a time: large ones take much memory.
@@ -52,6 +55,7 @@ class Served:
     store: Store
     settings: LabelSettings
     secrets: Secrets
+    scorer: Scorer
     readers: ThreadPoolExecutor
     turns: asyncio.Semaphore
     files: asyncio.Semaphore
@@ -80,7 +84,7 @@ async def _here(request: Request) -> Served:
 Here = Annotated[Served, Depends(_here)]
 
 
-async def _shown(here: Here, pair: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]) -> Shown:
+async def _shown(here: Here, pair: Annotated[str, Path(pattern=PAIR_ID)]) -> Shown:
     if pair not in here.pairs:
         raise HTTPException(404, "no such pair")
     return here.pairs[pair]
