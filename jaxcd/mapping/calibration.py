@@ -1,6 +1,6 @@
 """Chooses a map's threshold by a few dozen labelled points or buildings.
 
-Labelled places tell which share of the damage is found at a threshold, the recall. They don't tell the precision: labels
+Labelled places tell which share of the damage is found at a threshold, the recall. They don't tell the precision: they
 are not drawn at random, and a few of them say little about how rarely intact ground is called damage. The map does: the
 share of its ground that is called damage is known at every threshold. Lee and Liu's criterion (Learning with positive
 and unlabeled examples using weighted logistic regression, ICML 2003) needs just these two, as recall² / (share called
@@ -113,12 +113,13 @@ def choose(
     rng = np.random.default_rng(0)
     draws: Int64[np.ndarray, "d n"] = rng.multinomial(len(damaged), np.full(len(damaged), 1 / len(damaged)), _DRAWS)
     recall = damaged.mean(axis=0)
-    stop = int(_best(recall[None], called)[0])
-    low, high = np.quantile(_best(draws @ damaged / len(damaged), called), _INTERVAL, method="nearest").astype(int)
+    stop = int(best(recall[None], called)[0])
+    low, high = np.quantile(best(draws @ damaged / len(damaged), called), _INTERVAL, method="nearest").astype(int)
     return Calibrated(stop, int(low), int(high), float(recall[stop]), float(intact.mean(axis=0)[stop]))
 
 
-def _best(recall: Float[np.ndarray, "d k"], called: Float64[np.ndarray, "k"]) -> Int64[np.ndarray, "d"]:
+def best(recall: Float[np.ndarray, "d k"], called: Float64[np.ndarray, "k"]) -> Int64[np.ndarray, "d"]:
+    """Return the stop with the best criterion for each of several recalls by stop; `called` as for `choose`."""
     smooth = gaussian_filter1d(recall, _SMOOTH, axis=1, mode="nearest")
     score = np.where(called > 0, smooth**2 / np.where(called > 0, called, 1), 0)
     return score.argmax(axis=1)

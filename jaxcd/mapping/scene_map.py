@@ -183,7 +183,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
 
 
 class _Predicted(NamedTuple):
-    """Result of the prediction: pixel counts, facts of the network, probabilities, numbers of blocks; levels, or None."""
+    """Result of the prediction: pixel counts, the network, probabilities, numbers of blocks; levels, or None."""
 
     grown: rasters.Grown
     network: NetworkUsed

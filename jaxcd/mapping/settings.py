@@ -20,6 +20,10 @@ def _ordered(shares: Any) -> bool:
     return 0 < low <= high <= 1
 
 
+def _threshold(given: Any) -> bool:
+    return given == SCENE or (isinstance(given, float) and 0 < given < 1)
+
+
 def share_of(text: str) -> float:
     """Return the number that a text such as 0.02 or 2% means; NaN for other texts."""
     try:
@@ -60,7 +64,7 @@ class MapSettings:
         None,
         "call a pixel damage from this probability on; scene: estimate it from the map's own probabilities, for a "
         "disaster that the network has not seen (default: the threshold that was best on the run's validation places)",
-        Bound(lambda given: given == SCENE or (isinstance(given, float) and 0 < given < 1), f"between 0 and 1, or {SCENE}"),
+        Bound(_threshold, f"between 0 and 1, or {SCENE}"),
     )
     calibrate: Path | None = setting(
         None,
@@ -121,8 +125,8 @@ class MapSettings:
             ConfigError: at the first invalid value; the message names its flag.
         """
         check_bounds(self, "--")
-        choosing = {"--expect": bool(self.expect), "--calibrate": self.calibrate is not None}
-        given = [name for name, is_given in (choosing | {"--threshold": self.threshold is not None}).items() if is_given]
+        ways = {"--expect": bool(self.expect), "--calibrate": self.calibrate, "--threshold": self.threshold}
+        given = [name for name, value in ways.items() if value]
         if len(given) > 1:
             raise ConfigError(
                 f"{given[0]}: cannot be combined with {given[1]}, because it chooses the threshold; leave one of them "

@@ -184,9 +184,13 @@ def _read_parquet(path: Path, boxes: list[Box]) -> Any:
 
 
 def _layer(path: Path, kinds: Sequence[str]) -> str:
-    """Return the single layer that may hold geometries of some kinds; tables beside it, such as QGIS's styles, are skipped."""
+    """Return the single layer that may hold geometries of some kinds; tables such as QGIS's styles are skipped."""
     layers = [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
-    shapes = [name for name, kind in layers if kind is not None and (kind in _ANY_GEOMETRY or any(one in kind for one in kinds))]
+    shapes = [
+        name
+        for name, kind in layers
+        if kind is not None and (kind in _ANY_GEOMETRY or any(one in kind for one in kinds))
+    ]
     if len(shapes) > 1:
         raise LabelError(
             f"{path}: holds the layers {', '.join(shapes)}, expected one; export the wanted one to its own file"

@@ -71,7 +71,9 @@ def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses:
         seconds=0.0,
     )  # fmt: skip
     ranked = Ranked.of(str(folder / rasters.PROBABILITY), 1, rasters.TOP, 0.79)
-    at_all = at_thresholds(ranked, pair.grid, cells, found.buildings, None, MapSettings(cell=100 * min(pair.grid.sides)))
+    at_all = at_thresholds(
+        ranked, pair.grid, cells, found.buildings, None, MapSettings(cell=100 * min(pair.grid.sides))
+    )
     web_page.write(folder, pair, found, map_summary, at_all)
     return data_of(folder / web_page.PAGE)
 

@@ -154,7 +154,12 @@ def _levels(found: LevelTotals, scale: Scale) -> dict[str, Any]:
 
 def _colours(scale: Scale, at: AtThresholds) -> dict[str, Any]:
     ramp = [f"rgba{(*rgba(colour, alpha)[:3], round(alpha / 255, 2))}" for _, colour, alpha in RAMP]
-    return {"classes": of_levels(scale) if scale.buildings else CLASSES, "polygon": OUTLINE, "ramp": ramp, "ranks": slider.colours(at.ranked)}
+    return {
+        "classes": of_levels(scale) if scale.buildings else CLASSES,
+        "polygon": OUTLINE,
+        "ramp": ramp,
+        "ranks": slider.colours(at.ranked),
+    }
 
 
 def _resolution(metres: float, full: int, middles: int, places: int) -> str:

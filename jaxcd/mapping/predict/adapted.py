@@ -12,8 +12,8 @@ from jaxcd import models
 from jaxcd.base.files import write_whole
 from jaxcd.base.fingerprints import digest
 from jaxcd.config import Config
+from jaxcd.mapping.predict import adaptation
 from jaxcd.mapping.predict.scene_pair import ScenePair
-from jaxcd.runs import adaptation
 from jaxcd.runs.inference import Trained
 from jaxcd.scenes.windows import Window
 

@@ -96,7 +96,10 @@ def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSett
 
 
 def codes_of(
-    damaged: Float[np.ndarray, "*n"], seen: Float[np.ndarray, "*m"], area: Float[np.ndarray, "*m"], settings: MapSettings
+    damaged: Float[np.ndarray, "*n"],
+    seen: Float[np.ndarray, "*m"],
+    area: Float[np.ndarray, "*m"],
+    settings: MapSettings,
 ) -> UInt8[np.ndarray, "*n"]:
     """Return the numbers of buildings' classes among `CLASSES`.
 

@@ -138,9 +138,7 @@ class AtThresholds(NamedTuple):
             return {}
         table = {}
         for name, true in (("damaged", True), ("intact", False)):
-            found = np.bincount(
-                self.houses.classes[self._known(true), stop], minlength=len(buildings.CLASSES)
-            )
+            found = np.bincount(self.houses.classes[self._known(true), stop], minlength=len(buildings.CLASSES))
             table[name] = dict(zip(buildings.CLASSES, found.tolist(), strict=True))
         return buildings.scored(table)
 
@@ -194,7 +192,7 @@ def _ground(ranked: Ranked, grid: Grid, side: float) -> tuple[int, Int64[np.ndar
 
 
 def _polygons(ranked: Ranked, grid: Grid, min_area: float) -> Int64[np.ndarray, "k"]:
-    """Count the patches of damage of at least `min_area` m² at every stop, as `outlines.damage_polygons` leaves them."""
+    """Count the patches of damage of at least `min_area` m² at every stop, as `outlines.damage_polygons` does."""
     patches = [_Patches(grid, min_area) for _ in ranked.stops]
     for ranks in ranked.strips(grid, _ROWS):
         ranks = np.where(ranks == EMPTY, np.uint8(0), ranks)

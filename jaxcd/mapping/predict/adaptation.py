@@ -6,7 +6,7 @@ sees both dates gets one set for both, as in training.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -50,7 +50,7 @@ def estimator(config: Config) -> Callable[[Any, Any, Pairs], Any]:
         return models.apply(network.train, params, stats, normalise(pre, wanted), normalise(post, wanted))[1]
 
     def estimate(params: Any, stats: Any, pairs: Pairs) -> Any:
-        zeros, ones = (jax.tree.map(lambda leaf: np.full_like(leaf, value), stats) for value in (0, 1))
+        zeros, ones = (jax.tree.map(make, stats) for make in (np.zeros_like, np.ones_like))
         kept: Any = None  # share of old statistics that a pass keeps, which depends on the dates that a layer sees
         total: Any = None
         number = 0
@@ -69,6 +69,18 @@ def estimator(config: Config) -> Callable[[Any, Any, Pairs], Any]:
         return jax.tree.map(lambda new, old: new.astype(np.asarray(old).dtype), fitted, stats)
 
     return estimate
+
+
+def seen_parts(
+    pre: UInt8[np.ndarray, "h w 3"], post: UInt8[np.ndarray, "h w 3"], stride: int
+) -> Iterator[tuple[UInt8[np.ndarray, "1 s s 3"], UInt8[np.ndarray, "1 s s 3"]]]:
+    """Cut a tile into parts of at most `SIDE` pixels a side; parts that are black in large part are left out."""
+    side = min(SIDE, *(length // stride * stride for length in pre.shape[:2]))
+    for row in range(0, pre.shape[0] - side + 1, side):
+        for column in range(0, pre.shape[1] - side + 1, side):
+            own = np.s_[None, row : row + side, column : column + side]
+            if (pre[own].any(axis=-1) & post[own].any(axis=-1)).mean() >= SEEN:
+                yield pre[own], post[own]
 
 
 def _each_layer(stats: Any, change: Callable[[Any, Any], tuple[Any, Any]]) -> Any:
