@@ -5,8 +5,7 @@
 A place of known class is a connected patch of truly damaged pixels, or a point on other ground. `labelled` chooses the
 threshold by 15 damaged and 15 intact places (`jaxcd.predict --calibrate`), `scene` without labels (`--threshold
 scene`). The other columns are of well-known estimators that were tried beside it: the shift of the prior by EM
-(Saerens et al. 2002), the class share by the run's rates of hits and false alarms (ACC, Forman 2005; its rates are
-those of --source), and Otsu's threshold of the probabilities.
+(Saerens et al. 2002), and Otsu's threshold of the probabilities.
 """
 
 import argparse
@@ -26,6 +25,7 @@ from jaxcd.mapping.predict.network import STEPS
 from jaxcd.mapping.products.thresholds import STOPS
 
 _PLACES = 15  # damaged, and as many intact
+_PRIOR = 0.0126  # share of damage in the test tiles of Santa Rosa and Michael
 _LEAST = 40  # pixels of a damaged patch
 _BEST = 0.3  # an event counts if its best F1 is at least this
 
@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/thresholds.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="run folder")
     parser.add_argument("--data", required=True, help="tiles with events, in the run's layout")
-    parser.add_argument("--source", help="tiles that the run's network knows, for the estimator that needs its rates")
     parser.add_argument("--cache", help="folder of built datasets")
     parser.add_argument("--draws", type=int, default=200, help="times that places are drawn anew")
     options = parser.parse_args(argv)
@@ -62,34 +61,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = run_folder.read_config(options.run)
     config.data.cache = options.cache or config.data.cache
     trained = inference.load(config, options.run)
-    source = None
-    if options.source:
-        known = list(_events(config, trained, options.source, options.run).values())
-        source = sum(one.hits for one in known), sum(one.others for one in known)
     events = {name: one for name, one in _events(config, trained, options.data).items() if one.f1().max() >= _BEST}
     if not events:
         raise RunError(f"{options.data}: no event has a best F1 of at least {_BEST}")
-    _print(events, trained.threshold or 0.5, source, options.draws)
+    _print(events, trained.threshold or 0.5, options.draws)
     return 0
 
 
-def _events(config: Any, trained: Any, data: str, test_of: Path | None = None) -> dict[str, Event]:
-    """Predict all tiles of a dataset, or the run's own test tiles, and collect the pixels of each event."""
+def _events(config: Any, trained: Any, data: str) -> dict[str, Event]:
+    """Predict all tiles of a dataset, and collect the pixels of each event."""
     import copy
 
     from jaxcd import models
     from jaxcd.feed.loader import evaluation_batches
     from jaxcd.learn import steps
-    from jaxcd.runs import run_folder
     from jaxcd.store.dataset import open_or_build
 
     settings = copy.deepcopy(config.data)
     settings.root, settings.weights, settings.events, settings.test_events = data, (), "", ()
     dataset = open_or_build(settings)
     rows = range(len(dataset.samples))
-    if test_of is not None:
-        kept = set(run_folder.read_splits(test_of)["test"])
-        rows = [row for row in rows if dataset.samples[row].id in kept]
     mesh, rng = steps.evaluation_mesh(config), np.random.default_rng(0)
     step = steps.evaluation_step(trained.network, config, dataset.scale)
     weights = [steps.replicate(part, mesh) for part in (trained.params, trained.stats)]
@@ -120,10 +111,9 @@ def _tile(probability: np.ndarray, damaged: np.ndarray, ground: np.ndarray, know
     return Event(hits, others, np.array(above).reshape(-1, len(STOPS)), (points[:, None] >= firsts).astype(float))
 
 
-def _print(events: dict[str, Event], threshold: float, source: Any, draws: int) -> None:
+def _print(events: dict[str, Event], threshold: float, draws: int) -> None:
     ways = {"run": lambda counts: threshold, "scene": lambda counts: threshold_of_scene(counts).value}
-    ways |= {"EM": lambda counts: _em(counts, 0.5 if source is None else source[0].sum() / sum(map(np.sum, source)))}
-    ways |= {"Otsu": _otsu} | ({} if source is None else {"ACC": lambda counts: _acc(counts, source, threshold)})
+    ways |= {"EM": _em, "Otsu": _otsu}
     print(f"{'share of the best F1':<24}" + "".join(f"{name:>10}" for name in ("best F1", *ways, "labelled", "(10 %)")))
     table = []
     for name, event in events.items():
@@ -147,22 +137,15 @@ def _drawn(event: Event, draws: int) -> Iterator[int]:
         yield calibration.best(damaged.mean(axis=0)[None], called)[0]
 
 
-def _em(counts: np.ndarray, prior: float) -> float:
-    x, share = np.arange(len(counts)) / STEPS, prior
+def _em(counts: np.ndarray) -> float:
+    x, prior = np.arange(len(counts)) / STEPS, _PRIOR
+    share = prior
     for _ in range(300):
         with np.errstate(invalid="ignore"):
             odds = x * share / prior, (1 - x) * (1 - share) / (1 - prior)
             after = odds[0] / (odds[0] + odds[1])
         share = max(float((after * counts).sum() / counts.sum()), 1e-7)
     return float(np.searchsorted(after, 0.5) / STEPS)
-
-
-def _acc(counts: np.ndarray, source: Any, threshold: float) -> float:
-    first = int(np.ceil(threshold * STEPS))
-    called, hit, false = (own[first:].sum() / own.sum() for own in (counts, *source))
-    share = float(np.clip((called - false) / (hit - false), 1e-4, 1))
-    above = counts[::-1].cumsum()[::-1] / counts.sum()
-    return float(np.abs(above - share).argmin() / STEPS)
 
 
 def _otsu(counts: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """Decides what a map calls damage: from which level on, and from which probability on."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from jaxcd.mapping.settings import SCENE, MapSettings, share_of
 from jaxcd.runs.inference import Trained
 from jaxcd.scenes.windows import Grid
 
-_ITERATIONS = 1000
+_ZERO = 0.25  # what a probability below the first step is on average, in steps
 _ROWS = 512  # rows of a map that are read at a time
 
 
@@ -100,33 +99,29 @@ def threshold_of_map(
 def threshold_of_scene(counts: Int64[np.ndarray, "n"]) -> Threshold:
     """Estimate the threshold that parts damage from other ground, without labels: the minimum cross-entropy.
 
-    Both sides of the threshold are described by their mean probability; the threshold is the one at which this
-    describes all pixels best (Li and Lee 1993), found by the iteration of Li and Tam (1998). It assumes that there is
-    damage, and that it stands out in the probability; without damage, the most suspicious ground is called damage.
+    Both sides of a threshold are described by their mean probability; the threshold is the one at which this describes
+    all pixels best (Li and Lee, Minimum cross entropy thresholding, 1993). It assumes that there is damage, and that it
+    stands out in the probability; without damage, the most suspicious ground is called damage.
 
     Args:
         counts: pixels with data by probability, a count for each multiple of 1 / STEPS from 0 on.
     """
     if not counts.any():
         return Threshold(0.5, "no pixel has data")
-    number, total = counts.cumsum(), (counts * np.arange(len(counts))).cumsum()
-    at = total[-1] / number[-1]
-    for _ in range(_ITERATIONS):
-        i = int(at)
-        low = total[i] / max(number[i], 1)
-        above = number[-1] - number[i]
-        if not above or not low:
-            break
-        high = (total[-1] - total[i]) / above
-        before, at = at, (high - low) / (math.log(high) - math.log(low))
-        if abs(at - before) < 0.5:
-            break
-    steps = int(np.clip(round(at), 1, STEPS - 1))
-    share = counts[steps:].sum() / counts.sum()
+    steps = np.arange(float(len(counts)))
+    steps[0] = _ZERO
+    below, mass = counts.cumsum()[:-1], (counts * steps).cumsum()[:-1]
+    above, rest = counts.sum() - below, (counts * steps).sum() - mass
+    possible = (below > 0) & (above > 0)
+    if not possible.any():
+        return Threshold(0.5, "all pixels have the same probability")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -mass * np.log(mass / below) - rest * np.log(rest / above)
+    first = int(np.where(possible, entropy, np.inf).argmin()) + 1
     return Threshold(
-        steps / STEPS,
+        first / STEPS,
         f"--threshold {SCENE}: minimum cross-entropy of its probabilities, which assumes that there is damage; "
-        f"{share:.2%} of the seen ground is above it",
+        f"{counts[first:].sum() / counts.sum():.2%} of the seen ground is above it",
     )
 
 

@@ -114,18 +114,18 @@ def test_the_criterion_is_recall_squared_by_what_is_called_damage():
 
 
 def test_the_scenes_own_threshold_is_that_of_the_least_cross_entropy(tmp_path, out, mapper, scenes):
-    """By brute force: over all thresholds, of what Li and Lee minimise."""
+    """Li and Tam's iteration (1998) ends there; and the mean probability alone is far from it."""
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.beta(0.3, 60, 200_000), rng.beta(3, 8, 3_000)])
     counts = np.bincount(np.rint(values * STEPS).astype(int), minlength=STEPS + 1)[: STEPS + 1]
-    x = np.arange(STEPS + 1.0)
-    number, total = counts.cumsum(), (counts * x).cumsum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = total / number, (total[-1] - total) / (number[-1] - number)
-        entropy = -total * np.log(low) - (total[-1] - total) * np.log(high)
-    best = (np.nanargmin(entropy) + 1) / STEPS
-    found = threshold_of_scene(counts)
-    assert found.value == pytest.approx(best, rel=0.01) and 0.05 < best < 0.3
+    found = threshold_of_scene(counts).value
+    for _ in range(200):
+        low, high = values[values < found].mean(), values[values >= found].mean()
+        found = (high - low) / np.log(high / low)
+    assert threshold_of_scene(counts).value == pytest.approx(found, rel=0.01) and 0.05 < found < 0.3
+    few = np.zeros(STEPS + 1, int)  # so little that the mean lies below the first step
+    few[0], few[300:400] = 10**7, 5
+    assert 1 < threshold_of_scene(few).value * STEPS <= 300
     told = scene_map.make(mapper, *scenes, out, dataclasses.replace(SETTINGS, threshold="scene"))
     assert 0.001 < told.network.threshold < 0.03 and told.area.damaged_share == pytest.approx(0.1)
     assert told.network.threshold_from.endswith("10.00% of the seen ground is above it")

@@ -19,7 +19,7 @@ from tests.mapping.pages import data_of, opened
 from tests.scenes.scene_files import ORIGIN
 
 SETTINGS = MapSettings(window=304, threshold=0.47, min_area=3.0, cell=60, building_shares=(0.2, 0.5), simplify=1.0)
-OTHERS = (0.3, 0.48, 0.6)
+OTHERS = (0.3, 0.6)
 
 
 @pytest.fixture(scope="module")
