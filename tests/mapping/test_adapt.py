@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import rasterio
@@ -43,7 +44,7 @@ def test_no_seams_and_a_killed_map_goes_on_with_the_same_statistics(tmp_path, ma
     for path in (pre, post):
         with rasterio.open(path) as source:
             pixels = np.pad(source.read().transpose(1, 2, 0), ((0, 8), (0, 4), (0, 0)))[None]
-        images.append(normalise(pixels, models.describe(mapper.config.model).normalisation))
+        images.append(normalise(jnp.asarray(pixels), models.describe(mapper.config.model).normalisation))
     logits, _ = models.apply(mapper.trained.network.eval, mapper.trained.params, stats, *images)
     at_once = np.asarray(jax.nn.sigmoid(logits))[0, :280, :300]
     assert np.abs(whole / 254 - at_once).max() < 0.5 / 254 + 1e-3
@@ -86,7 +87,7 @@ def test_the_first_layers_statistics_are_those_of_its_images():
     kernel = torch.tensor(np.asarray(layer["kernel"])).permute(3, 2, 0, 1)
     outputs = []
     for pair in pairs:
-        normalised = [normalise(image, models.describe(wanted.model).normalisation) for image in pair]
+        normalised = [normalise(jnp.asarray(image), models.describe(wanted.model).normalisation) for image in pair]
         images = np.concatenate([np.asarray(image) for image in normalised], axis=-1)
         given = torch.tensor(images).permute(0, 3, 1, 2)
         outputs.append(torch.nn.functional.conv2d(given, kernel, torch.tensor(np.asarray(layer["bias"])), padding=1))

@@ -130,7 +130,7 @@ function retell() {
   byId("stop").setAttribute("aria-valuetext", `${threshold}: ${share} % called damage`);
   byId("stop-told").textContent = `${threshold} · ${share} %`;
   byId("threshold").textContent = own ? `from probability ${data.threshold.toFixed(2)} (${data.threshold_from})`
-    : `from probability ${threshold}; files are made at ${told(data.threshold)}`;
+    : `from probability ${threshold}`;
   byId("stop-note").hidden = own;
   byId("stop-note").textContent = `The files beside this page are made at ${told(data.threshold)}. For files at this one, `
     + `give predict --threshold ${threshold}.${at.coarse ? ` Outlines are drawn in pixels of ${at.coarse}.` : ""}`
