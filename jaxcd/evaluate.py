@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from jaxcd.runs import shares
 from jaxcd.sources import layouts
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from jaxcd.base.types import Batch, Tile
     from jaxcd.learn.metrics import Counts
     from jaxcd.runs.evaluation import Evaluation
@@ -60,6 +63,11 @@ class Settings:
     )
     average: bool = setting(
         False, "average the probabilities over flips and quarter turns of the images, which takes eight times as long"
+    )
+    adapt: str = setting(
+        "",
+        "fit the network to each event's tiles without their labels: bn computes its BatchNorm statistics anew on them",
+        one_of("", "bn"),
     )
     batch: int = setting(1, "tiles that each device computes at a time", at_least(1))
     split: str | None = setting(
@@ -162,11 +170,16 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings, share: s
     from jaxcd.runs.evaluation import with_bar
 
     job = _prepare(config, run, settings)
+    if settings.adapt and share is not None:
+        raise ConfigError("--adapt: cannot be combined with --share; leave one of them out")
     how = {"keepers": (job.best, job.worst), "scale": job.dataset.scale, "average": settings.average}
     how |= {"advice": job.advice, "patch": job.patch}
     if share is None:
-        shown = with_bar(evaluation_batches(job.dataset, job.rows, **job.batches), job.tiles, job.split)
-        _write(inference.evaluate_trained(config, job.trained, shown, **how), job, out)
+        groups = _groups(job) if settings.adapt else {"": job.rows}
+        batches = (evaluation_batches(job.dataset, rows, **job.batches) for rows in groups.values())
+        shown = with_bar(itertools.chain.from_iterable(batches), job.tiles, job.split)
+        fitted = _fitted(config, job, groups) if settings.adapt else None
+        _write(inference.evaluate_trained(config, job.trained, shown, fitted=fitted, **how), job, out)
         return
     plan, total = _plan(config, run, job, settings)
     pieces = -(-total // -(-total // _PIECES)) if total else 0
@@ -253,6 +266,34 @@ def _measured(run: Path, labels: Path, out: Path) -> dict[str, Any]:
     from jaxcd.labelling.learning.maps import of_run
 
     return of_run(run, labels, out)
+
+
+def _groups(job: _Job) -> dict[str, list[int]]:
+    """Return the rows of each event; those of an unknown one are one group."""
+    groups: dict[str, list[int]] = {}
+    for row in job.rows:
+        groups.setdefault(job.dataset.samples[row].event, []).append(row)
+    return groups
+
+
+def _fitted(config: Config, job: _Job, groups: dict[str, list[int]]) -> "Callable[[int], Any]":
+    """Return what gives the statistics for the tile of a row: those of its event, computed when they are needed."""
+    from jaxcd.feed.loader import evaluation_batches
+    from jaxcd.mapping.predict import adaptation
+
+    estimate = adaptation.estimator(config)
+
+    def pairs(event: str) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+        rows = groups[event]
+        some = [rows[i] for i in range(0, len(rows), -(-len(rows) // adaptation.MOST))]
+        for batch, _ in evaluation_batches(job.dataset, some, **(job.batches | {"batch": 1})):
+            yield from adaptation.seen_parts(batch.pre[0], batch.post[0], job.batches["stride"])
+
+    @functools.cache
+    def of_event(event: str) -> Any:
+        return estimate(job.trained.params, job.trained.stats, pairs(event))
+
+    return lambda row: of_event(job.dataset.samples[row].event)
 
 
 def _plan(config: Config, run: Path, job: _Job, settings: Settings) -> tuple[dict[str, Any], int]:

@@ -71,8 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxcd.runs.announcement import announce_network
 
     wanted = pair_list.read(options.pairs) if options.pairs else ()
-    if settings.label_attribute and not (settings.footprints or any(each.footprints for each in wanted)):
-        raise ConfigError("--label_attribute: goes with footprints, by --footprints or in the list")
+    labelled = settings.footprints or settings.calibrate or any(each.footprints for each in wanted)
+    if settings.label_attribute and not labelled:
+        raise ConfigError("--label_attribute: goes with footprints, by --footprints or in the list, or --calibrate")
     measured = None
     if options.labels is not None:
         from jaxcd.labelling.learning.maps import Measured
@@ -99,6 +100,7 @@ def _tell(summary: "MapSummary", out: Path) -> None:
         f"{out}: {area.damaged_m2:,.0f} m² of {area.seen_km2:.3f} km² called damage "
         f"({area.damaged_share:.2%}), {summary.polygons:,} polygons"
     )
+    print(f"threshold {summary.network.threshold:.3g}: {summary.network.threshold_from}")
     if summary.buildings:
         print("buildings: " + ", ".join(f"{count:,} {name}" for name, count in summary.buildings.items()))
     if summary.levels:

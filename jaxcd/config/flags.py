@@ -155,10 +155,18 @@ def settings_from(options: argparse.Namespace, kind: Any) -> Any:
 
 
 def _plain(kind: Any) -> Any:
-    """Return a type without its None: `Path` for `Path | None`."""
+    """Return a type without its None: `Path` for `Path | None`; numbers or words are told apart by what is given."""
     if isinstance(kind, types.UnionType):
-        (kind,) = (option for option in kind.__args__ if option is not types.NoneType)
+        options = [option for option in kind.__args__ if option is not types.NoneType]
+        kind = options[0] if len(options) == 1 else _number_or_word
     return kind
+
+
+def _number_or_word(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _help(setting: Setting) -> str:

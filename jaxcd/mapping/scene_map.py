@@ -15,14 +15,16 @@ from jaxcd.base.folders import alone, check_folder
 from jaxcd.base.scales import SCALES, Scale
 from jaxcd.config import Config
 from jaxcd.learn.objectives import check_maps
-from jaxcd.mapping.decision import damage_from, threshold_for_share, threshold_of
+from jaxcd.mapping import calibration
+from jaxcd.mapping.decision import damage_from, needs_the_map, threshold_of, threshold_of_map
 from jaxcd.mapping.page import web_page
-from jaxcd.mapping.predict import blocks, tiling, weights
-from jaxcd.mapping.predict.network import WindowNetwork
+from jaxcd.mapping.predict import adapted, blocks, tiling, weights
+from jaxcd.mapping.predict.network import STEPS, WindowNetwork
 from jaxcd.mapping.predict.scene_pair import Registered, ScenePair, open_pair, register_pair
 from jaxcd.mapping.products import buildings, cells, layers, levels, rasters, styles, summary
 from jaxcd.mapping.products.rasters import Rule
 from jaxcd.mapping.products.summary import Area, LevelTotals, MapGrid, MapSummary, NetworkUsed, SceneFile, VectorFile
+from jaxcd.mapping.products.thresholds import Ranked, at_thresholds
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.runs import inference, run_folder
 from jaxcd.scenes.registration import LARGEST
@@ -148,11 +150,14 @@ def make(
             "no footprints were given, so buildings have the outlines that the network sees; buildings that touch "
             "are one",
         )
+    labelled = None if settings.calibrate is None else calibration.read(pair.grid, settings)
+    if settings.adapt:
+        notes += ("the network's BatchNorm statistics were computed anew on these scenes (--adapt bn)",)
     with _claimed(out):
         if settings.register:
             pair, registered = register_pair(pair)
             notes += _disagreement(registered)
-        predicted = _predict(mapper, pair, out, settings)
+        predicted = _predict(mapper, pair, out, settings, labelled)
         map_layers = layers.write(out, pair.grid, footprints, settings, predicted.levels)
         styles.write(out, buildings=map_layers.buildings is not None, scale=mapper.scale)
         pixel = pair.grid.metres**2
@@ -183,23 +188,28 @@ def make(
             seconds=time.monotonic() - began,
             blind_sample=None if measure is None else measure(out, pair.grid, settings),
         )
-        web_page.write(out, pair, map_layers, map_summary)
+        truth = None if footprints is None else footprints.truth
+        at = at_thresholds(predicted.ranked, pair.grid, map_layers.cells, map_layers.buildings, truth, settings)
+        web_page.write(out, pair, map_layers, map_summary, at)
         map_summary = dataclasses.replace(map_summary, seconds=time.monotonic() - began)
         summary.write(out, map_summary)
     return map_summary
 
 
 class _Predicted(NamedTuple):
-    """Result of the prediction: pixel counts, facts of the network, numbers of blocks; levels, or None."""
+    """Result of the prediction: pixel counts, the network, probabilities, numbers of blocks; levels, or None."""
 
     grown: rasters.Grown
     network: NetworkUsed
+    ranked: Ranked
     blocks: int
     computed: int
     levels: levels.Levels | None
 
 
-def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) -> _Predicted:
+def _predict(
+    mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings, labelled: calibration.Labelled | None
+) -> _Predicted:
     """Predict all blocks of a map, and write its rasters."""
     network = models.describe(mapper.config.model)
     most = settings.window or tiling.default_window(network)
@@ -208,18 +218,25 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
     level = damage_from(scale, settings)
     folder = out / _BLOCKS
     folder.mkdir(exist_ok=True)
-    how = {"weights": mapper.weights, "average": settings.average, "bands": len(scale.levels)}
+    network_used, digest = mapper.network, mapper.weights
+    if settings.adapt:
+        stats = adapted.fitted(mapper.config, mapper.trained, mapper.weights, pair, out)
+        network_used = mapper.network.with_stats(stats)
+        digest = weights.digest(mapper.config.model, mapper.trained.params, stats)
+    else:
+        (out / adapted.FILE).unlink(missing_ok=True)
+    how = {"weights": digest, "average": settings.average, "bands": len(scale.levels)}
     planned = blocks.plan(pair, down, across, folder, **how)
     written = blocks.Written(planned)
     computed = 0
-    if settings.expect:  # the threshold depends on the probabilities of the whole map
-        computed = blocks.compute(pair, planned, down, across, mapper.network, written)
-        threshold = threshold_for_share(planned, pair.grid, level, settings.expect)
+    if needs_the_map(settings):
+        computed = blocks.compute(pair, planned, down, across, network_used, written)
+        threshold = threshold_of_map(planned, pair.grid, level, settings, labelled)
     else:
         threshold = threshold_of(mapper.trained, scale, settings)
     with rasters.growing(planned, written, pair.grid, out, rule=Rule(scale, level, threshold.value)) as growth:
-        if not settings.expect:
-            computed = blocks.compute(pair, planned, down, across, mapper.network, written)
+        if not needs_the_map(settings):
+            computed = blocks.compute(pair, planned, down, across, network_used, written)
         growth.result()
     _remove(out)  # no file of an earlier map may stay beside the new ones
     grown = rasters.finish(out, growth)
@@ -238,15 +255,17 @@ def _predict(mapper: Mapper, pair: ScenePair, out: Path, settings: MapSettings) 
         name=model.name,
         size=model.size,
         step=mapper.trained.step,
-        weights_sha256=mapper.weights,
+        weights_sha256=digest,
         average=settings.average,
         halo=tiling.halo(network),
         threshold=threshold.value,
         threshold_from=threshold.source,
         window=(down.window, across.window),
     )
-    graded = levels.Levels(scale, blocks.as_raster(planned, pair.grid)) if scale.buildings else None
-    return _Predicted(grown, used, len(planned), computed, graded)
+    raster = blocks.as_raster(planned, pair.grid)
+    graded = levels.Levels(scale, raster) if scale.buildings else None
+    ranked = Ranked.of(raster, level, STEPS, threshold.value)
+    return _Predicted(grown, used, ranked, len(planned), computed, graded)
 
 
 def _level_totals(
@@ -266,7 +285,7 @@ def _level_totals(
 
 def _vectors(settings: MapSettings) -> dict[str, VectorFile]:
     """Describe the given files of polygons: location and digest."""
-    given = {"footprints": settings.footprints, "aoi": settings.aoi}
+    given = {"footprints": settings.footprints, "aoi": settings.aoi, "calibrate": settings.calibrate}
     return {
         name: VectorFile(location=str(path), sha256=file_digest(path) if path.is_file() else None)
         for name, path in given.items()

@@ -7,7 +7,10 @@ from typing import Any
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.config import scaling_named
-from jaxcd.config.fields import Bound, above_zero, check_bounds, setting
+from jaxcd.config.fields import Bound, above_zero, check_bounds, one_of, setting
+
+SCENE = "scene"
+"""Value of `threshold` that has it estimated from the map's own probabilities."""
 
 _FROM_ZERO = Bound(lambda value: 0 <= value < float("inf"), "a number from 0")
 
@@ -15,6 +18,10 @@ _FROM_ZERO = Bound(lambda value: 0 <= value < float("inf"), "a number from 0")
 def _ordered(shares: Any) -> bool:
     low, high = shares
     return 0 < low <= high <= 1
+
+
+def _threshold(given: Any) -> bool:
+    return given == SCENE or (isinstance(given, float) and 0 < given < 1)
 
 
 def share_of(text: str) -> float:
@@ -53,17 +60,27 @@ class MapSettings:
         "largest side in pixels of the windows that the network predicts; 0: a side that suits the network",
         _FROM_ZERO,
     )
-    threshold: float | None = setting(
+    threshold: float | str | None = setting(
         None,
-        "call a pixel damage from this probability on (default: the threshold that was best on the run's validation "
-        "places)",
-        Bound(lambda threshold: 0 < threshold < 1, "between 0 and 1"),
+        "call a pixel damage from this probability on; scene: estimate it from the map's own probabilities, for a "
+        "disaster that the network has not seen (default: the threshold that was best on the run's validation places)",
+        Bound(_threshold, f"between 0 and 1, or {SCENE}"),
+    )
+    calibrate: Path | None = setting(
+        None,
+        "file of a few dozen points or buildings with the attribute damaged (0 or 1; or as --label_attribute and "
+        "--label_values say): they choose the threshold",
     )
     expect: str = setting(
         "",
         "share of the ground that you expect to be damaged, such as 2%: chooses the threshold at which about so much "
         "is called damage",
         Bound(lambda text: not text or 0 < share_of(text) < 1, "a share such as 0.02 or 2%"),
+    )
+    adapt: str = setting(
+        "",
+        "fit the network to the scenes without labels: bn computes its BatchNorm statistics anew on them",
+        one_of("", "bn"),
     )
     level: str = setting(
         "",
@@ -108,9 +125,12 @@ class MapSettings:
             ConfigError: at the first invalid value; the message names its flag.
         """
         check_bounds(self, "--")
-        if self.expect and self.threshold is not None:
+        ways = {"--expect": bool(self.expect), "--calibrate": self.calibrate, "--threshold": self.threshold}
+        given = [name for name, value in ways.items() if value]
+        if len(given) > 1:
             raise ConfigError(
-                "--expect: cannot be combined with --threshold, because it chooses the threshold; leave one of them out"
+                f"{given[0]}: cannot be combined with {given[1]}, because it chooses the threshold; leave one of them "
+                "out"
             )
         if bool(self.label_attribute) != bool(self.label_values):
             raise ConfigError(

@@ -121,6 +121,7 @@ def evaluate_trained(
     average: bool,
     patch: int,
     advice: str,
+    fitted: Callable[[int], Any] | None = None,
 ) -> Evaluation:
     """Evaluate a run's network on whole tiles.
 
@@ -133,17 +134,29 @@ def evaluate_trained(
         average: take the mean probability over flips and quarter turns.
         patch: side in pixels of the patches to count as well; 0: none.
         advice: what a user can do where memory does not suffice.
+        fitted: gives the BatchNorm statistics for a batch by the row of its first tile; None: the run's.
 
     Raises:
         DeviceMemoryError: the device is too small for a batch.
+        SceneError: no statistics can be computed.
     """
     mesh = steps.evaluation_mesh(config)
+
+    def with_own(batches: Iterable[tuple[Batch, Sequence[Tile]]]) -> Iterator[tuple[Batch, Sequence[Tile]]]:
+        nonlocal own
+        assert fitted is not None
+        for batch, tiles in batches:
+            own = steps.replicate(fitted(int(batch.ids[0])), mesh)
+            yield batch, tiles
+
     with explained_memory(advice):
+        own = steps.replicate(trained.stats, mesh)
+        step = steps.evaluation_step(trained.network, config, scale, average=average, patch=patch)
         return evaluate(
-            steps.evaluation_step(trained.network, config, scale, average=average, patch=patch),
+            step if fitted is None else lambda params, _, batch: step(params, own, batch),
             steps.replicate(trained.params, mesh),
             steps.replicate(trained.stats, mesh),
-            batches,
+            batches if fitted is None else with_own(batches),
             mesh=mesh,
             weights=config.loss,
             scale=scale,

@@ -27,12 +27,15 @@ _MARGIN = 0.1  # ground that is kept around a map, as a share of its extent
 Box = tuple[float, float, float, float]
 
 
-def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
+def read_frame(
+    path: Path, *, over: Grid | None = None, points: bool = False
+) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
     """Read the polygons of a file with their attributes; invalid polygons are repaired.
 
     Args:
         path: the file.
         over: a grid; only polygons that touch its ground are returned. None: all polygons.
+        points: return points, too.
 
     Returns:
         The polygons, numbered from 0 in the order in which they were read, and notes on what was repaired or left out.
@@ -43,7 +46,7 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
     if not path.exists():
         raise LabelError(f"{path}: no such file; check the path")
     try:
-        frame = _read(path, over)
+        frame = _read(path, over, ("Polygon", "Point") if points else ("Polygon",))
     except (*_UNREADABLE, OSError) as error:
         reason = " ".join(str(error).split())
         raise LabelError(f"{path}: cannot be read as polygons ({reason}); copy or export it anew") from error
@@ -55,7 +58,7 @@ def read_frame(path: Path, *, over: Grid | None = None) -> tuple[gpd.GeoDataFram
         raise LabelError(f"{path}: has no reference system; export it with its reference system")
     notes = []
     empty = frame.geometry.is_empty | frame.geometry.isna()
-    flat = frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])
+    flat = frame.geometry.geom_type.isin(["Polygon", "MultiPolygon", *(("Point", "MultiPoint") if points else ())])
     if (~flat & ~empty).any():
         notes.append(f"{path.name}: {int((~flat & ~empty).sum())} points and lines left out, only polygons are used")
     frame = frame[flat & ~empty]
@@ -148,19 +151,19 @@ def around(frame: gpd.GeoDataFrame, grid: Grid) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(geometry=cut[~shapely.is_empty(cut)], crs=crs).to_crs(grid.crs.to_wkt())
 
 
-def _read(path: Path, over: Grid | None) -> Any:
+def _read(path: Path, over: Grid | None, kinds: Sequence[str]) -> Any:
     parquet = False
     if path.is_file():
         with path.open("rb") as file:
             parquet = file.read(len(_PARQUET)) == _PARQUET
     if over is None:
-        return gpd.read_parquet(path) if parquet else gpd.read_file(path, layer=_layer(path))
+        return gpd.read_parquet(path) if parquet else gpd.read_file(path, layer=_layer(path, kinds))
     west, south, east, north = over.bounds_degrees
     boxes = [(west, south, min(east, 180.0), north)] + ([(-180.0, south, east - 360, north)] if east > 180 else [])
     if parquet:
         return _read_parquet(path, boxes)
     near = [gpd.GeoSeries([shapely.box(*box)], crs=DEGREES.to_wkt()) for box in boxes]
-    layer = _layer(path)
+    layer = _layer(path, kinds)
     if pyogrio.read_info(path, layer=layer)["crs"] is None:
         return gpd.read_file(path, layer=layer)  # without a reference system, no polygon can be selected by location
     parts = [gpd.read_file(path, layer=layer, bbox=box, fid_as_index=True) for box in near]
@@ -180,10 +183,14 @@ def _read_parquet(path: Path, boxes: list[Box]) -> Any:
     return parts[0] if len(parts) == 1 else pd.concat(parts)
 
 
-def _layer(path: Path) -> str:
-    """Return the single layer that may hold polygons; tables beside it, such as QGIS's styles, are skipped."""
+def _layer(path: Path, kinds: Sequence[str]) -> str:
+    """Return the single layer that may hold geometries of some kinds; tables such as QGIS's styles are skipped."""
     layers = [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
-    shapes = [name for name, kind in layers if kind is not None and ("Polygon" in kind or kind in _ANY_GEOMETRY)]
+    shapes = [
+        name
+        for name, kind in layers
+        if kind is not None and (kind in _ANY_GEOMETRY or any(one in kind for one in kinds))
+    ]
     if len(shapes) > 1:
         raise LabelError(
             f"{path}: holds the layers {', '.join(shapes)}, expected one; export the wanted one to its own file"

@@ -22,6 +22,7 @@ def opened(browser, path: Path, **context) -> Iterator[Page]:
     page.goto(path.as_uri())
     page.wait_for_function("document.querySelectorAll('img.before').length > 0")
     page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    page.evaluate("() => ready.then(() => new Promise(requestAnimationFrame))")
     yield page
     assert said == []
     assert [url for url in requested if not url.startswith(("data:", path.as_uri()))] == []

@@ -367,7 +367,7 @@ def test_a_map_of_damage_alone_has_no_word_of_levels(tmp_path, town):
     told = json.loads((out / "summary.json").read_text())
     assert "levels" not in told and "level" not in told["settings"] and told["notes"] == []
     data = data_of(out / "map.html")
-    assert "levels" not in data and list(data["images"][0]) == ["box", "before", "after", "likely"]
+    assert "levels" not in data and list(data["images"][0]) == ["box", "before", "after", "ranks"]
 
 
 def test_totals_of_many_maps(tmp_path, town):

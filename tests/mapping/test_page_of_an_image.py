@@ -15,6 +15,7 @@ from PIL import Image
 from jaxcd.mapping.page import web_page
 from jaxcd.mapping.predict.scene_pair import open_pair
 from jaxcd.mapping.products import buildings, layers, rasters, summary
+from jaxcd.mapping.products.thresholds import EMPTY, Ranked, at_thresholds
 from jaxcd.mapping.settings import MapSettings
 from tests.mapping.pages import data_of, opened
 from tests.scenes.scene_files import ORIGIN, at, write
@@ -36,6 +37,7 @@ def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses:
     cells = gpd.GeoDataFrame(geometry=squares, crs=crs)
     bright = [int((image[y : y + 100, x : x + 100, 0] > 200).sum()) for y, x in zip(rows, columns, strict=True)]
     cells["damaged_m2"], cells["damaged_share"] = np.array(bright) / 4, np.array(bright) / 1e4
+    cells["row"], cells["column"], cells["seen_m2"] = rows // 100, columns // 100, 2500.0
     polygons = gpd.GeoDataFrame(
         {"id": range(len(cells))}, geometry=[square.buffer(-square.length / 20) for square in squares], crs=crs
     )
@@ -60,7 +62,7 @@ def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses:
             threshold_from="", window=(0, 0),
         ),
         grid=summary.MapGrid(crs=crs, transform=tuple(place)[:6], height=0, width=0, metres_per_pixel=1.0),
-        settings={},
+        settings={"min_area": 10.0},
         notes=(),
         blocks=0,
         blocks_computed=0,
@@ -68,7 +70,11 @@ def page_of(folder: Path, image: np.ndarray, place: Affine, crs: str, *, houses:
         made="",
         seconds=0.0,
     )  # fmt: skip
-    web_page.write(folder, pair, found, map_summary)
+    ranked = Ranked.of(str(folder / rasters.PROBABILITY), 1, rasters.TOP, 0.79)
+    at_all = at_thresholds(
+        ranked, pair.grid, cells, found.buildings, None, MapSettings(cell=100 * min(pair.grid.sides))
+    )
+    web_page.write(folder, pair, found, map_summary, at_all)
     return data_of(folder / web_page.PAGE)
 
 
@@ -94,7 +100,7 @@ def test_noise_and_many_outlines_leave_room_for_worst_places(tmp_path, monkeypat
     across, down = np.arange(201, 390, 4), np.arange(2, 190, 4)
     houses = [shapely.box(west + x, north - y - 2, west + x + 2, north - y) for x in across for y in down]
     monkeypatch.setattr(web_page, "MEGAPIXELS", 0.02)
-    monkeypatch.setattr(web_page, "MEGABYTES", 0.065)
+    monkeypatch.setattr(web_page, "MEGABYTES", 0.08)
     data = page_of(tmp_path, image, at(), "EPSG:32637", houses=houses)
     full = [place["full"] for place in data["worst"]]
     assert full[:4].count(False) >= 2 and full[4:].count(True) >= 2, full
@@ -111,9 +117,9 @@ def test_a_place_is_shown_in_so_many_pixels_at_most(tmp_path, monkeypatch):
     for detail in details:
         sides = np.subtract(detail["box"][2:], detail["box"][:2]) / 0.5
         assert (sides > 30).all() and (sides < 40.1).all()
-    image = Image.open(io.BytesIO(base64.b64decode(whole["likely"].split(",")[1])))
-    assert image.mode == "P" and len(image.getcolors() or ()) <= 33
+    image = Image.open(io.BytesIO(base64.b64decode(whole["ranks"].split(",")[1])))
+    assert image.mode == "L"
     # Under the first detail nothing is painted: twice it would be twice as opaque.
     left, top, right, bottom = (np.array(details[0]["box"]) / 0.5 / 2).round().astype(int)
-    painted = np.asarray(image.convert("RGBA"))[..., 3]
-    assert (painted[top:bottom, left:right] == 0).all() and (painted > 0).mean() > 0.3
+    ranks = np.asarray(image)
+    assert (ranks[top:bottom, left:right] == EMPTY).all() and (ranks < EMPTY).mean() > 0.3

@@ -1,7 +1,4 @@
-"use strict";
 // Coordinates are metres from the map's top left corner, to the right and up, in the projection of the map.
-const data = JSON.parse(document.getElementById("data").textContent);
-const byId = (id) => document.getElementById(id);
 const [width, height] = data.size;
 const bounds = L.latLngBounds([[-height, 0], [0, width]]);
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -10,7 +7,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const map = L.map("map", { crs: L.CRS.Simple, minZoom: -8, maxZoom: 5, zoomSnap: 0.25, attributionControl: false,
   renderer: L.canvas({ tolerance: 2 }), zoomAnimation: !still, fadeAnimation: !still, inertia: !still });
 L.control.scale({ imperial: false }).addTo(map);
-const panes = ["before", "after", ...(data.levels ? ["levels"] : []), "likely"];
+const panes = ["before", "after", ...(data.levels ? ["levels"] : []), "likely", "decided"];
 panes.forEach((name, i) => { map.createPane(name).style.zIndex = 210 + 10 * i; });
 for (const name of panes.slice(2)) map.getPane(name).style.pointerEvents = "none";
 map.createPane("marked").style.zIndex = 450;
@@ -18,7 +15,7 @@ map.createPane("divider").style.zIndex = 680; // below the pop-ups' 700
 
 const boxOf = ([left, top, right, bottom]) => L.latLngBounds([[-bottom, left], [-top, right]]);
 for (const image of data.images) {
-  for (const pane of panes) {
+  for (const pane of panes.filter((name) => name in image)) {
     L.imageOverlay(image[pane], boxOf(image.box), { pane, className: pane }).addTo(map);
   }
 }
@@ -83,9 +80,9 @@ const popup = L.popup({ maxWidth: 290, autoPanPadding: [10, 10] });
 const rowsOf = {
   polygon: (one) => [["damage", `no. ${one.id}`], ["area", square(one.area)], ["mean probability", percent(one.mean)],
     ["largest probability", percent(one.max)], ["latitude, longitude", one.at]],
-  building: (one) => [["building", one.class], ...(one.called === null ? [] : [[one.called_by, one.called]]),
+  building: (one) => [["building", classAt(one)], ...(one.called === null ? [] : [[one.called_by, one.called]]),
     ...(data.levels ? levelRows(one) : []),
-    ["damaged share", percent(one.share)], ["mean probability", percent(one.mean)], ["share with data", percent(one.seen)],
+    ["damaged share", shareAt(one)], ["mean probability", percent(one.mean)], ["share with data", percent(one.seen)],
     ["area", square(one.area)], ["latitude, longitude", one.at]],
 };
 function levelRows(one) {
@@ -106,13 +103,17 @@ const polygons = L.featureGroup(outlines(data.polygons, () => (
   { kind: "polygon", color: data.colours.polygon, weight: 1.5, fillOpacity: 0.1, dashArray: "5 3" }
 ))).addTo(map);
 const houses = outlines(data.buildings, (one) => (
-  { kind: "building", color: data.colours.classes[one.class], weight: 2, fillOpacity: 0.1 }
+  { kind: "building", now: one.class, color: data.colours.classes[one.class], weight: 2, fillOpacity: 0.1 }
 ));
 // Leaflet draws the last group on top, so the first class comes last.
 const classes = Object.fromEntries(Object.keys(data.colours.classes).reverse().map((name) => [name, L.featureGroup()]));
 for (const house of houses) classes[house.options.told.class].addLayer(house);
 const buildings = L.featureGroup(Object.values(classes)).addTo(map);
-for (const group of [polygons, buildings]) group.on("click", (event) => tell(event.layer, event.latlng));
+let answered = null; // a click on an outline is also one on the map
+for (const group of [polygons, buildings]) {
+  group.on("click", (event) => { answered = event.originalEvent; tell(event.layer, event.latlng); });
+}
+map.on("click", (event) => { if (event.originalEvent !== answered) tellPatch(event.latlng); });
 
 // A layer that is switched on again would lie on top: restore the order.
 function stack() {
@@ -121,7 +122,11 @@ function stack() {
 }
 function toggle(box, change) { box.addEventListener("change", () => { change(box.checked); stack(); }); }
 function within(parent, layer) { return (on) => { if (on) parent.addLayer(layer); else parent.removeLayer(layer); }; }
-toggle(byId("show-polygons"), within(map, polygons));
+function showPolygons() {
+  within(map, polygons)(byId("show-polygons").checked && stop === at.own);
+  map.getPane("decided").style.display = byId("show-polygons").checked ? "" : "none";
+}
+toggle(byId("show-polygons"), showPolygons);
 toggle(byId("show-buildings"), within(map, buildings));
 toggle(byId("show-buildings"), (on) => { byId("classes").disabled = !on; });
 function painted(pane, box, slider) {
@@ -173,35 +178,51 @@ function item(list, what, value) {
   add(button, "span", value, "value");
   return button;
 }
-for (const place of data.worst) {
-  const coarse = place.full ? "" : ", shown coarsely";
-  const button = item("worst", square(place.damaged), `${percent(place.share)} of the ground${coarse}`);
-  const box = boxOf(place.box);
-  button.addEventListener("click", () => fly(button, box, box, { padding: [32, 32] }));
+function listPlaces() {
+  byId("worst").replaceChildren();
+  const inFull = new Set(data.worst.filter((place) => place.full).map((place) => String(place.box)));
+  for (const place of at.worst[stop].map((i) => at.places[i])) {
+    const coarse = !at.coarse || inFull.has(String(place.box)) ? "" : ", shown coarsely";
+    const area = place.damaged[stop], share = place.seen ? area / place.seen : 0;
+    const button = item("worst", square(area), `${percent(share)} of the ground${coarse}`);
+    const box = boxOf(place.box);
+    button.addEventListener("click", () => fly(button, box, box, { padding: [32, 32] }));
+  }
 }
 const LISTED = 200;
 const worst = data.levels ? data.levels.damaged : ["damaged", "possibly"];
-const damaged = houses.filter((house) => worst.includes(house.options.told.class));
-for (const house of damaged.slice(0, LISTED)) {
-  const { called, area, share, class: name } = house.options.told;
-  const button = item("houses", called ?? square(area), data.levels ? name : `${percent(share)} damaged`);
-  const colour = L.DomUtil.create("i", "");
-  colour.style.borderColor = data.colours.classes[name];
-  button.prepend(colour);
-  button.title = name;
-  button.addEventListener("click", () => {
-    for (const box of [byId("show-buildings"), byId(`class-${name}`)]) if (!box.checked) box.click();
-    // Leave room above the building for its pop-up.
-    const padding = { paddingTopLeft: [20, 190], paddingBottomRight: [20, 20] };
-    const box = house.getBounds().pad(0.15), top = [box.getNorth(), box.getCenter().lng];
-    fly(button, box, around(box, 60), padding, () => tell(house, top));
-  });
+let damaged = [];
+function listHouses() {
+  byId("houses").replaceChildren();
+  damaged = houses.filter((house) => worst.includes(house.options.now));
+  if (stop !== at.own && !data.levels) {
+    const shares = new Map(damaged.map((house) => [house, fiftieths(house.options.told)]));
+    damaged.sort((one, other) => shares.get(other) - shares.get(one));
+  }
+  for (const house of damaged.slice(0, LISTED)) {
+    const { told: { called, area }, now: name } = house.options;
+    const button = item("houses", called ?? square(area), data.levels ? name : `${shareAt(house.options.told)} damaged`);
+    const colour = L.DomUtil.create("i", "");
+    colour.style.borderColor = data.colours.classes[name];
+    button.prepend(colour);
+    button.title = name;
+    button.addEventListener("click", () => {
+      for (const box of [byId("show-buildings"), byId(`class-${name}`)]) if (!box.checked) box.click();
+      // Leave room above the building for its pop-up.
+      const padding = { paddingTopLeft: [20, 190], paddingBottomRight: [20, 20] };
+      const box = house.getBounds().pad(0.15), top = [box.getNorth(), box.getCenter().lng];
+      fly(button, box, around(box, 60), padding, () => tell(house, top));
+    });
+  }
+  const counts = countsNow(), listed = counted.length ? worst.reduce((sum, name) => sum + counts[name], 0) : 0;
+  const first = Math.min(damaged.length, LISTED);
+  byId("houses-told").textContent = `${listed > first ? `The worst ${count(first)} of ${count(listed)}` : count(listed)} `
+    + `${data.levels ? `at least ${data.levels.from}` : "damaged or possibly damaged"}, the worst first.`;
 }
 byId("whole").addEventListener("click", () => { mark.remove(); map.fitBounds(bounds, { animate: !still }); });
 
 document.title = `Damage map: ${data.name}`;
 byId("name").textContent = data.name;
-byId("numbers").textContent = data.numbers;
 for (const [when, date] of Object.entries(data.dates)) {
   chips[when].textContent = `${when} · ${date}`;
   add(byId("dates"), "dt", when);
@@ -209,23 +230,28 @@ for (const [when, date] of Object.entries(data.dates)) {
 }
 for (const line of data.blind) add(byId("blind"), "p", line, "small");
 for (const note of data.notes) add(byId("notes"), "li", note);
-byId("threshold").textContent = `from probability ${data.threshold.toFixed(2)} (${data.threshold_from})`;
 byId("ramp").style.background = `linear-gradient(to right, ${data.colours.ramp.join(", ")})`;
 byId("key-polygon").style.borderColor = data.colours.polygon;
 const counted = Object.keys(data.colours.classes).filter((name) => name in data.counts);
 for (const name of counted) {
-  const label = L.DomUtil.create("label", data.counts[name] ? "" : "none", byId("classes"));
+  const label = L.DomUtil.create("label", "", byId("classes"));
   const box = L.DomUtil.create("input", "", label);
   Object.assign(box, { type: "checkbox", checked: true, id: `class-${name}` });
   toggle(box, within(buildings, classes[name]));
   L.DomUtil.create("i", "", label).style.borderColor = data.colours.classes[name];
   add(label, "span", name);
-  add(label, "span", count(data.counts[name]), "count");
+  add(label, "span", "", "count");
 }
-const listed = counted.length ? worst.reduce((sum, name) => sum + data.counts[name], 0) : 0;
-const first = Math.min(damaged.length, LISTED);
-byId("houses-told").textContent = `${listed > first ? `The worst ${count(first)} of ${count(listed)}` : count(listed)} `
-  + `${data.levels ? `at least ${data.levels.from}` : "damaged or possibly damaged"}, the worst first.`;
+const countsNow = () => data.levels || !at.counts ? data.counts
+  : Object.fromEntries(at.classes.map((name, i) => [name, at.counts[stop][i]]));
+function countBuildings() {
+  const counts = countsNow();
+  for (const name of counted) {
+    const label = byId(`class-${name}`).parentElement;
+    label.className = counts[name] ? "" : "none";
+    label.querySelector(".count").textContent = count(counts[name]);
+  }
+}
 if (data.levels) {
   for (const [name, colour] of Object.entries(data.levels.colours)) {
     const line = L.DomUtil.create("li", "", byId("level-key"));
@@ -241,16 +267,19 @@ function confusionTable(what, confusion, judged, told) {
   const rows = judged.map((name) => [name, ...truth.map((true_) => count(confusion[true_][name]))]);
   return table([[what, ...truth.map(told)], ...rows], "confusion");
 }
-if (data.agreement.confusion) {
-  const { confusion, ...scores } = data.agreement;
+function compare() {
+  byId("agreement").replaceChildren();
+  if (data.agreement.confusion) compareClasses(at.agreement ? at.agreement[stop] : data.agreement);
+  if (data.levels && data.levels.agreement.confusion) compareLevels(data.levels.agreement);
+}
+function compareClasses({ confusion, ...scores }) {
   const shares = (one) => [one.precision, one.recall, one.f1].map((value) => value === null ? "–" : value.toFixed(3));
   const named = Object.entries(scores).map(([name, one]) => [name, ...shares(one)]);
   byId("agreement").append(table([["called damage", "precision", "recall", "F1"], ...named], "scores"));
   byId("agreement").append(confusionTable("buildings", confusion,
     data.levels ? data.levels.classes : Object.keys(data.colours.classes), (name) => `truly ${name}`));
 }
-if (data.levels && data.levels.agreement.confusion) {
-  const { confusion, kappa, level_error: error } = data.levels.agreement;
+function compareLevels({ confusion, kappa, level_error: error }) {
   add(byId("agreement"), "p", "By level, with true levels in columns:", "small");
   byId("agreement").append(confusionTable("level", confusion, Object.keys(data.colours.classes), (name) => name));
   const told = (value) => value === null ? "–" : value.toFixed(3);
@@ -258,9 +287,36 @@ if (data.levels && data.levels.agreement.confusion) {
 }
 byId("about").append(table(data.about, "about"));
 byId("shown").textContent = data.shown.join(" ");
-const wanted = { levels: Boolean(data.levels), notes: data.notes.length, buildings: counted.length, houses: damaged.length,
-  worst: data.worst.length, agreement: data.agreement.confusion };
+const wanted = { levels: Boolean(data.levels), notes: data.notes.length, buildings: counted.length, agreement: data.agreement.confusion };
 for (const [name, there] of Object.entries(wanted)) byId(`with-${name}`).hidden = !there;
+
+// All that follows the threshold.
+function regroup() {
+  for (const house of houses) {
+    const name = classAt(house.options.told);
+    if (name === house.options.now) continue;
+    classes[house.options.now].removeLayer(house);
+    Object.assign(house.options, { now: name, color: data.colours.classes[name] });
+    classes[name].addLayer(house);
+  }
+  showPolygons();
+  stack();
+  countBuildings();
+  listHouses();
+  listPlaces();
+  compare();
+  byId("with-houses").hidden = !damaged.length;
+  byId("with-worst").hidden = !at.worst[stop].length;
+}
+Object.assign(byId("stop"), { min: 0, max: at.stops.length - 1, step: 1 });
+byId("stop").addEventListener("input", () => moveTo(Number(byId("stop").value)));
+byId("own").textContent = `back to ${told(data.threshold)}`;
+byId("own").addEventListener("click", () => moveTo(at.own));
+window.addEventListener("hashchange", () => moveTo(linked(), false));
+stop = linked();
+retell();
+regroup();
+const ready = Promise.all(data.images.map(read)).then(repaint);
 
 map.fitBounds(bounds);
 clip();

@@ -15,12 +15,15 @@ import shapely
 from jaxcd.base.files import write_whole
 from jaxcd.base.scales import BINARY, SCALES, Scale
 from jaxcd.mapping.page import images as page_images
+from jaxcd.mapping.page import slider
+from jaxcd.mapping.page.boxes import box, window_of
 from jaxcd.mapping.predict.scene_pair import ScenePair
 from jaxcd.mapping.products.attributes import EXPECTED, LEVEL, probability_column
 from jaxcd.mapping.products.buildings import CLASS
 from jaxcd.mapping.products.layers import Layers
 from jaxcd.mapping.products.styles import CLASSES, OUTLINE, RAMP, of_levels, rgba
 from jaxcd.mapping.products.summary import LevelTotals, MapSummary, blind_lines
+from jaxcd.mapping.products.thresholds import AtThresholds
 from jaxcd.scenes.dates import told
 from jaxcd.scenes.windows import Grid, Window
 
@@ -44,7 +47,7 @@ _LEAST = 0.1  # bytes for each pixel that an image takes at least
 _NAMES = ("name", "id", "uid", "osm_id", "objectid")  # attributes that can name a building, the best first
 
 
-def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> None:
+def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary, at: AtThresholds) -> None:
     """Write the page, whole or not at all.
 
     Args:
@@ -52,18 +55,24 @@ def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> No
         pair: the scenes that were mapped.
         layers: the map's vector layers.
         summary: summary of the map.
+        at: the map at other thresholds.
     """
     grid = pair.grid
     scale = SCALES[summary.levels.scale] if summary.levels else BINARY
-    data = _texts(summary) | {"size": _box(grid, _whole(grid))[2:], "colours": _colours(scale)}
+    data = _texts(summary) | {"size": box(grid, _whole(grid))[2:], "colours": _colours(scale, at)}
     if summary.levels:
         data |= {"levels": _levels(summary.levels, scale), "counts": summary.levels.buildings}
     factor = max(1, math.ceil(math.sqrt(grid.height * grid.width / (MEGAPIXELS * 1e6))))
-    whole = page_images.of_part(out, pair, _whole(grid), factor, scale)
+    whole = page_images.of_part(out, pair, at.ranked, _whole(grid), factor, scale)
+    data["at"] = slider.data_of(at, grid, layers.cells, _PLACES) | {
+        "min_area": summary.settings["min_area"],
+        "at_least": _at_least(summary),
+        "coarse": f"{factor * grid.metres:.2g} m" if factor > 1 else "",
+    }
     everything = MEGABYTES * 1e6
     room = everything - _SPARE - _size(data) - _size(whole)
     kept = _DETAILS * everything if factor > 1 else 0
-    outlined = {"polygons": _polygons(layers.polygons), "buildings": _buildings(layers.buildings, scale)}
+    outlined = {"polygons": _polygons(layers.polygons), "buildings": _buildings(layers.buildings, scale, at)}
     totals = {"polygons": summary.polygons, "buildings": sum(summary.buildings.values())}
     notes = []
     for waiting, (name, frame) in zip((2, 1), outlined.items(), strict=True):
@@ -72,13 +81,13 @@ def write(out: Path, pair: ScenePair, layers: Layers, summary: MapSummary) -> No
         shown = len(data[name]["rows"])
         if shown < totals[name]:
             notes.append(f"This page shows {shown:,} of {totals[name]:,} {name}: the worst ones that fit into it.")
-    data["worst"], details, windows = _worst(out, pair, layers.cells, factor, scale, room)
+    data["worst"], details, windows = _worst(out, pair, at, layers.cells, factor, scale, room)
     full = sum(place["full"] for place in data["worst"])
     if windows:  # the detailed images cover these parts: painted twice, they would be twice as opaque
-        whole |= page_images.painted(out, grid, _whole(grid), factor, scale, without=windows)
+        whole |= page_images.painted(out, grid, at.ranked, _whole(grid), factor, scale, without=windows)
     if factor > 1:
         notes.insert(0, _resolution(factor * grid.metres, full, len(windows) - full, len(data["worst"])))
-    data |= {"images": [{"box": _box(grid, _grown(grid, factor))} | whole, *details], "shown": notes}
+    data |= {"images": [{"box": box(grid, _grown(grid, factor))} | whole, *details], "shown": notes}
     _fill(out / PAGE, data)
 
 
@@ -86,7 +95,7 @@ def _fill(path: Path, data: dict[str, Any]) -> None:
     """Write the page from its template and the data."""
     files = resources.files("jaxcd.mapping") / "page"
     names = {"leaflet_css": "vendor/leaflet/leaflet.css", "leaflet_js": "vendor/leaflet/leaflet.js"}
-    names |= {"map_css": "map.css", "map_js": "map.js"}
+    names |= {"map_css": "map.css", "map_js": "map.js", "slider_js": "slider.js"}
     text = {name: (files / file).read_text(encoding="utf-8") for name, file in names.items()}
     # Remove the link to a source map, which the browser would try to load: the page has no such file.
     text["leaflet_js"] = text["leaflet_js"].split("//# sourceMappingURL")[0]
@@ -105,7 +114,7 @@ def _size(value: Any) -> int:
 
 def _texts(summary: MapSummary) -> dict[str, Any]:
     """Return the texts and figures that the page shows."""
-    area, network = summary.area, summary.network
+    network = summary.network
     about = [["network", f"{network.name} {network.size}, step {network.step} of {network.run}"]]
     for name, scenes in (("before", summary.pre), ("after", summary.post)):
         about += [[name, f"{told([scene.date])}: {scene.location}"] for scene in scenes]
@@ -115,8 +124,6 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
     ]
     return {
         "name": summary.name,
-        "numbers": f"{area.damaged_m2:,.0f} m² ({area.damaged_share:.2%} of the area with data before and after) are "
-        f"called damage{_at_least(summary)}, in {summary.polygons:,} polygons.",
         "dates": {
             "before": told(scene.date for scene in summary.pre),
             "after": told(scene.date for scene in summary.post),
@@ -146,9 +153,14 @@ def _levels(found: LevelTotals, scale: Scale) -> dict[str, Any]:
     }
 
 
-def _colours(scale: Scale) -> dict[str, Any]:
+def _colours(scale: Scale, at: AtThresholds) -> dict[str, Any]:
     ramp = [f"rgba{(*rgba(colour, alpha)[:3], round(alpha / 255, 2))}" for _, colour, alpha in RAMP]
-    return {"classes": of_levels(scale) if scale.buildings else CLASSES, "polygon": OUTLINE, "ramp": ramp}
+    return {
+        "classes": of_levels(scale) if scale.buildings else CLASSES,
+        "polygon": OUTLINE,
+        "ramp": ramp,
+        "ranks": slider.colours(at.ranked),
+    }
 
 
 def _resolution(metres: float, full: int, middles: int, places: int) -> str:
@@ -163,29 +175,29 @@ def _resolution(metres: float, full: int, middles: int, places: int) -> str:
 
 
 def _worst(
-    out: Path, pair: ScenePair, cells: gpd.GeoDataFrame, factor: int, scale: Scale, room: float
+    out: Path, pair: ScenePair, at: AtThresholds, cells: gpd.GeoDataFrame, factor: int, scale: Scale, room: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Window]]:
     """Return the places with most damage, detailed images of as many as fit into the page, and the images' windows.
 
     Args:
         out: folder of the map, with its rasters.
         pair: the scenes that were mapped.
+        at: the map at other thresholds.
         cells: the map's layer of cells.
         factor: side of the pixels in the image of the whole map, in pixels of the map; at 1 no place needs an image of
             its own.
         scale: scale of the map.
         room: bytes left for the images.
     """
-    damaged: Any = cells[cells["damaged_m2"] > 0]
     places, details, windows = [], [], []
-    for _, cell in damaged.sort_values("damaged_m2", ascending=False, kind="stable").head(_PLACES).iterrows():
-        window = _window_of(pair.grid, cell.geometry)
-        place = {"box": _box(pair.grid, window), "damaged": cell["damaged_m2"], "share": cell["damaged_share"]}
+    for _, cell in slider.worst(cells, cells["damaged_m2"], _PLACES).iterrows():
+        window = window_of(pair.grid, cell.geometry)
+        place = {"box": box(pair.grid, window), "damaged": cell["damaged_m2"], "share": cell["damaged_share"]}
         places.append(place | {"full": factor == 1})
         part = _middle(pair.grid, window, factor)
         if factor == 1 or room < _LEAST * part.height * part.width or not part.height * part.width:
             continue
-        detail = {"box": _box(pair.grid, part)} | page_images.of_part(out, pair, part, 1, scale)
+        detail = {"box": box(pair.grid, part)} | page_images.of_part(out, pair, at.ranked, part, 1, scale)
         if _size(detail) < room:
             room -= _size(detail)
             places[-1]["full"] = min(part.height / window.height, part.width / window.width) > _COVERED
@@ -217,32 +229,20 @@ def _grown(grid: Grid, factor: int) -> Window:
     return Window(0, 0, 0, height, width, height, width)
 
 
-def _window_of(grid: Grid, square: Any) -> Window:
-    west, south, east, north = square.bounds
-    (left, top), (right, bottom) = (~grid.transform @ at for at in ((west, north), (east, south)))
-    row, column, height, width = round(top), round(left), round(bottom - top), round(right - left)
-    return Window(0, row, column, height, width, height, width)
-
-
-def _box(grid: Grid, window: Window) -> list[float]:
-    """Return left, top, right and bottom of a part of the map, in metres from the map's top left corner."""
-    across, down = grid.sides
-    left, top = window.column * across, window.row * down
-    return [round(edge, 3) for edge in (left, top, left + window.width * across, top + window.height * down)]
-
-
 def _polygons(frame: Any) -> Any:
     """Return the outlines and figures of damage polygons that the page shows, the largest first."""
     named = {"id": "id", "area_m2": "area", "mean_probability": "mean", "max_probability": "max"}
     return frame[[*named, "geometry"]].rename(columns=named)
 
 
-def _buildings(frame: Any, scale: Scale) -> Any:
+def _buildings(frame: Any, scale: Scale, at: AtThresholds) -> Any:
     """Return the outlines and figures of buildings, the most damaged first; in a map of levels, class is the level."""
     if frame is None:
         return pd.DataFrame({"geometry": []})
+    assert at.houses is not None
+    frame = frame.assign(falls=slider.falls(at.houses))
     named = {CLASS: "class", "damaged_share": "share", "mean_probability": "mean", "seen_share": "seen"}
-    named |= {"area_m2": "area", "geometry": "geometry"}
+    named |= {"area_m2": "area", "falls": "falls", "geometry": "geometry"}
     worst = ["damaged_share", "mean_probability"]
     if scale.buildings:
         del named[CLASS]

@@ -1,5 +1,6 @@
 """A trained network on windows of scenes: bytes in, probabilities in 16 bits out, one compile for a window's size."""
 
+import copy
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ class WindowNetwork:
             average: give the mean probability over flips and quarter turns, at eight times the work.
         """
         mesh = steps.evaluation_mesh(config)
+        self._mesh = mesh
         self.batch = mesh.size
         """Windows that one call takes."""
         self._images = NamedSharding(mesh, PartitionSpec("data"))
@@ -51,6 +53,12 @@ class WindowNetwork:
             return jnp.round(probability(params, stats, pre, post) * STEPS).astype(jnp.uint16)
 
         self._predict = jax.jit(predict)
+
+    def with_stats(self, stats: Any) -> "WindowNetwork":
+        """Return the network with other BatchNorm statistics; nothing is compiled anew."""
+        other = copy.copy(self)
+        other._weights = (self._weights[0], steps.replicate(stats, self._mesh))
+        return other
 
     def __call__(
         self, pre: UInt8[np.ndarray, "b h w 3"], post: UInt8[np.ndarray, "b h w 3"]

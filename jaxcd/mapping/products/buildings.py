@@ -7,6 +7,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from jaxtyping import Float, UInt8
 
 from jaxcd.base.errors import LabelError
 from jaxcd.base.scales import BINARY, XBD, Scale
@@ -82,25 +83,37 @@ def judge(footprints: gpd.GeoDataFrame, out: Path, grid: Grid, settings: MapSett
     frame: Any = footprints.to_crs(grid.crs.to_wkt())
     size = areas(frame)
     pixel = grid.metres**2
-    damage = statistics_under_polygons(out / DECISION, _widened(frame, settings.buffer), ["sum"])["sum"] * pixel
+    damage = statistics_under_polygons(out / DECISION, widened(frame, settings.buffer), ["sum"])["sum"] * pixel
     probability = statistics_under_polygons(out / PROBABILITY, frame, ["mean", "count"])
     frame["damaged_share"] = np.clip(damage / size, 0, 1).round(4)
     frame["mean_probability"] = probability["mean"].round(4)
     frame["seen_share"] = np.clip(probability["count"] * pixel / size, 0, 1).round(4)
     frame["area_m2"] = size.round(1)
-    low, high = settings.building_shares
-    frame[CLASS] = np.select(
-        [
-            frame["seen_share"] < _SEEN,
-            frame["area_m2"] < settings.min_building,
-            frame["damaged_share"] >= high,
-            frame["damaged_share"] >= low,
-        ],
-        [NOT_SEEN, TOO_SMALL, DAMAGED, POSSIBLY],
-        default=INTACT,
-    )
+    shares = frame["damaged_share"].to_numpy(), frame["seen_share"].to_numpy(), frame["area_m2"].to_numpy()
+    frame[CLASS] = np.array(CLASSES, object)[codes_of(*shares, settings)]
     frame.loc[frame[CLASS] == NOT_SEEN, "damaged_share"] = np.nan
     return frame
+
+
+def codes_of(
+    damaged: Float[np.ndarray, "*n"],
+    seen: Float[np.ndarray, "*m"],
+    area: Float[np.ndarray, "*m"],
+    settings: MapSettings,
+) -> UInt8[np.ndarray, "*n"]:
+    """Return the numbers of buildings' classes among `CLASSES`.
+
+    Args:
+        damaged: damaged shares.
+        seen: shares that are seen, of a shape that broadcasts to that of `damaged`.
+        area: areas in square metres, likewise.
+        settings: settings of the map.
+    """
+    low, high = settings.building_shares
+    conditions = [seen < _SEEN, area < settings.min_building, damaged >= high, damaged >= low]
+    names = (NOT_SEEN, TOO_SMALL, DAMAGED, POSSIBLY)
+    codes = [np.uint8(CLASSES.index(name)) for name in names]
+    return np.select(conditions, codes, default=np.uint8(CLASSES.index(INTACT)))
 
 
 def counts(frame: gpd.GeoDataFrame) -> dict[str, int]:
@@ -189,17 +202,17 @@ def _other_names(
     )
 
 
-def _widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:
-    """Widen footprints by `buffer` metres, but not into the footprints of neighbours."""
+def widened(frame: gpd.GeoDataFrame, buffer: float) -> gpd.GeoDataFrame:
+    """Widen footprints by `buffer` metres, but not into the footprints of neighbours; returns the outlines alone."""
     own: Any = frame[["geometry"]].copy()
     if not buffer or not len(own):
         return own
     wide: Any = in_metres(frame).buffer(buffer).to_crs(own.crs).to_numpy()
     outlines: Any = own.geometry.to_numpy()
-    widened, touched = shapely.STRtree(outlines).query(wide, predicate="intersects")
-    widened, touched = widened[widened != touched], touched[widened != touched]
+    wider, touched = shapely.STRtree(outlines).query(wide, predicate="intersects")
+    wider, touched = wider[wider != touched], touched[wider != touched]
     index: Any
-    for index, others in pd.Series(touched).groupby(widened):
+    for index, others in pd.Series(touched).groupby(wider):
         neighbours = shapely.difference(shapely.union_all(outlines[others]), outlines[index])
         wide[index] = shapely.difference(wide[index], neighbours)
     return own.set_geometry(wide)

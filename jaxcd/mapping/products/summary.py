@@ -141,7 +141,7 @@ class MapSummary(Totals):
         pre: scenes before the event.
         post: scenes after the event.
         registration: shift of each post scene; empty if scenes were not registered.
-        vectors: given files of polygons, under the keys "footprints" and "aoi".
+        vectors: given files of polygons, under the keys "footprints", "aoi" and "calibrate".
         network: the network that made the map.
         grid: grid of the map.
         settings: settings of the map, as JSON can hold them.
