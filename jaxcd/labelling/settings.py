@@ -29,6 +29,9 @@ class LabelSettings:
     event_date: str = setting("", "YYYY-MM-DD: tells pre from post scenes of --source where no folder does")
     only: tuple[str, ...] = setting((), "beginnings of the names of the places of --source to take; none: all")
     second_opinions: float = setting(0.0, "share of the work that a second person judges as well", SHARE)
+    run: Path | None = setting(
+        None, "run folder of jaxcd.train whose encoder scores learn on; none: ImageNet's weights"
+    )
     read_only: bool = setting(False, "show the labels, and let nobody change them")
     host: str = setting("127.0.0.1", "address to listen at; any but this machine's own wants a token in the link")
     port: int = setting(8000, "port to listen at; 0: any free one", Bound(lambda port: 0 <= port < 65536, "0 to 65535"))

@@ -17,8 +17,10 @@ from starlette.types import ASGIApp
 import jaxcd
 from jaxcd.base.errors import DiskFullError, JaxcdError, LabelError, WriteError
 from jaxcd.labelling.imagery import Imagery
+from jaxcd.labelling.learning.tuner import Tuner
 from jaxcd.labelling.server import files, labels, people, tiles
 from jaxcd.labelling.server.coordinates import Coordinates
+from jaxcd.labelling.server.learning import fine_tuning
 from jaxcd.labelling.server.security import Guard, Secrets, refused
 from jaxcd.labelling.server.served import Served, Shown, features, served_of, without_folders
 from jaxcd.labelling.settings import LabelSettings
@@ -53,7 +55,8 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
         readers=ThreadPoolExecutor(threads, thread_name_prefix="tiles"),
         turns=asyncio.Semaphore(threads),
     )
-    for part in (tiles, people, labels, files):
+    made.state.tuner = Tuner(store.path.parent, settings.run, settings.scaling)
+    for part in (tiles, people, labels, files, fine_tuning):
         made.include_router(part.router)
     made.add_exception_handler(HTTPException, _http)
     made.add_exception_handler(RequestValidationError, _malformed)
