@@ -98,6 +98,10 @@ def _serve(options: argparse.Namespace, settings: LabelSettings, door: socket.so
     )
     opened = workspace.open_all(wanted, settings, options.store)
     store = Store.create_or_open(options.store, SCALES[settings.scale], [each.pair for each in opened])
+    if settings.run is not None:
+        from jaxcd.labelling.learning.leaks import check_scale
+
+        check_scale(settings.run, store)
     secrets = read_secrets(options.store)
     made = app.create_app(opened, store, settings, secrets)
     _tell(settings, door, len(opened), options.store, secrets.token)

@@ -35,6 +35,10 @@ def parser() -> Parser:
         "--source", required=True, help="folder with images and labels (simulated: folder in which to make them)"
     )
     made.add_argument("--out", type=Path, default=Path(), help="folder of the dataset")
+    made.add_argument(
+        "--blind", action="store_true",
+        help="with --layout labelled: the buildings of the blind sample alone, to evaluate on; without, all but these",
+    )  # fmt: skip
     data = list(settings_of(DataConfig, ""))
     add_settings(made, data, names=_BUILD)
     many = made.add_argument_group(
@@ -78,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f.name for f in dataclasses.fields(scenes) if getattr(scenes, f.name) != getattr(ScenesConfig(), f.name)
         ]
         raise ConfigError(f"--{(given or ['list'])[0]}: goes with --layout scenes (it is {options.layout})")
+    if options.blind and not labelled:
+        raise ConfigError(f"--blind: goes with --layout labelled (it is {options.layout})")
     if not options.list and options.out == Path():
         raise ConfigError("--out: give a folder for the dataset")
     given = ((name, getattr(options, name)) for name in (*_BUILD, *_SPLITS))
@@ -87,9 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if labelled:
         from jaxcd.labelling.exports.for_prepare import source_of
 
-        data, unknown = source_of(data)
+        data, unknown = source_of(data, blind=options.blind)
         if unknown:
-            print(f"{len(unknown)} pairs without labels, left out: {', '.join(unknown[:5])}")
+            what = "judged buildings of the blind sample" if options.blind else "labels"
+            print(f"{len(unknown)} pairs without {what}, left out: {', '.join(unknown[:5])}")
     # Worker processes import this file again, and need none of this.
     if options.list:
         from jaxcd.scenes.listing import describe as listed

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -88,6 +88,7 @@ def compute(
     ring: float = RING,
     window: int = _WINDOW,
     title: str = "features",
+    tell: Callable[[int], None] | None = None,
 ) -> Features:
     """Compute the features of all buildings of a scene, or read those that are kept.
 
@@ -103,6 +104,8 @@ def compute(
         ring: its width in metres; 0 for none.
         window: largest side in pixels of what the encoder sees at once; it changes no feature.
         title: before the progress bar.
+        tell: is told how many buildings are done, after each block; what it raises ends the work, and what is done is
+            kept.
 
     Raises:
         LabelError: there are no footprints, or none lies in the scene.
@@ -130,6 +133,8 @@ def compute(
             whole[block.rows] = found["whole"]
             progress.update(len(set(block.rows.tolist()) - done))
             done |= set(block.rows.tolist())
+            if tell is not None:
+                tell(len(done))
         progress.update(len(outlines) - len(done))  # those beside the scene
     assert sums is not None  # `in_pixels` saw that one lies in the scene
     means = sums / np.maximum(counts, 1)[..., None]

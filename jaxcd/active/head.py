@@ -62,7 +62,7 @@ class Head:
             seed: of the folds.
         """
         self.visible = seen > 0
-        self._held = frozenset(held)
+        self.hold(held)
         self._seed = seed
         standard = StandardScaler().fit_transform(values[self.visible].astype(np.float64))
         wanted = min(_COMPONENTS, *standard.shape)
@@ -70,6 +70,10 @@ class Head:
         self.points = np.zeros((len(values), wanted))
         """The buildings in the space that the head sees them in."""
         self.points[self.visible] = turned
+
+    def hold(self, held: Collection[int]) -> None:
+        """Set the rows of the blind sample anew; what is known of the features does not depend on them."""
+        self._held = frozenset(held)
 
     def scores(self, labels: Mapping[int, int], scale: Scale = BINARY) -> Scores:
         """Learn from labels and score all buildings.

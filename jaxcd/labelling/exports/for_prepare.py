@@ -6,12 +6,15 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import shapely
+from jaxtyping import UInt8
 
 from jaxcd.base.errors import ConfigError, LabelError
 from jaxcd.base.files import write_whole
 from jaxcd.base.scales import SCALES, Scale
 from jaxcd.config import DataConfig, ScenesConfig
+from jaxcd.labelling.exports.blind_split import Sample
 from jaxcd.labelling.exports.masks import write_mask
 from jaxcd.labelling.exports.truth import Shapes, codes_of, read_as, shapes_of
 from jaxcd.labelling.pairs import Pair
@@ -19,8 +22,8 @@ from jaxcd.labelling.store import Store
 from jaxcd.sources import labelled
 from jaxcd.sources.layouts import LABELLED, SCENES
 
-SOURCE = "prepared"
-"""Folder of the store in which the source lies."""
+SOURCE, BLIND_SOURCE = "prepared", "prepared_blind"
+"""Folders of the store in which the sources lie: that of all labels but the blind sample's, and that of these alone."""
 _MASK = "labels"
 _OF_LABELS = (
     *("event_date", "labels", "label_attribute", "label_values", "label_levels", "label_unknown", "outside"),
@@ -29,36 +32,42 @@ _OF_LABELS = (
 _BESIDE = (".tfw", ".tifw", ".pgw", ".jgw", ".wld", ".prj", ".ovr", ".msk", ".xml")
 
 
-def source_of(data: DataConfig) -> tuple[DataConfig, list[str]]:
+def source_of(data: DataConfig, *, blind: bool = False) -> tuple[DataConfig, list[str]]:
     """Lay out the labelled pairs of a store as a source; what has not changed since is left as it is.
 
     Args:
         data: `root` is the store's folder; `scale` and `scenes` count.
+        blind: lay out the buildings of the blind sample, and nothing else; without, everything but these.
 
     Returns:
         The settings to build with: another root, of layout scenes for pairs with a place and `labelled` for others. And
         the ids of the pairs that nothing is known of.
 
     Raises:
-        LabelError: no such store, no labels in it, pairs of both kinds, or images that are no files.
+        LabelError: no such store, no labels in it (or none of the blind sample), pairs of both kinds, or images that
+            are no files.
         ConfigError: its levels cannot be told in the wanted scale.
     """
     store = Store.open(Path(data.root))
     try:
-        return _laid_out(store, data)
+        return _laid_out(store, data, blind)
     finally:
         store.close()
 
 
-def _laid_out(store: Store, data: DataConfig) -> tuple[DataConfig, list[str]]:
+def _laid_out(store: Store, data: DataConfig, blind: bool) -> tuple[DataConfig, list[str]]:
     wanted = SCALES[data.scale]
     if store.scale.read_as(wanted) is None:
         raise ConfigError(
             f"config.data.scale: {data.root} holds labels of the scale {store.scale.name}, which cannot be read as "
             f"{wanted.name}; give --scale {store.scale.name}"
         )
-    known = {key: shapes for key in store.pairs if (shapes := shapes_of(store, key))}
+    sample = Sample(store)
+    every = ((key, sample.shapes(key) if blind else shapes_of(store, key, sample.held(key))) for key in store.pairs)
+    known = {key: shapes for key, shapes in every if shapes}
     pairs = [store.pairs[key] for key in known]
+    if not pairs and blind:
+        raise LabelError(f"{data.root}: holds no blind sample with a judged building; judge it on the page first")
     if not pairs:
         raise LabelError(f"{data.root}: nothing is labelled yet; label with jaxcd.label --store {data.root}")
     placed = [pair for pair in pairs if pair.epsg is not None]
@@ -71,10 +80,16 @@ def _laid_out(store: Store, data: DataConfig) -> tuple[DataConfig, list[str]]:
                     f"{location} of pair {pair.id}: no such file; open the store with the images once more"
                 )
     _check_settings(data.scenes, placed=bool(placed))
-    folder, made = Path(data.root) / SOURCE, set[Path]()
+    folder, made = Path(data.root) / sample.folder(BLIND_SOURCE if blind else SOURCE), set[Path]()
     for pair in pairs:
         shapes = known[pair.id]
-        made |= _scenes(folder, pair, store, shapes, wanted) if placed else _tile(folder, pair, store, shapes)
+        if not placed:
+            made |= _tile(folder, pair, store, shapes)
+            continue
+        read = read_as(shapes, store.scale, wanted)
+        assert read is not None
+        codes = codes_of(read, pair, wanted)
+        made |= _scenes(folder, pair, codes if blind else sample.covered(codes, pair), wanted)
     _remove_others(folder, made)
     layout = SCENES if placed else LABELLED
     return dataclasses.replace(data, root=str(folder), layout=layout), [key for key in store.pairs if key not in known]
@@ -91,13 +106,11 @@ def _check_settings(scenes: ScenesConfig, *, placed: bool) -> None:
             raise ConfigError(f"--{field.name}: goes with --layout scenes; with --layout labelled the store says it")
 
 
-def _scenes(folder: Path, pair: Pair, store: Store, shapes: Shapes, wanted: Scale) -> set[Path]:
+def _scenes(folder: Path, pair: Pair, codes: UInt8[np.ndarray, "h w"], wanted: Scale) -> set[Path]:
     """Make the folder of a place: links to its scenes, and the mask of its labels; returns the files."""
     place = folder / pair.id
-    read = read_as(shapes, store.scale, wanted)
-    assert read is not None
     place.mkdir(parents=True, exist_ok=True)
-    new = write_mask(place, dataclasses.replace(pair, id=_MASK), codes_of(read, pair, wanted), wanted, prefix=".new-")
+    new = write_mask(place, dataclasses.replace(pair, id=_MASK), codes, wanted, prefix=".new-")
     made = {_kept(new, place / f"{_MASK}.tif")}
     for when, locations in (("pre", pair.pre), ("post", pair.post)):
         # Numbered: scenes of different folders may have one name, and of several the first one counts.

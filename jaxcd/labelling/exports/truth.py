@@ -1,7 +1,7 @@
 """What the labels of a pair say of each pixel: shapes with codes, and where nothing is known."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import shapely
@@ -19,13 +19,18 @@ from jaxcd.sources.labels import paint
 Shapes = list[tuple[BaseGeometry, int]]
 
 
-def shapes_of(store: Store, pair_id: str) -> Shapes:
+def shapes_of(store: Store, pair_id: str, without: Collection[str] = ()) -> Shapes:
     """Return what is known of a pair, to be painted over INVALID; empty: nothing is known.
 
     Ground is intact (or no building) where somebody has looked: on all of a pair whose verdict is intact, or damaged
     with at least one labelled object; in areas that are done; around footprints that were judged, as far as these are
     large. There, a footprint that nobody has judged is a building of unknown level; of an intact pair it is intact; in
     the scale binary, it is ground. Clouds, and all of a bad image, are INVALID.
+
+    Args:
+        store: the store.
+        pair_id: the pair.
+        without: objects that count as if they were not there.
 
     Returns:
         Outlines in the pair's coordinates with codes of the store's scale.
@@ -40,7 +45,7 @@ def shapes_of(store: Store, pair_id: str) -> Shapes:
             (row, DONE),
         ).fetchall()
     verdict = next(label.level for label in everything if label.object == PAIR)
-    objects = [label for label in everything if label.geometry is not None]
+    objects = [label for label in everything if label.geometry is not None and label.object not in without]
     judged = [label for label in objects if label.level is not None]
     if verdict == BAD:
         return []

@@ -20,6 +20,7 @@ from jaxcd.base.files import write_whole
 from jaxcd.config.fields import above_zero, at_least, check_bounds, setting
 
 TUNED, STATE, PLAN, FOUND, CANCELLED = "tuned", "state.json", "plan.json", "found.json", "cancelled"
+RUN = "run"
 IDLE, PREPARING, TRAINING, MAPPING = "idle", "preparing", "training", "mapping"
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
 ACTIVE = (PREPARING, TRAINING, MAPPING)
@@ -142,6 +143,12 @@ def network_scores(store: Path) -> Mapping[str, Mapping[str, float]] | None:
     """
     folder = _finished(store)
     return None if folder is None else _read(folder / FOUND)["scores"]
+
+
+def network_run(store: Path) -> Path | None:
+    """Return the folder of the run that the newest finished maps are of, or None."""
+    folder = _finished(store)
+    return None if folder is None else folder / RUN
 
 
 def suggestions(store: Path, pair: str) -> list[dict[str, Any]]:

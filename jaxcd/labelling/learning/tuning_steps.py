@@ -25,6 +25,7 @@ from jaxcd.labelling.learning.tuning import (
     FOUND,
     MAPPING,
     PREPARING,
+    RUN,
     STOPPED,
     TRAINING,
     Plan,
@@ -37,7 +38,7 @@ from jaxcd.labelling.workspace import REGISTRATION
 _TILES = (256, 128, 64)  # sides of tiles in pixels: smaller ones where else a split would have no damage
 _SHARES = ((0.8, 0.1, 0.1), (0.7, 0.15, 0.15), (0.6, 0.2, 0.2), (0.5, 0.25, 0.25), (0.34, 0.33, 0.33))
 _KEEP_ALL = ("--variance", "0", "--black", "1", "--snow", "1000", "--valid", "0.05")  # people chose what to label
-_LOG, _CONFIG, _RUN, _MAPS, _PAIRS, _EVENTS = "output.log", "config.py", "run", "maps", "pairs.csv", "tiles.csv"
+_LOG, _CONFIG, _MAPS, _PAIRS, _EVENTS = "output.log", "config.py", "maps", "pairs.csv", "tiles.csv"
 
 
 def plan(store: Path, run: Path | None, scaling: str, settings: tuning.TuneSettings) -> Plan:
@@ -162,13 +163,13 @@ class _Work:
     def _train(self) -> None:
         from jaxcd.runs import run_folder
 
-        run = self.folder / _RUN
+        run = self.folder / RUN
         self.say(TRAINING, step=logged(run)[0], message="waiting for an earlier process to save")
         run_folder.await_free(run, meanwhile=self.children.check)
         self._entry(["train", "--config", self.folder / _CONFIG, "--workdir", run], self._watch)
 
     def _watch(self) -> None:
-        step, each = logged(self.folder / _RUN)
+        step, each = logged(self.folder / RUN)
         left = None if each is None else round((self.progress.steps - step) * each)
         self.say(TRAINING, step=step, left=left)
 
@@ -185,7 +186,7 @@ class _Work:
             made = sum((folder / "summary.json").is_file() for folder in maps.values())
             self.say(MAPPING, message=f"{made} of {len(maps)} maps made", step=self.progress.steps)
 
-        run = self.folder / _RUN
+        run = self.folder / RUN
         flags = ["--pairs", self.folder / _PAIRS, "--out", self.folder / _MAPS, *self.flags]
         self._entry(["predict", "--run", run, *flags], count)
         return maps

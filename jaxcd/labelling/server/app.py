@@ -5,8 +5,9 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,10 +18,12 @@ from starlette.types import ASGIApp
 import jaxcd
 from jaxcd.base.errors import DiskFullError, JaxcdError, LabelError, WriteError
 from jaxcd.labelling.imagery import Imagery
+from jaxcd.labelling.learning import tuning
+from jaxcd.labelling.learning.scoring import Scorer
 from jaxcd.labelling.learning.tuner import Tuner
 from jaxcd.labelling.server import files, labels, people, tiles
 from jaxcd.labelling.server.coordinates import Coordinates
-from jaxcd.labelling.server.learning import fine_tuning
+from jaxcd.labelling.server.learning import fine_tuning, sample, scores
 from jaxcd.labelling.server.security import Guard, Secrets, refused
 from jaxcd.labelling.server.served import Served, Shown, features, served_of, without_folders
 from jaxcd.labelling.settings import LabelSettings
@@ -39,12 +42,20 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
         settings: of the server.
         secrets: of `read_secrets`.
     """
+    scorer = Scorer(store, opened, settings.run)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(scorer.stop)
+
     made = FastAPI(
         title="jaxcd.label",
         version=jaxcd.__version__,
         docs_url=None,  # these pages would load scripts from elsewhere
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        lifespan=life,
     )
     threads = max(2, min(8, os.cpu_count() or 1))
     made.state.served = Served(
@@ -52,11 +63,19 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
         store=store,
         settings=settings,
         secrets=secrets,
+        scorer=scorer,
         readers=ThreadPoolExecutor(threads, thread_name_prefix="tiles"),
         turns=asyncio.Semaphore(threads),
     )
-    made.state.tuner = Tuner(store.path.parent, settings.run, settings.scaling)
-    for part in (tiles, people, labels, files, fine_tuning):
+    folder = store.path.parent
+
+    def show_network() -> None:
+        if (found := tuning.network_scores(folder)) is not None:
+            scorer.show_network(found, tuning.network_run(folder))
+
+    made.state.tuner = Tuner(folder, settings.run, settings.scaling, done=show_network)
+    show_network()
+    for part in (tiles, people, labels, files, scores, sample, fine_tuning):
         made.include_router(part.router)
     made.add_exception_handler(HTTPException, _http)
     made.add_exception_handler(RequestValidationError, _malformed)

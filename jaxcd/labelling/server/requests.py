@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 OBJECT = r"^(f[0-9]{1,12}|d-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+PAIR_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _CHANGE = r"^[0-9A-Za-z][0-9A-Za-z-]{7,63}$"
 _MOST_EDITS = 5000
 
@@ -22,23 +23,25 @@ Seq = Annotated[int, Field(ge=0, le=2**53)]
 ChangeId = Annotated[str, Field(pattern=_CHANGE)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A body that holds nothing else."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Name(_Strict):
+class Name(Strict):
     """Who labels."""
 
     name: Annotated[Text, Field(min_length=1, max_length=80)]
 
 
-class After(_Strict):
+class After(Strict):
     """Ask for the next task; `after` is the pair that is done with."""
 
     after: Annotated[Text, Field(max_length=100)] | None = None
 
 
-class ObjectEdit(_Strict):
+class ObjectEdit(Strict):
     """A change of one object: only what is given is changed."""
 
     object: Annotated[str, Field(pattern=OBJECT)]
@@ -49,14 +52,14 @@ class ObjectEdit(_Strict):
     deleted: bool = False
 
 
-class Changes(_Strict):
+class Changes(Strict):
     """Edits that are saved together, or not at all; sent again with the same id, they are saved once."""
 
     id: ChangeId
     edits: Annotated[list[ObjectEdit], Field(min_length=1, max_length=_MOST_EDITS)]
 
 
-class Verdict(_Strict):
+class Verdict(Strict):
     """What a whole pair is: a verdict, or null to take it back."""
 
     id: ChangeId

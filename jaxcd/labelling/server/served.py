@@ -13,7 +13,9 @@ from fastapi import Depends, Path, Request
 from starlette.exceptions import HTTPException
 
 from jaxcd.labelling.imagery import Imagery
+from jaxcd.labelling.learning.scoring import Scorer
 from jaxcd.labelling.server.coordinates import Coordinates
+from jaxcd.labelling.server.requests import PAIR_ID
 from jaxcd.labelling.server.security import Secrets
 from jaxcd.labelling.settings import LabelSettings
 from jaxcd.labelling.store import Label, Store
@@ -42,6 +44,7 @@ class Served:
         store: of the labels.
         settings: of the server.
         secrets: sign cookies.
+        scorer: learns from the labels.
         readers: threads that read tiles; each has its files open for itself.
         turns: one for each of them.
     """
@@ -50,6 +53,7 @@ class Served:
     store: Store
     settings: LabelSettings
     secrets: Secrets
+    scorer: Scorer
     readers: ThreadPoolExecutor
     turns: asyncio.Semaphore
     known: dict[str, int] = field(default_factory=dict)
@@ -74,7 +78,7 @@ def served_of(request: Request) -> Served:
 Here = Annotated[Served, Depends(served_of)]
 
 
-def _shown(here: Here, pair: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]) -> Shown:
+def _shown(here: Here, pair: Annotated[str, Path(pattern=PAIR_ID)]) -> Shown:
     if pair not in here.pairs:
         raise HTTPException(404, "no such pair")
     return here.pairs[pair]

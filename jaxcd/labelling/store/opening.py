@@ -85,6 +85,7 @@ def open_existing(path: Path) -> Opened:
 
 def _opened(db: sqlite3.Connection, path: Path) -> Opened:
     meta = schema.check_version(db, path)
+    schema.add_sample_tables(db)
     pairs, rows = _pairs(db)
     return Opened(db=db, scale=SCALES[meta["scale"]], id=meta["id"], pairs=pairs, rows=rows)
 

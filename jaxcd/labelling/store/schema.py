@@ -59,6 +59,13 @@ CREATE INDEX task_person ON task (person, state);
 CREATE INDEX task_area ON task (area);
 INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES ('pair', 'attributes', 'pair')
 """
+_SAMPLE_TABLES = """
+CREATE TABLE sample (number INTEGER PRIMARY KEY AUTOINCREMENT, plan TEXT NOT NULL,
+  person INTEGER NOT NULL REFERENCES person(id), at TEXT NOT NULL, seq INTEGER NOT NULL);
+CREATE TABLE sample_member (id TEXT PRIMARY KEY, place INTEGER NOT NULL UNIQUE,
+  object INTEGER NOT NULL REFERENCES object(fid));
+CREATE INDEX sample_object ON sample_member (object)
+"""
 # `of` is the change that an undo or redo is about; `undone` is 0 for a change that can be undone, 1 for one that can be
 # redone, 2 for one that can be neither. `moved` is the last undo or redo of it.
 
@@ -122,6 +129,16 @@ def create_tables(db: sqlite3.Connection, scale: str, identity: str) -> None:
     db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
     for code in (NO_PLACE, 0, 4326):
         _add_reference_system(db, code)
+
+
+def add_sample_tables(db: sqlite3.Connection) -> None:
+    """Add the tables of the blind sample to a store that has none, because it is older than they are."""
+    has = "SELECT 1 FROM sqlite_master WHERE name = 'sample_member'"
+    if not db.execute(has).fetchone():
+        with transaction(db, write=True):
+            if not db.execute(has).fetchone():  # another process may have been faster
+                for statement in _SAMPLE_TABLES.split(";\n"):
+                    db.execute(statement)
 
 
 def check_version(db: sqlite3.Connection, path: Path) -> dict[str, str]:

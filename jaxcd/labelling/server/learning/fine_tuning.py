@@ -6,17 +6,17 @@ from typing import Annotated, Any
 
 import shapely
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from jaxcd.labelling.learning.suggested import open_suggestions, reject
 from jaxcd.labelling.learning.tuner import Busy, Tuner
 from jaxcd.labelling.learning.tuning import TuneSettings
+from jaxcd.labelling.server.requests import PAIR_ID, Strict
 from jaxcd.labelling.server.served import Author, Here, Shown, Viewer, without_folders
 
 router = APIRouter(prefix="/api")
-_PAIR = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _DRAWN = r"^d-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _FEATURE = '{"type":"Feature","id":%s,"geometry":%s,"properties":%s}'
 
@@ -28,21 +28,19 @@ def _tuner(request: Request) -> Tuner:
 Tuning = Annotated[Tuner, Depends(_tuner)]
 
 
-class Wanted(BaseModel):
+class Wanted(Strict):
     """How to fine-tune; what is not given is as on the command line."""
 
-    model_config = ConfigDict(extra="forbid")
     steps: Annotated[int, Field(ge=1, le=10**6)] | None = None
     batch: Annotated[int, Field(ge=1, le=10**4)] | None = None
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     encoder_lr_scale: Annotated[float, Field(ge=0, le=10)] | None = None
 
 
-class Rejected(BaseModel):
+class Rejected(Strict):
     """Suggestions that somebody does not want, or wants again."""
 
-    model_config = ConfigDict(extra="forbid")
-    pair: Annotated[str, Field(pattern=_PAIR)]
+    pair: Annotated[str, Field(pattern=PAIR_ID)]
     ids: Annotated[list[Annotated[str, Field(pattern=_DRAWN)]], Field(min_length=1, max_length=5000)]
     rejected: bool = True
 
@@ -76,7 +74,7 @@ def cancel(tuner: Tuning, author: Author) -> dict[str, Any]:
 
 
 @router.get("/suggestions", response_class=Response)
-def suggestions(here: Here, viewer: Viewer, pair: Annotated[str, Query(pattern=_PAIR)]) -> Response:
+def suggestions(here: Here, viewer: Viewer, pair: Annotated[str, Query(pattern=PAIR_ID)]) -> Response:
     """Return the polygons that the fine-tuned network suggests and nobody has accepted or rejected."""
     shown = _shown(here, pair)
     found = open_suggestions(here.store, pair, viewer)

@@ -1,0 +1,154 @@
+"""The blind sample of a store: its plan, its members, and which of them are judged since it was drawn.
+
+A building that lies on several pairs is an object of each. It counts once, as an object of the first of them; no label
+of any of them teaches anything if the building is a member.
+"""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jaxcd.base.errors import JaxcdError
+from jaxcd.labelling.store.objects import FOOTPRINT
+from jaxcd.labelling.store.store import Store
+
+# A label counts as an answer if somebody gave a level after the draw: whoever judged before may have seen a score.
+_ANSWERS = """
+SELECT m.id, o.level, n.name, o.at FROM sample_member m JOIN object o ON o.fid = m.object
+LEFT JOIN person n ON n.id = o.author WHERE o.level IS NOT NULL AND EXISTS (
+  SELECT 1 FROM edit e WHERE e.object = o.fid AND e.seq > (SELECT MAX(seq) FROM sample) AND NOT e.second
+  AND json_extract(e.after, '$.own') IS NOT NULL)
+"""
+# All objects of a building that is a member: those of other pairs, too.
+_HELD = """
+SELECT o.fid FROM sample_member m JOIN object b ON b.fid = m.object JOIN pair q ON q.fid = b.pair
+JOIN pair p ON p.footprint_digest = q.footprint_digest JOIN object o ON o.pair = p.fid AND o.id = b.id
+"""
+
+
+class SampleStands(JaxcdError):
+    """A blind sample of which a member is judged stays as it is."""
+
+
+class Answer(NamedTuple):
+    """What was said of a member since the draw: level or state, by whom, when."""
+
+    level: str
+    author: str
+    at: str
+
+
+class Footprint(NamedTuple):
+    """A footprint of a pair: row of the table, ids of its pair and of itself, label, and whether it counts.
+
+    Attributes:
+        fid: row in the table `object`.
+        pair: id.
+        object: id.
+        level: level, state or None.
+        first: False where the building is counted as an object of an earlier pair.
+    """
+
+    fid: int
+    pair: str
+    object: str
+    level: str | None
+    first: bool
+
+    @property
+    def id(self) -> str:
+        """Id of the building among all of the store."""
+        return f"{self.pair}/{self.object}"
+
+
+def footprints(store: Store) -> list[Footprint]:
+    """Return all footprints of a store, pair by pair."""
+    with store.reading() as db:
+        rows = db.execute(
+            "SELECT o.fid, p.id, o.id, o.level, ROW_NUMBER() OVER (PARTITION BY p.footprint_digest, o.id "
+            "ORDER BY p.fid) = 1 FROM object o JOIN pair p ON p.fid = o.pair WHERE o.origin = ? ORDER BY o.fid",
+            (FOOTPRINT,),
+        ).fetchall()
+    return [Footprint(fid, pair, key, level, bool(first)) for fid, pair, key, level, first in rows]
+
+
+def keep(store: Store, record: Mapping[str, Any], members: Mapping[str, int], person: int, at: str) -> None:
+    """Keep the plan of a new sample in place of one that nobody has begun to judge.
+
+    Args:
+        store: the store.
+        record: of the plan.
+        members: rows of their objects by id, in the order in which they are judged.
+        person: who drew it.
+        at: when.
+
+    Raises:
+        SampleStands: a member of the sample that there is was judged.
+    """
+    with store.changing() as db:
+        _clear(db)
+        db.execute(
+            "INSERT INTO sample (plan, person, at, seq) SELECT ?, ?, ?, COALESCE(MAX(seq), 0) FROM change",
+            (json.dumps(record), person, at),
+        )
+        db.executemany(
+            "INSERT INTO sample_member (id, place, object) VALUES (?, ?, ?)",
+            ((key, place, fid) for place, (key, fid) in enumerate(members.items())),
+        )
+
+
+def remove(store: Store) -> None:
+    """Take the sample away.
+
+    Raises:
+        SampleStands: a member was judged.
+    """
+    with store.changing() as db:
+        _clear(db)
+
+
+def plan(store: Store) -> tuple[int, dict[str, Any]] | None:
+    """Return number and record of the sample's plan, or None where there is none."""
+    with store.reading() as db:
+        found = db.execute("SELECT number, plan FROM sample ORDER BY number DESC LIMIT 1").fetchone()
+    return None if found is None else (found[0], json.loads(found[1]))
+
+
+def members(store: Store) -> list[str]:
+    """Return the ids of the members in the order in which they are judged."""
+    with store.reading() as db:
+        return [key for (key,) in db.execute("SELECT id FROM sample_member ORDER BY place")]
+
+
+def answers(store: Store) -> dict[str, Answer]:
+    """Return what was said of the members since the draw, by id."""
+    with store.reading() as db:
+        return {key: Answer(level, author or "", at or "") for key, level, author, at in db.execute(_ANSWERS)}
+
+
+def held(store: Store) -> frozenset[int]:
+    """Return the rows of all objects that nothing may be learned from."""
+    with store.reading() as db:
+        return held_in(db)
+
+
+def held_in(db: sqlite3.Connection) -> frozenset[int]:
+    """Return the same within a transaction of the caller."""
+    return frozenset(fid for (fid,) in db.execute(_HELD))
+
+
+def state(store: Store) -> tuple[int, int]:
+    """Return the numbers of the last change and of the sample: while they stay, nothing is new."""
+    with store.reading() as db:
+        return db.execute(
+            "SELECT (SELECT COALESCE(MAX(seq), 0) FROM change), (SELECT COALESCE(MAX(number), 0) FROM sample)"
+        ).fetchone()
+
+
+def _clear(db: sqlite3.Connection) -> None:
+    judged = len(db.execute(_ANSWERS).fetchall())
+    if judged:
+        raise SampleStands(f"the blind sample stays: people have judged {judged} of its buildings")
+    db.execute("DELETE FROM sample_member")
+    db.execute("DELETE FROM sample")

@@ -1,0 +1,114 @@
+"""Nothing is learned from the blind sample: all of its labels may be flipped, and nothing else changes."""
+
+import numpy as np
+import pytest
+import rasterio
+
+from jaxcd.assessment.sample import draw
+from jaxcd.base.scales import INVALID, XBD
+from jaxcd.config import DataConfig
+from jaxcd.labelling.exports.for_prepare import source_of
+from jaxcd.labelling.store import Store, blind
+from tests.labelling.label_stores import EPSG, judge, placed_pair, squares, town, write_footprints
+
+pytest.importorskip("statsmodels", reason="needs statsmodels: pip install 'jaxcd[active]'")
+BUILDINGS, SIZE = 20, 6
+
+
+def sampled(store: Store, seed: int = 0, size: int = SIZE) -> list[str]:
+    """Draw a sample of a store; returns the ids of its members in their order."""
+    ids = {each.id: each.fid for each in blind.footprints(store) if each.first}
+    plan = draw(list(ids), ["all"] * len(ids), size, seed=seed)
+    members = {key: ids[key] for key in plan.members}
+    blind.keep(store, plan.record(), members, store.person("Ann"), "2026-01-01T00:00:00Z")
+    return list(members)
+
+
+def level(number: int) -> str:
+    return ("intact", "minor", "major", "destroyed")[number % 4]
+
+
+def test_only_what_is_judged_after_the_draw_is_an_answer(tmp_path):
+    store = town(tmp_path)
+    ann, ben = store.person("Ann"), store.person("Ben")
+    judge(store, ann, {f"f{number}": level(number) for number in range(BUILDINGS)})
+    members = sampled(store)
+    assert blind.members(store) == members and blind.answers(store) == {}
+    first, second = (key.split("/")[1] for key in members[:2])
+    judge(store, ben, {first: level(int(first[1:]))})  # the same level again is an answer, too
+    (given,) = blind.answers(store).values()
+    assert (given.level, given.author) == (level(int(first[1:])), "Ben")
+    with pytest.raises(blind.SampleStands, match="people have judged 1 of its buildings"):
+        sampled(store, 1)
+    with pytest.raises(blind.SampleStands):
+        blind.remove(store)
+    store.undo("town", ben)
+    judge(store, ben, {second: None})  # taken away: no answer
+    assert second not in {key.split("/")[1] for key in blind.answers(store)}
+    store.close()
+    again = Store.open(tmp_path / "store")
+    assert blind.members(again) == members and blind.plan(again)[1]["seed"] == 0
+    again.close()
+
+
+def test_a_building_of_two_pairs_counts_once_and_is_held_in_both(tmp_path):
+    file = write_footprints(tmp_path / "footprints.gpkg", squares(BUILDINGS))
+    pairs = [placed_pair(file, name="one"), placed_pair(file, name="two", width=200)]  # two: the first 11
+    store = Store.create_or_open(tmp_path / "store", XBD, pairs)
+    everything = blind.footprints(store)
+    assert len(everything) == 31 and [each.pair for each in everything if each.first] == ["one"] * 20
+    sampled(store, size=20)
+    assert len(blind.held(store)) == 31
+    store.close()
+
+
+def test_stores_of_earlier_versions_get_the_tables(tmp_path):
+    store = town(tmp_path)
+    with store.changing() as db:
+        db.execute("DROP TABLE sample")
+        db.execute("DROP TABLE sample_member")
+    store.close()
+    store = town(tmp_path)
+    assert len(sampled(store)) == SIZE
+    store.close()
+
+
+def prepared(tmp_path, flipped: bool, blind_only: bool = False) -> bytes:
+    """Judge all, members too, and lay out a source; returns the pixels of its labels."""
+    folder = tmp_path / f"flipped {flipped}"
+    folder.mkdir()
+    images = []
+    pair = placed_pair(write_footprints(folder / "footprints.gpkg", squares(BUILDINGS)))
+    for name in ("pre", "post"):
+        with rasterio.open(
+            folder / f"{name}.tif", "w", driver="GTiff", width=400, height=100, count=3, dtype="uint8",
+            crs=EPSG, transform=pair.transform,
+        ) as file:  # fmt: skip
+            file.write(np.full((3, 100, 400), 99, np.uint8))
+        images.append((str(folder / f"{name}.tif"),))
+    placed = type(pair)(**{**vars(pair), "pre": images[0], "post": images[1]})
+    store = Store.create_or_open(folder / "store", XBD, [placed])
+    members = {key.split("/")[1] for key in sampled(store)}
+    codes = {f"f{number}": number % 4 for number in range(BUILDINGS)}
+    if flipped:
+        codes |= {key: 3 - codes[key] for key in members}
+    judge(store, store.person("Ann"), {key: level(code) for key, code in codes.items()})
+    store.close()
+    data, _ = source_of(DataConfig(root=str(folder / "store"), layout="labelled", scale="xbd"), blind=blind_only)
+    assert data.root.endswith("_sample_1")
+    with rasterio.open(f"{data.root}/town/labels.tif") as file:
+        found = file.read(1)
+        for number in range(BUILDINGS):
+            row, column = file.index(pair.bounds[0] + 10 * number + 2.5, pair.bounds[1] + 4.5)
+            member = f"f{number}" in members
+            expected = codes[f"f{number}"] + 1 if member == blind_only else INVALID
+            assert found[row, column] == expected, (number, member)
+    return found.tobytes()
+
+
+def test_flipping_all_members_changes_no_training_label(tmp_path):
+    assert prepared(tmp_path, False) == prepared(tmp_path, True)
+
+
+def test_the_blind_split_holds_the_members_alone(tmp_path):
+    prepared(tmp_path, False, blind_only=True)
