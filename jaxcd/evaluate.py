@@ -2,7 +2,8 @@
 
 import csv
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,10 @@ class Settings:
         None,
         "split to evaluate: train, validation, test or all (default: test; with --data: all)",
         one_of("train", "validation", "test", "all"),
+    )
+
+    labels: Path | None = setting(
+        None, "store of jaxcd.label with a blind sample: maps its pairs, too, and says how good these maps are"
     )
 
     def validate(self) -> None:
@@ -181,6 +186,8 @@ class _Job:
         tiles: their number.
         batches: arguments of `evaluation_batches`.
         threshold: the network's.
+        measure: maps the pairs of a store of labels into a folder, and returns what its blind sample says; None: no
+            store was given.
         best: keeps the tiles of the picture of the best ones.
         worst: likewise.
         advice: what to do where memory does not suffice.
@@ -193,6 +200,7 @@ class _Job:
     tiles: int
     batches: dict[str, Any]
     threshold: float
+    measure: "Callable[[Path], dict[str, Any]] | None"
     best: "Keeper"
     worst: "Keeper"
     advice: str
@@ -223,10 +231,17 @@ def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
         tiles=tiles,
         batches={"batch": pairs, "stride": models.describe(config.model).stride},
         threshold=threshold,
+        measure=None if settings.labels is None else functools.partial(_measured, run, settings.labels),
         best=Keeper(_PANELS, lambda counts: _merit(counts, threshold, partial) if counts.damaged else None),
         worst=Keeper(_PANELS, lambda counts: _errors(counts, threshold, partial)),
         advice=f"lower --batch ({batch})" if batch > 1 else "a whole tile is too large; cut smaller ones",
     )
+
+
+def _measured(run: Path, labels: Path, out: Path) -> dict[str, Any]:
+    from jaxcd.labelling.learning.maps import of_run
+
+    return of_run(run, labels, out)
 
 
 def _plan(config: Config, run: Path, job: _Job, settings: Settings) -> tuple[dict[str, Any], int]:
@@ -264,12 +279,17 @@ def _write(result: "Evaluation", job: _Job, out: Path) -> None:
     metrics = Metrics.of(
         result.counts, threshold=threshold, positive_unlabelled=partial, grades=result.grades, events=by_event
     )
-    metrics.write(out)
+    blind = None if job.measure is None else job.measure(out / "maps")
+    dataclasses.replace(metrics, blind_sample=blind).write(out)
     (_print_recall if partial else _print_table)(result, job.split, job.trained.step, job.trained.threshold)
     if len(metrics.events) > 1:
         print(f"\n{events.describe(metrics.events, threshold)}")
     if metrics.levels is not None:
         _print_levels(result)
+    if blind is not None:
+        from jaxcd.mapping.products.summary import blind_lines
+
+        print("", *blind_lines(blind), sep="\n")
     print(f"written: {out}/ {', '.join(name for name in _OUTPUTS if (out / name).exists())}")
 
 

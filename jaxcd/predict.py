@@ -43,6 +43,8 @@ def parser() -> Parser:
     )
     pairs = "many maps: a CSV file with the columns name, pre, post (several scenes are separated by spaces) and, "
     add("--pairs", type=Path, metavar="LIST", help=f"{pairs}if a map has some, footprints")
+    labels = "store of jaxcd.label with a blind sample: says how good the map is and how many buildings are damaged"
+    add("--labels", type=Path, metavar="STORE", help=labels)
     add("--share", metavar="I/N", help=f"with --pairs: {shares.HELP}")
     settings = list(settings_of(MapSettings, ""))
     add_settings(made, settings, names=[item.path for item in settings if item.path not in _BUILDINGS])
@@ -60,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("give --pre and --post, or --pairs LIST")
     if options.share is not None and not options.pairs:
         raise ConfigError("--share: goes with --pairs, whose maps it shares out")
+    if options.labels and options.share is not None:
+        raise ConfigError("--labels: goes without --share; give it to jaxcd.evaluate once all maps are made")
     share = None if options.share is None else shares.Share.of(options.share)
     signal.signal(signal.SIGTERM, _ended)
     # jax is imported late, once the arguments are known to be valid.
@@ -69,14 +73,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = pair_list.read(options.pairs) if options.pairs else ()
     if settings.label_attribute and not (settings.footprints or any(each.footprints for each in wanted)):
         raise ConfigError("--label_attribute: goes with footprints, by --footprints or in the list")
+    measured = None
+    if options.labels is not None:
+        from jaxcd.labelling.learning.maps import Measured
+
+        measured = Measured(options.labels, options.run, maps=len(wanted) or 1)
     announce_device()
     mapper = scene_map.load(options.run, settings)
     announce_network(mapper.config)
     if not options.pairs:
-        found = scene_map.make(mapper, options.pre, options.post, options.out, settings)
+        found = scene_map.make(mapper, options.pre, options.post, options.out, settings, measure=measured)
         _tell(found, options.out)
         return 0
-    return pair_list.make(mapper, wanted, options.out, settings, tell=_tell, share=share)
+    result = None if measured is None else measured.result
+    return pair_list.make(
+        mapper, wanted, options.out, settings, tell=_tell, share=share, measure=measured, measured=result
+    )
 
 
 def _tell(summary: "MapSummary", out: Path) -> None:
@@ -91,6 +103,10 @@ def _tell(summary: "MapSummary", out: Path) -> None:
         print("buildings: " + ", ".join(f"{count:,} {name}" for name, count in summary.buildings.items()))
     if summary.levels:
         print("levels: " + ", ".join(f"{count:,} {name}" for name, count in summary.levels.buildings.items()))
+    if summary.blind_sample is not None:
+        from jaxcd.mapping.products.summary import blind_lines
+
+        print(*blind_lines(summary.blind_sample), sep="\n")
     blocks = f"{summary.blocks_computed} of {summary.blocks} blocks computed"
     print(f"{blocks}, {summary.seconds:.1f} s; look at {out}/map.html")
 

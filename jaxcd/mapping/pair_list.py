@@ -77,6 +77,8 @@ def make(
     *,
     tell: Callable[[MapSummary, Path], None],
     share: Share | None = None,
+    measure: scene_map.Measure | None = None,
+    measured: Callable[[], dict[str, Any]] | None = None,
 ) -> int:
     """Make the maps of a list, each in a folder of its own; one that can't be made does not stop the others.
 
@@ -89,6 +91,8 @@ def make(
         settings: of all maps.
         tell: called with the summary of each map and its folder.
         share: of this process; None: all maps are its own.
+        measure: of `scene_map.make`.
+        measured: returns what all maps together were measured to be, once they are made.
 
     Returns:
         The exit code: 0, or 2 where a map could not be made.
@@ -104,7 +108,7 @@ def make(
         print(f"{each.name} ({number + 1} of {len(wanted)})", flush=True)
         own = settings if each.footprints is None else dataclasses.replace(settings, footprints=each.footprints)
         try:
-            made = scene_map.make(mapper, each.pre, each.post, out / each.name, own)
+            made = scene_map.make(mapper, each.pre, each.post, out / each.name, own, measure=measure)
         except DiskFullError:
             raise
         except JaxcdError as error:
@@ -115,7 +119,7 @@ def make(
 
     names = [each.name for each in wanted]
     if share is None:
-        return _sum_up({name: _Result.of(result(number)) for number, name in enumerate(names)}, out)
+        return _sum_up({name: _Result.of(result(number)) for number, name in enumerate(names)}, out, measured)
     plan = _plan(mapper, wanted, settings)
     work, failures = SharedWork(out, plan, share, pieces=len(wanted), holds="list of maps"), 0
     for number in work.todo():
@@ -151,14 +155,16 @@ def _plan(mapper: scene_map.Mapper, wanted: Sequence[Wanted], settings: MapSetti
     }
 
 
-def _sum_up(results: dict[str, _Result], out: Path) -> int:
+def _sum_up(results: dict[str, _Result], out: Path, measured: Callable[[], dict[str, Any]] | None = None) -> int:
     """Write the summary of all maps; returns the exit code."""
     maps = {name: found.plain for name, found in results.items() if not found.failed}
     failed = {name: found.failed for name, found in results.items() if found.failed}
     made = {name: summary.totals(plain) for name, plain in maps.items()}
     total = _total(made.values())
-    summary.write_json(out, {"total": summary.plain(total), "maps": maps, "failed": failed})
-    write_whole(out / summary.MARKDOWN, _table(made, total, failed))
+    blind = None if measured is None else measured()
+    sums = {"total": summary.plain(total), "blind_sample": blind, "maps": maps, "failed": failed}
+    summary.write_json(out, sums)
+    write_whole(out / summary.MARKDOWN, _table(made, total, failed, summary.blind_lines(blind)))
     print(f"{len(made)} of {len(results)} maps made; look at {out / summary.MARKDOWN}")
     return 2 if failed else 0
 
@@ -201,7 +207,7 @@ def _total_of_levels(made: Sequence[LevelTotals]) -> LevelTotals | None:
     )
 
 
-def _table(made: dict[str, Totals], total: Totals, failed: dict[str, str]) -> str:
+def _table(made: dict[str, Totals], total: Totals, failed: dict[str, str], blind: list[str]) -> str:
     head = ["map", "seen, km²", "damage, m²", "share", "polygons", *CLASSES]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     order = sorted(made, key=lambda name: -made[name].area.damaged_m2)
@@ -219,4 +225,7 @@ def _table(made: dict[str, Totals], total: Totals, failed: dict[str, str]) -> st
         lines.append(f"| {' | '.join(cells)} |")
     failure_lines = [f"- not made: {name}: {reason}" for name, reason in failed.items()]
     found = summary.agreement(total.agreement) + summary.of_levels(total.levels)
-    return "\n".join(["# Damage maps", "", *lines, *found, *([""] if failure_lines else []), *failure_lines]) + "\n"
+    return (
+        "\n".join(["# Damage maps", "", *lines, "", *blind, *found, *([""] if failure_lines else []), *failure_lines])
+        + "\n"
+    )

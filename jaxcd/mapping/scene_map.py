@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +51,10 @@ _BESIDE = ("-wal", "-shm", "-journal", ".aux.xml")
 _BLOCKS = ".blocks"
 _SIMILAR = 1.5  # a note says so if pixels are larger or smaller than in training by more than this factor
 _SPREAD = 4.0  # pixels; if estimates of a shift differ by more, no single shift fits the whole scene
+
+
+Measure = Callable[[Path, Grid, MapSettings], dict[str, Any]]
+"""Returns `MapSummary.blind_sample` of a map whose rasters are written: given its folder, grid and settings."""
 
 
 class Mapper(NamedTuple):
@@ -104,7 +108,15 @@ def load(run: Path, settings: MapSettings) -> Mapper:
     )
 
 
-def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, settings: MapSettings) -> MapSummary:
+def make(
+    mapper: Mapper,
+    pre: Sequence[str],
+    post: Sequence[str],
+    out: Path,
+    settings: MapSettings,
+    *,
+    measure: Measure | None = None,
+) -> MapSummary:
     """Map scenes; a call with the folder of an interrupted map continues it.
 
     Args:
@@ -113,6 +125,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
         post: scenes after the event, on any grid; where several have data, the first one is used.
         out: folder of the map; `FILES` lists what it will hold.
         settings: settings of the map.
+        measure: says how good the map is, once its rasters are there; None: nobody knows.
 
     Returns:
         The summary of the map.
@@ -168,6 +181,7 @@ def make(mapper: Mapper, pre: Sequence[str], post: Sequence[str], out: Path, set
             jaxcd=__version__,
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=time.monotonic() - began,
+            blind_sample=None if measure is None else measure(out, pair.grid, settings),
         )
         web_page.write(out, pair, map_layers, map_summary)
         map_summary = dataclasses.replace(map_summary, seconds=time.monotonic() - began)

@@ -136,6 +136,7 @@ class Metrics:
         best: scores at that threshold.
         levels: what graded damage adds (`levels_of`); None with the scale `binary`.
         events: scores by event; empty where much damage has no label.
+        blind_sample: what the blind sample of a store of labels says of the run's maps; None: none was asked.
     """
 
     positive_unlabelled: bool
@@ -144,6 +145,7 @@ class Metrics:
     best: Scores | PartialScores
     levels: dict[str, Any] | None = None
     events: Mapping[str, EventScores] = dataclasses.field(default_factory=dict)
+    blind_sample: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -179,6 +181,8 @@ class Metrics:
             content["levels"] = self.levels
         if self.events:
             content["events"] = {name: scores._asdict() for name, scores in self.events.items()}
+        if self.blind_sample is not None:
+            content["blind_sample"] = self.blind_sample
         write_whole(folder / METRICS, json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -200,6 +204,7 @@ class Metrics:
                 best=kind(**best),
                 levels=content.get("levels"),
                 events={name: EventScores(**scores) for name, scores in content.get("events", {}).items()},
+                blind_sample=content.get("blind_sample"),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged ({error!r}); evaluate the run again") from error

@@ -78,8 +78,7 @@ def check_places(config: Config, places: dict[str, list[str]], *, labels: str) -
     if not seen:
         return learned
     message = (
-        f"config.init.{field}: {source} was trained on {len(seen)} places that this run holds out, {seen[0]} "
-        "among them"
+        f"config.init.{field}: {source} was trained on {len(seen)} places that this run holds out, {seen[0]} among them"
     )
     if not other:
         raise RunError(

@@ -44,7 +44,7 @@ class Sample:
             [(shape, 1) for shape in shapes], out_shape=codes.shape, transform=pair.transform, dtype="uint8",
             all_touched=True,
         )  # fmt: skip
-        return np.where(there > 0, np.uint8(INVALID), codes)
+        return np.where(np.asarray(there) > 0, np.uint8(INVALID), codes)
 
     def shapes(self, pair: str) -> Shapes:
         """Return the judged members of a pair, to be painted over INVALID; none of another pair."""

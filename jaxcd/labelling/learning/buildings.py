@@ -70,7 +70,7 @@ def compute(
         fids = [buildings.known[row].fid for row in buildings.rows[each.pair.id].values()]
         if not fids or each.scenes is None:
             continue
-        frame = gpd.GeoDataFrame(geometry=_outlines(store, fids), crs=each.pair.epsg)
+        frame = gpd.GeoDataFrame(geometry=outlines(store, fids), crs=each.pair.epsg)
         folder: Path = store.path.parent / FEATURES
         found = features.compute(
             each.scenes,
@@ -87,7 +87,8 @@ def compute(
     return np.concatenate(values), np.concatenate(seen)
 
 
-def _outlines(store: Store, fids: Sequence[int]) -> list[Any]:
+def outlines(store: Store, fids: Sequence[int]) -> list[Any]:
+    """Return the outlines of objects by their rows in the store, in their pairs' coordinates."""
     with store.reading() as db:
         rows = db.execute(
             "SELECT fid, geom FROM object WHERE fid BETWEEN ? AND ? AND geom IS NOT NULL", (min(fids), max(fids))

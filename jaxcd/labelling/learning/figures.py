@@ -1,7 +1,7 @@
 """What the judged blind sample says: of the scores, or of any other map of the same buildings."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,21 +18,21 @@ _SHARES = ("precision", "recall", "f1", "damaged")
 _DIGITS = 4
 
 
-class Probabilities(NamedTuple):
+class Said(NamedTuple):
     """What a map says of buildings.
 
     Attributes:
-        by_id: probability of damage of each building by "pair/object"; NaN or missing where it is not seen.
-        threshold: from which on a building is called damaged.
+        probability: of damage, of each building by "pair/object"; NaN or missing where it is not seen.
+        called: ids of the buildings that are called damaged.
         temperature: that logits were divided by; None where there was none to divide them by.
     """
 
-    by_id: Mapping[str, float]
-    threshold: float
+    probability: Mapping[str, float]
+    called: Set[str]
     temperature: float | None = None
 
 
-def figures(store: Store, given: Probabilities) -> dict[str, Any]:
+def figures(store: Store, given: Said) -> dict[str, Any]:
     """Return precision, recall, F1 and the number of damaged buildings with 95 % intervals, for JSON.
 
     Args:
@@ -45,12 +45,11 @@ def figures(store: Store, given: Probabilities) -> dict[str, Any]:
         (or None).
     """
     found, population = blind.plan(store), [each.id for each in blind.footprints(store) if each.first]
-    called = {key: given.by_id.get(key, math.nan) >= given.threshold for key in population}
     result: dict[str, Any] = {
         "sample": None,
         "estimates": dict.fromkeys(_SHARES),
         "buildings": len(population),
-        "called": sum(called.values()),
+        "called": sum(key in given.called for key in population),
         "reason": NO_SAMPLE,
         "notes": [],
         "calibration": None,
@@ -59,7 +58,7 @@ def figures(store: Store, given: Probabilities) -> dict[str, Any]:
         return result
     plan, answers = plan_of(found[1]), damaged_of(blind.answers(store), store.scale)
     progress = sample.progress(plan, answers)
-    estimates = estimate(plan, answers, {member: called.get(member, False) for member in plan.members})
+    estimates = estimate(plan, answers, {member: member in given.called for member in plan.members})
     notes = list(estimates.notes)
     if len(population) != plan.buildings:
         notes.append(
@@ -89,12 +88,12 @@ def _plain(interval: Any) -> dict[str, float | None] | None:
     return {name: None if each is None else round(each, _DIGITS) for name, each in interval._asdict().items()}
 
 
-def _calibration(plan: sample.Plan, answers: Mapping[str, bool | None], given: Probabilities) -> dict[str, Any] | None:
+def _calibration(plan: sample.Plan, answers: Mapping[str, bool | None], given: Said) -> dict[str, Any] | None:
     """Compare probabilities with the answers; each answer stands for its share of the stratum."""
     rows = []
     for stratum in plan.strata:
         known = [key for key in stratum.members if answers.get(key) is not None]
-        rows += [(given.by_id.get(key, math.nan), answers[key], stratum.buildings / len(known)) for key in known]
+        rows += [(given.probability.get(key, math.nan), answers[key], stratum.buildings / len(known)) for key in known]
     rows = [row for row in rows if math.isfinite(row[0])]
     if not rows:
         return None

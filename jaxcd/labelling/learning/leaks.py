@@ -16,7 +16,7 @@ from jaxcd.runs import run_folder
 from jaxcd.sources import layouts
 from jaxcd.store import manifest
 
-_MOST_RUNS = 8  # runs whose encoders began with one another
+_MOST_RUNS = 8  # runs that began with one another
 
 
 def check_scale(run: Path, store: Store) -> None:
@@ -39,7 +39,7 @@ def seen_by(run: Path, store: Store) -> str | None:
 
     A run that was trained on the store's own labels is fine if they were prepared without those of the sample that
     there is now. Any other run must not have been trained or validated on this ground, or on places of these names. The
-    runs that its encoder began with count, too.
+    runs that its weights began with count, too.
 
     Raises:
         RunError: it is no run, or damaged.
@@ -49,7 +49,7 @@ def seen_by(run: Path, store: Store) -> str | None:
     fine = Sample(store).folder(SOURCE)
     for number, each in enumerate(_lineage(run)):
         data = run_folder.read_config(each).data
-        what = f"{run}: " + (f"its encoder began with {each}, which " if number else "")
+        what = f"{run}: " + (f"its weights began with {each}, which " if number else "")
         datasets = _datasets(data)
         for folder in datasets:
             source = Path(manifest.read_settings(folder).source)
@@ -64,7 +64,7 @@ def seen_by(run: Path, store: Store) -> str | None:
 
 
 def _lineage(run: Path) -> Iterator[Path]:
-    """Yield a run and those that its encoder began with."""
+    """Yield a run and those that its weights began with."""
     for _ in range(_MOST_RUNS):
         yield run
         init = run_folder.read_config(run).init

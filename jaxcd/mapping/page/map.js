@@ -207,6 +207,7 @@ for (const [when, date] of Object.entries(data.dates)) {
   add(byId("dates"), "dt", when);
   add(byId("dates"), "dd", date);
 }
+for (const line of data.blind) add(byId("blind"), "p", line, "small");
 for (const note of data.notes) add(byId("notes"), "li", note);
 byId("threshold").textContent = `from probability ${data.threshold.toFixed(2)} (${data.threshold_from})`;
 byId("ramp").style.background = `linear-gradient(to right, ${data.colours.ramp.join(", ")})`;

@@ -20,7 +20,7 @@ from jaxcd.mapping.products.attributes import EXPECTED, LEVEL, probability_colum
 from jaxcd.mapping.products.buildings import CLASS
 from jaxcd.mapping.products.layers import Layers
 from jaxcd.mapping.products.styles import CLASSES, OUTLINE, RAMP, of_levels, rgba
-from jaxcd.mapping.products.summary import LevelTotals, MapSummary
+from jaxcd.mapping.products.summary import LevelTotals, MapSummary, blind_lines
 from jaxcd.scenes.dates import told
 from jaxcd.scenes.windows import Grid, Window
 
@@ -124,6 +124,7 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
         "threshold": network.threshold,
         "threshold_from": network.threshold_from,
         "counts": summary.buildings,
+        "blind": blind_lines(summary.blind_sample),
         "agreement": summary.agreement,
         "notes": summary.notes,
         "about": about,

@@ -135,6 +135,8 @@ class MapSummary(Totals):
 
     Attributes:
         name: name of the map's folder.
+        blind_sample: what the blind sample of a store of labels says of the map, see
+            `jaxcd.labelling.learning.figures.figures`; None: there is none.
         worst_cells: the cells with most damage, the worst first.
         pre: scenes before the event.
         post: scenes after the event.
@@ -166,6 +168,7 @@ class MapSummary(Totals):
     jaxcd: str
     made: str
     seconds: float
+    blind_sample: dict[str, Any] | None = None
 
 
 def registration(found: Iterable[Registered]) -> tuple[Registered, ...]:
@@ -234,6 +237,7 @@ def _markdown(summary: MapSummary) -> str:
     if summary.buildings:
         lines += ["", f"| {' | '.join(CLASSES)} |", "|" + "---|" * len(CLASSES)]
         lines += ["| " + " | ".join(f"{summary.buildings[name]:,}" for name in CLASSES) + " |"]
+    lines += ["", *blind_lines(summary.blind_sample)]
     lines += agreement(summary.agreement)
     lines += of_levels(summary.levels)
     if summary.worst_cells:
@@ -249,6 +253,25 @@ def _markdown(summary: MapSummary) -> str:
         f"Computed in {summary.seconds:.1f} s ({summary.blocks_computed} of {summary.blocks} blocks).",
     ]
     return "\n".join(lines) + "\n"
+
+
+def blind_lines(found: dict[str, Any] | None) -> list[str]:
+    """Tell in sentences what a blind sample says of a map, or that there is none."""
+    if found is None:
+        return ["Not measured on a blind sample (--labels): how often this map is right is not known."]
+    lines = [f"Blind sample: {found['reason']}."] if found.get("reason") else []
+    estimates = found.get("estimates") or {}
+    if damaged := estimates.get("damaged"):
+        interval = "" if damaged["low"] is None else f" (95 % interval {damaged['low']:,.0f} to {damaged['high']:,.0f})"
+        lines.append(f"Damaged buildings: {damaged['value']:,.0f}{interval} of {found['buildings']:,}.")
+    for name, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
+        if one := estimates.get(name):
+            interval = "" if one["low"] is None else f" (95 % interval {one['low']:.3f} to {one['high']:.3f})"
+            lines.append(f"{title}: {one['value']:.3f}{interval}.")
+    if lines and found.get("sample"):
+        sample = found["sample"]
+        lines.append(f"From a blind sample of {sample['size']:,} buildings, {sample['judged']:,} of them judged.")
+    return lines
 
 
 def agreement(found: dict[str, Any]) -> list[str]:

@@ -109,8 +109,9 @@ def figures(here: Here, source: Literal["head", "network"] | None = None) -> dic
     by_id = {}
     if scores is not None and known is not None:
         by_id = dict(zip((each.id for each in known.known), scores.tolist(), strict=True))
+    called = {key for key, value in by_id.items() if value >= DECIDES}
     temperature = state.scores.temperature if used == HEAD and state.scores is not None else None
-    found = of_sample.figures(here.store, of_sample.Probabilities(by_id, DECIDES, temperature))
+    found = of_sample.figures(here.store, of_sample.Said(by_id, called, temperature))
     why = state.reason or "there are no scores yet" if scores is None else None
     run = here.settings.run if used == HEAD else state.network_run
     if found["sample"] is not None and run is not None:
