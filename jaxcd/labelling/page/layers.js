@@ -64,9 +64,9 @@ function look(object) {
     chosen,
     width: (chosen ? 2 : one.level || score !== null ? 2 : 1.25) + (near ? 1.5 : 0),
     dashed: !one.level && !chosen,
-    fill: chosen ? "#ffffff24" : near ? "#ffffff18" : one.level ? `${colour}26` : score === null ? null : `${colour}40`,
+    fill: chosen ? "#ffffff24" : near ? "#ffffff18" : one.level ? `${colour}26` : score === null ? null : `${colour}1f`,
     key: one.level ? choices().find((choice) => choice.name === one.level)?.key.toUpperCase()
-      : score === null ? null : `${Math.round(100 * score)} %`,
+      : score === null || chosen ? null : `${Math.round(100 * score)} %`,
   };
 }
 

@@ -56,6 +56,7 @@ export function build() {
 export function judge(level) {
   if (!canEdit()) return;
   const ids = [...state.selected].filter((id) => objects.has(id));
+  if (!ids.length && state.blind) return;
   if (!ids.length) {
     state.armed = level;
     emit("armed");
@@ -66,7 +67,7 @@ export function judge(level) {
   const changing = ids.filter((id) => state.shows === id || objects.get(id).level !== level);
   edit(changing, { level });
   emit("say", `${ids.length === 1 ? ids[0] : `${ids.length} buildings`}: ${level ?? "not judged"}`);
-  if (byId("go-on").checked && ids.length === 1 && level) walk(1);
+  if (byId("go-on").checked && !state.blind && ids.length === 1 && level) walk(1);
 }
 
 // The whole pair's verdict; the same one again takes it away.

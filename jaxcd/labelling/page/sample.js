@@ -1,14 +1,14 @@
 // The blind sample: drawing it, judging its members in their order without scores, and the figures that it gives.
 
 import { get, post, send } from "./api.js";
-import { objects, showById } from "./objects.js";
+import { showById } from "./objects.js";
 import * as outbox from "./outbox.js";
 import { add } from "./panel.js";
 import { emit, on, select, state } from "./state.js";
 import { zoomTo } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
-let sample = { size: 0 }, current = null, turning = false;
+let sample = { size: 0 }, coming = [], current = null, turning = false;
 
 async function refresh() {
   try { sample = await get("/api/sample"); } catch (error) { sample = { size: 0, problem: error.message }; }
@@ -33,15 +33,19 @@ function tell() {
 
 function setBlind(on_) {
   state.blind = on_;
+  coming = [];
   if (!on_) { state.shows = null; current = null; }
   emit("blind");
   tell();
 }
 
 async function judgeNext() {
-  await outbox.drained(); // an answer counts once it is saved
-  await refresh();
-  const next = sample.next?.[0];
+  if (!coming.length) {
+    await outbox.drained(); // an answer counts once it is saved
+    await refresh();
+    coming = sample.next ?? [];
+  }
+  const [next] = coming;
   if (!next) {
     setBlind(false);
     emit("toast", { text: sample.size > sample.judged ? "What is left lies on pairs that are not shown now."
@@ -75,12 +79,17 @@ byId("judge-sample").addEventListener("click", () => {
   turn();
 });
 byId("stop-blind").addEventListener("click", () => { setBlind(false); byId("map").focus({ preventScroll: true }); });
-on("acknowledged", ({ entry }) => {
-  if (state.blind && current && entry.pair === current.pair
-    && entry.body.edits?.some((one) => one.object === current.object && one.level)) turn();
-  else if (sample.size) refresh();
+on("edited", (edits) => {
+  if (!state.shows || !edits.some((one) => one.object === state.shows && one.level)) return;
+  coming.shift();
+  sample.judged += 1;
+  state.shows = null;
+  select([]); // a second press of the key is no answer for the next one
+  tell();
+  turn();
 });
-on("loaded", () => { if (state.blind && current?.pair === state.pair.id && !objects.has(state.shows)) turn(); });
+on("to member", turn);
+on("loaded", turn); // of another pair
 
 // Drawing.
 async function size() {

@@ -111,7 +111,8 @@ export function takeIt() {
 
 export async function next() {
   const { pair } = state;
-  if (state.blind || told?.state !== "ready") { emit("toast", { text: byId("scores-told").textContent }); return; }
+  if (state.blind) { emit("to member"); return; }
+  if (told?.state !== "ready") { emit("toast", { text: byId("scores-told").textContent }); return; }
   const order = byId("order").value;
   try {
     if (!waiting.length) {
