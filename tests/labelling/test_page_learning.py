@@ -169,7 +169,7 @@ def test_suggested_polygons_are_accepted_edited_and_rejected(browser: Browser, t
         ana.press("Delete")  # the next one is chosen
         expect(told).to_have_text("2 polygons suggested")
         ana.page.click("#suggestion-change")
-        expect(ana.page.locator("[data-tool=shape]")).to_have_attribute("aria-pressed", "true")
+        expect(ana.page.locator("#tools [data-tool=shape]")).to_have_attribute("aria-pressed", "true")
         ana.page.locator("#map").focus()
         ana.press("Enter")
         ana.wait_saved()
