@@ -45,6 +45,8 @@ def run(folder: Path | None, out: Path | None) -> int:
         folder: of the scenes; None: one that is deleted afterwards.
         out: JSON file of all figures, or None.
     """
+    from benchmarking import scoring  # which uses this file's server
+
     print(report.heading(machine({"backend": "cpu", "device": "cpu"})), flush=True)
     with tempfile.TemporaryDirectory(prefix="jaxcd-label-") as made:
         scenes = folder or Path(made)
@@ -53,6 +55,7 @@ def run(folder: Path | None, out: Path | None) -> int:
         footprints = _footprints(scenes, pre)
         figures = _tiles(pre, post)
         figures |= _served(pre, post, footprints, Path(made) / "store")
+        figures |= scoring.scored(pre, post, Path(made))
     for name, value in figures.items():
         print(f"  {name:<52}{value:>10.4g}", flush=True)
     if out:
@@ -161,12 +164,12 @@ def _served(pre: Path, post: Path, footprints: Path, store: Path) -> dict[str, f
     found: dict[str, float] = {}
     arguments = ["--pre", pre, "--post", post, "--footprints", footprints, "--store", store]
     begun = time.monotonic()
-    with _server(arguments):
+    with server(arguments):
         found[f"seconds to open, {FOOTPRINTS:,} footprints, first time"] = time.monotonic() - begun
     begun = time.monotonic()
-    with _server(arguments) as (process, port):
+    with server(arguments) as (process, port):
         found["seconds to open, again"] = time.monotonic() - begun
-        ask = _Client(port)
+        ask = Client(port)
         pair = ask("GET", "/api/pairs")["pairs"][0]
         west, south, east, north = pair["bounds"]
         for zoom, name in ((pair["max_zoom"] - 2, "own zoom"), (pair["min_zoom"], "whole scene")):
@@ -205,7 +208,7 @@ def _key_presses(port: int) -> list[float]:
     taken: list[float] = []
 
     def work(number: int) -> None:
-        ask = _Client(port)
+        ask = Client(port)
         ask("POST", "/api/session", {"name": f"person {number}"})
         for press in range(_PRESSES):
             edit = {"object": f"f{number * _PRESSES + press}", "base": 0, "level": "minor"}
@@ -222,7 +225,7 @@ def _key_presses(port: int) -> list[float]:
     return taken
 
 
-class _Client:
+class Client:
     """A person's browser, as far as requests go: one connection, its cookie."""
 
     def __init__(self, port: int):
@@ -230,6 +233,7 @@ class _Client:
         self._cookie = ""
 
     def __call__(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request; returns its JSON, or the bytes of another answer."""
         headers = _JSON | ({"Cookie": self._cookie} if self._cookie else {})
         self._connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = self._connection.getresponse()
@@ -240,7 +244,8 @@ class _Client:
 
 
 @contextmanager
-def _server(arguments: list[object]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def server(arguments: list[object]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Start a server; gives its process and its port."""
     command = [sys.executable, "-m", "jaxcd.label", *map(str, arguments), "--port", "0"]
     paths = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": paths}
