@@ -13,6 +13,7 @@ from jaxcd.base.errors import ConfigError
 from jaxcd.base.scales import SCALES
 from jaxcd.config.fields import settings_of
 from jaxcd.config.flags import Parser, add_settings, settings_from
+from jaxcd.labelling.learning.tuning import Progress, TuneSettings
 from jaxcd.labelling.settings import FORMATS, LabelSettings
 from jaxcd.sources import layouts
 from jaxcd.sources.image_pairs import NAMES
@@ -40,6 +41,9 @@ def parser() -> Parser:
     served = ("read_only", "host", "port")
     add_settings(made, settings, names=[each.path for each in settings if each.path not in served])
     add_settings(made.add_argument_group("server"), settings, names=served)
+    tuned = made.add_argument_group("fine-tuning of --run, or of ImageNet's weights, on the labels; without a server")
+    tuned.add_argument("--fine_tune", action="store_true", help="fine-tune on the labels of --store, map it, and end")
+    add_settings(tuned, settings_of(TuneSettings, ""))
     out = made.add_argument_group("labels to a file, without a server").add_argument
     out("--export", choices=FORMATS, metavar="FORMAT", help=f"{', '.join(FORMATS)}; goes with --out")
     out("--out", type=Path, metavar="PATH", help="file that is written")
@@ -59,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if any(ways):
             raise ConfigError("--export: takes the labels of --store; leave out the scenes")
         return _export(options.store, options.export, options.out)
+    if options.fine_tune:
+        if any(ways):
+            raise ConfigError("--fine_tune: takes labels and scenes of --store; leave out the scenes")
+        return _fine_tune(options.store, settings, settings_from(options, TuneSettings))
     if sum(ways) != 1 or bool(options.pre) != bool(options.post):
         raise ConfigError("give --pre and --post, --pairs LIST, or --source DIR with --layout")
     if bool(options.source) != bool(options.layout):
@@ -109,8 +117,11 @@ def _serve(options: argparse.Namespace, settings: LabelSettings, door: socket.so
     )
     server = uvicorn.Server(config)
     try:
+        if not settings.read_only and made.state.tuner.resume():
+            print("going on with the fine-tuning that was interrupted", flush=True)
         server.run(sockets=[door])
     finally:
+        made.state.tuner.close()
         store.close()
     return 0
 
@@ -168,6 +179,25 @@ def _export(store: Path, kind: str, out: Path) -> int:
         opened.close()
     print(f"{out}: written")
     return 0
+
+
+def _fine_tune(store: Path, settings: LabelSettings, how: TuneSettings) -> int:
+    from jaxcd.base.processes import Stopped
+    from jaxcd.labelling.learning.tuning_steps import fine_tune, plan
+
+    how.validate()
+    try:
+        folder = fine_tune(store, plan(store, settings.run, settings.scaling, how), tell=_tell_progress)
+    except Stopped as stopped:
+        print("stopped, all saved; the same command goes on from there", file=sys.stderr)
+        return 128 + stopped.number
+    print(f"{folder}: maps are in {folder / 'maps'}; the labelling page shows what they say")
+    return 0
+
+
+def _tell_progress(progress: Progress) -> None:
+    steps = f" step {progress.step} of {progress.steps}" if progress.state == "training" else ""
+    print(f"{progress.state}{steps}{f': {progress.message}' if progress.message else ''}", flush=True)
 
 
 def _ended(number: int, _: object) -> None:

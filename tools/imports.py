@@ -33,7 +33,7 @@ ROOMS: dict[str, frozenset[str]] = {
         "assessment": "base config scenes",
         "active": "base config scenes models learn runs mapping assessment",
         "tuning": "base config learn runs",
-        "labelling": "base config scenes sources store runs mapping assessment active",
+        "labelling": "base config scenes sources store feed learn runs mapping assessment active",
         "entry": "base config scenes simulator sources store feed models learn runs tasks mapping "
         "assessment active tuning labelling",
     }.items()

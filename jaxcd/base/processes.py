@@ -68,9 +68,8 @@ class Children:
             # The child gets a session of its own. The terminal then sends Ctrl-C to this process only, which passes it
             # on once. On Linux the child first runs this module, which ties it to its parent (`_end_with_parent`) and
             # then becomes the entry.
-            launcher = ["jaxcd.base.processes", str(os.getpid())] if sys.platform == "linux" else []
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *launcher, *arguments],
+                [sys.executable, "-m", *tied_to_this(), *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -111,6 +110,11 @@ class Children:
             print("\nwaiting for the run to save its state", file=sys.stderr, flush=True)
         self._received = number
         self.stop()
+
+
+def tied_to_this() -> list[str]:
+    """Return what stands before a module after `python -m`, so that Linux ends it with the thread that starts it."""
+    return ["jaxcd.base.processes", str(os.getpid())] if sys.platform == "linux" else []
 
 
 def _end_with_parent(parent: int) -> None:

@@ -33,6 +33,7 @@ function refusal(status, body) {
 export const get = (path) => request(path);
 export const post = (path, body = {}) => request(path, { method: "POST", body: JSON.stringify(body),
   headers: { "Content-Type": "application/json", "X-Jaxcd": "1" } });
+export const send = (method, path) => request(path, { method, headers: { "X-Jaxcd": "1" } });
 export const upload = (path, form) => request(path, { method: "POST", body: form, headers: { "X-Jaxcd": "1" },
   signal: AbortSignal.timeout(600000) });
 export const pathOf = (pair, what) => `/api/pairs/${encodeURIComponent(pair)}/${what}`;

@@ -5,6 +5,8 @@ import { judge, pass, remove } from "./panel.js";
 import { canEdit, choices, kept, setTool, state } from "./state.js";
 import { flip, setView } from "./view.js";
 import { show } from "./layers.js";
+import { next, showScores, takeIt } from "./scores.js";
+import { accept, nextSuggestion, reject } from "./tuning.js";
 import { walk } from "./walk.js";
 
 const byId = (id) => document.getElementById(id);
@@ -15,11 +17,14 @@ const KEYS = [
     ".": { does: () => byId("map").dispatchEvent(new CustomEvent("pair-step", { detail: 1 })), told: "next pair" },
     ",": { does: () => byId("map").dispatchEvent(new CustomEvent("pair-step", { detail: -1 })), told: "previous pair" },
     q: { does: () => byId("take-next").click(), told: "take the next area or pair that nobody is at", edits: true },
-    Enter: { does: (event) => enter(event.shiftKey), told: "select the building in the middle of the map" } }],
+    j: { does: () => { if (!nextSuggestion()) next(); }, told: "next suggestion: the building or polygon to judge next" },
+    Enter: { does: (event) => { if (event.shiftKey || !(accept() || takeIt())) enter(event.shiftKey); },
+      told: "take what is suggested, or select the building in the middle of the map" } }],
   ["Look", { s: { does: () => setView("side"), told: "side by side" },
     w: { does: () => setView("swipe"), told: "swipe" },
     t: { does: () => setView("one"), told: "one image" },
     f: { does: flip, told: "blink: before and after in turn; Space, too" },
+    v: { does: () => showScores(!byId("scores-on").checked), told: "colours of scores on and off" },
     o: { does: () => show(!byId("outlines").checked), told: "outlines on and off" } }],
   ["Select and draw", { a: { ...tool("select"), told: "select by clicks; Shift adds, Shift and drag draws a box" },
     r: { ...tool("box"), told: "box" }, l: { ...tool("lasso"), told: "lasso" },
@@ -27,7 +32,8 @@ const KEYS = [
     "[": { does: () => resizeBrush(-4), told: "smaller brush" },
     "]": { does: () => resizeBrush(4), told: "larger brush" },
     e: { ...tool("shape", true), told: "edit the shape of the selected polygon" },
-    Delete: { does: remove, told: "delete the selected polygons", edits: true },
+    Delete: { does: () => { if (!reject()) remove(); }, told: "delete the selected polygons, reject a suggested one",
+      edits: true },
     Escape: { does: escape, told: "leave the tool; then select nothing" } }],
   ["Edit", { m: { does: () => byId("comment").focus(), told: "comment on what is selected", edits: true },
     z: { does: () => byId("undo").click(), told: "undo", edits: true },

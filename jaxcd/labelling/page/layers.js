@@ -1,6 +1,7 @@
 // Objects on the maps: one canvas each, outlines in the colours of their levels.
 
 import { cells, objects } from "./objects.js";
+import { scoreColour, scoreOf } from "./scores.js";
 import { choices, colourOf, on, state } from "./state.js";
 import { boxOf, maps } from "./view.js";
 
@@ -51,18 +52,21 @@ function isDark(colour) {
   return 0.299 * red + 0.587 * green + 0.114 * blue < 90;
 }
 
-function look(one) {
-  const colour = (one.level && colourOf(one.level)) ?? UNJUDGED;
+function look(object) {
+  // A member of the blind sample is judged anew: what was said of it before does not show.
+  const one = state.shows === object.id ? { ...object, level: null } : object, score = scoreOf(one);
+  const colour = (one.level && colourOf(one.level)) ?? (score === null ? UNJUDGED : scoreColour(score));
   const chosen = state.selected.has(one.id), near = hovered === one.id;
   return {
     colour,
     casing: chosen ? "#00c8ff" : isDark(colour) ? "#fffc" : "#000a",
     border: chosen ? 7 : 2,
     chosen,
-    width: (chosen ? 2 : one.level ? 2 : 1.25) + (near ? 1.5 : 0),
+    width: (chosen ? 2 : one.level || score !== null ? 2 : 1.25) + (near ? 1.5 : 0),
     dashed: !one.level && !chosen,
-    fill: chosen ? "#ffffff24" : near ? "#ffffff18" : one.level ? `${colour}26` : null,
-    key: one.level ? choices().find((choice) => choice.name === one.level)?.key.toUpperCase() : null,
+    fill: chosen ? "#ffffff24" : near ? "#ffffff18" : one.level ? `${colour}26` : score === null ? null : `${colour}1f`,
+    key: one.level ? choices().find((choice) => choice.name === one.level)?.key.toUpperCase()
+      : score === null || chosen ? null : `${Math.round(100 * score)} %`,
   };
 }
 

@@ -10,6 +10,9 @@ import { add, build } from "./panel.js";
 import { canEdit, emit, kept, on, select, setTool, state } from "./state.js";
 import * as tools from "./tools.js";
 import * as view from "./view.js";
+import "./sample.js";
+import "./scores.js";
+import "./tuning.js";
 import "./walk.js";
 
 const byId = (id) => document.getElementById(id);
@@ -104,6 +107,7 @@ async function open(id) {
   if (pair.progress) emit("progress", pair.progress);
   emit("selected");
   await load(pair);
+  if (pair === state.pair) emit("loaded");
   emit("say", `${pair.title} is open`);
 }
 window.addEventListener("hashchange", () => open(hashed()));
@@ -213,6 +217,7 @@ async function start() {
   byId("show-pairs").hidden = state.pairs.length < 2;
   byId("show-pairs").setAttribute("aria-expanded", String(document.body.classList.contains("with-pairs")));
   await open(hashed());
+  emit("started");
   byId("map").focus({ preventScroll: true });
 }
 start().catch((error) => emit("toast", { text: `The page can't start: ${error.message}`, problem: true }));

@@ -164,6 +164,17 @@ export async function unjudgedIn(box) {
   return objects.get(String(found.id)) ?? null;
 }
 
+// An object by its id, now among the page's, or null: of a large pair the page has only a part.
+export async function showById(id) {
+  const { pair } = state;
+  if (!objects.has(id)) {
+    const { features } = await get(pathOf(pair.id, `object/${encodeURIComponent(id)}`));
+    if (pair !== state.pair) return null;
+    take(features);
+  }
+  return objects.get(id) ?? null;
+}
+
 // Cells of the overview of a pair: west, south, east, north, objects, how many of them are judged, the worst level.
 export const cellsOf = (pair) => summed(pair);
 

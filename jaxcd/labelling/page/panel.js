@@ -4,6 +4,7 @@ import { get, pathOf } from "./api.js";
 import { edit, objects } from "./objects.js";
 import * as outbox from "./outbox.js";
 import { canEdit, choices, colourOf, emit, on, select, state } from "./state.js";
+import { scoreOf } from "./scores.js";
 import { walk } from "./walk.js";
 
 const byId = (id) => document.getElementById(id);
@@ -55,16 +56,18 @@ export function build() {
 export function judge(level) {
   if (!canEdit()) return;
   const ids = [...state.selected].filter((id) => objects.has(id));
+  if (!ids.length && state.blind) return;
   if (!ids.length) {
     state.armed = level;
     emit("armed");
     emit("say", state.armed ? `what is drawn next is ${state.armed}` : "what is drawn next is not judged");
     return;
   }
-  const changing = ids.filter((id) => objects.get(id).level !== level);
+  // In the blind sample the same level is an answer, too: what was said before is not shown.
+  const changing = ids.filter((id) => state.shows === id || objects.get(id).level !== level);
   edit(changing, { level });
   emit("say", `${ids.length === 1 ? ids[0] : `${ids.length} buildings`}: ${level ?? "not judged"}`);
-  if (byId("go-on").checked && ids.length === 1 && level) walk(1);
+  if (byId("go-on").checked && !state.blind && ids.length === 1 && level) walk(1);
 }
 
 // The whole pair's verdict; the same one again takes it away.
@@ -111,7 +114,8 @@ function selected() {
     : `${ids.length} buildings selected`;
   const told = byId("selected-told");
   told.replaceChildren();
-  if (one) {
+  if (one && state.shows === one.id) told.textContent = "Of the blind sample: which level is it?";
+  else if (one) {
     toldOf(one).slice(0, 2).forEach((text, i) => add(told, "span", text, i ? "" : "strong"));
     if (one.opinions.length) add(told, "span", `Opinions: ${opinionsOf(one)}`);
   }
@@ -183,11 +187,13 @@ on("hovered", (found) => {
   const box = byId("hover");
   box.hidden = !found;
   if (!found) return;
+  if (state.shows === found.one.id) { box.hidden = true; return; }
   box.replaceChildren();
   const head = add(box, "p", "", "strong"), colour = colourOf(found.one.level);
   const swatch = add(head, "i", "", colour ? "" : "none");
   if (colour) swatch.style.backgroundColor = colour;
-  toldOf(found.one).forEach((text, i) => (i ? add(box, "p", text) : add(head, "span", text)));
+  const score = scoreOf(found.one), scored = score === null ? [] : [`${Math.round(100 * score)} % damaged, by score`];
+  [...toldOf(found.one), ...scored].forEach((text, i) => (i ? add(box, "p", text) : add(head, "span", text)));
   const frame = byId("stage").getBoundingClientRect();
   const x = Math.min(found.x - frame.left + 14, frame.width - box.offsetWidth - 8);
   const y = Math.min(found.y - frame.top + 14, frame.height - box.offsetHeight - 8);

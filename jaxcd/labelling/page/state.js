@@ -9,6 +9,8 @@ export const state = {
   selected: new Set(), // ids of objects
   tool: "select",
   view: "side",
+  blind: false, // whether the blind sample is judged: nobody sees scores
+  shows: null, // id of its member that is judged now, whose label is not shown
   armed: null, // level of what is drawn next
 };
 

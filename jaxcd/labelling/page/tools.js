@@ -76,7 +76,7 @@ function nearest(latlng, event) {
 function pick(latlng, event) {
   const one = nearest(latlng, event);
   const add = event.shiftKey || event.ctrlKey || event.metaKey;
-  if (!one) { if (!add) select([]); return; }
+  if (!one) { if (!add) { select([]); emit("missed", latlng); } return; }
   if (!add || !state.selected.delete(one.id)) select([one.id], { add });
   else emit("selected");
 }

@@ -18,10 +18,12 @@ from starlette.types import ASGIApp
 import jaxcd
 from jaxcd.base.errors import DiskFullError, JaxcdError, LabelError, WriteError
 from jaxcd.labelling.imagery import Imagery
+from jaxcd.labelling.learning import tuning
 from jaxcd.labelling.learning.scoring import Scorer
+from jaxcd.labelling.learning.tuner import Tuner
 from jaxcd.labelling.server import files, labels, people, tiles
 from jaxcd.labelling.server.coordinates import Coordinates
-from jaxcd.labelling.server.learning import sample, scores
+from jaxcd.labelling.server.learning import fine_tuning, sample, scores
 from jaxcd.labelling.server.security import Guard, Secrets, refused
 from jaxcd.labelling.server.served import Served, Shown, features, served_of, without_folders
 from jaxcd.labelling.settings import LabelSettings
@@ -75,7 +77,15 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
         turns=asyncio.Semaphore(threads),
         files=asyncio.Semaphore(1),
     )
-    for part in (tiles, people, labels, files, scores, sample):
+    folder = store.path.parent
+
+    def show_network() -> None:
+        if (found := tuning.network_scores(folder)) is not None:
+            scorer.show_network(found, tuning.network_run(folder))
+
+    made.state.tuner = Tuner(folder, settings.run, settings.scaling, done=show_network)
+    show_network()
+    for part in (tiles, people, labels, files, scores, sample, fine_tuning):
         made.include_router(part.router)
     made.add_exception_handler(HTTPException, _http)
     made.add_exception_handler(RequestValidationError, _malformed)

@@ -39,6 +39,14 @@ def objects(
     return Response(f'{{"type":"FeatureCollection","features":{made},{tail}', media_type=_JSON)
 
 
+@router.get("/object/{item}", response_class=Response)
+def one_object(here: Here, shown: Pair, viewer: Viewer, item: Annotated[str, Path(pattern=OBJECT)]) -> Response:
+    """Return one object with its label, as `/objects` does; an empty list where there is none."""
+    found = here.store.labels(shown.opened.pair.id, viewer=viewer, ids=[item])
+    made = features([label for label in found if label.geometry is not None], shown.coordinates)
+    return Response(f'{{"type":"FeatureCollection","features":{made}}}', media_type=_JSON)
+
+
 @router.get("/overview")
 def overview(here: Here, shown: Pair, viewer: Viewer) -> dict[str, Any]:
     """Count objects and labels in cells, for zooms at which the objects themselves are too many."""

@@ -1,0 +1,224 @@
+"""The labelling page while the server learns: scores, the next to judge, the blind sample, fine-tuning, suggestions."""
+
+import re
+
+import numpy as np
+import pytest
+import shapely
+from playwright.sync_api import Browser, expect
+
+from jaxcd.labelling.learning import tuned_maps, tuning
+from jaxcd.labelling.learning.tuning import DONE, Progress, TuneSettings
+from jaxcd.labelling.learning.tuning_steps import plan
+from jaxcd.labelling.store import Store, blind
+from jaxcd.simulator import cut_tiles, simulate
+from tests.entries import _CONFIG, run
+from tests.labelling.learned import BUILDINGS, DAMAGED, level, write_town
+from tests.labelling.page_runs import Labeller, kept, levels, serving
+from tests.labelling.test_tuning import write_map
+
+KEYS = {"intact": "1", "destroyed": "4"}
+LONG = 120_000  # milliseconds: features of a first start on a busy machine
+
+
+def judge(person: Labeller, names: list[str]) -> None:
+    """Give buildings their true levels, in one change of each level."""
+    person.page.evaluate(
+        "async (levels) => { const { edit } = await import('/static/objects.js'); "
+        "for (const [level, ids] of Object.entries(levels)) edit(ids, { level }); }",
+        {each: [name for name in names if level(int(name[1:])) == each] for each in KEYS},
+    )
+    person.wait_saved()
+
+
+def score_of(person: Labeller, name: str) -> float | None:
+    return person.page.evaluate(
+        "async (id) => { const { objects } = await import('/static/objects.js'); "
+        "return (await import('/static/scores.js')).scoreOf(objects.get(id)); }",
+        name,
+    )
+
+
+def learn(ana: Labeller, store, names: list[str]) -> None:
+    """Label twelve buildings; see scores, colours on and off, and take the level that is suggested for the next one."""
+    expect(ana.page.locator("#scores-told")).to_contain_text("scores come after 10 labels", timeout=LONG)
+    judge(ana, names)
+    expect(ana.page.locator("#scores-told")).to_have_text("Learned from 12 labels.", timeout=LONG)
+    others = sorted(ana.objects().keys() - set(names))
+    found = {name: score_of(ana, name) for name in others[:20]}
+    right = sum((value > 0.5) == (int(name[1:]) in DAMAGED) for name, value in found.items() if value is not None)
+    assert right >= 18
+    ana.press("v")
+    assert score_of(ana, others[0]) is None
+    ana.press("v")
+    assert score_of(ana, others[0]) == found[others[0]]
+    ana.page.select_option("#order", "random")
+    ana.page.locator("#map").focus()
+    ana.press("j")
+    ana.wait("document.querySelector('#take-it').hidden === false")
+    (offered,) = ana.selected()
+    found[offered] = score_of(ana, offered)
+    assert offered in others and "damaged)" in ana.page.locator("#take-it").inner_text()
+    wanted = "destroyed" if found[offered] >= 0.5 else "intact"
+    ana.press("Enter")
+    ana.wait_saved()
+    assert levels(store, "scene")[offered] == wanted
+    ana.wait(f"document.querySelector('#take-it').hidden === false && {offered!r}")
+
+
+def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
+    """Draw a blind sample and judge it, without seeing a score; returns how many were judged."""
+    ana.page.click("#draw-sample")
+    ana.page.select_option("#sample-width", "0.3")
+    expect(ana.page.locator("#sample-size")).to_contain_text("buildings to judge")
+    ana.page.click("#draw [type=submit]")
+    expect(ana.page.locator("#sample-told")).to_contain_text("0 of")
+    size = int(re.findall(r"\d+", ana.page.locator("#sample-told").inner_text())[1])
+    ana.page.click("#judge-sample")
+    opened = Store.open(store)
+    members = [key.split("/")[1] for key in blind.members(opened)]
+    opened.close()
+    assert len(members) == size
+    count = min(size, most or size)
+    for number, member in enumerate(members[:count], start=1):
+        ana.wait(f"document.querySelector('#selected-title').textContent === 'footprint {member}'")
+        if number == 1:
+            expect(ana.page.locator("#blind-told")).to_contain_text(f"1 of {size}: scores are hidden")
+            expect(ana.page.locator("#score-tools")).to_be_hidden()
+            assert {score_of(ana, name) for name in ana.objects()} == {None}
+            expect(ana.page.locator("#selected-told")).to_have_text("Of the blind sample: which level is it?")
+        ana.press(KEYS[level(int(member[1:]))])
+    ana.wait_saved()
+    if count < size:
+        ana.page.click("#stop-blind")
+    expect(ana.page.locator("#blind")).to_be_hidden()
+    expect(ana.page.locator("#sample-told")).to_contain_text(f"{count} of {size} buildings judged")
+    opened = Store.open(store)
+    answers = blind.answers(opened)
+    opened.close()
+    assert {key.split("/")[1]: answer.level for key, answer in answers.items()} == {
+        member: level(int(member[1:])) for member in members[:count]
+    }
+    return count
+
+
+def figures(ana: Labeller) -> dict[str, tuple[float, float, float]]:
+    """Read estimate, low and high of the figures that the page shows."""
+    ana.page.click("#show-figures")
+    rows = ana.page.locator("#figures-told tbody tr")
+    expect(rows).to_have_count(4)
+    read = [[float(number) for number in re.findall(r"[\d.]+", " ".join(row.split("\t")[1:]))]
+            for row in rows.all_inner_texts()]  # fmt: skip
+    names = ("damaged", "precision", "recall", "f1")
+    found = {name: (value, low, high) for name, (value, low, high) in zip(names, read, strict=True)}
+    ana.press("Escape")
+    return found
+
+
+def test_scores_come_while_labelling_and_a_blind_sample_says_how_good_they_are(browser: Browser, tmp_path):
+    write_town(tmp_path)
+    store = tmp_path / "store"
+    flags = ["--pre", tmp_path / "pre.tif", "--post", tmp_path / "post.tif", "--store", store]
+    with serving([*flags, "--footprints", tmp_path / "footprints.gpkg"]) as server:
+        ana = Labeller(browser, server.url)
+        learn(ana, store, [f"f{number}" for number in range(12)])
+        ana.page.click("#show-figures")
+        expect(ana.page.locator("#figures-told")).to_contain_text("No blind sample")
+        ana.press("Escape")
+        judge_the_sample(ana, store, most=6)
+        ana.page.click("#show-figures")
+        expect(ana.page.locator("#figures-told")).to_contain_text("From 6 of ")
+        expect(ana.page.locator("#figures-told tbody tr")).to_have_count(4)
+        ana.press("Escape")
+        expect(ana.page.locator("#tune-told")).to_contain_text("Trains the network on these labels")
+        ana.close()
+
+
+def test_suggested_polygons_are_accepted_edited_and_rejected(browser: Browser, tmp_path):
+    scene = simulate(tmp_path / "scene", seed=3, size=400)
+    store = tmp_path / "store"
+    flags = ["--pre", scene.pre, "--post", scene.post, "--store", store]
+    with serving(flags):
+        pass
+    opened = Store.open(store)
+    pair = opened.pairs["scene"]
+    probabilities = np.zeros((pair.height, pair.width))
+    for i in range(4):
+        probabilities[60 + 70 * i : 90 + 70 * i, 100:140] = 0.6 + 0.1 * i
+    write_map(tmp_path / "map", pair, probabilities, 0.5)
+    folder = store / "tuned" / "1"
+    folder.mkdir(parents=True)
+    tuning.write_plan(folder, plan(store, None, "", TuneSettings()))
+    tuned_maps.write_found(folder / tuning.FOUND, opened, {"scene": tmp_path / "map"}, 1)
+    tuning.write_progress(folder, Progress(DONE, 1, 200, 200))
+    opened.close()
+    ids = [one["id"] for one in tuning.suggestions(store, "scene")]
+    with serving(flags) as server:
+        ana = Labeller(browser, server.url)
+        told, one = ana.page.locator("#suggestions-told"), ana.page.locator("#suggestion-told")
+        expect(told).to_have_text("4 polygons suggested")
+        ana.press("j")
+        expect(one).to_contain_text("This one: major, ")
+        ana.press("Enter")
+        ana.wait_saved()
+        assert kept(store, "scene")[ids[0]].level == "major"
+        outline = kept(store, "scene")[ids[0]].geometry
+        wanted = shapely.from_wkb(tuning.suggestions(store, "scene")[0]["outline"])
+        assert outline is not None and outline.symmetric_difference(wanted).area < 0.01 * wanted.area
+        expect(told).to_have_text("3 polygons suggested")
+        ana.press("Delete")  # the next one is chosen
+        expect(told).to_have_text("2 polygons suggested")
+        ana.page.click("#suggestion-change")
+        expect(ana.page.locator("#tools [data-tool=shape]")).to_have_attribute("aria-pressed", "true")
+        ana.page.locator("#map").focus()
+        ana.press("Enter")
+        ana.wait_saved()
+        assert kept(store, "scene").keys() == {ids[0], ids[2]}
+        ana.reload()
+        expect(told).to_have_text("1 polygons suggested")
+        ana.close()
+
+
+@pytest.mark.slow
+def test_the_whole_loop_label_sample_fine_tune_correct_and_read(browser: Browser, tmp_path):
+    write_town(tmp_path)
+    cut_tiles(simulate(tmp_path / "other", seed=1, size=512), tmp_path / "tiles", tile=128)
+    (tmp_path / "config.py").write_text(_CONFIG.format(root=str(tmp_path / "tiles"), cache=str(tmp_path / "cache")))
+    code, said = run("jaxcd.train", "--config", tmp_path / "config.py", "--workdir", tmp_path / "run")
+    assert code == 0, said
+    store = tmp_path / "store"
+    flags = [
+        "--pre",
+        tmp_path / "pre.tif",
+        "--post",
+        tmp_path / "post.tif",
+        "--store",
+        store,
+        "--run",
+        tmp_path / "run",
+    ]
+    with serving([*flags, "--footprints", tmp_path / "footprints.gpkg"]) as server:
+        ana = Labeller(browser, server.url)
+        ana.page.set_default_timeout(LONG)
+        expect(ana.page.locator("#scores-told")).to_contain_text("scores come after 10 labels", timeout=LONG)
+        judge(ana, [f"f{number}" for number in range(0, BUILDINGS, 2)])
+        expect(ana.page.locator("#scores-told")).to_contain_text("Learned from 50 labels", timeout=LONG)
+        judge_the_sample(ana, store)
+        ana.page.fill("#tune-steps", "8")
+        ana.page.click("#tune")
+        told = ana.page.locator("#tune-told")
+        expect(told).to_contain_text("Preparing")
+        expect(told).to_contain_text("Training: step", timeout=5 * LONG)
+        ana.page.click("#tune-cancel")
+        expect(told).to_contain_text("Stopped at step", timeout=5 * LONG)
+        ana.page.click("#tune")
+        expect(told).to_have_text("Map 1 is there.", timeout=8 * LONG)
+        expect(ana.page.locator("#scores-told")).to_have_text("From the fine-tuned network.", timeout=LONG)
+        unjudged = next(name for name in ana.buildings() if not ana.objects()[name]["level"])
+        ana.click(unjudged)  # the map is corrected
+        ana.press(KEYS[level(int(unjudged[1:]))])
+        ana.wait_saved()
+        assert levels(store, "scene")[unjudged] == level(int(unjudged[1:]))
+        found = figures(ana)
+        assert found["damaged"][1] <= len(DAMAGED) <= found["damaged"][2]
+        ana.close()
