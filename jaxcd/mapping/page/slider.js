@@ -13,6 +13,7 @@ const told = (threshold) => String(Number(threshold.toPrecision(6)));
 function canvasOf(image, pane, width, height) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width, height });
+  canvas.getContext("2d", { willReadFrequently: true }); // its pixels are written by hand at every stop
   L.svgOverlay(canvas, boxOf(image.box), { pane, className: pane }).addTo(map); // it takes any element
   return canvas;
 }
@@ -22,7 +23,7 @@ async function read(image) {
   await picture.decode();
   const { naturalWidth: width, naturalHeight: height } = picture;
   const [likely, decided] = ["likely", "decided"].map((pane) => canvasOf(image, pane, width, height));
-  const pen = likely.getContext("2d", { willReadFrequently: true });
+  const pen = likely.getContext("2d");
   pen.drawImage(picture, 0, 0);
   const bytes = pen.getImageData(0, 0, width, height).data, ranks = new Uint8Array(width * height);
   for (let i = 0; i < ranks.length; i += 1) ranks[i] = bytes[4 * i];

@@ -18,6 +18,7 @@ from jaxcd.base.errors import SceneError
 from jaxcd.config import Config
 from jaxcd.learn import steps
 from jaxcd.learn.augmentation import normalise
+from jaxcd.models.functional import BATCHNORM_MOMENTUM
 
 BN = "bn"
 """Name of this way of fitting."""
@@ -57,7 +58,7 @@ def estimator(config: Config) -> Callable[[Any, Any, Pairs], Any]:
         for pre, post in pairs:
             found = jax.device_get(after(params, zeros, pre, post))
             if kept is None:
-                kept = jax.tree.map(np.subtract, jax.device_get(after(params, ones, pre, post)), found)
+                kept = jax.tree.map(_kept, jax.device_get(after(params, ones, pre, post)), found)
             own = jax.tree.map(lambda new, old: np.asarray(new, np.float64) / (1 - old), found, kept)
             own = _each_layer(own, lambda mean, var: (mean, var + mean**2))
             total = own if total is None else jax.tree.map(np.add, total, own)
@@ -69,6 +70,12 @@ def estimator(config: Config) -> Callable[[Any, Any, Pairs], Any]:
         return jax.tree.map(lambda new, old: new.astype(np.asarray(old).dtype), fitted, stats)
 
     return estimate
+
+
+def _kept(after_ones: Any, after_zeros: Any) -> float:
+    """Return the share that is kept: a power of one layer's, as differences of large numbers are not exact."""
+    share = float(np.median(np.asarray(after_ones, np.float64) - after_zeros))
+    return (1 - BATCHNORM_MOMENTUM) ** round(np.log(share) / np.log(1 - BATCHNORM_MOMENTUM))
 
 
 def seen_parts(

@@ -304,7 +304,7 @@ def _houses(ranked: Ranked, grid: Grid, judged: gpd.GeoDataFrame, settings: MapS
 def _by_rank(raster: Any, frame: gpd.GeoDataFrame, count: int) -> Float[np.ndarray, "n ranks"]:
     """Return the pixels of each rank under each polygon; cut pixels count by the share that is inside."""
     how = {"output": "pandas", "max_cells_in_memory": _CELLS_IN_MEMORY}
-    found = exact_extract(raster, frame[[frame.geometry.name]], ["count", "unique", "frac"], **how)
+    found: Any = exact_extract(raster, frame[[frame.geometry.name]], ["count", "unique", "frac"], **how)
     pixels = np.zeros((len(frame), count + 1))
     for row, total, ranks, shares in zip(pixels, found["count"], found["unique"], found["frac"], strict=True):
         row[np.asarray(ranks, int)] = total * np.asarray(shares)
