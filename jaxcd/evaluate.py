@@ -176,8 +176,8 @@ def _evaluate(config: Config, run: Path, out: Path, settings: Settings, share: s
     how |= {"advice": job.advice, "patch": job.patch}
     if share is None:
         groups = _groups(job) if settings.adapt else {"": job.rows}
-        batches = (evaluation_batches(job.dataset, rows, **job.batches) for rows in groups.values())
-        shown = with_bar(itertools.chain.from_iterable(batches), job.tiles, job.split)
+        parts = (evaluation_batches(job.dataset, rows, **job.batches) for rows in groups.values())
+        shown = with_bar(itertools.chain.from_iterable(parts), job.tiles, job.split)
         fitted = _fitted(config, job, groups) if settings.adapt else None
         _write(inference.evaluate_trained(config, job.trained, shown, fitted=fitted, **how), job, out)
         return
@@ -286,8 +286,9 @@ def _fitted(config: Config, job: _Job, groups: dict[str, list[int]]) -> "Callabl
     def pairs(event: str) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
         rows = groups[event]
         some = [rows[i] for i in range(0, len(rows), -(-len(rows) // adaptation.MOST))]
-        for batch, _ in evaluation_batches(job.dataset, some, **(job.batches | {"batch": 1})):
-            yield from adaptation.seen_parts(batch.pre[0], batch.post[0], job.batches["stride"])
+        stride = job.batches["stride"]
+        for batch, _ in evaluation_batches(job.dataset, some, batch=1, stride=stride):
+            yield from adaptation.seen_parts(batch.pre[0], batch.post[0], stride)
 
     @functools.cache
     def of_event(event: str) -> Any:

@@ -43,11 +43,11 @@ def test_no_seams_and_a_killed_map_goes_on_with_the_same_statistics(tmp_path, ma
     images = []
     for path in (pre, post):
         with rasterio.open(path) as source:
-            pixels = np.pad(source.read().transpose(1, 2, 0), ((0, 8), (0, 4), (0, 0)))[None]
+            pixels = np.pad(source.read().transpose(1, 2, 0), ((0, 0), (0, 4), (0, 0)))[None]
         images.append(normalise(jnp.asarray(pixels), models.describe(mapper.config.model).normalisation))
     logits, _ = models.apply(mapper.trained.network.eval, mapper.trained.params, stats, *images)
     at_once = np.asarray(jax.nn.sigmoid(logits))[0, :280, :300]
-    assert np.abs(whole / 254 - at_once)[:240, :260].max() < 0.5 / 254 + 1e-3
+    assert np.abs(whole / 254 - at_once).max() < 0.5 / 254 + 1e-3
     # Other than without.
     plain = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "plain", dataclasses.replace(SETTINGS, adapt=""))
     assert plain.network.weights_sha256 != made.network.weights_sha256
