@@ -1,6 +1,5 @@
 """Evaluate a run: `python -m jaxcd.evaluate --run RUN [--data DIR --layout L --split S] --out DIR`."""
 
-import csv
 import dataclasses
 import functools
 import itertools
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jaxcd.base import fingerprints
 from jaxcd.base.entry import announce_device, guarded
 from jaxcd.base.errors import ConfigError, RunError
-from jaxcd.base.files import replacing, write_whole
+from jaxcd.base.files import write_whole
 from jaxcd.base.scales import SCALES
 from jaxcd.config import Config, DataConfig, files, scaling_named
 from jaxcd.config.fields import at_least, check_bounds, one_of, setting, settings_of
@@ -318,6 +317,8 @@ def _write(result: "Evaluation", job: _Job, out: Path) -> None:
     from jaxcd.runs.evaluation import COUNTS, encoded
     from jaxcd.runs.figures import Metrics
     from jaxcd.runs.panels import save_panels
+    from jaxcd.runs.reports.files import write_curve, write_tiles
+    from jaxcd.runs.reports.tables import print_levels, print_recall, print_table
 
     dataset, threshold, partial = job.dataset, job.threshold, job.dataset.positive_unlabelled
     for name in _OUTPUTS:  # no file of an earlier evaluation may stay beside the new ones
@@ -326,11 +327,11 @@ def _write(result: "Evaluation", job: _Job, out: Path) -> None:
         if keeper.kept():
             drawn = {"threshold": threshold, "positive_unlabelled": partial, "scale": dataset.scale}
             save_panels(keeper.kept(), out / f"{name}.png", **drawn)
-    _write_tiles(result, out / "tiles.csv", threshold, partial)
+    write_tiles(result, out / "tiles.csv", threshold, partial)
     if result.counted:
         write_whole(out / COUNTS, encoded([result.counted]))
     if not partial:  # a curve of precision would mean nothing
-        _write_curve(result.counts, out, threshold)
+        write_curve(result.counts, out, threshold)
     named = {s.id: s.event for s in dataset.samples if s.event}
     by_event = events.by_event(result.tiles, named, threshold) if named else {}
     found = events.recall_by_group(result.counted, _scene, job.patch) if job.patch else None
@@ -344,13 +345,13 @@ def _write(result: "Evaluation", job: _Job, out: Path) -> None:
     )
     blind = None if job.measure is None else job.measure(out / "maps")
     dataclasses.replace(metrics, blind_sample=blind).write(out)
-    (_print_recall if partial else _print_table)(result, job.split, job.trained.step, job.trained.threshold)
+    (print_recall if partial else print_table)(result, job.split, job.trained.step, job.trained.threshold)
     if found is not None and found.pixels:
         print(f"\n{events.describe_recall(found)}")
     if len(metrics.events) > 1:
         print(f"\n{events.describe(metrics.events, threshold)}")
     if metrics.levels is not None:
-        _print_levels(result)
+        print_levels(result)
     if blind is not None:
         from jaxcd.mapping.products.summary import blind_lines
 
@@ -392,86 +393,6 @@ def _errors(counts: "Counts", threshold: float, partial: bool) -> float:
     """Count wrongly called pixels, for the choice of the worst tiles, which may hold no damage."""
     _, fp, fn, _ = counts.confusion(threshold)
     return float(fn if partial else fp + fn)  # finding damage that has no label is no mistake
-
-
-def _write_tiles(result: "Evaluation", path: Path, threshold: float, partial: bool) -> None:
-    from jaxcd.learn.metrics import PartialScores, Scores
-
-    with replacing(path) as target, target.open("w", newline="") as file:
-        rows = csv.writer(file)
-        kind = PartialScores if partial else Scores
-        rows.writerow(["place", "post", "threshold", "tp", "fp", "fn", "tn", *kind._fields])
-        for tile, counts in result.tiles:
-            for decided in dict.fromkeys((0.5, threshold)):
-                scores = counts.partial_at(decided) if partial else counts.at(decided)
-                ratios = (f"{value:.4f}" for value in scores)
-                rows.writerow([tile.place, tile.post, decided, *counts.confusion(decided), *ratios])
-
-
-def _write_curve(counts: "Counts", out: Path, threshold: float) -> None:
-    from jaxcd.runs.logs import plot_precision_recall
-
-    with replacing(out / "precision_recall.csv") as partial, partial.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["threshold", "precision", "recall"])
-        rows.writerows([f"{value:.6f}" for value in point] for point in zip(*counts.curve(), strict=True))
-    plot_precision_recall(counts, out / "precision_recall.png", threshold=threshold)
-
-
-def _print_recall(result: "Evaluation", split: str, step: int, threshold: float | None) -> None:
-    counts, baseline = result.counts, result.baseline
-    print(f"\nstep {step} on {split}: {len(result.tiles)} tiles, {counts.valid:,} known pixels")
-    print("much damage has no label here (positive-unlabelled): recall and flagged area count, precision means nothing")
-    print(f"{'':<34}{'recall':>10}{'flagged':>10}{'chance':>10}")
-    chosen = 0.5 if threshold is None else threshold
-    rows = [
-        ("network, threshold 0.5", counts, 0.5),
-        (f"network, threshold {chosen:.3f} (validation)", counts, chosen),
-        (f"|pre - post| > {255 * baseline.best():.0f} (best for it here)", baseline, baseline.best()),
-    ]
-    for label, found, at in rows:
-        flagged = found.flagged(at)
-        # Flagging as much ground blindly would find that share of the damage.
-        print(
-            f"{label:<34}{found.at(at).recall:>10.4f}{flagged:>10.4f}{found.at(at).recall / max(flagged, 1e-9):>9.1f}x"
-        )
-
-
-def _print_table(result: "Evaluation", split: str, step: int, threshold: float | None) -> None:
-    counts, baseline = result.counts, result.baseline
-    print(f"\nstep {step} on {split}: {len(result.tiles)} tiles, {counts.valid:,} known pixels")
-    print(f"{'':<34}{'accuracy':>10}{'precision':>10}{'recall':>10}{'F1':>10}{'IoU':>10}")
-    chosen = 0.5 if threshold is None else threshold
-    rows = [
-        ("network, threshold 0.5", counts.at(0.5)),
-        (f"network, threshold {chosen:.3f} (validation)", counts.at(chosen)),
-        (f"|pre - post| > {255 * baseline.best():.0f} (best for it here)", baseline.at(baseline.best())),
-    ]
-    for label, scores in rows:
-        print(f"{label:<34}" + "".join(f"{value:>10.4f}" for value in scores))
-    print(f"average precision {counts.average_precision():.4f}")
-    if threshold is None:
-        print("this run has no validation: its threshold stays 0.5")
-    if not counts.damaged:
-        print("no damaged pixel here: precision, recall, F1 and IoU are 0 by definition")
-
-
-def _print_levels(result: "Evaluation") -> None:
-    grades = result.grades
-    assert grades is not None
-    scores, f1, codes = grades.scores(), grades.f1_by_level(), grades.scale.codes
-    print(f"\nlevels of the scale {grades.scale.name}, in pixels (rows: true, columns: predicted):")
-    width = max(map(len, codes)) + 2
-    print(f"{'':<20}" + "".join(f"{name:>{max(width, 12)}}" for name in codes) + f"{'F1':>10}")
-    for name, row in zip((*codes, "unknown level"), grades.counts, strict=True):
-        score = f"{f1[name]:>10.4f}" if name in f1 else ""
-        print(f"{name:<20}" + "".join(f"{count:>{max(width, 12)},}" for count in row) + score)
-    print(
-        f"xView2 score {scores.xview2:.4f} (localisation {scores.localisation:.4f}, levels {scores.damage:.4f}); "
-        f"mean level error {scores.level_error:.3f}, quadratic kappa {scores.kappa:.4f}"
-    )
-    if grades.absent:
-        print(f"no pixel is truly {' or '.join(grades.absent)}: left out of the mean over levels")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What an evaluation tells: its files and its tables on the screen."""
