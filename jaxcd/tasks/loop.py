@@ -28,6 +28,7 @@ from jaxcd.runs.logs import NoLog, RunLog, plot_curves
 from jaxcd.runs.memory import explained_memory
 from jaxcd.tasks.task import Diverged, T, Task
 
+_ONE_REQUEST = 0.5  # seconds in which signals count as one
 _IN_FLIGHT = 2  # steps handed to the device before the loss of the first one is fetched
 
 
@@ -78,7 +79,7 @@ class _Signals:
     """Turns SIGTERM and Ctrl-C into a request that the loop answers between two steps."""
 
     def __enter__(self) -> "_Signals":
-        self.received = 0
+        self.received, self.at = 0, 0.0
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -88,8 +89,11 @@ class _Signals:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.received:
-            raise KeyboardInterrupt
-        self.received = number
+            # Of a parent that is killed, each thread that ends last may send a signal (`_end_with_parent`).
+            if time.monotonic() - self.at > _ONE_REQUEST:
+                raise KeyboardInterrupt
+            return
+        self.received, self.at = number, time.monotonic()
         hosts.ask_to_stop(number)
         print("\nsaving after this step; once more to stop at once", file=sys.stderr, flush=True)
 

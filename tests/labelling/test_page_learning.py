@@ -59,7 +59,9 @@ def learn(ana: Labeller, store, names: list[str]) -> None:
     (offered,) = ana.selected()
     found[offered] = score_of(ana, offered)
     assert offered in others and "damaged)" in ana.page.locator("#take-it").inner_text()
-    wanted = "destroyed" if found[offered] >= 0.5 else "intact"
+    score = found[offered]
+    assert score is not None
+    wanted = "destroyed" if score >= 0.5 else "intact"
     ana.press("Enter")
     ana.wait_saved()
     assert levels(store, "scene")[offered] == wanted
