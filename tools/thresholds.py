@@ -94,10 +94,14 @@ def _events(config: Any, trained: Any, data: str) -> dict[str, Event]:
                 one = _tile(probability[i], damaged & known, known & (batch.labels[i] == 0), known, rng)
                 found.setdefault(dataset.samples[int(row)].event, []).append(one)
     return {
-        name: Event(sum(one.hits for one in own), sum(one.others for one in own),
-                    *(np.concatenate([one[i] for one in own]) for i in (2, 3)))
+        name: Event(
+            np.sum([one.hits for one in own], axis=0),
+            np.sum([one.others for one in own], axis=0),
+            np.concatenate([one.damaged for one in own]),
+            np.concatenate([one.intact for one in own]),
+        )
         for name, own in sorted(found.items())
-    }  # fmt: skip
+    }
 
 
 def _tile(probability: np.ndarray, damaged: np.ndarray, ground: np.ndarray, known: np.ndarray, rng: Any) -> Event:

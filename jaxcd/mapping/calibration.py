@@ -93,11 +93,18 @@ def calibrate(labelled: Labelled, ranked: Ranked, called: Float64[np.ndarray, "k
         called: share of the seen ground that is called damage at every stop.
 
     Raises:
-        LabelError: too few places of a class are seen.
+        LabelError: too few places of a class are seen, or no stop calls any of a damaged place damage.
     """
     shares, seen = flagged_shares(ranked, labelled.frame)
     _check(labelled.path, labelled.damaged[seen], "on ground that is seen before and after")
-    return choose(shares[seen & labelled.damaged], shares[seen & ~labelled.damaged], called)
+    damaged = shares[seen & labelled.damaged]
+    if not damaged.any():
+        raise LabelError(
+            f"--calibrate {labelled.path}: the network gives all {len(damaged)} damaged places less than "
+            f"{ranked.stops[0]:g}, so no threshold finds them; check where they lie, or use another run (what the "
+            "network computed is kept)"
+        )
+    return choose(damaged, shares[seen & ~labelled.damaged], called)
 
 
 def choose(
@@ -120,7 +127,8 @@ def choose(
 
 def best(recall: Float[np.ndarray, "d k"], called: Float64[np.ndarray, "k"]) -> Int64[np.ndarray, "d"]:
     """Return the stop with the best criterion for each of several recalls by stop; `called` as for `choose`."""
-    smooth = gaussian_filter1d(recall, _SMOOTH, axis=1, mode="nearest")
+    # Smoothing must not credit a stop with damage that only lower ones find.
+    smooth = np.minimum(gaussian_filter1d(recall, _SMOOTH, axis=1, mode="nearest"), recall)
     score = np.where(called > 0, smooth**2 / np.where(called > 0, called, 1), 0)
     return score.argmax(axis=1)
 

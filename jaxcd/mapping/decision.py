@@ -11,6 +11,7 @@ from jaxcd.base.scales import Scale
 from jaxcd.mapping.calibration import Labelled, calibrate
 from jaxcd.mapping.predict.blocks import NO_DATA, Block, as_raster, read_rows
 from jaxcd.mapping.predict.network import STEPS
+from jaxcd.mapping.products.summary import Interval
 from jaxcd.mapping.products.thresholds import STOPS, Ranked, called_shares
 from jaxcd.mapping.settings import SCENE, MapSettings, share_of
 from jaxcd.runs.inference import Trained
@@ -21,10 +22,11 @@ _ROWS = 512  # rows of a map that are read at a time
 
 
 class Threshold(NamedTuple):
-    """The probability from which a pixel is called damage, and in words how it was chosen."""
+    """The probability from which a pixel is called damage, in words how it was chosen, and how sure that is."""
 
     value: float
     source: str
+    interval: Interval | None = None
 
 
 def damage_from(scale: Scale, settings: MapSettings) -> int:
@@ -88,11 +90,13 @@ def threshold_of_map(
     ranked = Ranked.of(as_raster(blocks, grid), level, STEPS, STOPS[0])
     found = calibrate(labelled, ranked, called_shares(ranked, grid))
     stops, damaged = ranked.stops, int(labelled.damaged.sum())
+    interval = Interval(name="90% interval", low=stops[found.low], high=stops[found.high])
     return Threshold(
         stops[found.stop],
         f"--calibrate {labelled.path}: {damaged} damaged and {len(labelled.damaged) - damaged} intact places, of which "
-        f"{found.recall:.0%} and {found.false_alarms:.0%} are above it; 90% interval {stops[found.low]:g} to "
-        f"{stops[found.high]:g}",
+        f"{found.recall:.0%} and {found.false_alarms:.0%} are above it; {interval.name} {interval.low:g} to "
+        f"{interval.high:g}",
+        interval,
     )
 
 
@@ -117,7 +121,9 @@ def threshold_of_scene(counts: Int64[np.ndarray, "n"]) -> Threshold:
         return Threshold(0.5, "all pixels have the same probability")
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -mass * np.log(mass / below) - rest * np.log(rest / above)
-    first = int(np.where(possible, entropy, np.inf).argmin()) + 1
+    entropy = np.where(possible, entropy, np.inf)
+    # Of equally good thresholds, take the highest, as `threshold_for_share` does.
+    first = int(np.flatnonzero(entropy == entropy.min())[-1]) + 1
     return Threshold(
         first / STEPS,
         f"--threshold {SCENE}: minimum cross-entropy of its probabilities, which assumes that there is damage; "

@@ -260,6 +260,7 @@ def _predict(
         halo=tiling.halo(network),
         threshold=threshold.value,
         threshold_from=threshold.source,
+        threshold_interval=threshold.interval,
         window=(down.window, across.window),
     )
     raster = blocks.as_raster(planned, pair.grid)

@@ -1,6 +1,8 @@
 """Thresholds that are chosen by labelled places, or estimated without labels."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
@@ -31,17 +33,24 @@ def scenes(tmp_path_factory):
     return [[str(scene)] for scene in write_scenes(folder, 300, 300)]
 
 
-@pytest.fixture
-def out(tmp_path, mapper, scenes) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, mapper, scenes) -> Path:
     """A map whose network says 0.03 on a tenth of the ground, 0.2 on two pixels of it, and 0.001 elsewhere."""
-    scene_map.make(mapper, *scenes, tmp_path / "out", SETTINGS)
-    for file in (tmp_path / "out" / ".blocks").glob("*.tif"):
+    out = tmp_path_factory.mktemp("made") / "out"
+    scene_map.make(mapper, *scenes, out, SETTINGS)
+    for file in (out / ".blocks").glob("*.tif"):
         with rasterio.open(file, "r+") as block:
             values = np.full(block.shape, 0.001 * STEPS)
             left = round((block.transform.c - 433_000) * 2)
             values[:, max(0, 30 - left) : max(0, 60 - left)] = 0.03 * STEPS  # columns 30 to 60 of the map
             block.write(np.rint(values).astype(np.uint16), 1)
-    return tmp_path / "out"
+    return out
+
+
+@pytest.fixture
+def out(tmp_path, made) -> Path:
+    """A copy of that map."""
+    return shutil.copytree(made, tmp_path / "out")
 
 
 def labels(path: Path, damaged: list, columns: list, *, row: float = 20, **attributes) -> Path:
@@ -60,7 +69,10 @@ def test_places_choose_a_threshold_between_the_classes(tmp_path, out, mapper, sc
     assert source.startswith(
         f"--calibrate {points}: 10 damaged and 10 intact places, of which 100% and 0% are above it"
     )
-    assert "90% interval" in source and told.vectors["calibrate"].sha256
+    interval = json.loads((out / "summary.json").read_text())["network"]["threshold_interval"]
+    assert interval["name"] == "90% interval" and 0 < interval["low"] <= told.network.threshold <= interval["high"] < 1
+    assert source.endswith(f"; 90% interval {interval['low']:g} to {interval['high']:g}")
+    assert told.vectors["calibrate"].sha256
     page = (out / "map.html").read_text()
     assert "90% interval" in page
     # Named values, and footprints in degrees, do the same.
@@ -107,10 +119,28 @@ def test_the_criterion_is_recall_squared_by_what_is_called_damage():
     intact = (stops[None] <= 10).astype(float).repeat(30, axis=0)
     called = np.where(stops <= 20, 0.16, np.where(stops <= 40, 0.01, 0.0001))
     found = calibration.choose(damaged, intact, called)
-    assert 20 < found.stop <= 42 and found.low <= found.stop <= found.high
+    assert 20 < found.stop <= 40 and found.recall == pytest.approx(2 / 3) and found.low <= found.stop <= found.high
     assert found.false_alarms == 0
     rare = np.where(stops <= 20, 0.16, 0.12)  # the higher threshold calls hardly less damage
     assert calibration.choose(damaged, intact, rare).stop <= 20
+
+
+def test_a_threshold_wins_by_the_damage_that_it_finds_itself():
+    """One of 30 damaged places lies far above the others; stops between them are not credited with the others."""
+    stops = np.arange(len(STOPS))
+    damaged = (stops[None] <= np.where(np.arange(30) == 0, 50, 40)[:, None]).astype(float)
+    called = np.where(stops <= 40, 0.01, np.where(stops <= 50, 0.0001, 0))
+    found = calibration.choose(damaged, np.zeros((30, len(STOPS))), called)
+    assert found.stop <= 40 and found.recall == 1
+
+
+def test_places_of_which_no_threshold_finds_any_are_refused(tmp_path, out, mapper, scenes):
+    points = labels(tmp_path / "points.gpkg", [1] * 10 + [0] * 10, [150] * 20)
+    for file in (out / ".blocks").glob("*.tif"):
+        with rasterio.open(file, "r+") as block:
+            block.write(np.zeros(block.shape, np.uint16), 1)
+    with pytest.raises(LabelError, match=r"points\.gpkg: the network gives all 10 damaged places less than 0\.001"):
+        scene_map.make(mapper, *scenes, out, dataclasses.replace(SETTINGS, calibrate=points))
 
 
 def test_the_scenes_own_threshold_is_that_of_the_least_cross_entropy(tmp_path, out, mapper, scenes):
@@ -125,9 +155,9 @@ def test_the_scenes_own_threshold_is_that_of_the_least_cross_entropy(tmp_path, o
     assert threshold_of_scene(counts).value == pytest.approx(found, rel=0.01) and 0.05 < found < 0.3
     few = np.zeros(STEPS + 1, int)  # so little that the mean lies below the first step
     few[0], few[300:400] = 10**7, 5
-    assert 1 <= threshold_of_scene(few).value * STEPS <= 300
+    assert threshold_of_scene(few).value * STEPS == pytest.approx(300)
     told = scene_map.make(mapper, *scenes, out, dataclasses.replace(SETTINGS, threshold="scene"))
-    assert 0.001 < told.network.threshold < 0.03 and told.area.damaged_share == pytest.approx(0.1)
+    assert told.network.threshold == round(0.03 * STEPS) / STEPS and told.area.damaged_share == pytest.approx(0.1)
     assert told.network.threshold_from.endswith("10.00% of the seen ground is above it")
 
 

@@ -65,7 +65,7 @@ def drag(page, threshold: float) -> None:
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-@pytest.mark.parametrize("graded", [False, True])
+@pytest.mark.parametrize("graded", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_figure_equals_predicts_at_that_threshold(browser, folder, tmp_path, graded):
     run = graded_run(tmp_path / "run") if graded else write_run(tmp_path / "run", config("fc_siam_diff", "small"))
     mapper = scene_map.load(run, SETTINGS)
@@ -152,7 +152,9 @@ def test_pixels_polygons_and_buildings_follow_at_once(browser, town):
 
 def test_the_link_keeps_the_threshold(browser, town):
     with opened(browser, town / "map.html") as page:
+        width = page.evaluate("byId('stop').offsetWidth")
         drag(page, 0.6)
+        assert page.evaluate("byId('stop').offsetWidth") == width  # the knob stays under the pointer
         link, numbers = page.url, page.inner_text("#numbers")
         page.keyboard.press("Home")  # the slider has no focus: nothing moves
         assert page.url == link and link.endswith("#threshold=0.6")

@@ -310,7 +310,7 @@ function regroup() {
 }
 Object.assign(byId("stop"), { min: 0, max: at.stops.length - 1, step: 1 });
 byId("stop").addEventListener("input", () => moveTo(Number(byId("stop").value)));
-byId("own").textContent = `back to ${told(data.threshold)}`;
+byId("own").textContent = `back to ${short(data.threshold)}`;
 byId("own").addEventListener("click", () => moveTo(at.own));
 window.addEventListener("hashchange", () => moveTo(linked(), false));
 stop = linked();

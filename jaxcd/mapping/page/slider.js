@@ -9,6 +9,7 @@ let stop = at.own;
 const layersOf = []; // for each image: its ranks, and the canvases of the probability and of the damage
 const flagged = (ranks, i) => ranks[i] !== EMPTY && ranks[i] > stop;
 const told = (threshold) => String(Number(threshold.toPrecision(6)));
+const short = (threshold) => String(Number(threshold.toPrecision(3)));
 
 function canvasOf(image, pane, width, height) {
   const canvas = document.createElement("canvas");
@@ -129,7 +130,7 @@ function retell() {
     + `after) are called damage${at.at_least}, in ${count(at.polygons[stop])} polygons.`;
   byId("stop").value = stop;
   byId("stop").setAttribute("aria-valuetext", `${threshold}: ${share} % called damage`);
-  byId("stop-told").textContent = `${threshold} · ${share} %`;
+  byId("stop-told").textContent = `${short(at.stops[stop])} · ${share} %`;
   byId("threshold").textContent = own ? `from probability ${data.threshold.toFixed(2)} (${data.threshold_from})`
     : `from probability ${threshold}`;
   byId("stop-note").hidden = own;

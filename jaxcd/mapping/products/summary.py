@@ -54,8 +54,20 @@ class VectorFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An interval of thresholds, and its name."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkUsed:
-    """The network of a map, its threshold, how the threshold was chosen, and height and width of its windows."""
+    """The network of a map, its threshold, how the threshold was chosen, and height and width of its windows.
+
+    `threshold_interval` is None where the threshold was not chosen by samples.
+    """
 
     run: str
     name: str
@@ -67,6 +79,7 @@ class NetworkUsed:
     threshold: float
     threshold_from: str
     window: tuple[int, int]
+    threshold_interval: Interval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
