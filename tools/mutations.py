@@ -50,8 +50,8 @@ FAULTS = (
     Fault(
         "validations see the raw weights, not the averages",
         "tasks/loop.py",
-        "params, stats = self.state.weights_in_use()",
-        "params, stats = self.state.params, self.state.stats",
+        "validated = self.validate(params, stats, self.step, self._watch)",
+        "validated = self.validate(self.state.params, self.state.stats, self.step, self._watch)",
         "tests/test_train.py::test_the_averages_are_what_is_validated_kept_as_best_and_evaluated",
     ),
     Fault(

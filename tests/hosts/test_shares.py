@@ -55,7 +55,7 @@ def test_a_shared_evaluation_has_the_bytes_of_one_process(project, shallow, tmp_
     assert code == 2 and "holds a shared, unfinished evaluation of other settings: batches.batch is 2 there" in output
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert "written: " in _evaluated(shallow, project, shared, "--share", "1/2")
-    assert _files(shared) == _files(alone) and len(_files(alone)) == 6
+    assert _files(shared) == _files(alone) and len(_files(alone)) == 7
     assert "all shares are done and summed up" in _evaluated(shallow, project, shared, "--share", "0/2")
     assert _files(shared) == _files(alone)
 
