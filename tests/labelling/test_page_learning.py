@@ -216,8 +216,8 @@ def test_the_whole_loop_label_sample_fine_tune_correct_and_read(browser: Browser
         ana.page.click("#tune")
         expect(told).to_have_text("Map 1 is there.", timeout=8 * LONG)
         expect(ana.page.locator("#scores-told")).to_have_text("From the fine-tuned network.", timeout=LONG)
-        unjudged = next(name for name in ana.buildings() if not ana.objects()[name]["level"])
-        ana.click(unjudged)  # the map is corrected
+        ana.press("Escape", "n")
+        (unjudged,) = ana.selected()  # the map is corrected
         ana.press(KEYS[level(int(unjudged[1:]))])
         ana.wait_saved()
         assert levels(store, "scene")[unjudged] == level(int(unjudged[1:]))
