@@ -68,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 LONGEST = (
     "test_train.py",
     "test_scene_map.py",
+    "test_seams.py",
     "test_tune.py",
     "test_pretrain.py",
     "test_predict.py",

@@ -115,14 +115,14 @@ FAULTS = (
         "models/unet.py",
         "low, high = low - convolutions, high + convolutions\n        skips",
         "low, high = low - convolutions + 1, high + convolutions - 1\n        skips",
-        "tests/models/test_description.py tests/mapping/test_scene_map.py",
+        "tests/models/test_description.py tests/mapping/test_seams.py",
     ),
     Fault(
         "a turned view of the map is not turned back",
         "learn/averaging.py",
         "jnp.rot90(maps, -(view % 4), axes=(1, 2))",
         "jnp.rot90(maps, view % 4, axes=(1, 2))",
-        "tests/mapping/test_scene_map.py",
+        "tests/mapping/test_seams.py",
     ),
     Fault(
         "a file is not renamed into place",
