@@ -4,10 +4,12 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from jaxcd.base import machine
 from tests.entries import Finished, made_once, trained, write_project
@@ -115,3 +117,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no third-party imagery at {folder} (see docs/README.md: it is not part of the project)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, without a window. One a file: Playwright bears no second one, and no asyncio beside it."""
+    program = shutil.which("chromium")
+    assert program, "no chromium; sh tools/setup dev installs it"
+    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=options)
+        yield running
+        running.close()

@@ -1,23 +1,14 @@
-"""What tests of the labelling page share: the browser, a town, and a server of it."""
+"""What tests of the labelling page share: a town and a server of it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from jaxcd.simulator.scene import SimulatedScene, simulate
 from tests.labelling.page_runs import Server, serving
-from tests.mapping.conftest import launched
 
 PAIRS = ("clicks", "many", "lost", "keyboard", "conflict", "phone", "spread", "listed", "watched")
 """A pair for each test that shares the server, all of the same scene."""
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """The browser of maps' pages, one for all tests here."""
-    yield from launched()
 
 
 @pytest.fixture(scope="package")
