@@ -230,7 +230,6 @@ class _Job:
 
 def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
     from jaxcd import models
-    from jaxcd.learn import steps
     from jaxcd.runs import events, inference
     from jaxcd.runs.panels import Keeper
     from jaxcd.store.dataset import open_or_build
@@ -240,7 +239,7 @@ def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
     foreign, batch = settings.data is not None, settings.batch
     split = settings.split or ("all" if foreign else "test")
     rows = _rows(config, run, dataset.samples, split, foreign)
-    devices = steps.evaluation_mesh(config).size
+    devices = sharding.evaluation_mesh(config).size
     tiles = sum(len(dataset.samples[row].post) for row in rows)
     pairs = min(batch, -(-tiles // devices)) * devices
     threshold = 0.5 if trained.threshold is None else trained.threshold

@@ -236,7 +236,7 @@ FRAMES = f"""HloModule m
 FileNames
 1 "{ROOT}/jaxcd/models/blocks.py"
 2 "/elsewhere/site-packages/flax/nnx/nn/linear.py"
-3 "{ROOT}/jaxcd/learn/augmentation.py"
+3 "{ROOT}/jaxcd/learn/augmentation/augment.py"
 
 FunctionNames
 1 "BatchNorm.__call__"
@@ -278,7 +278,7 @@ def test_kernels_are_named_after_what_they_do_and_where_jaxcd_asks_for_it():
         (kinds.NORM_BACK, "jaxcd/models/blocks.py:60"),
         (kinds.GRADIENT, "jaxcd/models/blocks.py:86"),
         (kinds.TRANSPOSE, ""),
-        (kinds.AUGMENTATION, "jaxcd/learn/augmentation.py:29"),
+        (kinds.AUGMENTATION, "jaxcd/learn/augmentation/augment.py:29"),
     ]
 
 

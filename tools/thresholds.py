@@ -74,20 +74,20 @@ def _events(config: Any, trained: Any, data: str) -> dict[str, Event]:
 
     from jaxcd import models
     from jaxcd.feed.loader import evaluation_batches
-    from jaxcd.learn import steps
+    from jaxcd.learn import sharding, steps
     from jaxcd.store.dataset import open_or_build
 
     settings = copy.deepcopy(config.data)
     settings.root, settings.weights, settings.events, settings.test_events = data, (), "", ()
     dataset = open_or_build(settings)
     rows = range(len(dataset.samples))
-    mesh, rng = steps.evaluation_mesh(config), np.random.default_rng(0)
+    mesh, rng = sharding.evaluation_mesh(config), np.random.default_rng(0)
     step = steps.evaluation_step(trained.network, config, dataset.scale)
-    params, stats = (steps.replicate(part, mesh) for part in (trained.params, trained.stats))
+    params, stats = (sharding.replicate(part, mesh) for part in (trained.params, trained.stats))
     found: dict[str, list[Event]] = {}
     stride = models.describe(config.model).stride
     for batch, _ in evaluation_batches(dataset, list(rows), batch=mesh.size, stride=stride):
-        probability = np.asarray(step(params, stats, steps.shard_batch(batch, mesh)).probability)
+        probability = np.asarray(step(params, stats, sharding.shard_batch(batch, mesh)).probability)
         for i, row in enumerate(batch.ids):
             if row >= 0:
                 damaged, known = batch.labels[i] >= dataset.scale.damaged, batch.valid[i] > 0

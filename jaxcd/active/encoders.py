@@ -15,7 +15,7 @@ from jaxcd import models
 from jaxcd.base.errors import ConfigError
 from jaxcd.config import Config
 from jaxcd.learn import steps
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.models import ENCODER
 from jaxcd.models.description import Normalisation
 from jaxcd.models.functional import merge

@@ -11,7 +11,7 @@ _PIXELS = Bound(lambda pixels: 0 <= pixels <= 64, "pixels between 0 and 64")
 class DatesConfig:
     """What differs between two images that is no damage; zero switches an operation off.
 
-    `jaxcd.learn.dates` says what each number means.
+    `jaxcd.learn.augmentation.dates` says what each number means.
     """
 
     tone: float = setting(0.0, "largest change of each band's gain, offset and gamma, for each date by itself", SHARE)

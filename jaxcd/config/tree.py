@@ -155,7 +155,7 @@ class LossConfig:
 class AugmentConfig:
     """Ranges of the training augmentation; a range of zero switches an operation off.
 
-    `jaxcd.learn.augmentation` says what each number means.
+    `jaxcd.learn.augmentation.augment` says what each number means.
     """
 
     flips: bool = setting(True, "horizontal and vertical flips and quarter turns, on the host")

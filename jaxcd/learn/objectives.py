@@ -15,7 +15,7 @@ from jaxcd.base.scales import SCALES, Scale
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.learn import losses, ordinal
-from jaxcd.learn.augmentation import augment
+from jaxcd.learn.augmentation.augment import augment
 from jaxcd.learn.contrastive import contrastive
 
 Loss = Callable[[Any, Any, Batch, Key[Array, ""]], tuple[Float[Array, ""], Any]]

@@ -19,7 +19,8 @@ from jaxcd.config import LossConfig
 from jaxcd.learn import losses
 from jaxcd.learn.grades import Grades
 from jaxcd.learn.metrics import Counts
-from jaxcd.learn.steps import Evaluated, EvaluationStep, shard_batch
+from jaxcd.learn.sharding import shard_batch
+from jaxcd.learn.steps import Evaluated, EvaluationStep
 from jaxcd.runs.panels import Keeper, Prediction
 
 COUNTS = "counts.npz"

@@ -11,7 +11,7 @@ from jaxcd.base import progress
 from jaxcd.base.scales import Scale
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
-from jaxcd.learn import steps
+from jaxcd.learn import sharding, steps
 from jaxcd.runs.checkpoints import Checkpoints
 from jaxcd.runs.evaluation import Evaluation, count, decoded, encoded, evaluate, keep, summed
 from jaxcd.runs.memory import explained_memory
@@ -87,10 +87,10 @@ def evaluate_share(
     Raises:
         DeviceMemoryError: the device is too small for a batch.
     """
-    mesh = steps.evaluation_mesh(config)
+    mesh = sharding.evaluation_mesh(config)
     with explained_memory(advice):
         step = steps.evaluation_step(trained.network, config, scale, average=average, patch=patch)
-        how = (step, steps.replicate(trained.params, mesh), steps.replicate(trained.stats, mesh))
+        how = (step, sharding.replicate(trained.params, mesh), sharding.replicate(trained.stats, mesh))
         length = -(-total // work.pieces) if work.pieces else 0
         pieces = {piece: range(piece * length, min((piece + 1) * length, total)) for piece in work.todo()}
         numbers = [number for own in pieces.values() for number in own]
@@ -128,7 +128,7 @@ def evaluate_trained(
     Args:
         config: the run's.
         trained: its network.
-        batches: of a multiple of `steps.evaluation_mesh(config).size` pairs.
+        batches: of a multiple of `sharding.evaluation_mesh(config).size` pairs.
         keepers: choose the tiles whose pixels are kept for pictures.
         scale: of the labels.
         average: take the mean probability over flips and quarter turns.
@@ -140,22 +140,22 @@ def evaluate_trained(
         DeviceMemoryError: the device is too small for a batch.
         SceneError: no statistics can be computed.
     """
-    mesh = steps.evaluation_mesh(config)
+    mesh = sharding.evaluation_mesh(config)
 
     def with_own(batches: Iterable[tuple[Batch, Sequence[Tile]]]) -> Iterator[tuple[Batch, Sequence[Tile]]]:
         nonlocal own
         assert fitted is not None
         for batch, tiles in batches:
-            own = steps.replicate(fitted(int(batch.ids[0])), mesh)
+            own = sharding.replicate(fitted(int(batch.ids[0])), mesh)
             yield batch, tiles
 
     with explained_memory(advice):
-        own = steps.replicate(trained.stats, mesh)
+        own = sharding.replicate(trained.stats, mesh)
         step = steps.evaluation_step(trained.network, config, scale, average=average, patch=patch)
         return evaluate(
             step if fitted is None else lambda params, _, batch: step(params, own, batch),
-            steps.replicate(trained.params, mesh),
-            steps.replicate(trained.stats, mesh),
+            sharding.replicate(trained.params, mesh),
+            sharding.replicate(trained.stats, mesh),
             batches if fitted is None else with_own(batches),
             mesh=mesh,
             weights=config.loss,

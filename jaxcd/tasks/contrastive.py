@@ -21,8 +21,8 @@ from jaxcd.base.types import Batch
 from jaxcd.config import Config
 from jaxcd.feed.pretraining import contrast_batches, kinds, pretraining_splits
 from jaxcd.feed.splits import Splits
-from jaxcd.learn import steps
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn import sharding
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.learn.contrastive import contrastive
 from jaxcd.learn.objectives import embedding_stacks, pairs_an_element, shows_damage
 from jaxcd.runs.figures import Figures, Histogram
@@ -80,7 +80,7 @@ class Pretraining:
     @classmethod
     def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Pretraining":
         """Take the batches from a dataset; training batches hold this process's part of the batch."""
-        steps.training_mesh(config)
+        sharding.training_mesh(config)
         network = models.describe(config.model)
         train, validation = (
             kinds(dataset, rows, config, stride=network.stride, split=name)
@@ -124,13 +124,13 @@ class Pretraining:
         """Make the validation: the loss, and how well embeddings of validation places tell damaged from intact."""
         embed = embedding_step(network, config)
         total = math.ceil(config.contrast.samples / (config.train.batch * pairs_an_element(config)))
-        count, own = len(range(hosts.index(), total, hosts.count())), steps.evaluation_mesh(config)
+        count, own = len(range(hosts.index(), total, hosts.count())), sharding.evaluation_mesh(config)
 
         def embedded(params: Any, stats: Any, source: Iterator[Batch], title: str) -> Embedded:
             parts = []
             with progress.bar(count, unit="batch", title=title, leave=False) as bar:
                 for batch, _ in zip(source, range(count), strict=False):
-                    z, damaged = embed(params, stats, steps.shard_batch(batch, own))
+                    z, damaged = embed(params, stats, sharding.shard_batch(batch, own))
                     parts.append((np.asarray(z[0]), np.asarray(z[1]), np.asarray(damaged)))
                     bar.update()
             shares = hosts.exchange(parts)
@@ -138,7 +138,7 @@ class Pretraining:
             return Embedded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
         def validate(params: Any, stats: Any, step: int, watch: Watch) -> Validated | Diverged:
-            params, stats = steps.own_copy((params, stats), config)
+            params, stats = sharding.own_copy((params, stats), config)
             training = embedded(params, stats, watch(self.training_batches()), "embedding training places")
             validation = embedded(params, stats, watch(self.validation_batches()), "embedding validation places")
             return _measured(training, validation, config, run, step)

@@ -18,7 +18,7 @@ from jaxcd.base.scales import UNKNOWN
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import Config
 from jaxcd.feed.balance import Alarm
-from jaxcd.learn import steps
+from jaxcd.learn import sharding
 from jaxcd.learn.steps import EvaluationStep
 from jaxcd.runs.evaluation import with_bar
 from jaxcd.store.dataset import TileDataset
@@ -61,10 +61,12 @@ def find(
         AskedToStop: a signal came.
     """
     numbers = range(hosts.index(), total, hosts.count())
-    params, stats = steps.own_copy(weights, config)
-    mesh = steps.evaluation_mesh(config)
+    params, stats = sharding.own_copy(weights, config)
+    mesh = sharding.evaluation_mesh(config)
     with contextlib.closing(with_bar(batches(numbers), total, "false alarms")) as shown:
-        results = ((batch, here, step(params, stats, steps.shard_batch(batch, mesh))) for batch, here in watch(shown))
+        results = (
+            (batch, here, step(params, stats, sharding.shard_batch(batch, mesh))) for batch, here in watch(shown)
+        )
         found = [
             (score, Alarm(int(batch.ids[i]), _position(batch, i, tile, dataset), y, x))
             for batch, here, result in held_back(results, 1)

@@ -20,7 +20,7 @@ from jaxcd.base import hosts, progress
 from jaxcd.base.errors import DeviceMemoryError, NonFiniteLossError
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
-from jaxcd.learn import steps
+from jaxcd.learn import sharding, steps
 from jaxcd.runs import run_folder, transfer
 from jaxcd.runs.checkpoints import Checkpoints
 from jaxcd.runs.figures import TrainingFigures
@@ -125,7 +125,7 @@ class _Trainer:
         self.config, self.run, self.task, self.signals = config, run, task, signals
         self.steps = total_steps(config, task.places)
         self.validate_every = config.train.validate_every or max(round(task.places / config.train.batch), 1)
-        self.mesh = steps.training_mesh(config)
+        self.mesh = sharding.training_mesh(config)
         self.checkpoints = Checkpoints(run, create=True)
         latest = self.checkpoints.latest()
         self.network, state, self.train_step = steps.initial_state(config, steps=self.steps, at=latest or 0)
@@ -157,9 +157,9 @@ class _Trainer:
                 "the encoder stays frozen",
                 file=sys.stderr,
             )
-        self.state = steps.replicate(state, self.mesh)
+        self.state = sharding.replicate(state, self.mesh)
         # rbg: threefry's dropout masks took a fifth of the small network's step on 2 CPU cores.
-        self.key = steps.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)
+        self.key = sharding.replicate(jax.random.key(config.seed, impl="rbg"), self.mesh)
         self.step, self.threshold, self.validation_due, self.best = 0, None, False, _Best()
         self.onednn = steps.choose_convolutions(config).onednn
         if latest is not None:
@@ -182,7 +182,7 @@ class _Trainer:
         self.pending: collections.deque[tuple[int, np.ndarray, steps.Progress, jax.Array | int]] = collections.deque()
         # Of several processes, what one knows of a signal after a step is agreed upon when that step is settled, which
         # all do after the same later one.
-        self.agreed, self.any_of = 0, steps.any_of(self.mesh) if hosts.count() > 1 else None
+        self.agreed, self.any_of = 0, sharding.any_of(self.mesh) if hosts.count() > 1 else None
         self.last = (float("nan"), float("nan"))
         pairs = config.train.batch
         self.bar = progress.bar(self.steps * pairs, initial=self.step * pairs, unit="pair")
@@ -237,7 +237,7 @@ class _Trainer:
                 return
             # The position counts the batches that are taken, not those that are ready.
             with contextlib.closing(self.task.batches(self.step, self.found)) as batches:  # type: ignore[type-var]
-                ready = steps.on_device(batches, self.mesh, ahead=self.config.data.prefetch)
+                ready = sharding.on_device(batches, self.mesh, ahead=self.config.data.prefetch)
                 yield from itertools.islice(ready, every - self.step % every if every else None)
 
     def _searched(self) -> bool:
@@ -274,7 +274,7 @@ class _Trainer:
 
     def _thaw(self) -> None:
         self.state, self.train_step = steps.thawed(self.network, self.state, self.config, steps=self.steps)
-        self.state = steps.replicate(self.state, self.mesh)
+        self.state = sharding.replicate(self.state, self.mesh)
         self.bar.write(f"step {self.step}: the encoder learns from here on")
 
     def _settle(self, left: int) -> None:

@@ -20,7 +20,7 @@ from jaxcd.config import Config
 from jaxcd.feed.balance import Alarm
 from jaxcd.feed.loader import count_evaluation_batches, evaluation_batches, train_batches
 from jaxcd.feed.splits import Splits, split_places
-from jaxcd.learn import steps
+from jaxcd.learn import sharding, steps
 from jaxcd.learn.metrics import Counts
 from jaxcd.runs.evaluation import Evaluation, count, evaluate, keep, summed, with_bar
 from jaxcd.runs.figures import Figures, GradeFigures, MapFigures, validation_figures
@@ -65,8 +65,8 @@ class Segmentation:
     def of(cls, dataset: TileDataset, splits: Splits, config: Config) -> "Segmentation":
         """Take the batches from a dataset; each holds this process's part of the batch."""
         stride = models.describe(config.model).stride
-        steps.training_mesh(config)
-        how = {"batch": config.train.eval_batch * steps.evaluation_mesh(config).size, "stride": stride}
+        sharding.training_mesh(config)
+        how = {"batch": config.train.eval_batch * sharding.evaluation_mesh(config).size, "stride": stride}
         return cls(
             figures=validation_figures(dataset.scale),
             places=len(splits.train),
@@ -116,7 +116,7 @@ class Segmentation:
                 return evaluate(evaluation_step, params, stats, watch(shown), mesh=mesh, keepers=(keeper,), **what)
 
         def evaluated_together(weights: tuple[Any, Any], watch: Watch, keeper: Keeper) -> Evaluation:
-            mesh, total = steps.evaluation_mesh(config), self.validation_batches
+            mesh, total = sharding.evaluation_mesh(config), self.validation_batches
             numbers = range(hosts.index(), total, hosts.count())
             with contextlib.closing(with_bar(self.validation(numbers), self.validation_tiles, "validation")) as shown:
                 shares = hosts.exchange(list(count(evaluation_step, *weights, watch(shown), mesh=mesh)))
@@ -130,7 +130,7 @@ class Segmentation:
             if hosts.count() == 1:
                 result = evaluated(params, stats, watch, keeper)
             else:
-                result = evaluated_together(steps.own_copy((params, stats), config), watch, keeper)
+                result = evaluated_together(sharding.own_copy((params, stats), config), watch, keeper)
             if hosts.is_first():
                 folder = run / "panels"
                 folder.mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from jaxcd.config import AugmentConfig, Config
 STEPS = 20
 PAIRS = 8
 CASES = {
-    **{f"{name}": {"model.name": name} for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")},
+    **{name: {"model.name": name} for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff")},
     **{name: {"model.name": name} for name in ("siam_lite0", "siam_resnet18", "siam_resnet34", "siam_resnet50")},
     "accumulated": {"train.accumulation": 2, "optim.ema": 0.9, "model.dropout": 0.2, "augment": AugmentConfig()},
     "frozen": {"freeze.encoder": True},
@@ -38,29 +38,32 @@ def case(name: str) -> Config:
 
 
 def learn(name: str) -> list:
-    """Return the arrays of the state after the last step, and its loss."""
+    """Return the arrays of the state after the last step, what it reports, and the losses of all steps."""
     import jax
     import numpy as np
 
     from jaxcd.base.types import Batch
     from jaxcd.feed.loader import own_share
-    from jaxcd.learn import steps
+    from jaxcd.learn import sharding, steps
     from jaxcd.learn.objectives import pairs_an_element
     from tests.learn.batches import random_batch
 
     config = case(name)
     _, state, step = steps.initial_state(config, steps=STEPS)
-    mesh = steps.training_mesh(config)
-    state, key = (steps.replicate(tree, mesh) for tree in (state, jax.random.key(config.seed, impl="rbg")))
-    progress = None
+    mesh = sharding.training_mesh(config)
+    state, key = (sharding.replicate(tree, mesh) for tree in (state, jax.random.key(config.seed, impl="rbg")))
+    hosts.exchange(None)  # gloo connects by the first sum, and waits 30 s for it: less than some networks compile
+    progress, losses = None, []
     for k in range(STEPS):
         pairs = PAIRS * pairs_an_element(config)
         whole = random_batch(pairs, seed=k)
         if config.task == "contrastive":  # every other pair shows no damage
             whole = whole._replace(labels=whole.labels * (np.arange(pairs) % 2).astype(np.uint8)[:, None, None])
         own = own_share(pairs, hosts.index(), hosts.count())
-        state, progress = step(state, steps.shard_batch(Batch(*(x[own] for x in whole)), mesh), key)
-    return [np.asarray(x) for x in jax.tree.leaves((state.params, state.stats, state.averaged, progress))]
+        state, progress = step(state, sharding.shard_batch(Batch(*(x[own] for x in whole)), mesh), key)
+        losses.append(float(progress.loss))
+    found = (state.params, state.stats, state.averaged, progress, np.array(losses))
+    return [np.asarray(x) for x in jax.tree.leaves(found)]
 
 
 def main() -> int:

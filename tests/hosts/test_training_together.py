@@ -11,7 +11,7 @@ import pytest
 
 from jaxcd.runs.logs import read_log
 from tests.entries import run, tree
-from tests.hosts.steps_together import CASES
+from tests.hosts.steps_together import CASES, STEPS
 from tests.hosts.teams import Team, free_address, process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,7 +193,7 @@ def test_processes_are_found_by_what_slurm_and_open_mpi_tell(project, tmp_path, 
     assert "process 1 of 2 on " in logs[1].read_text() and "finished 2 steps" in logs[0].read_text()
 
 
-def _learned(folder: Path, case: str, count: int, *, devices: int = 1) -> dict[str, np.ndarray]:
+def _learned(folder: Path, case: str, count: int, devices: int) -> dict[str, np.ndarray]:
     """Return what so many processes have after 20 steps of a case, by number of the array."""
     address, name = free_address(), f"{count}_{devices}"
     file, logs = folder / f"{name}.npz", [folder / f"{name}_{i}.log" for i in range(count)]
@@ -209,21 +209,20 @@ def _learned(folder: Path, case: str, count: int, *, devices: int = 1) -> dict[s
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("case", CASES)
 def test_every_network_learns_as_in_one_process(tmp_path, case):
-    """20 steps, with accumulation, averages, augmentation and dropout, a frozen encoder, levels, and by contrast."""
-    alone, *together = (_learned(tmp_path, case, count) for count in (1, 2, 4))
-    for found in together:
-        assert found.keys() == alone.keys()
-        for name, one in alone.items():
-            np.testing.assert_allclose(found[name], one, rtol=1e-4, atol=_NEAR, err_msg=name)
+    """20 steps, with accumulation, averages, augmentation and dropout, a frozen encoder, levels, and by contrast.
 
-
-@pytest.mark.slow
-def test_two_processes_compute_the_bits_of_two_devices_of_one_process(tmp_path):
-    """So what differs from one process with one device is the order of sums, and nothing else."""
-    ours, theirs = _learned(tmp_path, "accumulated", 2), _learned(tmp_path, "accumulated", 1, devices=2)
-    assert ours.keys() == theirs.keys()
-    for name, one in theirs.items():
-        np.testing.assert_array_equal(ours[name], one, err_msg=name)
+    Two processes compute the bits of one process with two devices: nothing but the order of sums can make them differ
+    from one device. Four processes take sums in another order. AdamW, which follows the sign of gradients that are
+    zero but for rounding, makes much of it; so the losses are compared, closely for the first step.
+    """
+    two, of_two, of_four = (_learned(tmp_path, case, *how) for how in ((1, 2), (2, 1), (4, 1)))
+    assert of_two.keys() == two.keys()
+    for name, one in two.items():
+        np.testing.assert_array_equal(of_two[name], one, err_msg=name)
+    four, losses = (found[max(found)] for found in (of_four, two))
+    assert len(losses) == STEPS
+    np.testing.assert_allclose(four[0], losses[0], rtol=1e-5)
+    np.testing.assert_allclose(four, losses, rtol=5e-3)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxcd import models
 from jaxcd.learn import steps
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.mapping.predict.network import STEPS, WindowNetwork
 from jaxcd.runs.inference import Trained
 from tests.learn.batches import random_batch, small_config

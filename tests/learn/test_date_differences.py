@@ -11,8 +11,8 @@ import pytest
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig, Config, DataConfig, DatesConfig, TrainConfig
-from jaxcd.learn.augmentation import augment
-from jaxcd.learn.dates import differ
+from jaxcd.learn.augmentation.augment import augment
+from jaxcd.learn.augmentation.dates import differ
 
 SIDE = 48
 

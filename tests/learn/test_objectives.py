@@ -5,7 +5,7 @@ import pytest
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.scales import BINARY, UNKNOWN, XBD
-from jaxcd.learn import steps
+from jaxcd.learn import sharding, steps
 from jaxcd.learn.objectives import (
     OBJECTIVES,
     check_maps,
@@ -127,11 +127,11 @@ def test_two_devices_compare_the_same_pairs_as_one(accumulation):
     for devices in (1, 2):
         config = contrastive_config("fc_ef", batch=8, accumulation=accumulation)
         config.train.devices = devices
-        mesh = steps.training_mesh(config)
+        mesh = sharding.training_mesh(config)
         _, state, step = steps.initial_state(config, steps=1)
-        batch = steps.shard_batch(balanced(16, pattern=(1, 0, 0, 0, 0, 1, 1, 1)), mesh)
-        key = steps.replicate(jax.random.key(5, impl="rbg"), mesh)
-        _, progress = step(steps.replicate(state, mesh), batch, key)
+        batch = sharding.shard_batch(balanced(16, pattern=(1, 0, 0, 0, 0, 1, 1, 1)), mesh)
+        key = sharding.replicate(jax.random.key(5, impl="rbg"), mesh)
+        _, progress = step(sharding.replicate(state, mesh), batch, key)
         results.append((float(progress.loss), float(progress.gradient_norm)))
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 

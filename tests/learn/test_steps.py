@@ -10,8 +10,8 @@ from jaxcd import models
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.types import Batch, Tile
 from jaxcd.config import AugmentConfig
-from jaxcd.learn import losses, metrics, optimizer, steps
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn import losses, metrics, optimizer, sharding, steps
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.runs.evaluation import evaluate
 from tests.learn.batches import random_batch, small_config
 
@@ -19,15 +19,15 @@ from tests.learn.batches import random_batch, small_config
 def _run(config, n, *, devices=1, tx=None, seed=0):
     """Take n steps; returns the states' host copies and the losses."""
     config.train.devices = devices
-    mesh = steps.training_mesh(config)
+    mesh = sharding.training_mesh(config)
     network, state, step = steps.initial_state(config, steps=config.train.steps)
     if tx is not None:
         state = state._replace(opt_state=tx.init(state.params))
         step = steps.train_step(network, tx, config)
-    state, key = steps.replicate(state, mesh), steps.replicate(jax.random.key(7, impl="rbg"), mesh)
+    state, key = sharding.replicate(state, mesh), sharding.replicate(jax.random.key(7, impl="rbg"), mesh)
     step_losses = []
     for i in range(n):
-        batch = steps.shard_batch(random_batch(config.train.batch, seed=seed + i), mesh)
+        batch = sharding.shard_batch(random_batch(config.train.batch, seed=seed + i), mesh)
         state, progress = step(state, batch, key)
         step_losses.append(float(progress.loss))
     return jax.device_get(state), step_losses, step
@@ -91,9 +91,9 @@ def test_evaluation_counts_the_same_on_two_devices(scale):
     evaluation, results = steps.evaluation_step(network, config), []
     for devices in (1, 2):
         config.train.devices = devices
-        mesh = steps.evaluation_mesh(config)
-        params, stats = steps.replicate((state.params, state.stats), mesh)
-        results.append(evaluation(params, stats, steps.shard_batch(random_batch(4), mesh)))
+        mesh = sharding.evaluation_mesh(config)
+        params, stats = sharding.replicate((state.params, state.stats), mesh)
+        results.append(evaluation(params, stats, sharding.shard_batch(random_batch(4), mesh)))
     np.testing.assert_array_equal(results[0].bins, results[1].bins)
     if scale != "binary":
         np.testing.assert_array_equal(results[0].grades, results[1].grades)
@@ -134,7 +134,7 @@ def test_loss_of_a_split_is_that_of_one_batch_however_it_is_batched(at_a_time):
     config = small_config()
     config.train.devices, config.loss.iou = 1, 0.5
     network, state, _ = steps.initial_state(config, steps=1)
-    mesh, whole = steps.evaluation_mesh(config), random_batch(6)
+    mesh, whole = sharding.evaluation_mesh(config), random_batch(6)
     tiles = [Tile(str(i), "", 32, 32) for i in range(6)]
     parts = [slice(i, i + at_a_time) for i in range(0, 6, at_a_time)]
     result = evaluate(
@@ -156,7 +156,7 @@ def test_tiles_without_a_number_are_named():
     network, state, _ = steps.initial_state(config, steps=1)
     params = jax.tree.map(lambda p: p * jnp.nan, state.params)
     tiles = [Tile(f"t{i}", "", 32, 32) for i in range(2)]
-    step, mesh = steps.evaluation_step(network, config), steps.evaluation_mesh(config)
+    step, mesh = steps.evaluation_step(network, config), sharding.evaluation_mesh(config)
     result = evaluate(step, params, state.stats, [(random_batch(2), tiles)], mesh=mesh, weights=config.loss)
     assert np.isnan(result.loss) and [tile.place for tile in result.not_finite] == ["t0", "t1"]
 
@@ -164,7 +164,7 @@ def test_tiles_without_a_number_are_named():
 def test_a_run_of_many_devices_is_evaluated_on_those_there_are():
     config = small_config()
     config.train.devices = 8
-    assert steps.evaluation_mesh(config).size == 2
+    assert sharding.evaluation_mesh(config).size == 2
 
 
 @pytest.mark.parametrize(("size", "multiple"), [("small", 8), ("medium", 16), ("large", 32)])
@@ -201,7 +201,7 @@ def test_an_update_that_overflows_is_told_before_it_is_saved():
 def test_batch_is_spread_over_the_devices():
     config = small_config(batch=4)
     config.train.devices = 2
-    batch = steps.shard_batch(random_batch(4), steps.training_mesh(config))
+    batch = sharding.shard_batch(random_batch(4), sharding.training_mesh(config))
     assert [shard.data.shape[0] for shard in batch.pre.addressable_shards] == [2, 2]
 
 
@@ -229,12 +229,12 @@ def test_same_key_same_step_and_dropout_moves_with_the_step():
     _, again, step = _run(config, 3)
     assert first == again
     # The same weights and the same batch: only the dropout mask can make the second loss differ.
-    mesh, key = steps.training_mesh(config), jax.random.key(7, impl="rbg")
-    batch, key = steps.shard_batch(random_batch(4), mesh), steps.replicate(key, mesh)
+    mesh, key = sharding.training_mesh(config), jax.random.key(7, impl="rbg")
+    batch, key = sharding.shard_batch(random_batch(4), mesh), sharding.replicate(key, mesh)
     step_losses = []
     for number in (0, 0, 1):
         _, state, _ = steps.initial_state(config, steps=10)
-        state = steps.replicate(state._replace(step=jnp.full((), number, jnp.int32)), mesh)
+        state = sharding.replicate(state._replace(step=jnp.full((), number, jnp.int32)), mesh)
         step_losses.append(float(step(state, batch, key)[1].loss))
     assert step_losses[0] == step_losses[1] == first[0] and step_losses[0] != step_losses[2]
 
@@ -269,10 +269,10 @@ def test_devices_that_cannot_share_the_batch_are_named():
     config = small_config(batch=6, accumulation=2)
     config.train.devices = 2
     with pytest.raises(ConfigError, match=r"config.train.batch: 2 devices.*multiple of 4"):
-        steps.training_mesh(config)
+        sharding.training_mesh(config)
     config.train.devices = 3
     with pytest.raises(ConfigError, match=r"config.train.devices: 3 asked for, this machine has 2"):
-        steps.training_mesh(config)
+        sharding.training_mesh(config)
 
 
 def test_schedules_and_clipping():

@@ -10,7 +10,7 @@ import rasterio
 import torch
 
 from jaxcd import models
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.mapping import scene_map
 from jaxcd.mapping.predict import adaptation, adapted
 from jaxcd.mapping.predict.scene_pair import open_pair

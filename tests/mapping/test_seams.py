@@ -10,7 +10,7 @@ from jax.nn import sigmoid
 
 from jaxcd import models
 from jaxcd.learn import ordinal
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.mapping.predict import blocks, scene_pair, tiling
 from jaxcd.mapping.predict.network import STEPS, WindowNetwork
 from jaxcd.mapping.settings import MapSettings

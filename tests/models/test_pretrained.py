@@ -13,7 +13,7 @@ from flax import nnx
 from jaxcd import models
 from jaxcd.base.errors import CheckpointError, ConfigError
 from jaxcd.config import ModelConfig
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.models.convolutions.depthwise import depthwise
 from jaxcd.models.convolutions.geometry import centred, same
 from jaxcd.models.pretrained import weights

@@ -95,7 +95,7 @@ def test_the_picture_shows_both_kinds(tmp_path):
 
 def test_a_collapse_is_warned_of_and_a_spread_is_not(tmp_path):
     """A real network whose last layer forgets its input."""
-    from jaxcd.learn import steps
+    from jaxcd.learn import sharding, steps
     from jaxcd.tasks.contrastive import Pretraining
     from tests.learn.batches import random_batch, small_config
 
@@ -111,7 +111,7 @@ def test_a_collapse_is_warned_of_and_a_spread_is_not(tmp_path):
     task = Pretraining(
         places=1, batches=lambda *_: batches(), name=str, training_batches=batches, validation_batches=batches
     )
-    validate = task.validator(config, network, steps.training_mesh(config), tmp_path)
+    validate = task.validator(config, network, sharding.training_mesh(config), tmp_path)
     validated = validate(state.params, state.stats, 5, lambda given: given)
     assert validated.score == -validated.figures.loss and validated.threshold is None
     assert "chance 0.5" in validated.summary

@@ -15,7 +15,7 @@ from jaxcd import models
 from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig, Config, DataConfig, FreezeConfig, LossConfig, ModelConfig, TrainConfig
 from jaxcd.learn import ordinal, steps
-from jaxcd.learn.augmentation import augment, normalise
+from jaxcd.learn.augmentation.augment import augment, normalise
 
 _CEILINGS = ("matmul", "copy", "nothing")
 _COPIED = 256 * 2**20  # bytes

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcd.base.types import Batch
 from jaxcd.config import Config
-from jaxcd.learn import steps
+from jaxcd.learn import sharding, steps
 
 
 def stepping(config: Config, batches: Iterator[Batch], *, ahead: int, moves: bool) -> Callable[[int], float]:
@@ -26,9 +26,9 @@ def stepping(config: Config, batches: Iterator[Batch], *, ahead: int, moves: boo
         ArithmeticError: the loss is not finite.
     """
     _, state, step = steps.initial_state(config, steps=config.train.steps)
-    mesh, key = steps.training_mesh(config), jax.random.key(0, impl="rbg")
-    state = steps.replicate(state, mesh)
-    ready = steps.on_device(batches, mesh, ahead=config.data.prefetch)
+    mesh, key = sharding.training_mesh(config), jax.random.key(0, impl="rbg")
+    state = sharding.replicate(state, mesh)
+    ready = sharding.on_device(batches, mesh, ahead=config.data.prefetch)
     source: Iterator[Any] = ready if moves else itertools.repeat(next(ready))
     progress: Any = None
 

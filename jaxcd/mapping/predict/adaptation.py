@@ -17,7 +17,7 @@ from jaxcd import models
 from jaxcd.base.errors import SceneError
 from jaxcd.config import Config
 from jaxcd.learn import steps
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.models.functional import BATCHNORM_MOMENTUM
 
 BN = "bn"

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, UInt8, UInt16
 from jaxcd import models
 from jaxcd.base.scales import SCALES
 from jaxcd.config import Config
-from jaxcd.learn import ordinal, steps
-from jaxcd.learn.augmentation import normalise
+from jaxcd.learn import ordinal, sharding
+from jaxcd.learn.augmentation.augment import normalise
 from jaxcd.learn.averaging import averaged
 from jaxcd.runs.inference import Trained
 from jaxcd.runs.memory import explained_memory
@@ -34,12 +34,12 @@ class WindowNetwork:
             trained: the run's network.
             average: give the mean probability over flips and quarter turns, at eight times the work.
         """
-        mesh = steps.evaluation_mesh(config)
+        mesh = sharding.evaluation_mesh(config)
         self._mesh = mesh
         self.batch = mesh.size
         """Windows that one call takes."""
         self._images = NamedSharding(mesh, PartitionSpec("data"))
-        self._weights = steps.replicate((trained.params, trained.stats), mesh)
+        self._weights = sharding.replicate((trained.params, trained.stats), mesh)
         network, wanted = trained.network, models.describe(config.model).normalisation
         answer = ordinal.exceedance if SCALES[config.data.scale].buildings else jax.nn.sigmoid
 
@@ -57,7 +57,7 @@ class WindowNetwork:
     def with_stats(self, stats: Any) -> "WindowNetwork":
         """Return the network with other BatchNorm statistics; nothing is compiled anew."""
         other = copy.copy(self)
-        other._weights = (self._weights[0], steps.replicate(stats, self._mesh))
+        other._weights = (self._weights[0], sharding.replicate(stats, self._mesh))
         return other
 
     def __call__(

@@ -30,7 +30,7 @@ def kind(module: Module, kernel: Kernel) -> str:
     inside = _inside(module, kernel)
     stacks = [(one, module.stack(one)) for one in inside]
     for name, files in (
-        (AUGMENTATION, ("learn/augmentation.py", "learn/clahe.py")),
+        (AUGMENTATION, ("learn/augmentation/",)),
         (OPTIMISER, ("learn/optimizer.py", "/optax/")),
     ):
         if any(_within(stack, files) for _, stack in stacks):

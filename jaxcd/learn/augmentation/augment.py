@@ -2,9 +2,9 @@
 
 There are four groups of operations: brightness/contrast or gamma; blur or CLAHE; Gaussian or ISO noise; shift, scale
 and rotation. Each group is applied with probability 1/2, with the same parameters for pre and post (but each has noise
-of its own). What makes the two dates differ (`jaxcd.learn.dates`) comes before all of them. The host does the flips. An
-operation whose range is zero is left out when the step is traced, so that it costs no time and changes no bit. See
-docs/method.md, Augmentation.
+of its own). What makes the two dates differ (`jaxcd.learn.augmentation.dates`) comes before all of them. The host does
+the flips. An operation whose range is zero is left out when the step is traced, so that it costs no time and changes no
+bit. See docs/method.md, Augmentation.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, Key, Num, UInt8
 from jaxcd.base.scales import DAMAGE
 from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig, DatesConfig
-from jaxcd.learn.clahe import clahe
-from jaxcd.learn.dates import differ
+from jaxcd.learn.augmentation.clahe import clahe
+from jaxcd.learn.augmentation.dates import differ
 from jaxcd.models import IMAGENET, Normalisation
 from jaxcd.models.draws import uniform16
 
