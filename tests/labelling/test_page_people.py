@@ -154,13 +154,15 @@ def test_a_second_opinion_is_given_without_a_look_at_the_first(browser: Browser,
     ben.close()
 
 
-def test_read_only_is_for_watching(browser: Browser, flags, server, store):
+def test_read_only_is_for_watching(browser: Browser, scene, server, store, tmp_path):
     ana = Labeller(browser, f"{server.url}#/watched")
     name, other, third = ana.buildings()[:3]
     ana.click(name)
     ana.press("4")
     ana.wait_saved()
-    with serving([*flags, "--read_only"]) as watched:
+    listed = tmp_path / "list.csv"  # of the store's pairs, this one alone: each takes its time to open
+    listed.write_text(f"name,pre,post,footprints\nwatched,{scene.pre},{scene.post},{scene.footprints}")
+    with serving(["--pairs", listed, "--store", store, "--read_only"]) as watched:
         guest = Labeller(browser, f"{watched.url}#/watched", None)
         assert not guest.page.locator("#ask-who").is_visible() and guest.page.locator("#read-only").is_visible()
         guest.click(name)
