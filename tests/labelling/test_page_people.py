@@ -162,7 +162,7 @@ def test_read_only_is_for_watching(browser: Browser, scene, server, store, tmp_p
     ana.wait_saved()
     listed = tmp_path / "list.csv"  # of the store's pairs, this one alone: each takes its time to open
     listed.write_text(f"name,pre,post,footprints\nwatched,{scene.pre},{scene.post},{scene.footprints}")
-    with serving(["--pairs", listed, "--store", store, "--read_only"]) as watched:
+    with serving(["--pairs", listed, "--store", store, "--read_only"], end_by=signal.SIGKILL) as watched:
         guest = Labeller(browser, f"{watched.url}#/watched", None)
         assert not guest.page.locator("#ask-who").is_visible() and guest.page.locator("#read-only").is_visible()
         guest.click(name)
