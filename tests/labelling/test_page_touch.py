@@ -57,6 +57,10 @@ def test_a_tap_labels_one_finger_moves_the_map_and_two_zoom(browser: Browser, se
     swipe(ben, (0, 0), (30, 0), (60, 0))
     assert ben.page.get_attribute("#divider", "aria-valuenow") == "65"  # of 390 pixels
     assert ben.spot(*place) == after
+    ben.page.locator("#show-panel").tap()
+    box = ben.page.locator("#scores").bounding_box()
+    assert box is not None and box["y"] + box["height"] < 800  # what was asked for is in view
+    ben.page.locator("#show-panel").tap()
     assert levels(store, "phone") == {name: "major"}  # none of it labelled anything
     ben.close()
 
