@@ -67,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     share = None if options.share is None else shares.Share.of(options.share)
     signal.signal(signal.SIGTERM, _ended)
     # jax is imported late, once the arguments are known to be valid.
-    from jaxcd.mapping import pair_list, scene_map
+    from jaxcd.mapping import listed_pairs, pair_list, scene_map
     from jaxcd.runs.announcement import announce_network
 
-    wanted = pair_list.read(options.pairs) if options.pairs else ()
+    wanted = listed_pairs.read(options.pairs) if options.pairs else ()
     labelled = settings.footprints or settings.calibrate or any(each.footprints for each in wanted)
     if settings.label_attribute and not labelled:
         raise ConfigError("--label_attribute: goes with footprints, by --footprints or in the list, or --calibrate")

@@ -71,6 +71,7 @@ WRONG_TYPES = [
     ("data.scenes.label_attribute", 1),
     ("data.scenes.label_levels", "minor-damage=minor"),
     ("data.scenes.labelled_area", None),
+    ("data.scenes.labelled_only", 0),
     ("data.scenes.positive_unlabelled", 0),
     ("data.root", Path("somewhere")),
     ("data.scale", 4),

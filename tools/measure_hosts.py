@@ -86,7 +86,7 @@ def _told(seconds: list[float]) -> str:
 
 
 def _catalogue(folder: Path) -> None:
-    from jaxcd.mapping import pair_list
+    from jaxcd.mapping import listed_pairs
     from jaxcd.runs.shares import Share, SharedWork
     from jaxcd.scenes.catalogue import find_scenes
     from jaxcd.scenes.pairing import pair
@@ -114,7 +114,7 @@ def _catalogue(folder: Path) -> None:
             for number, place in enumerate(places)
         )
     began, cpu = time.perf_counter(), time.process_time()
-    maps = pair_list.read(wanted)
+    maps = listed_pairs.read(wanted)
     todo = []
     for index in range(_PROCESSES):
         work = SharedWork(folder, {"maps": [each.name for each in maps]}, Share(index, _PROCESSES),

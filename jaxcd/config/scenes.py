@@ -85,6 +85,9 @@ class ScenesConfig:
         "",
         "polygons of the ground that was searched for damage; pixels elsewhere are of unknown class. Empty: all of it",
     )
+    labelled_only: bool = setting(
+        False, "leave out tiles in which the class of no pixel is known, as --layout labelled always does"
+    )
     positive_unlabelled: bool = setting(
         False,
         "say that much damage has no polygon: evaluation then reports recall and the share called damage, but no "

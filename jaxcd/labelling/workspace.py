@@ -13,6 +13,7 @@ from jaxcd.base.fingerprints import digest
 from jaxcd.config import DataConfig, ScenesConfig, check_scaling
 from jaxcd.labelling.pairs import Pair
 from jaxcd.labelling.settings import LabelSettings
+from jaxcd.mapping import listed_pairs
 from jaxcd.mapping.predict.scene_pair import ScenePair, open_pair, register_pair
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.scenes.dates import date_in, told
@@ -81,9 +82,7 @@ def named(
         LayoutError, SceneError: the source holds no pair in this layout.
     """
     if pairs is not None:
-        from jaxcd.mapping import pair_list  # with jax, which nothing else here needs
-
-        wanted = pair_list.read(pairs)
+        wanted = listed_pairs.read(pairs)
         return _unique(
             Named(each.name, each.name, each.pre, each.post, each.footprints or settings.footprints) for each in wanted
         )

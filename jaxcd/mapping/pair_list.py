@@ -1,72 +1,25 @@
 """Many maps by one network, from a list of them."""
 
-import csv
 import dataclasses
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcd.base import fingerprints
-from jaxcd.base.errors import ConfigError, DiskFullError, JaxcdError
+from jaxcd.base.errors import DiskFullError, JaxcdError
 from jaxcd.base.files import write_whole
 from jaxcd.base.scales import SCALES
 from jaxcd.mapping import scene_map
+from jaxcd.mapping.listed_pairs import Wanted
 from jaxcd.mapping.products import buildings, levels, summary
 from jaxcd.mapping.products.buildings import CLASSES
 from jaxcd.mapping.products.summary import Area, LevelTotals, MapSummary, Totals
 from jaxcd.mapping.settings import MapSettings
 from jaxcd.runs.shares import Share, SharedWork
-from jaxcd.scenes.raster import is_remote
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "rasterio")
-_WANTED, _OPTIONAL = ("name", "pre", "post"), ("footprints",)
-
-
-class Wanted(NamedTuple):
-    """A map of a list: its folder's name, its scenes, the footprints of its buildings (None: those given for all)."""
-
-    name: str
-    pre: tuple[str, ...]
-    post: tuple[str, ...]
-    footprints: Path | None
-
-
-def read(path: Path) -> tuple[Wanted, ...]:
-    """Read a list of maps: CSV with the columns name, pre, post, and, where wanted, footprints.
-
-    Several scenes are separated by spaces (a path with spaces stands in quotes); paths are relative to the list.
-
-    Raises:
-        ConfigError: not such a list; the message names the line.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"--pairs {path}: cannot be read ({error})") from error
-    found = []
-    for line, row in enumerate(rows, start=2):
-        if not set(_WANTED) <= set(row) or set(row) - {*_WANTED, *_OPTIONAL} or None in row.values():
-            raise ConfigError(f"--pairs {path}: line {line}: expected the columns {', '.join(_WANTED)} [, footprints]")
-        name = row["name"].strip()
-        if not name or Path(name).name != name or name.startswith("."):
-            raise ConfigError(f"--pairs {path}: line {line}: {name!r} is no name for a folder")
-        try:
-            pre, post = (tuple(_resolved(each, path) for each in shlex.split(row[when])) for when in ("pre", "post"))
-        except ValueError as error:
-            raise ConfigError(f"--pairs {path}: line {line}: {error}") from error
-        if not pre or not post:
-            raise ConfigError(f"--pairs {path}: line {line}: names no pre scene or no post scene")
-        footprints = (row.get("footprints") or "").strip()
-        found.append(Wanted(name, pre, post, Path(_resolved(footprints, path)) if footprints else None))
-    names = [each.name for each in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice or not found:
-        raise ConfigError(f"--pairs {path}: {f'{twice!r} is there twice' if twice else 'names no pair'}")
-    return tuple(found)
 
 
 def make(
@@ -167,10 +120,6 @@ def _sum_up(results: dict[str, _Result], out: Path, measured: Callable[[], dict[
     write_whole(out / summary.MARKDOWN, _table(made, total, failed, summary.blind_lines(blind)))
     print(f"{len(made)} of {len(results)} maps made; look at {out / summary.MARKDOWN}")
     return 2 if failed else 0
-
-
-def _resolved(location: str, path: Path) -> str:
-    return location if is_remote(location) else str(path.parent / location)
 
 
 def _total(made: Iterable[Totals]) -> Totals:

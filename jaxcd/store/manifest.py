@@ -74,7 +74,7 @@ class BuildSettings:
             layers = [Path(name).resolve() for name in (data.scenes.labels, data.scenes.labelled_area) if name]
             files += [entry for layer in layers if layer.is_file() for entry in layouts.listing(layouts.SCENES, layer)]
         scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == layouts.SCENES else {}
-        for name in ("label_unknown", "label_levels"):
+        for name in ("label_unknown", "label_levels", "labelled_only"):
             if not scenes.get(name):
                 scenes.pop(name, None)  # datasets built before this setting existed stay valid
         for name in ("labels", "labelled_area"):

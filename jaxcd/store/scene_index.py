@@ -18,7 +18,7 @@ from jaxcd.scenes.reader import read_band
 from jaxcd.scenes.windows import DEGREES, tile_windows
 from jaxcd.sources.from_scenes.layers import names_of_codes, read_labels
 from jaxcd.sources.from_scenes.plan import PlannedPlace
-from jaxcd.sources.from_scenes.tiles import THUMBNAIL, tile_id
+from jaxcd.sources.from_scenes.tiles import THUMBNAIL, UNLABELLED, tile_id
 from jaxcd.store.staging import StagedPlace
 
 TILES = "tiles.parquet"
@@ -55,7 +55,7 @@ def write_tiles(staged: Sequence[StagedPlace], path: Path) -> gpd.GeoDataFrame:
 
 def is_unreadable(reason: str) -> bool:
     """Return whether a reason is an error of reading, and not a filter."""
-    return bool(reason) and reason not in _STATISTIC_OF
+    return bool(reason) and reason not in (*_STATISTIC_OF, UNLABELLED)
 
 
 def reasons(staged: Sequence[StagedPlace]) -> dict[str, int]:
@@ -119,7 +119,8 @@ def write_sheet(staged: Sequence[StagedPlace], scenes: ScenesConfig, path: Path)
     sections: dict[str, list[tuple[float, StagedPlace]]] = {"kept": []}
     for staged_tile in sorted(staged, key=lambda place: place.more["tile"]["id"]):
         reason = "kept" if staged_tile.more["tile"]["kept"] else _drop_reason(staged_tile)
-        sections.setdefault(reason, []).append((_distance_to_threshold(staged_tile, reason, scenes), staged_tile))
+        if reason != UNLABELLED:  # their images were not looked at
+            sections.setdefault(reason, []).append((_distance_to_threshold(staged_tile, reason, scenes), staged_tile))
     drawn = [(name, sorted(tiles, key=lambda item: item[0])) for name, tiles in sections.items() if tiles]
     cell = 2 * THUMBNAIL + _GAP
     width = _GAP + _PAIRS_PER_ROW * (cell + _GAP)
@@ -158,7 +159,7 @@ def _drop_reason(staged_tile: StagedPlace) -> str:
         own = [image for image in images if image["when"] == when]
         if not any(image["kept"] for image in own):
             reason = own[0]["reason"]
-            return reason if reason in _STATISTIC_OF else "unreadable"
+            return "unreadable" if is_unreadable(reason) else reason
     raise ValueError("a kept tile")
 
 

@@ -1,5 +1,6 @@
 """What tests of the labelling page share: a town and a server of it."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from jaxcd.simulator.scene import SimulatedScene, simulate
 from tests.labelling.page_runs import Server, serving
 
-PAIRS = ("clicks", "many", "lost", "keyboard", "conflict", "phone", "spread", "listed", "watched")
+PAIRS = ("clicks", "many", "lost", "keyboard", "conflict", "phone", "views", "spread", "listed", "watched")
 """A pair for each test that shares the server, all of the same scene."""
 
 
@@ -32,7 +33,7 @@ def flags(scene, store) -> list[str | Path]:
 
 @pytest.fixture(scope="package")
 def server(flags):
-    with serving(flags) as server:
+    with serving(flags, end_by=signal.SIGKILL) as server:
         yield server
 
 

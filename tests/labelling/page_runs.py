@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, CDPSession, Page
 
 from jaxcd.labelling.store import PAIR, Label, Store
 
@@ -51,13 +52,13 @@ def start(flags: Sequence[str | Path], port: int = 0) -> Server:
 
 
 @contextlib.contextmanager
-def serving(flags: Sequence[str | Path]) -> Iterator[Server]:
-    """Run a server for as long as it is needed."""
+def serving(flags: Sequence[str | Path], *, end_by: int = signal.SIGTERM) -> Iterator[Server]:
+    """Run a server for as long as it is needed; one that is killed does not wait for the scores that it works at."""
     server = start(flags)
     try:
         yield server
     finally:
-        server.end()
+        server.end(end_by)
 
 
 class Labeller:
@@ -147,6 +148,15 @@ class Labeller:
         for point in points[1:]:
             self.page.mouse.move(*point, steps=8)
         self.page.mouse.up()
+
+    def fingers(self, kind: str, *places: tuple[float, float]) -> None:
+        """Move fingers on a touch screen: touchStart, touchMove or touchEnd, and where they are in the window."""
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        self._devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    @cached_property
+    def _devtools(self) -> CDPSession:
+        return self.page.context.new_cdp_session(self.page)  # one: it remembers where the fingers are
 
     def middle(self) -> tuple[float, float]:
         """The middle of the image of after, in the window."""

@@ -1,6 +1,7 @@
 """Small scenes to label, their server in this process or as one of its own, and its clients."""
 
 import contextlib
+import http.cookiejar
 import json
 import re
 import signal
@@ -125,8 +126,13 @@ class Person:
 
     def __init__(self, port: int, name: str):
         self._root = f"http://127.0.0.1:{port}"
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        self._jar = http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._jar))
         assert self.ask("/api/session", {"name": name})[0] == 200
+
+    def cookies(self) -> str:
+        """The header of its cookies."""
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in self._jar)
 
     def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
         """Send a request; returns status and JSON."""

@@ -258,8 +258,8 @@ def test_a_keyboard_does_for_all_of_it(browser: Browser, server, store):
     ana.close()
 
 
-def test_views_blink_swipe_and_a_phone(browser: Browser, server, store):
-    ana = Labeller(browser, f"{server.url}#/phone")
+def test_views_blink_and_swipe(browser: Browser, server, store):
+    ana = Labeller(browser, f"{server.url}#/views")
     together = (
         "async () => { const [a, b] = (await import('/static/view.js')).maps.map((map) => [map.getCenter().lat, "
         "map.getCenter().lng, map.getZoom()]); return a.every((one, i) => Math.abs(one - b[i]) < 1e-5); }"
@@ -287,39 +287,3 @@ def test_views_blink_swipe_and_a_phone(browser: Browser, server, store):
     ana.page.evaluate("low.value = 60; low.dispatchEvent(new Event('input'))")
     ana.wait("[...document.querySelectorAll('#map img')].some((one) => one.src.includes('low=60'))")
     ana.close()
-    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
-    ben = Labeller(browser, f"{server.url}#/phone", "Ben", **phone)
-    assert ben.page.evaluate("document.documentElement.scrollWidth") == 390
-    name = ben.buildings()[0]
-    x, y = ben.spot(*ben.objects()[name]["centre"])
-    ben.page.touchscreen.tap(x, y)
-    ben.wait("import('/static/state.js').then(({ state }) => state.selected.size === 1)")
-    ben.page.locator("[data-level=major]").tap()
-    ben.wait_saved()
-    assert levels(store, "phone") == {name: "major"}
-
-    ben.page.locator("[data-tool=brush]").tap()
-    x, y = ben.middle()
-    touch = ben.page.context.new_cdp_session(ben.page)
-
-    def fingers(kind: str, *places: tuple[float, float]) -> None:
-        points = [{"x": x + right, "y": y + down, "id": number} for number, (right, down) in enumerate(places)]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    zoom = "import('/static/view.js').then(({ main }) => main().getZoom())"
-    before, seen = ben.page.evaluate(zoom), len(ben.objects())
-    fingers("touchStart", (-20, 0))
-    fingers("touchStart", (-20, 0), (20, 0))
-    for step in (30, 50, 70):
-        fingers("touchMove", (-step, 0), (step, 0))
-    ben.page.wait_for_timeout(100)
-    fingers("touchEnd")
-    ben.wait(f"{zoom}.then((now) => now > {before})")
-    assert len(ben.objects()) == seen  # two fingers paint nothing
-    fingers("touchStart", (-40, -20))
-    for step in (10, 30, 60):
-        fingers("touchMove", (-40 + step, -20 + step))
-    fingers("touchEnd")
-    ben.wait_saved()
-    assert len(kept(store, "phone")) == 2
-    ben.close()

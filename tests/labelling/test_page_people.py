@@ -5,6 +5,7 @@ import signal
 from playwright.sync_api import Browser, expect
 
 from jaxcd.labelling.store import Store
+from tests.labelling import label_stores
 from tests.labelling.page_runs import Labeller, kept, levels, polygon, serving, start
 
 
@@ -154,23 +155,24 @@ def test_a_second_opinion_is_given_without_a_look_at_the_first(browser: Browser,
     ben.close()
 
 
-def test_read_only_is_for_watching(browser: Browser, flags, server, store):
-    ana = Labeller(browser, f"{server.url}#/watched")
-    name, other, third = ana.buildings()[:3]
-    ana.click(name)
-    ana.press("4")
-    ana.wait_saved()
-    with serving([*flags, "--read_only"]) as watched:
-        guest = Labeller(browser, f"{watched.url}#/watched", None)
+def test_read_only_is_for_watching(browser: Browser, scene, tmp_path):
+    folder = tmp_path / "store"
+    flags = ["--pre", scene.pre, "--post", scene.post, "--footprints", scene.footprints, "--store", folder]
+    with serving([*flags, "--read_only"], end_by=signal.SIGKILL) as watched:
+        guest = Labeller(browser, watched.url, None)
         assert not guest.page.locator("#ask-who").is_visible() and guest.page.locator("#read-only").is_visible()
+        name, other, third = guest.buildings()[:3]
+        store = Store.open(folder)  # of somebody who labels by another process
+        ana = store.person("Ana")
+        label_stores.judge(store, ana, {name: "destroyed"}, pair="scene")
+        guest.wait_shown(name, "destroyed")  # what others do comes by itself
         guest.click(name)
         expect(guest.page.locator("#selected-told")).to_contain_text("destroyed")
         guest.click(other)
         guest.press("1", "Delete", "Shift+D", "g")
         assert guest.page.locator("#levels").is_hidden() and guest.page.locator("#undo").is_hidden()
-        ana.click(third)
-        ana.press("2")
-        guest.wait_shown(third, "minor")  # what others do comes by itself
+        label_stores.judge(store, ana, {third: "minor"}, pair="scene")
+        guest.wait_shown(third, "minor")
         guest.close()
-    assert levels(store, "watched") == ana.levels() == {name: "destroyed", third: "minor"}
-    ana.close()
+        store.close()
+    assert levels(folder, "scene") == {name: "destroyed", third: "minor"} and "pair" not in kept(folder, "scene")

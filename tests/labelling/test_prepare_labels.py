@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import geopandas as gpd
@@ -108,6 +109,35 @@ def test_levels_unknown_and_invalid_pixels_are_exact_and_a_network_trains(simula
     assert "xView2 score" in said and (tmp_path / "run" / "checkpoints" / "8").is_dir()
 
 
+def test_tiles_and_pairs_of_which_nothing_is_known_are_left_out(simulated, tmp_path):
+    store = open_store(tmp_path / "store", simulated)
+    anna = store.person("Anna")
+    labels, _ = store.objects("town", store.pairs["town"].bounds, viewer=None)
+    judge(store, anna, {labels[0].object: "cloud"})
+    code, said = prepare(tmp_path / "store", tmp_path / "none", *SCENES)
+    assert code == 2 and "its labels say nothing in the scale xbd: clouds and unknown levels alone" in said
+    assert not (tmp_path / "none").exists()
+    judge(store, anna, {labels[1].object: "destroyed"})
+    store.close()
+    code, said = prepare(tmp_path / "store", tmp_path / "out", *SCENES)
+    assert code == 0, said
+    mask = next((tmp_path / "store" / SOURCE / "town").glob("labels.tif"))
+    with rasterio.open(mask) as file:
+        known = file.read(1) != INVALID
+    columns = SIDE // TILE
+    wanted = {f"town_{k}" for k in range(columns**2) if known[_tile(k, columns)].any()}
+    assert {sample.id for sample in TileDataset.open(tmp_path / "out").samples} == wanted and 0 < len(wanted) < 9
+    assert re.search(rf"tiles kept +{len(wanted)}\n", said)
+    assert re.search(rf"tiles unlabelled +{columns**2 - len(wanted)}\n", said)
+    code, said = prepare(tmp_path / "store", tmp_path / "binary", *SCENES, "--labelled_only")
+    assert code == 2 and "--labelled_only: goes with --layout scenes" in said
+
+
+def _tile(number: int, columns: int) -> tuple[slice, slice]:
+    row, column = (TILE * each for each in divmod(number, columns))
+    return slice(row, row + TILE), slice(column, column + TILE)
+
+
 def test_in_the_scale_binary_unknown_is_invalid(simulated, tmp_path):
     store = open_store(tmp_path / "store", simulated)
     codes = label(store)
@@ -158,6 +188,7 @@ def test_tile_folders(simulated, tmp_path):
         judge(store, anna, {PAIR: "damaged"}, name)
     judge(store, anna, {PAIR: "intact"}, names[4])
     judge(store, anna, {PAIR: "bad image"}, names[5])
+    draw(store, anna, shapely.box(70, -30, 80, -10), "cloud", names[6])
     store.close()
     code, said = prepare(tmp_path / "store", tmp_path / "out")
     assert code == 0, said

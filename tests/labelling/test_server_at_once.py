@@ -1,6 +1,8 @@
 """The server: several people at once, and a server that is killed, lose nothing."""
 
+import json
 import signal
+import socket
 import threading
 import time
 
@@ -105,3 +107,29 @@ def test_a_killed_server_has_every_acknowledged_label(tmp_path):
         assert all(versions[name] in (version, version + 1) for name, version in acknowledged.items())
         assert set(versions) - set(acknowledged) == set() or len(set(versions) - set(acknowledged)) == 1
         assert ann.ask("/api/pairs/scene/undo", {})[0] == 200  # also what was done before the kill
+
+
+def test_a_connection_that_drops_in_mid_save_saves_nothing_or_all_and_once(tmp_path):
+    with process(*write_scenes(tmp_path).flags(tmp_path / "store")) as (_, port):
+        ann = Person(port, "Ann")
+        body = change(edit(3, 0, "minor"), edit(4, 0, "major"))
+        content = json.dumps(body).encode()
+
+        def send(length: int) -> None:
+            """Send so many bytes of a change, and hang up."""
+            head = {"Host": "localhost", "Content-Type": "application/json", "X-Jaxcd": "1", "Cookie": ann.cookies()}
+            lines = [f"POST {CHANGES} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+            lines += [f"Content-Length: {len(content)}", "", ""]
+            with socket.create_connection(("127.0.0.1", port)) as dropped:
+                dropped.sendall("\r\n".join(lines).encode() + content[:length])
+
+        send(len(content) // 2)
+        time.sleep(0.3)
+        status, since = ann.ask(f"{CHANGES}?since=0")
+        assert status == 200 and since["labels"] == []
+        send(len(content))  # whole: the author does not hear that it is saved
+        status, answer = ann.ask(CHANGES, body)
+        assert status == 200
+        assert {each["id"]: each["properties"]["version"] for each in answer["labels"]} == {"f3": 1, "f4": 1}
+        _, history = ann.ask("/api/pairs/scene/history/f3")
+        assert len(history["history"]) == 1

@@ -25,7 +25,7 @@ from rio_cogeo.cogeo import cog_validate
 from jaxcd.base.errors import ConfigError, LabelError
 from jaxcd.base.scales import COPERNICUS, XBD
 from jaxcd.learn.ordinal import predicted_level
-from jaxcd.mapping import pair_list, scene_map
+from jaxcd.mapping import listed_pairs, pair_list, scene_map
 from jaxcd.mapping.predict import blocks
 from jaxcd.mapping.predict.network import STEPS
 from jaxcd.mapping.predict.tiling import Span
@@ -373,7 +373,7 @@ def test_a_map_of_damage_alone_has_no_word_of_levels(tmp_path, town):
 def test_totals_of_many_maps(tmp_path, town):
     folder, mapper = town
     scenes = (str(folder / "pre.tif"),), (str(folder / "post.tif"),)
-    wanted = [pair_list.Wanted(name, *scenes, folder / "houses.gpkg") for name in ("a", "b")]
+    wanted = [listed_pairs.Wanted(name, *scenes, folder / "houses.gpkg") for name in ("a", "b")]
     settings = MapSettings(window=120, threshold=0.5, label_attribute="truth", label_values=("major", "destroyed"))
     assert pair_list.make(mapper, wanted, tmp_path, settings, tell=lambda found, out: None) == 0
     told = json.loads((tmp_path / "summary.json").read_text())

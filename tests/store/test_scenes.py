@@ -292,6 +292,23 @@ def test_nothing_kept_is_said_with_the_reasons(tmp_path, capsys):
     assert prepare(source, tmp_path / "out", "--variance", "10") == 0  # the same folder, other thresholds
 
 
+def test_tiles_of_which_nothing_is_known_are_left_out_where_that_is_wanted(tmp_path, capsys):
+    post = POST.copy()
+    post[:40] = 0  # a border without data, in which one of the houses lies
+    source = town(tmp_path / "source", [house(10, 10), house(150, 250)], post=post)
+    flags = ("--outside", "unlabelled", "--black", "1", "--variance", "100")
+    assert prepare(source, tmp_path / "all", *flags) == 0
+    assert len(TileDataset.open(tmp_path / "all").samples) == 6
+    capsys.readouterr()
+    assert prepare(source, tmp_path / "out", *flags, "--labelled_only") == 0
+    said = capsys.readouterr().out
+    assert [sample.id for sample in TileDataset.open(tmp_path / "out").samples] == ["town_4", "town_5"]
+    assert "tiles unlabelled      4" in said and (tmp_path / "out" / "contact_sheet.png").exists()
+    tiles = gpd.read_parquet(tmp_path / "out" / "tiles.parquet").set_index(["tile", "when"])
+    assert tiles["reason"]["town_0", "pre"] == "" and tiles["reason"]["town_0", "post"] == "unlabelled"
+    assert tiles["reason"]["town_1", "pre"] == "unlabelled" and tiles["black"].isna()["town_1", "pre"]
+
+
 def test_list_builds_nothing(tmp_path, capsys):
     source = town(tmp_path / "source")
     assert main(["--layout", "scenes", "--source", str(source), "--list"]) == 0

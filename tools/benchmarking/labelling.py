@@ -24,7 +24,7 @@ from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 
-from benchmarking import report
+from benchmarking import browsing, report
 from benchmarking.case import SCENE
 from benchmarking.large_scenes import large_pair
 from benchmarking.machine import machine
@@ -184,12 +184,13 @@ def _served(pre: Path, post: Path, footprints: Path, store: Path) -> dict[str, f
         found["objects in a box"] = len(ask("GET", path)["features"])
         found["ms for objects in a box"] = 1000 * _median(lambda: ask("GET", path))
         found["ms for the overview"] = 1000 * _median(lambda: ask("GET", "/api/pairs/scene/overview"))
+        found |= browsing.painted(port, pair["max_zoom"] - 1)
         presses = _key_presses(port)
         for share in (50, 95):
             mark = " (mark: at most 50)" if share == 95 else ""
             found[f"ms for a key press, {share}th percentile{mark}"] = float(np.percentile(presses, share)) * 1000
         status = Path(f"/proc/{process.pid}/status").read_text()
-        for name, field in (("MiB of memory at most", "VmHWM"), ("MiB of memory", "VmRSS")):
+        for name, field in (("MiB of the server's memory at most", "VmHWM"), ("MiB of the server's memory", "VmRSS")):
             found[name] = int(re.findall(rf"{field}:\s+(\d+)", status)[0]) / 1024
     return found
 

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from jaxcd.base.errors import ConfigError, LabelError
 from jaxcd.base.files import write_whole
-from jaxcd.base.scales import SCALES, Scale
+from jaxcd.base.scales import INVALID, SCALES, Scale
 from jaxcd.config import DataConfig, ScenesConfig
 from jaxcd.labelling.exports.blind_split import Sample
 from jaxcd.labelling.exports.masks import write_mask
@@ -27,7 +27,7 @@ SOURCE, BLIND_SOURCE = "prepared", "prepared_blind"
 _MASK = "labels"
 _OF_LABELS = (
     *("event_date", "labels", "label_attribute", "label_values", "label_levels", "label_unknown", "outside"),
-    *("labelled_area", "positive_unlabelled"),
+    *("labelled_area", "labelled_only", "positive_unlabelled"),
 )
 _BESIDE = (".tfw", ".tifw", ".pgw", ".jgw", ".wld", ".prj", ".ovr", ".msk", ".xml")
 
@@ -40,12 +40,12 @@ def source_of(data: DataConfig, *, blind: bool = False) -> tuple[DataConfig, lis
         blind: lay out the buildings of the blind sample, and nothing else; without, everything but these.
 
     Returns:
-        The settings to build with: another root, of layout scenes for pairs with a place and `labelled` for others. And
-        the ids of the pairs that nothing is known of.
+        The settings to build with: another root, of layout scenes for pairs with a place and `labelled` for others;
+        tiles of which nothing is known are left out. And the ids of the pairs that nothing is known of.
 
     Raises:
-        LabelError: no such store, no labels in it (or none of the blind sample), pairs of both kinds, or images that
-            are no files.
+        LabelError: no such store, no labels in it (or none of the blind sample), none but of unknown class, pairs of
+            both kinds, or images that are no files.
         ConfigError: its levels cannot be told in the wanted scale.
     """
     store = Store.open(Path(data.root))
@@ -82,17 +82,26 @@ def _laid_out(store: Store, data: DataConfig, blind: bool) -> tuple[DataConfig, 
     _check_settings(data.scenes, placed=bool(placed))
     folder, made = Path(data.root) / sample.folder(BLIND_SOURCE if blind else SOURCE), set[Path]()
     for pair in pairs:
-        shapes = known[pair.id]
-        if not placed:
-            made |= _tile(folder, pair, store, shapes)
-            continue
-        read = read_as(shapes, store.scale, wanted)
+        read = read_as(known[pair.id], store.scale, wanted)
         assert read is not None
         codes = codes_of(read, pair, wanted)
-        made |= _scenes(folder, pair, codes if blind else sample.covered(codes, pair), wanted)
+        codes = codes if blind else sample.covered(codes, pair)
+        if (codes == INVALID).all():
+            del known[pair.id]
+        elif placed:
+            made |= _scenes(folder, pair, codes, wanted)
+        else:
+            made |= _tile(folder, pair, store, known[pair.id])
+    if not known:
+        raise LabelError(
+            f"{data.root}: its labels say nothing in the scale {wanted.name}: clouds and unknown levels alone; label "
+            "more with jaxcd.label"
+        )
     _remove_others(folder, made)
-    layout = SCENES if placed else LABELLED
-    return dataclasses.replace(data, root=str(folder), layout=layout), [key for key in store.pairs if key not in known]
+    found = dataclasses.replace(data, root=str(folder), layout=SCENES if placed else LABELLED)
+    if placed:
+        found = dataclasses.replace(found, scenes=dataclasses.replace(data.scenes, labelled_only=True))
+    return found, [key for key in store.pairs if key not in known]
 
 
 def _check_settings(scenes: ScenesConfig, *, placed: bool) -> None:

@@ -176,6 +176,8 @@ function fold(button, part) {
   byId(button).addEventListener("click", () => {
     const open_ = document.body.classList.toggle(`with-${part}`);
     byId(button).setAttribute("aria-expanded", String(open_));
+    // On a narrow screen what comes below the levels is folded away: it is led to.
+    if (part === "panel") byId("panel").scrollTop = open_ ? byId("scores").offsetTop - byId("panel").offsetTop : 0;
   });
 }
 fold("show-pairs", "pairs");

@@ -153,7 +153,8 @@ byId("take-many").addEventListener("click", takeMany);
 for (const name of ["below", "above"]) byId(name).addEventListener("input", around);
 byId("scores-on").checked = shown;
 byId("scores-on").addEventListener("change", ({ target }) => showScores(target.checked));
-on("pair", () => { scores = new Map(); number = 0; waiting = []; current = null; told = null; tell(); poll(); });
+on("pair", () => { scores = new Map(); number = 0; waiting = []; current = null; told = null; clearTimeout(timer); tell(); });
+on("loaded", poll); // the first question keeps the server busy: buildings are shown before
 on("selected", offer);
 on("looked", () => { if (!byId("score-tools").hidden) around(); });
 on("blind", () => { emit("objects", null); tell(); });

@@ -12,6 +12,7 @@ from jaxcd.base.errors import LabelError
 from jaxcd.base.scales import Scale
 from jaxcd.labelling.pairs import Box, Pair
 from jaxcd.labelling.store import opening, reading, writing
+from jaxcd.labelling.store.commits import Commits
 from jaxcd.labelling.store.counting import Counts, Progress, footprints_of
 from jaxcd.labelling.store.objects import Conflict, Edit, Entry, Label, Saved
 from jaxcd.labelling.store.schema import FILE, connect, told, transaction
@@ -23,8 +24,8 @@ _MOST_NAME = 80
 class Store:
     """Labels of pairs with their history, in `labels.gpkg` of a folder.
 
-    Any number of threads and processes may use a store; changes are saved one after the other, each on disk when its
-    call returns. Every method may raise DiskFullError and WriteError.
+    Any number of threads and processes may use a store; each change is on disk when its call returns. Every method may
+    raise DiskFullError and WriteError.
 
     Attributes:
         path: of the GeoPackage.
@@ -40,6 +41,7 @@ class Store:
         # One connection that writes and one that reads, so that nobody waits for a commit to see labels.
         self._writer, self._reader = opened.db, connect(path)
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        self._commits = Commits(self._writer, self._write_lock)
         self._counts = Counts()
 
     @classmethod
@@ -107,7 +109,8 @@ class Store:
             LabelError: a wrong level, object or outline.
             Conflict: an object was changed since the author saw it; nothing is saved.
         """
-        with self.changing() as db:
+
+        def change(db: "opening.Connection") -> Saved:
             author = self._author(pair_id, person)
             repeated = self._repeated(db, change_id, author)
             if repeated is not None:
@@ -115,6 +118,9 @@ class Store:
             seq = writing.save(db, change_id, edits, author)
             writing.touch(db, author, time.time())
             return self._outcome(db, seq, author)
+
+        with told(self.path):
+            return self._commits.save(change)
 
     def undo(self, pair_id: str, person: int, change_id: str | None = None) -> Saved:
         """Undo the person's last change of a pair that is not undone; that is a change of its own.
@@ -238,7 +244,8 @@ class Store:
 
     def _take_back(self, pair_id: str, person: int, change_id: str | None, *, redo: bool) -> Saved:
         change_id = change_id or str(uuid.uuid4())
-        with self.changing() as db:
+
+        def change(db: "opening.Connection") -> Saved | Conflict:
             author = self._author(pair_id, person)
             repeated = self._repeated(db, change_id, author)
             if repeated is not None:
@@ -247,8 +254,14 @@ class Store:
             if seq is not None:
                 writing.touch(db, author, time.time())
                 return self._outcome(db, seq, author)
-            labels = reading.labels_of(db, author.fid, person, changed)
-        raise Conflict(labels)  # after the commit: this change is passed over from now on
+            # Returned, not raised: that this change is passed over from now on is saved.
+            return Conflict(reading.labels_of(db, author.fid, person, changed))
+
+        with told(self.path):
+            saved = self._commits.save(change)
+        if isinstance(saved, Conflict):
+            raise saved
+        return saved
 
 
 def _now() -> str:

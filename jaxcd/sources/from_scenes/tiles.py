@@ -29,6 +29,8 @@ from jaxcd.sources.reading import ReadImage, ReadPlace, ReadPost
 _COARSE = 8
 THUMBNAIL = 96
 _OVERLAP, _NO_DATA = "overlap", "no data"
+UNLABELLED = "unlabelled"
+_UNMEASURED = Statistics(black=math.nan, brightness=math.nan, variance=math.nan, valid=0)
 _LEAST_SHARED = 0.9  # an older pre image must show this share of the ground that the later ones show
 
 Shifts = Mapping[tuple[str, ...], tuple[float, float]]
@@ -121,6 +123,8 @@ def read_tile(planned: PlannedTile, reading: ReadingSettings) -> SceneTile:
     """
     scenes, window, shifts = reading.scenes, planned.window, planned.shifts
     part = planned.grid.part(window)
+    if scenes.labelled_only and all(_unlabelled(_drawn(planned, post, part, reading)) for post in planned.place.post):
+        return _unread(planned, part)  # of a large scene that is labelled here and there, most tiles
     inside = slice(0, window.rows), slice(0, window.columns)
     on_grid = np.zeros((window.height, window.width), bool)
     on_grid[inside] = True
@@ -148,15 +152,35 @@ def read_tile(planned: PlannedTile, reading: ReadingSettings) -> SceneTile:
             seen["post"][k] = dataclasses.replace(image, reason=_OVERLAP, valid=None)
         else:
             post.append(image)
-    kept = bool(pre and post)
-    tile = {"id": planned.id, "place": planned.place.id, "index": window.index, "kept": kept}
-    tile["bounds"] = _without_padding(part, window).bounds_degrees
+    place = _labelled(planned, part, pre, post, before, reading) if pre and post else None
+    if place is not None and scenes.labelled_only and all(_unlabelled(image.codes) for image in place.post):
+        place = None  # what is known lies where an image has no data
+        seen["post"] = [dataclasses.replace(image, reason=image.reason or UNLABELLED) for image in seen["post"]]
     return SceneTile(
-        place=_labelled(planned, part, pre, post, before, reading) if kept else None,
-        tile=tile,
+        place=place,
+        tile=_facts(planned, part, kept=place is not None),
         images=[_row(image, shifts) for image in (*seen["pre"], *seen["post"])],
         pictures=_thumbnails(seen),
     )
+
+
+def _facts(planned: PlannedTile, part: Grid, *, kept: bool) -> dict:
+    facts = {"id": planned.id, "place": planned.place.id, "index": planned.window.index, "kept": kept}
+    return facts | {"bounds": _without_padding(part, planned.window).bounds_degrees}
+
+
+def _unread(planned: PlannedTile, part: Grid) -> SceneTile:
+    """Drop a tile of which nothing is known before its images are read."""
+    images = [
+        _row(_Judged(image, when, _UNMEASURED, UNLABELLED), planned.shifts)
+        for when, group in (("pre", planned.place.pre), ("post", planned.place.post))
+        for image in group
+    ]
+    return SceneTile(place=None, tile=_facts(planned, part, kept=False), images=images, pictures={})
+
+
+def _unlabelled(codes: UInt8[np.ndarray, "h w"]) -> bool:
+    return bool((codes == INVALID).all())
 
 
 def _read_and_judge(
@@ -186,9 +210,7 @@ def _read_and_judge(
     except (ImageError, SceneError) as error:
         if reading.refuse and not any(is_remote(location) for location in locations):
             raise
-        return _Judged(
-            image, when, Statistics(black=math.nan, brightness=math.nan, variance=math.nan, valid=0), str(error)
-        )
+        return _Judged(image, when, _UNMEASURED, str(error))
     if not on_grid.all():
         valid &= on_grid
         pixels[~on_grid] = 0
