@@ -17,7 +17,7 @@ BUILDINGS, SIZE = 20, 6
 
 def sampled(store: Store, seed: int = 0, size: int = SIZE) -> list[str]:
     """Draw a sample of a store; returns the ids of its members in their order."""
-    ids = {each.id: each.fid for each in blind.footprints(store) if each.first}
+    ids = {each.id: each.fid for each in blind.units(store) if each.first}
     plan = draw(list(ids), ["all"] * len(ids), size, seed=seed)
     members = {key: ids[key] for key in plan.members}
     blind.keep(store, plan.record(), members, store.person("Ann"), "2026-01-01T00:00:00Z")
@@ -38,7 +38,7 @@ def test_only_what_is_judged_after_the_draw_is_an_answer(tmp_path):
     judge(store, ben, {first: level(int(first[1:]))})  # the same level again is an answer, too
     (given,) = blind.answers(store).values()
     assert (given.level, given.author) == (level(int(first[1:])), "Ben")
-    with pytest.raises(blind.SampleStands, match="people have judged 1 of its buildings"):
+    with pytest.raises(blind.SampleStands, match="people have judged 1 of its members"):
         sampled(store, 1)
     with pytest.raises(blind.SampleStands):
         blind.remove(store)
@@ -55,7 +55,7 @@ def test_a_building_of_two_pairs_counts_once_and_is_held_in_both(tmp_path):
     file = write_footprints(tmp_path / "footprints.gpkg", squares(BUILDINGS))
     pairs = [placed_pair(file, name="one"), placed_pair(file, name="two", width=200)]  # two: the first 11
     store = Store.create_or_open(tmp_path / "store", XBD, pairs)
-    everything = blind.footprints(store)
+    everything = blind.units(store)
     assert len(everything) == 31 and [each.pair for each in everything if each.first] == ["one"] * 20
     sampled(store, size=20)
     assert len(blind.held(store)) == 31

@@ -80,7 +80,7 @@ def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
             ann.delete("/api/sample", headers=CHANGING),
         ):
             assert answer.status_code == 409
-            assert answer.json()["error"] == "the blind sample stays: people have judged 1 of its buildings"
+            assert answer.json()["error"] == "the blind sample stays: people have judged 1 of its members"
     with town(tmp_path) as ann:
         assert ann.get("/api/sample").json() == state
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_drawn_or_scored_is_told_in_one_line(tmp_path):
         told = "scores need labels of both damaged and intact buildings, there are 60, all intact: label more"
         assert reason == told
         for body, said in (
-            ({"size": 101}, "blind sample: expected 1 to 100 buildings, as many as the scene has, got 101"),
+            ({"size": 101}, "blind sample: expected 1 to 100 members, as many as the scene has, got 101"),
             ({"width": 0.1, "size": 5}, "Value error, give the width of the intervals, or the size of the sample"),
         ):
             answer = ann.post("/api/sample", json=body, headers=CHANGING)

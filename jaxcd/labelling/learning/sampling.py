@@ -32,7 +32,7 @@ def size(store: Store, state: State, width: float) -> int:
 
 
 def draw(store: Store, state: State, *, count: int, seed: int, strata: str, person: int) -> None:
-    """Draw a sample of all footprints of the store, and keep its plan.
+    """Draw a sample of all footprints or cells of the store, and keep its plan.
 
     Args:
         store: the store.
@@ -71,11 +71,11 @@ def progress(plan: sample.Plan, answers: Mapping[str, Any]) -> sample.Progress:
     return sample.progress(plan, answers)
 
 
-def _population(store: Store, state: State) -> tuple[list[blind.Footprint], np.ndarray]:
-    """Return all buildings of the store, and their scores; NaN where there is none."""
-    found = [each for each in blind.footprints(store) if each.first]
+def _population(store: Store, state: State) -> tuple[list[blind.Unit], np.ndarray]:
+    """Return all buildings or cells of the store, and their scores; NaN where there is none."""
+    found = [each for each in blind.units(store) if each.first]
     if not found:
-        raise ConfigError("blind sample: there are no footprints to draw it from")
+        raise ConfigError("blind sample: there are no footprints or cells to draw it from")
     scores, known = state.probabilities(), state.buildings
     values = np.full(len(found), np.nan)
     if scores is not None and known is not None:

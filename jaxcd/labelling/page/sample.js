@@ -4,7 +4,7 @@ import { get, post, send } from "./api.js";
 import { showById } from "./objects.js";
 import * as outbox from "./outbox.js";
 import { add } from "./panel.js";
-import { emit, on, select, state } from "./state.js";
+import { emit, on, select, state, units } from "./state.js";
 import { zoomTo } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
@@ -17,9 +17,9 @@ async function refresh() {
 
 function tell() {
   const { size, judged = 0, random_so_far: random, problem } = sample;
-  byId("sample-told").textContent = problem ?? (size ? `${judged} of ${size} buildings judged`
+  byId("sample-told").textContent = problem ?? (size ? `${judged} of ${size} ${units()} judged`
     + (judged && !random ? "; not in their order, so there will be no intervals" : "")
-    : "None yet: buildings drawn at random, judged without seeing scores, say how good the scores are.");
+    : `None yet: ${units()} drawn at random, judged without seeing scores, say how good the scores are.`);
   Object.assign(byId("sample-progress"), { hidden: !size, max: size || 1, value: judged });
   byId("draw-sample").hidden = size > 0;
   byId("drop-sample").hidden = !size || judged > 0;
@@ -96,7 +96,7 @@ async function size() {
   byId("sample-size").textContent = "…";
   try {
     const found = await get(`/api/sample/size?width=${Number(byId("sample-width").value)}`);
-    byId("sample-size").textContent = `${found.size.toLocaleString("en")} buildings to judge.`;
+    byId("sample-size").textContent = `${found.size.toLocaleString("en")} ${units()} to judge.`;
   } catch (error) { byId("sample-size").textContent = error.message; }
 }
 byId("draw-sample").addEventListener("click", () => {
@@ -114,7 +114,7 @@ byId("draw-form").addEventListener("submit", async (event) => {
     byId("draw").close();
     tell();
     emit("tuned"); // members have no scores any more
-    emit("say", `${sample.size} buildings drawn`);
+    emit("say", `${sample.size} ${units()} drawn`);
   } catch (error) { byId("sample-problem").textContent = error.message; }
 });
 byId("drop-sample").addEventListener("click", async () => {
@@ -141,19 +141,19 @@ byId("show-figures").addEventListener("click", async () => {
     const found = await get("/api/figures"), { estimates, calibration: fit } = found;
     if (found.reason) add(box, "p", `${found.reason[0].toUpperCase()}${found.reason.slice(1)}.`, "warning");
     if (found.sample) {
-      add(box, "p", `From ${found.sample.judged} of ${found.sample.size} buildings of the blind sample, which stand for `
-        + `${whole(found.sample.buildings)}; scores are from the ${found.source === "network" ? "fine-tuned network"
+      add(box, "p", `From ${found.sample.judged} of ${found.sample.size} ${units()} of the blind sample, which stand `
+        + `for ${whole(found.sample.buildings)}; scores are from the ${found.source === "network" ? "fine-tuned network"
           : "labels"}.`);
       const table = add(box, "table"), head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
       for (const text of ["", "estimate", "95 % interval"]) add(head, "th", text);
-      row(body, "damaged buildings in the scene", "from the sample alone", estimates.damaged, whole);
-      row(body, "precision", "of the buildings called damaged, the share that is", estimates.precision, percent);
-      row(body, "recall", "of the damaged buildings, the share called so", estimates.recall, percent);
+      row(body, `damaged ${units()} in the scene`, "from the sample alone", estimates.damaged, whole);
+      row(body, "precision", `of the ${units()} called damaged, the share that is`, estimates.precision, percent);
+      row(body, "recall", `of the damaged ${units()}, the share called so`, estimates.recall, percent);
       row(body, "F1", "harmonic mean of precision and recall", estimates.f1, percent);
       for (const note of found.notes ?? []) if (note !== found.reason) add(box, "p", note, "quiet");
     }
     if (found.called !== null) {
-      add(box, "p", `Called damaged: ${whole(found.called)} of ${whole(found.buildings)} buildings. A count like this `
+      add(box, "p", `Called damaged: ${whole(found.called)} of ${whole(found.buildings)} ${units()}. A count like this `
         + "has no interval.");
     }
     if (fit) {

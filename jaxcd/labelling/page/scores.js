@@ -3,7 +3,7 @@
 import { Lost, get } from "./api.js";
 import { edit, objects, showById } from "./objects.js";
 import { add } from "./panel.js";
-import { canEdit, emit, kept, on, select, state } from "./state.js";
+import { canEdit, emit, kept, on, select, state, units } from "./state.js";
 import { main, zoomTo } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
@@ -55,7 +55,7 @@ function tell() {
   if (computing) Object.assign(byId("features"), { max: total, value: done });
   const words = state.blind ? "Hidden while the blind sample is judged." : {
     off: reason, labels: reason,
-    features: total ? `Looking at the buildings: ${done.toLocaleString("en")} of ${total.toLocaleString("en")}`
+    features: total ? `Looking at the ${units()}: ${done.toLocaleString("en")} of ${total.toLocaleString("en")}`
       : "Starting …",
     ready: source === "network" ? "From the fine-tuned network." : `Learned from ${labels} labels.` }[now] ?? "";
   if (byId("scores-told").textContent !== words) byId("scores-told").textContent = words;

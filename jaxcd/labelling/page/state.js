@@ -38,6 +38,9 @@ export function setTool(tool) {
   emit("tool", before);
 }
 
+// What is judged, scored and drawn here: buildings, or cells where there are no footprints.
+export const units = (count) => `${state.session?.unit ?? "building"}${count === 1 ? "" : "s"}`;
+export const keepsShape = (one) => ["footprint", "cell"].includes(one?.origin);
 export const canEdit = () => Boolean(state.session && !state.session.read_only && state.session.person);
 
 // Levels and states of the scale in one list: what a building can be judged as.

@@ -2,7 +2,7 @@
 // along a curve that stays near where it is.
 
 import { cellsOf, objects, unjudgedIn, whole } from "./objects.js";
-import { emit, on, select, state } from "./state.js";
+import { emit, on, select, state, units } from "./state.js";
 import { zoomTo } from "./view.js";
 
 // Column and row of a point in a pair that is cut into 2 ** bits of each.
@@ -21,8 +21,8 @@ function place(point) {
 }
 
 // Parts of the pair, in an order in which each quarter, and each quarter of a quarter, has its turn.
-const FEW = 200; // footprints: where there are more, more parts are looked at
-const partBits = () => ((state.pair.footprints ?? 0) > FEW ? 3 : 2);
+const FEW = 200; // footprints or cells: where there are more, more parts are looked at
+const partBits = () => (state.pair.units > FEW ? 3 : 2);
 function partOf(point) {
   const bits = partBits(), [across, down] = cellAt(point, bits);
   let rank = 0;
@@ -129,6 +129,6 @@ async function elsewhere() {
   if (pair !== state.pair) return;
   emit("toast", { text: mine ? "All of your area is judged: take the next one (Q)."
     : pair.footprints === null && !objects.size ? "No polygons here yet: draw them with G or H."
-      : state.task ? "All buildings here are judged; your area is in another pair (Q leads there)."
-        : "All buildings here are judged." });
+      : state.task ? `All ${units()} here are judged; your area is in another pair (Q leads there).`
+        : `All ${units()} here are judged.` });
 }
