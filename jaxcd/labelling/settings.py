@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.scales import SCALES, XBD
 from jaxcd.config import scaling_named
-from jaxcd.config.fields import SHARE, Bound, at_least, check_bounds, one_of, setting
+from jaxcd.config.fields import SHARE, Bound, check_bounds, one_of, setting
 
 FORMATS = ("geojson", "gpkg", "coco", "masks")
 """Formats that labels are exported in."""
@@ -19,8 +19,9 @@ class LabelSettings:
 
     footprints: Path | None = setting(None, "GeoPackage, GeoJSON, Shapefile or GeoParquet of the buildings' outlines")
     cells: float = setting(
-        0.0, "without footprints: side in metres of cells that are judged and scored, such as 32; 0: none", at_least(0)
-    )
+        0.0, "without footprints: side in metres of cells that are judged and scored, such as 32; 0: none",
+        Bound(lambda side: 0 <= side <= 10_000, "0 to 10000"),
+    )  # fmt: skip
     scale: str = setting(
         XBD.name, f"scale of damage that is labelled: {', '.join(SCALES)}; a store keeps its own", one_of(*SCALES)
     )

@@ -1,5 +1,7 @@
 """Nothing is learned from the blind sample: all of its labels may be flipped, and nothing else changes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -8,8 +10,11 @@ from jaxcd.assessment.sample import draw
 from jaxcd.base.scales import INVALID, XBD
 from jaxcd.config import DataConfig
 from jaxcd.labelling.exports.for_prepare import source_of
+from jaxcd.labelling.learning.tuning_steps import snapshot
 from jaxcd.labelling.store import Store, blind
+from jaxcd.simulator import simulate
 from tests.labelling.label_stores import EPSG, judge, placed_pair, squares, town, write_footprints
+from tests.labelling.test_prepare_labels import open_store
 
 pytest.importorskip("statsmodels", reason="needs statsmodels: pip install 'jaxcd[active]'")
 BUILDINGS, SIZE = 20, 6
@@ -112,3 +117,29 @@ def test_flipping_all_members_changes_no_training_label(tmp_path):
 
 def test_the_blind_split_holds_the_members_alone(tmp_path):
     prepared(tmp_path, False, blind_only=True)
+
+
+def test_flipping_all_members_changes_nothing_that_a_fine_tuning_trains_on(tmp_path):
+    scene = simulate(tmp_path / "scene", seed=1, size=512)
+    store = open_store(tmp_path / "store", scene)
+    names = [each.object for each in blind.units(store)]
+    members = {key.split("/")[1] for key in sampled(store, size=len(names) // 2)}
+    ann = store.person("Ann")
+    judge(store, ann, {name: ("intact", "destroyed")[i % 2] for i, name in enumerate(names)})
+
+    def trained_on(folder: str) -> dict[str, bytes]:
+        """Copy the labels, lay them out as a fine-tuning does, and return all files."""
+        (tmp_path / folder).mkdir()
+        snapshot(tmp_path / "store", tmp_path / folder)
+        data, _ = source_of(DataConfig(root=str(tmp_path / folder), layout="labelled", scale="xbd"))
+        root = Path(data.root)
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    before = trained_on("before")
+    assert any(name.endswith("labels.tif") for name in before)
+    judge(store, ann, {name: ("destroyed", "intact")[i % 2] for i, name in enumerate(names) if name in members})
+    assert trained_on("after") == before
+    other = next(name for name in names if name not in members)
+    judge(store, ann, {other: "minor"})
+    assert trained_on("other") != before  # any other label counts
+    store.close()
