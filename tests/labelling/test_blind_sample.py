@@ -11,6 +11,7 @@ from jaxcd.base.scales import INVALID, XBD
 from jaxcd.config import DataConfig
 from jaxcd.labelling.exports.for_prepare import source_of
 from jaxcd.labelling.learning.tuning_steps import snapshot
+from jaxcd.labelling.queues import Queues
 from jaxcd.labelling.store import Store, blind
 from jaxcd.simulator import simulate
 from tests.labelling.label_stores import EPSG, judge, placed_pair, squares, town, write_footprints
@@ -75,6 +76,18 @@ def test_stores_of_earlier_versions_get_the_tables(tmp_path):
     store.close()
     store = town(tmp_path)
     assert len(sampled(store)) == SIZE
+    store.close()
+
+
+def test_no_task_holds_members(tmp_path):
+    store = town(tmp_path)
+    members = {key.split("/")[1] for key in sampled(store)}
+    ann, queues = store.person("Ann"), Queues(store)
+    task = queues.next(ann)
+    assert task is not None and task.objects is not None
+    assert set(task.objects) == {f"f{number}" for number in range(BUILDINGS)} - members
+    judge(store, ann, {name: "intact" for name in task.objects})
+    assert queues.next(ann, "town") is None and queues.next(store.person("Ben")) is None  # the task is done
     store.close()
 
 

@@ -105,6 +105,23 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
     return count
 
 
+def walk_around_the_sample(ana: Labeller, store) -> None:
+    """See that N leads to all buildings but members of the blind sample."""
+    opened = Store.open(store)
+    members = {key.split("/")[1] for key in blind.members(opened)}
+    opened.close()
+    left = ana.objects().keys() - ana.levels().keys() - members
+    ana.page.locator("#map").focus()
+    seen = set()
+    for _ in range(2 * len(left)):
+        ana.press("n")
+        seen |= set(ana.selected())
+    assert seen == left
+    judge(ana, sorted(left))
+    ana.press("n")
+    expect(ana.page.locator("#toasts")).to_contain_text("All buildings here are judged, but for the blind sample.")
+
+
 def figures(ana: Labeller) -> dict[str, tuple[float, float, float]]:
     """Read estimate, low and high of the figures that the page shows."""
     ana.page.click("#show-figures")
@@ -129,6 +146,7 @@ def test_scores_come_while_labelling_and_a_blind_sample_says_how_good_they_are(b
         expect(ana.page.locator("#figures-told")).to_contain_text("No blind sample")
         ana.press("Escape")
         judge_the_sample(ana, store, most=6)
+        walk_around_the_sample(ana, store)
         ana.page.click("#show-figures")
         expect(ana.page.locator("#figures-told")).to_contain_text("From 6 of ")
         expect(ana.page.locator("#figures-told tbody tr")).to_have_count(4)

@@ -52,7 +52,7 @@ def test_the_next_to_judge(tmp_path):
 
 def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
     with town(tmp_path) as ann:
-        assert ann.get("/api/sample").json() == {"size": 0}
+        assert ann.get("/api/sample").json() == {"size": 0, "held": {}}
         judge(ann, {number: level(number) for number in range(60)})
         before = wait_scores(ann, labels=60)
         drawn = ann.post("/api/sample", json={"size": 30, "seed": 3}, headers=CHANGING).json()
@@ -61,6 +61,7 @@ def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
         assert sum(each["members"] for each in drawn["strata"]) == 30
         after = wait_scores(ann, above=before["number"])
         members = set(before["objects"]) - set(after["objects"])
+        assert drawn["held"] == {"scene": sorted(members)} and after["sample"] == 1
         assert len(members) == 30 and {each["object"] for each in drawn["next"]} < members
         judged_before = sum(int(key[1:]) < 60 for key in members)
         assert judged_before > 0 and after["labels"] == 60 - judged_before
@@ -68,7 +69,7 @@ def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
         assert not set(everything) & members and len(everything) == BUILDINGS - 60 - (30 - judged_before)
         # Nobody has judged a member since: another draw takes its place, or it is taken away.
         assert ann.post("/api/sample", json={"size": 20, "seed": 4}, headers=CHANGING).json()["size"] == 20
-        assert ann.delete("/api/sample", headers=CHANGING).json() == {"size": 0}
+        assert ann.delete("/api/sample", headers=CHANGING).json() == {"size": 0, "held": {}}
         drawn = ann.post("/api/sample", json={"size": 30, "seed": 3}, headers=CHANGING).json()
         first, second = (int(each["object"][1:]) for each in drawn["next"][:2])
         judge(ann, {first: level(first)}, base=int(first < 60))

@@ -20,12 +20,7 @@ class Sample:
         self.number = None if found is None else found[0]
         """Tells this sample from others of the store."""
         self._answers = blind.answers(store)
-        with store.reading() as db:
-            held = blind.held_in(db)
-        self._held: dict[str, set[str]] = {}
-        for each in blind.units(store) if held else ():
-            if each.fid in held:
-                self._held.setdefault(each.pair, set()).add(each.object)
+        self._held = blind.held_by_pair(store)
 
     def folder(self, name: str) -> str:
         """Name a folder of what was made with this sample: what an earlier one made may hold its answers."""

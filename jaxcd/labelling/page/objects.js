@@ -158,7 +158,8 @@ export async function unjudgedIn(box) {
   const { pair } = state;
   const { features } = await get(pathOf(pair.id, `objects?${query(box)}`));
   if (pair !== state.pair) return null;
-  const found = features.find((one) => !one.properties.level && !outbox.pendingIds(state.pair.id).has(String(one.id)));
+  const others = [outbox.pendingIds(pair.id), state.held[pair.id] ?? new Set()];
+  const found = features.find((one) => !one.properties.level && !others.some((ids) => ids.has(String(one.id))));
   if (!found) return null;
   take([found]);
   return objects.get(String(found.id)) ?? null;

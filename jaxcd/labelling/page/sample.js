@@ -12,6 +12,12 @@ let sample = { size: 0 }, coming = [], current = null, turning = false;
 
 async function refresh() {
   try { sample = await get("/api/sample"); } catch (error) { sample = { size: 0, problem: error.message }; }
+  known();
+}
+
+function known() {
+  const { held } = sample; // not there where the server did not answer
+  if (held) state.held = Object.fromEntries(Object.entries(held).map(([pair, ids]) => [pair, new Set(ids)]));
   tell();
 }
 
@@ -112,7 +118,7 @@ byId("draw-form").addEventListener("submit", async (event) => {
   try {
     sample = await post("/api/sample", { width: Number(byId("sample-width").value), strata });
     byId("draw").close();
-    tell();
+    known();
     emit("tuned"); // members have no scores any more
     emit("say", `${sample.size} ${units()} drawn`);
   } catch (error) { byId("sample-problem").textContent = error.message; }
@@ -121,7 +127,7 @@ byId("drop-sample").addEventListener("click", async () => {
   try { sample = await send("DELETE", "/api/sample"); emit("tuned"); } catch (error) {
     emit("toast", { text: error.message, problem: true });
   }
-  tell();
+  known();
 });
 
 // Figures in words.
@@ -165,4 +171,5 @@ byId("show-figures").addEventListener("click", async () => {
 });
 
 on("started", refresh);
+on("sample drawn", refresh); // by whomever
 on("blind", tell);

@@ -11,6 +11,7 @@ const POLL = 2000; // milliseconds
 // Green to purple, which differ from all colours of levels and look different to all kinds of eyes.
 const CLASSES = [[0.2, "#5fd38d"], [0.4, "#b9edc9"], [0.6, "#ffffff"], [0.8, "#e6b8ff"], [1.01, "#c45cff"]];
 let scores = new Map(), told = null, number = 0, timer = null, shown = kept.get("jaxcd.scores") !== "off";
+let drawn = 0; // number of the blind sample; 0: there is none
 let waiting = [], current = null; // ids to judge next; the one that was offered last
 
 const wanted = () => shown && !state.blind;
@@ -33,6 +34,7 @@ async function poll() {
     const answer = await get(`/api/scores?${new URLSearchParams({ pair: pair.id, since: number })}`);
     if (pair !== state.pair) return;
     told = answer;
+    if (answer.sample !== drawn) { drawn = answer.sample; emit("sample drawn"); }
     if (answer.objects) {
       scores = new Map(Object.entries(answer.objects));
       number = answer.number;

@@ -11,6 +11,7 @@ export const state = {
   view: "side",
   blind: false, // whether the blind sample is judged: nobody sees scores
   shows: null, // id of its member that is judged now, whose label is not shown
+  held: {}, // ids of the sample's members by pair: no order but its own leads to them
   armed: null, // level of what is drawn next
 };
 

@@ -47,11 +47,15 @@ function inTask(one) {
   return x >= west && x <= east && y >= south && y <= north;
 }
 
+// Members of the blind sample are judged in an order of their own.
+const isHeld = (one) => state.held[state.pair.id]?.has(one.id) ?? false;
+const isLeft = (one) => !one.level && !isHeld(one);
+
 export const walk = (step) => wander(step).catch((error) => emit("toast", { text: error.message, problem: true }));
 
 async function wander(step) {
   const from = state.selected.size ? objects.get([...state.selected].pop()) : null;
-  const left = [...objects.values()].filter((one) => !one.level && one !== from && inTask(one));
+  const left = [...objects.values()].filter((one) => isLeft(one) && one !== from && inTask(one));
   const mine = state.task?.pair === state.pair.id; // all of a task is to be judged
   const { pair } = state;
   const far = step > 0 ? !mine && await inNewPart(from) : before(from);
@@ -66,14 +70,15 @@ async function wander(step) {
 function before(from) {
   while (trail.length) {
     const one = objects.get(trail.pop());
-    if (one && one.id !== from?.id && !one.level) return one;
+    if (one && one.id !== from?.id && isLeft(one)) return one;
   }
   return null;
 }
 
 // A building in a part of the pair where nobody has judged one yet; null where there is no such part.
 async function inNewPart(from) {
-  const places = [...objects.values()].map((one) => ({ one, centre: one.centre, begun: one.level || one === from }));
+  const places = [...objects.values()].filter((one) => one.level || !isHeld(one))
+    .map((one) => ({ one, centre: one.centre, begun: one.level || one === from }));
   if (whole === false) places.push(...(await cellsOf(state.pair.id)).map(([west, south, east, north, count, judged]) => (
     { box: [west, south, east, north], centre: [(west + east) / 2, (south + north) / 2], begun: judged > 0,
       full: judged >= count })));
@@ -130,5 +135,5 @@ async function elsewhere() {
   emit("toast", { text: mine ? "All of your area is judged: take the next one (Q)."
     : pair.footprints === null && !objects.size ? "No polygons here yet: draw them with G or H."
       : state.task ? `All ${units()} here are judged; your area is in another pair (Q leads there).`
-        : `All ${units()} here are judged.` });
+        : `All ${units()} here are judged${state.held[pair.id] ? ", but for the blind sample" : ""}.` });
 }

@@ -149,6 +149,16 @@ def held_in(db: sqlite3.Connection) -> frozenset[int]:
     return frozenset(fid for (fid,) in db.execute(_HELD))
 
 
+def held_by_pair(store: Store) -> dict[str, set[str]]:
+    """Return the same as ids of objects by the id of their pair; pairs without any are left out."""
+    found: dict[str, set[str]] = {}
+    with store.reading() as db:
+        query = f"SELECT p.id, o.id FROM object o JOIN pair p ON p.fid = o.pair WHERE o.fid IN ({_HELD})"
+        for pair, key in db.execute(query):
+            found.setdefault(pair, set()).add(key)
+    return found
+
+
 def state(store: Store) -> tuple[int, int]:
     """Return the numbers of the last change and of the sample: while they stay, nothing is new."""
     with store.reading() as db:

@@ -34,10 +34,13 @@ class Wanted(Strict):
 
 @router.get("/sample")
 def sample(here: Here) -> dict[str, Any]:
-    """Return how far the sample is judged, and which buildings come next, in the order of the plan."""
+    """Return how far the sample is judged, and which members come next, in the order of the plan.
+
+    `held` has all objects that only its order may offer, by pair.
+    """
     found = blind.plan(here.store)
     if found is None:
-        return {"size": 0}
+        return {"size": 0, "held": {}}
     _check_packages()
     from jaxcd.labelling.learning import sampling
 
@@ -50,6 +53,7 @@ def sample(here: Here) -> dict[str, Any]:
         "next": [{"pair": pair, "object": key} for pair, key in left if pair in here.pairs][:_NEXT],
         "random_so_far": state.random,
         "buildings": plan.buildings,
+        "held": {pair: sorted(keys) for pair, keys in blind.held_by_pair(here.store).items() if pair in here.pairs},
         "seed": plan.seed,
         "strata": [
             {"name": each.name, "buildings": each.buildings, "members": len(each.members)} for each in plan.strata
@@ -94,7 +98,7 @@ def remove(here: Here, author: Author) -> dict[str, Any]:
         blind.remove(here.store)
     except blind.SampleStands as error:
         raise HTTPException(409, str(error)) from error
-    return {"size": 0}
+    return sample(here)
 
 
 @router.get("/figures")
