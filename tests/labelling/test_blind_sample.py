@@ -1,7 +1,9 @@
 """Nothing is learned from the blind sample: all of its labels may be flipped, and nothing else changes."""
 
+import json
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -9,6 +11,7 @@ import rasterio
 from jaxcd.assessment.sample import draw
 from jaxcd.base.scales import INVALID, XBD
 from jaxcd.config import DataConfig
+from jaxcd.labelling import exports
 from jaxcd.labelling.exports.for_prepare import source_of
 from jaxcd.labelling.learning.tuning_steps import snapshot
 from jaxcd.labelling.queues import Queues
@@ -130,6 +133,32 @@ def test_flipping_all_members_changes_no_training_label(tmp_path):
 
 def test_the_blind_split_holds_the_members_alone(tmp_path):
     prepared(tmp_path, False, blind_only=True)
+
+
+def test_tables_name_the_members_and_what_networks_learn_from_leaves_them_out(tmp_path):
+    store = town(tmp_path)
+    pair = store.pairs["town"]
+    judge(store, store.person("Ann"), {f"f{number}": level(number) for number in range(BUILDINGS)})
+    exports.write(store, "geojson", tmp_path / "none.geojson")
+    assert not gpd.read_file(tmp_path / "none.geojson").blind_sample.any()
+    members = {key.split("/")[1] for key in sampled(store)}
+    for form in ("geojson", "gpkg"):
+        exports.write(store, form, tmp_path / f"labels.{form}")
+        frame = gpd.read_file(tmp_path / f"labels.{form}", layer="labels")
+        assert frame.blind_sample.dtype == bool and len(frame) == BUILDINGS
+        assert set(frame.object[frame.blind_sample]) == members
+    exports.write(store, "coco", tmp_path / "labels.json")
+    found = {each["object"] for each in json.loads((tmp_path / "labels.json").read_text())["annotations"]}
+    assert found == {f"f{number}" for number in range(BUILDINGS)} - members
+    exports.write(store, "masks", tmp_path / "masks")
+    exports.write(store, "masks", tmp_path / "masks.zip")
+    for path in (tmp_path / "masks" / "town.tif", f"zip://{tmp_path / 'masks.zip'}!town.tif"):
+        with rasterio.open(path) as file:
+            codes = file.read(1)
+            for number in range(BUILDINGS):
+                row, column = file.index(pair.bounds[0] + 10 * number + 2.5, pair.bounds[1] + 4.5)
+                assert codes[row, column] == (INVALID if f"f{number}" in members else number % 4 + 1)
+    store.close()
 
 
 def test_flipping_all_members_changes_nothing_that_a_fine_tuning_trains_on(tmp_path):

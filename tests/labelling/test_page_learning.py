@@ -73,7 +73,7 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
     """Draw a blind sample and judge it, without seeing a score; returns how many were judged."""
     ana.page.click("#draw-sample")
     ana.page.select_option("#sample-width", "0.3")
-    expect(ana.page.locator("#sample-size")).to_contain_text(" to judge")
+    expect(ana.page.locator("#sample-size")).to_contain_text("you judge these again")
     ana.page.click("#draw [type=submit]")
     expect(ana.page.locator("#sample-told")).to_contain_text("0 of")
     size = int(re.findall(r"\d+", ana.page.locator("#sample-told").inner_text())[1])

@@ -55,6 +55,8 @@ def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
         assert ann.get("/api/sample").json() == {"size": 0, "held": {}}
         judge(ann, {number: level(number) for number in range(60)})
         before = wait_scores(ann, labels=60)
+        said = ann.get("/api/sample/size?width=0.3").json()
+        assert said["labelled"] == 60 and said["again"] == round(0.6 * said["size"])
         drawn = ann.post("/api/sample", json={"size": 30, "seed": 3}, headers=CHANGING).json()
         assert (drawn["size"], drawn["judged"], drawn["random_so_far"], drawn["seed"]) == (30, 0, True, 3)
         assert len(drawn["next"]) == 10 and drawn["buildings"] == BUILDINGS

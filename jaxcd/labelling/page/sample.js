@@ -102,7 +102,9 @@ async function size() {
   byId("sample-size").textContent = "…";
   try {
     const found = await get(`/api/sample/size?width=${Number(byId("sample-width").value)}`);
-    byId("sample-size").textContent = `${found.size.toLocaleString("en")} ${units()} to judge.`;
+    byId("sample-size").textContent = `${found.size.toLocaleString("en")} ${units()} to judge.`
+      + (found.again ? ` About ${whole(found.again)} of the ${whole(found.labelled)} that are labelled will be among them: `
+        + "you judge these again, and scores are learned from the other labels alone." : "");
   } catch (error) { byId("sample-size").textContent = error.message; }
 }
 byId("draw-sample").addEventListener("click", () => {

@@ -63,11 +63,12 @@ def sample(here: Here) -> dict[str, Any]:
 
 @router.get("/sample/size")
 def size(here: Here, width: Annotated[float, Query(ge=0.001, lt=1)]) -> dict[str, Any]:
-    """Return how many buildings intervals of a width take, without drawing them."""
+    """Return how many members intervals of a width take, and how many labels these would cost the scores."""
     _check_packages()
     from jaxcd.labelling.learning import sampling
 
-    return {"size": sampling.size(here.store, here.scorer.state, width)}
+    found = sampling.size(here.store, here.scorer.state, width)
+    return {"size": found.members, "labelled": found.labelled, "again": found.again}
 
 
 @router.post("/sample")
@@ -82,7 +83,7 @@ def draw(here: Here, author: Author, body: Wanted) -> dict[str, Any]:
             f"blind sample: the store also holds {others[0]}, which is not shown; start with all of its pairs"
         )
     state = here.scorer.state
-    count = body.size or sampling.size(here.store, state, body.width or 0.0)
+    count = body.size or sampling.size(here.store, state, body.width or 0.0).members
     seed = random.SystemRandom().randrange(2**32) if body.seed is None else body.seed
     try:
         sampling.draw(here.store, state, count=count, seed=seed, strata=body.strata, person=author)
