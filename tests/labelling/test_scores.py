@@ -4,8 +4,11 @@ import importlib.util
 
 import pytest
 
-from tests.labelling.learned import BUILDINGS, DAMAGED, judge, level, town, wait_scores
-from tests.labelling.served import CHANGING, client
+from jaxcd.runs import run_folder
+from tests.labelling.learned import BUILDINGS, DAMAGED, judge, level, town, wait_scores, write_town
+from tests.labelling.served import CHANGES, CHANGING, Person, change, client, edit, process
+from tests.mapping.map_runs import config as network
+from tests.mapping.map_runs import write_run
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn: pip install 'jaxcd[active]'"
@@ -34,6 +37,36 @@ def test_scores_come_after_ten_labels_and_tell_damage(tmp_path):
         assert wait_scores(ann, labels=13)["number"] > found["number"]
     with town(tmp_path) as ann:  # features are kept, numbers go on
         assert wait_scores(ann)["number"] > found["number"]
+
+
+def test_the_encoder_of_a_run_scores_and_has_no_figures_where_it_has_learned(tmp_path):
+    write_town(tmp_path)
+    run = write_run(tmp_path / "run", network("fc_siam_diff", "small", scale="xbd"))
+    flags = (
+        "--pre",
+        tmp_path / "pre.tif",
+        "--post",
+        tmp_path / "post.tif",
+        "--footprints",
+        tmp_path / "footprints.gpkg",
+    )
+    with process(*flags, "--store", tmp_path / "store", "--run", run) as (_, port):
+        ann = Person(port, "Ann")
+        body = change(*(edit(number, 0, level(number)) for number in range(40)))
+        assert ann.ask(CHANGES, body)[0] == 200
+        found = wait_scores(ann)
+        assert found["encoder"] == "the encoder of run" and found["labels"] == 40
+        called = {int(key[1:]) for key, value in found["objects"].items() if value >= 0.5}
+        assert len(called ^ DAMAGED) <= 10  # of random weights: not as good as pretrained ones
+        drawn = ann.ask("/api/sample", {"size": 4, "seed": 0, "strata": "none"})[1]
+        numbers = [int(each["object"][1:]) for each in drawn["next"]]
+        body = change(*(edit(number, int(number < 40), level(number)) for number in numbers))
+        assert ann.ask(CHANGES, body)[0] == 200
+        assert ann.ask("/api/figures")[1]["estimates"]["recall"] is not None
+        run_folder.record_splits(run, {"train": ["scene"], "validation": [], "test": []}, labels="x")
+        told = ann.ask("/api/figures")[1]
+        assert told["reason"] == "run: was trained on scene: its figures here would mean nothing"
+        assert told["estimates"]["recall"] is None and told["estimates"]["damaged"] is not None
 
 
 def test_the_next_to_judge(tmp_path):
