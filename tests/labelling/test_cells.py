@@ -13,8 +13,10 @@ from jaxcd.base.errors import LabelError
 from jaxcd.base.scales import INVALID, XBD
 from jaxcd.config import DataConfig
 from jaxcd.labelling import exports, workspace
+from jaxcd.labelling.agreement import agreement
 from jaxcd.labelling.exports.for_prepare import source_of
 from jaxcd.labelling.learning.maps import Measured
+from jaxcd.labelling.queues import Queues
 from jaxcd.labelling.settings import LabelSettings
 from jaxcd.labelling.store import Store, blind
 from jaxcd.simulator import simulate
@@ -126,6 +128,24 @@ def test_ground_that_no_image_shows_has_no_cells(tmp_path):
     seen = {"town": lambda x, y: x < placed_pair().bounds[0] + 100}
     store = Store.create_or_open(tmp_path / "store", XBD, [placed_pair()], seen, cells=25.0)
     assert len(blind.units(store)) == 8
+    store.close()
+
+
+def test_a_second_opinion_of_cells_does_not_see_the_first(tmp_path):
+    store = Store.create_or_open(tmp_path / "store", XBD, [placed_pair()], cells=25.0)
+    ann, ben, queues = store.person("Ann"), store.person("Ben"), Queues(store, 1.0)
+    assert queues.next(ann) is not None
+    judge(store, ann, {"c0": "intact", "c1": "destroyed", "pair": "damaged"})
+    queues.next(ann, "town")
+    task = queues.next(ben)
+    assert task is not None and task.second
+    shown, _ = store.objects("town", store.pairs["town"].bounds, viewer=ben)
+    assert len(shown) == 16 and {label.level for label in shown} == {None}
+    judge(store, ben, {"c0": "intact", "c1": "minor"})
+    queues.next(ben, "town")
+    (found,) = agreement(store)
+    assert (found.objects, found.same, found.differing) == (2, 1, [("town", "c1")])
+    assert levels_of(store)["c1"] == "destroyed"  # the first one's stays
     store.close()
 
 
