@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("give --pre and --post, --pairs LIST, or --source DIR with --layout")
     if bool(options.source) != bool(options.layout):
         raise ConfigError("--layout: goes with --source, and --source with it")
-    if options.source and options.layout != layouts.SCENES and (settings.footprints or settings.register):
-        flag = "footprints" if settings.footprints else "register"
-        raise ConfigError(f"--{flag}: goes with scenes; tiles in layout {options.layout} have no place")
+    placed = [name for name in ("footprints", "register", "cells") if getattr(settings, name)]
+    if options.source and options.layout != layouts.SCENES and placed:
+        raise ConfigError(f"--{placed[0]}: goes with scenes; tiles in layout {options.layout} have no place")
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"jaxcd.label needs {', '.join(missing)}: pip install 'jaxcd[label]'")
@@ -99,7 +99,8 @@ def _serve(options: argparse.Namespace, settings: LabelSettings, door: socket.so
     )
     opened = workspace.open_all(wanted, settings, options.store)
     seen = {each.pair.id: seen_of(each) for each in opened if each.scenes is not None}
-    store = Store.create_or_open(options.store, SCALES[settings.scale], [each.pair for each in opened], seen)
+    pairs = [each.pair for each in opened]
+    store = Store.create_or_open(options.store, SCALES[settings.scale], pairs, seen, settings.cells)
     if settings.run is not None:
         from jaxcd.labelling.learning.leaks import check_scale
 

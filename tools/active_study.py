@@ -6,6 +6,7 @@
 Answers each question of the tool with the true class: F1 over all other buildings after some labels, in random and
 uncertain order, for features of pretrained weights, of random weights and of raw colours; then draws blind samples
 again and again. Writes NAME.json and, of all NAME.json in --out, active_learning.png. Features are kept in --keep.
+With --cells the questions are about cells; one is damaged if damaged buildings cover a hundredth of it.
 """
 
 import argparse
@@ -21,10 +22,11 @@ from typing import Any, NamedTuple
 
 import geopandas as gpd
 import numpy as np
+import shapely
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from jaxcd.active import encoders, features
+from jaxcd.active import coverage, encoders, features
 from jaxcd.active.head import Head
 from jaxcd.active.queries import RANDOM, UNCERTAIN, next_to_judge
 from jaxcd.assessment.calibration import calibration, logits_of, tempered
@@ -42,10 +44,11 @@ COUNTS = (30, 60, 120, 240)
 ORDERS, BATCH, FIRST = 10, 10, 10
 SAMPLES, SAMPLE, STRATA = 100, 300, 5
 _LEAST_SEEN = 0.2
+_LEAST_DAMAGED = 0.01  # of a cell: 10 square metres of one of 32 m
 
 
 class Town(NamedTuple):
-    """Buildings of known class: their features, which are damaged, and the seconds that the features took."""
+    """Buildings or cells of known class: their features, which are damaged, and the seconds that the features took."""
 
     values: np.ndarray
     damaged: np.ndarray
@@ -60,11 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for NAME.json and the figure")
     parser.add_argument("--keep", type=Path, required=True, help="folder that keeps features")
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS), help="default: all")
+    parser.add_argument("--cells", type=float, metavar="METRES", help="side of cells, in place of buildings")
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"name": options.scenes.name, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     for name in options.encoders:
-        town = read(options.scenes, ENCODERS[name](), options.keep)
+        town = read(options.scenes, ENCODERS[name](), options.keep, options.cells)
         found |= {"buildings": len(town.damaged), "damaged": int(town.damaged.sum())}
         found[name] = {
             "seconds to compute or read features": round(town.seconds, 1),
@@ -79,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read(scenes: Path, encoder: encoders.Encoder, keep: Path) -> Town:
-    """Compute (or read) the features of all buildings of known class that are seen."""
+def read(scenes: Path, encoder: encoders.Encoder, keep: Path, side: float | None = None) -> Town:
+    """Compute (or read) the features of all buildings, or cells, of known class that are seen."""
     listed = scenes / "list.csv"
     if not listed.is_file():
         raise SceneError(f"{listed}: no such file; make it with tools/xbd_scenes.py")
@@ -89,11 +93,22 @@ def read(scenes: Path, encoder: encoders.Encoder, keep: Path) -> Town:
         for row in csv.DictReader(file):
             pair = open_pair([str(scenes / row["pre"])], [str(scenes / row["post"])], MapSettings())
             frame = gpd.read_file(scenes / row["footprints"])
+            unknown, hit = (frame["subtype"].isin(each).to_numpy() for each in (UNKNOWN, DAMAGED))
+            if side is not None:
+                buildings, frame = frame.to_crs(pair.grid.crs.to_wkt()).geometry, coverage.cells(pair.grid, side)
+                hit = _share(frame, buildings[hit]) >= _LEAST_DAMAGED
+                unknown = ~hit & (_share(frame, buildings[unknown]) > 0)
             found = features.compute(pair, frame, encoder, keep, title=row["name"])
-            kept = ~frame["subtype"].isin(UNKNOWN).to_numpy() & (found.seen > _LEAST_SEEN)
+            kept = ~unknown & (found.seen > _LEAST_SEEN)
             values.append(found.values[kept])
-            damaged.append(frame["subtype"].isin(DAMAGED).to_numpy()[kept])
+            damaged.append(hit[kept])
     return Town(np.concatenate(values), np.concatenate(damaged), time.monotonic() - begun)
+
+
+def _share(cells: gpd.GeoDataFrame, buildings: gpd.GeoSeries) -> np.ndarray:
+    """Return the share of each cell that buildings cover."""
+    squares = cells.geometry.to_numpy()
+    return shapely.area(shapely.intersection(squares, shapely.union_all(buildings.to_numpy()))) / shapely.area(squares)
 
 
 def learned(town: Town, *, uncertain: bool) -> dict[str, Any]:

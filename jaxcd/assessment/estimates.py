@@ -86,10 +86,10 @@ def estimate(plan: Plan, answers: Mapping[str, bool | None], called: Mapping[str
     ]
     unclear = state.judged - len(known)
     if not known:
-        notes.append(f"none of the {state.members} buildings of the blind sample is judged: no figures")
+        notes.append(f"none of the {state.members} members of the blind sample is judged: no figures")
         return Estimates(None, None, None, None, 0, state.members, tuple(notes))
     if state.judged < state.members:
-        notes.append(f"{state.judged} of the {state.members} buildings of the blind sample are judged")
+        notes.append(f"{state.judged} of the {state.members} members of the blind sample are judged")
     if unclear:
         notes.append(f"{unclear} could not be told: they count as damaged as often as the others")
     damaged, decided, stratum = (np.array(each) for each in zip(*known, strict=True))
@@ -132,10 +132,10 @@ def hypergeometric(found: int, drawn: int, buildings: int, *, alpha: float = _AL
 def _reason(random: bool, enough: bool) -> str:
     if not random:
         return (
-            "no intervals: the judged buildings are no random part of the sample; judge those that were skipped, in "
+            "no intervals: the judged members are no random part of the sample; judge those that were skipped, in "
             "the order of the sample"
         )
-    return "" if enough else "no intervals: a stratum has fewer than two judged buildings; judge more"
+    return "" if enough else "no intervals: a stratum has fewer than two judged members; judge more"
 
 
 def _share(judged: _Judged, hit: Bool[np.ndarray, "n"], of: Bool[np.ndarray, "n"], *, exact: bool) -> Interval | None:

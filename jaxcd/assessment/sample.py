@@ -112,7 +112,7 @@ def size(buildings: int, width: float, *, expected: float = 0.8, domain: float =
     count = int(np.ceil(wanted / domain))
     if count > buildings:
         raise ConfigError(
-            f"blind sample: an interval {width:g} wide takes {count} buildings, the scene has {buildings}; give a "
+            f"blind sample: an interval {width:g} wide takes {count} members, the scene has {buildings}; give a "
             "wider one"
         )
     return count
@@ -139,7 +139,7 @@ def draw(ids: Sequence[str], strata: Sequence[str], count: int, *, seed: int) ->
         ConfigError: more than there are, or none.
     """
     if not 0 < count <= len(ids):
-        raise ConfigError(f"blind sample: expected 1 to {len(ids)} buildings, as many as the scene has, got {count}")
+        raise ConfigError(f"blind sample: expected 1 to {len(ids)} members, as many as the scene has, got {count}")
     names, where = np.unique(np.asarray(strata), return_inverse=True)
     sizes = np.bincount(where)
     numbers = _allocated(sizes, count)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcd.labelling.pairs import Box, Pair
-from jaxcd.labelling.store import Store
+from jaxcd.labelling.store import Store, blind
 from jaxcd.labelling.store.objects import FOOTPRINT, PAIR
 from jaxcd.labelling.store.reading import DONE, LEFT, OPEN
 
@@ -135,14 +135,19 @@ class Queues:
             db.execute("UPDATE task SET state = ? WHERE fid = ?", (LEFT if left else DONE, task))
 
     def _unjudged(self, db: sqlite3.Connection, pair: int, box: tuple, person: int | None) -> list[str]:
-        """Return the footprints of an area that a person, or anybody, has not judged."""
+        """Return the footprints of an area that a person, or anybody, has not judged.
+
+        Members of the blind sample are not among them: they are judged in an order of their own.
+        """
         judged = "SELECT object FROM opinion WHERE pair = :pair AND level IS NOT NULL AND person = :person"
         other = "level IS NULL" if person is None else f"fid NOT IN ({judged})"
         rows = db.execute(
-            f"SELECT id FROM object WHERE pair = :pair AND origin = :origin AND {_INSIDE} AND {other} ORDER BY fid",
+            f"SELECT fid, id FROM object WHERE pair = :pair AND origin = :origin AND {_INSIDE} AND {other} "
+            "ORDER BY fid",
             {"pair": pair, "origin": FOOTPRINT, "person": person, **_named(box)},
         )
-        return [name for (name,) in rows]
+        held = blind.held_in(db)
+        return [name for fid, name in rows if fid not in held]
 
     def _current(self, db: sqlite3.Connection, person: int, now: float) -> tuple[_Area, bool] | None:
         """Return the task that a person has, unless it was idle and somebody else has it now."""

@@ -18,6 +18,10 @@ class LabelSettings:
     """All settings of a labelling server but its scenes and its store."""
 
     footprints: Path | None = setting(None, "GeoPackage, GeoJSON, Shapefile or GeoParquet of the buildings' outlines")
+    cells: float = setting(
+        0.0, "without footprints: side in metres of cells that are judged and scored, such as 32; 0: none",
+        Bound(lambda side: 0 <= side <= 10_000, "0 to 10000"),
+    )  # fmt: skip
     scale: str = setting(
         XBD.name, f"scale of damage that is labelled: {', '.join(SCALES)}; a store keeps its own", one_of(*SCALES)
     )

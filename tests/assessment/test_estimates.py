@@ -119,16 +119,16 @@ def test_half_a_sample_counts_only_in_its_random_order() -> None:
     half = {member: bool(damaged[int(member)]) for member in plan.members[:40]}
     found = estimate(plan, half, called)
     assert found.damaged and found.damaged.low is not None
-    assert found.notes == ("40 of the 80 buildings of the blind sample are judged",)
+    assert found.notes == ("40 of the 80 members of the blind sample are judged",)
 
     picked = {member: bool(damaged[int(member)]) for member in plan.members[40:]}
     found = estimate(plan, picked, called)
     assert found.damaged and found.damaged.low is None and found.precision and found.precision.high is None
-    assert found.notes[1].startswith("no intervals: the judged buildings are no random part of the sample; judge those")
+    assert found.notes[1].startswith("no intervals: the judged members are no random part of the sample; judge those")
 
     found = estimate(plan, {plan.members[0]: True}, called)
-    assert found.notes[-1] == "no intervals: a stratum has fewer than two judged buildings; judge more"
-    assert estimate(plan, {}, called).notes == ("none of the 80 buildings of the blind sample is judged: no figures",)
+    assert found.notes[-1] == "no intervals: a stratum has fewer than two judged members; judge more"
+    assert estimate(plan, {}, called).notes == ("none of the 80 members of the blind sample is judged: no figures",)
 
 
 def test_buildings_that_cannot_be_told_are_named() -> None:

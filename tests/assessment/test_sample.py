@@ -70,7 +70,7 @@ def test_the_size_gives_the_wanted_width(width: float, expected: float, domain: 
 
 
 def test_wrong_wishes_are_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match="^blind sample: expected 1 to 100 buildings, as many as .*, got 101$"):
+    with pytest.raises(ConfigError, match="^blind sample: expected 1 to 100 members, as many as .*, got 101$"):
         draw(IDS, STRATA, 101, seed=0)
     with pytest.raises(ConfigError, match="^blind sample: expected a width between 0 and 1, got 2$"):
         size(100, 2)

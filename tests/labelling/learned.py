@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from jaxcd.labelling import workspace
 from jaxcd.labelling.settings import LabelSettings
-from tests.labelling.served import CHANGING, change, edit, serving
+from tests.labelling.served import CHANGING, Person, change, edit, serving
 from tests.scenes.scene_files import GSD, ORIGIN, UTM, ground, write
 
 if importlib.util.find_spec("sklearn") is not None:
@@ -74,10 +74,13 @@ def judge(client: TestClient, levels: dict[int, str | None], base: int = 0) -> N
     assert answer.status_code == 200, answer.text[:200]
 
 
-def wait_scores(client: TestClient, *, state: str = "ready", labels: int | None = None, above: int = 0) -> dict:
+def wait_scores(
+    client: TestClient | Person, *, state: str = "ready", labels: int | None = None, above: int = 0
+) -> dict:
     """Ask for scores until they are there, of so many labels, with a number above another."""
     for _ in range(600):
-        found = client.get("/api/scores?pair=scene").json()
+        path = "/api/scores?pair=scene"
+        found = client.ask(path)[1] if isinstance(client, Person) else client.get(path).json()
         if found["state"] == state and labels in (None, found["labels"]) and found["number"] > above:
             return found
         assert found["state"] != "off", found

@@ -80,7 +80,7 @@ def serving(
 ) -> Iterator[TestClient]:
     """Serve pairs in this process."""
     opened = workspace.open_all(named, settings, store)
-    kept = Store.create_or_open(store, SCALES[settings.scale], [each.pair for each in opened])
+    kept = Store.create_or_open(store, SCALES[settings.scale], [each.pair for each in opened], cells=settings.cells)
     made = app.create_app(opened, kept, settings, SECRETS)
     try:
         with TestClient(app.guarded(made, settings, SECRETS), base_url="http://localhost") as found:

@@ -1,6 +1,7 @@
 """predict and evaluate say what a store's blind sample says of their maps, and when there is none."""
 
 import json
+from pathlib import Path
 
 import geopandas as gpd
 import pytest
@@ -9,6 +10,7 @@ from jaxcd.base.scales import XBD
 from jaxcd.labelling import workspace
 from jaxcd.labelling.settings import LabelSettings
 from jaxcd.labelling.store import Store, blind
+from jaxcd.simulator import cut_tiles, simulate
 from tests.entries import run
 from tests.labelling.label_stores import judge
 from tests.labelling.learned import DAMAGED, level, write_town
@@ -24,12 +26,24 @@ def made(tmp_path_factory):
     """A town's scenes, a store without labels, and a run of random weights."""
     folder = tmp_path_factory.mktemp("town")
     write_town(folder)
-    settings = LabelSettings(footprints=folder / "footprints.gpkg")
-    named = workspace.named(pre=[str(folder / "pre.tif")], post=[str(folder / "post.tif")], settings=settings)
-    opened = workspace.open_all(named, settings, folder / "store")
-    Store.create_or_open(folder / "store", XBD, [each.pair for each in opened]).close()
+    new_store(folder, folder / "store").close()
     write_run(folder / "run", config("fc_siam_diff", "small"))
     return folder
+
+
+def new_store(scenes: Path, folder: Path) -> Store:
+    """Make a store of the town's scenes."""
+    settings = LabelSettings(footprints=scenes / "footprints.gpkg")
+    named = workspace.named(pre=[str(scenes / "pre.tif")], post=[str(scenes / "post.tif")], settings=settings)
+    opened = workspace.open_all(named, settings, folder)
+    return Store.create_or_open(folder, XBD, [each.pair for each in opened])
+
+
+def judge_sample(store: Store) -> list[int]:
+    """Draw a blind sample and judge all of it; returns the numbers of its buildings."""
+    members = [int(key.split("f")[1]) for key in sampled(store, size=SIZE)]
+    judge(store, store.person("Ann"), {f"f{number}": level(number) for number in members}, pair="scene")
+    return members
 
 
 def mapped(folder, *more: object) -> tuple[str, dict]:
@@ -49,8 +63,7 @@ def test_a_map_is_measured(made):
     assert found["blind_sample"]["reason"].startswith("no blind sample: ") and "no blind sample" in said
 
     store = Store.open(made / "store")
-    members = [int(key.split("f")[1]) for key in sampled(store, size=SIZE)]
-    judge(store, store.person("Ann"), {f"f{number}": level(number) for number in members}, pair="scene")
+    members = judge_sample(store)
     assert len(blind.answers(store)) == SIZE
     store.close()
     said, found = mapped(made, "--labels", made / "store")
@@ -83,6 +96,26 @@ def test_a_map_is_measured(made):
     assert (
         whole["blind_sample"]["estimates"] == told["estimates"] and line in (made / "maps" / "summary.md").read_text()
     )
+
+
+@pytest.mark.slow
+def test_an_evaluation_measures_the_maps_of_all_pairs(made, tmp_path):
+    store = new_store(made, tmp_path / "store")
+    judge_sample(store)
+    store.close()
+    cut_tiles(simulate(tmp_path / "other", seed=1, size=256), tmp_path / "tiles", tile=128)
+    code, said = run(
+        "jaxcd.evaluate", "--run", made / "run", "--data", tmp_path / "tiles", "--layout", "folders",
+        "--cache", tmp_path / "cache", "--labels", tmp_path / "store", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0, said
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["blind_sample"]
+    assert found["reason"] is None and found["sample"]["judged"] == SIZE
+    damaged = found["estimates"]["damaged"]
+    assert damaged["low"] <= len(DAMAGED) <= damaged["high"]
+    assert f"Damaged buildings: {damaged['value']:,.0f} (95 % interval" in said
+    told = mapped(made, "--labels", tmp_path / "store")[1]["blind_sample"]  # predict says the same of the same map
+    assert {key: found[key] for key in ("estimates", "called")} == {key: told[key] for key in ("estimates", "called")}
 
 
 def test_what_does_not_go_together_is_one_line(made, tmp_path):

@@ -13,9 +13,10 @@ from jaxcd.labelling.learning.tuning_steps import plan
 from jaxcd.labelling.store import Store, blind
 from jaxcd.simulator import cut_tiles, simulate
 from tests.entries import _CONFIG, run
-from tests.labelling.learned import BUILDINGS, DAMAGED, level, write_town
+from tests.labelling.learned import BUILDINGS, DAMAGED, STEP, level, write_town
 from tests.labelling.page_runs import Labeller, kept, levels, serving
 from tests.labelling.test_tuning import write_map
+from tests.scenes.scene_files import GSD
 
 KEYS = {"intact": "1", "destroyed": "4"}
 LONG = 120_000  # milliseconds: features of a first start on a busy machine
@@ -72,7 +73,7 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
     """Draw a blind sample and judge it, without seeing a score; returns how many were judged."""
     ana.page.click("#draw-sample")
     ana.page.select_option("#sample-width", "0.3")
-    expect(ana.page.locator("#sample-size")).to_contain_text("buildings to judge")
+    expect(ana.page.locator("#sample-size")).to_contain_text("you judge these again")
     ana.page.click("#draw [type=submit]")
     expect(ana.page.locator("#sample-told")).to_contain_text("0 of")
     size = int(re.findall(r"\d+", ana.page.locator("#sample-told").inner_text())[1])
@@ -83,7 +84,7 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
     assert len(members) == size
     count = min(size, most or size)
     for number, member in enumerate(members[:count], start=1):
-        ana.wait(f"document.querySelector('#selected-title').textContent === 'footprint {member}'")
+        ana.wait(f"document.querySelector('#selected-title').textContent.endsWith(' {member}')")
         if number == 1:
             expect(ana.page.locator("#blind-told")).to_contain_text(f"1 of {size}: scores are hidden")
             expect(ana.page.locator("#score-tools")).to_be_hidden()
@@ -94,7 +95,7 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
     if count < size:
         ana.page.click("#stop-blind")
     expect(ana.page.locator("#blind")).to_be_hidden()
-    expect(ana.page.locator("#sample-told")).to_contain_text(f"{count} of {size} buildings judged")
+    expect(ana.page.locator("#sample-told")).to_contain_text(f"{count} of {size} ")
     opened = Store.open(store)
     answers = blind.answers(opened)
     opened.close()
@@ -102,6 +103,23 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
         member: level(int(member[1:])) for member in members[:count]
     }
     return count
+
+
+def walk_around_the_sample(ana: Labeller, store) -> None:
+    """See that N leads to all buildings but members of the blind sample."""
+    opened = Store.open(store)
+    members = {key.split("/")[1] for key in blind.members(opened)}
+    opened.close()
+    left = ana.objects().keys() - ana.levels().keys() - members
+    ana.page.locator("#map").focus()
+    seen = set()
+    for _ in range(2 * len(left)):
+        ana.press("n")
+        seen |= set(ana.selected())
+    assert seen == left
+    judge(ana, sorted(left))
+    ana.press("n")
+    expect(ana.page.locator("#toasts")).to_contain_text("All buildings here are judged, but for the blind sample.")
 
 
 def figures(ana: Labeller) -> dict[str, tuple[float, float, float]]:
@@ -128,11 +146,34 @@ def test_scores_come_while_labelling_and_a_blind_sample_says_how_good_they_are(b
         expect(ana.page.locator("#figures-told")).to_contain_text("No blind sample")
         ana.press("Escape")
         judge_the_sample(ana, store, most=6)
+        walk_around_the_sample(ana, store)
         ana.page.click("#show-figures")
         expect(ana.page.locator("#figures-told")).to_contain_text("From 6 of ")
         expect(ana.page.locator("#figures-told tbody tr")).to_have_count(4)
         ana.press("Escape")
         expect(ana.page.locator("#tune-told")).to_contain_text("Trains the network on these labels")
+        ana.close()
+
+
+def test_without_footprints_cells_are_scored(browser: Browser, tmp_path):
+    write_town(tmp_path)
+    store = tmp_path / "store"
+    flags = ["--pre", tmp_path / "pre.tif", "--post", tmp_path / "post.tif", "--store", store]
+    with serving([*flags, "--cells", STEP * GSD]) as server:
+        ana = Labeller(browser, server.url)
+        assert len(ana.objects()) == BUILDINGS
+        ana.press("n")
+        (first,) = ana.selected()
+        expect(ana.page.locator("#selected-title")).to_have_text(f"cell {first}")
+        ana.press("Delete")
+        expect(ana.page.locator("#toasts")).to_contain_text("Cells stay")
+        learn(ana, store, [f"c{number}" for number in range(12)])
+        expect(ana.page.locator("#sample-told")).to_contain_text("None yet: cells drawn at random")
+        expect(ana.page.locator("#progress-told")).to_have_text("cells and polygons judged: 13")
+        judge_the_sample(ana, store, most=3)
+        ana.page.click("#show-figures")
+        expect(ana.page.locator("#figures-told")).to_contain_text("damaged cells in the scene")
+        ana.press("Escape")
         ana.close()
 
 

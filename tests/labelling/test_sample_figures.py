@@ -34,7 +34,7 @@ def test_a_judged_sample_gives_intervals_and_flipping_it_changes_no_score(tmp_pa
         ann.post("/api/sample", json={"size": 40, "seed": 1}, headers=CHANGING)
         drawn = wait_scores(ann, above=first["number"])
         members = {int(key[1:]) for key in first["objects"].keys() - drawn["objects"].keys()}
-        assert ann.get("/api/figures").json()["reason"].startswith("none of the 40 buildings of the blind sample")
+        assert ann.get("/api/figures").json()["reason"].startswith("none of the 40 members of the blind sample")
 
         order = []
         while len(order) < 20:  # half of it, in its order
@@ -43,14 +43,14 @@ def test_a_judged_sample_gives_intervals_and_flipping_it_changes_no_score(tmp_pa
             judge(ann, {n: level(n) for n in order[-10:] if n % 3})
         half = ann.get("/api/figures").json()
         assert half["sample"]["judged"] == 20 and half["sample"]["random_so_far"] and half["reason"] is None
-        assert half["notes"] == ["20 of the 40 buildings of the blind sample are judged"]
+        assert half["notes"] == ["20 of the 40 members of the blind sample are judged"]
         assert half["estimates"]["damaged"]["low"] <= len(DAMAGED) <= half["estimates"]["damaged"]["high"]
         last = sorted(members - set(order))[-1]
         left = [each for each in ann.get("/api/sample").json()["next"] if each["object"] != f"f{last}"]
         skipped = int(left[-1]["object"][1:])
         judge(ann, {skipped: level(skipped)}, base=int(skipped % 3 == 0))  # not in its order
         bare = ann.get("/api/figures").json()
-        assert bare["reason"].startswith("no intervals: the judged buildings are no random part of the sample")
+        assert bare["reason"].startswith("no intervals: the judged members are no random part of the sample")
         assert bare["estimates"]["damaged"]["low"] is None and bare["sample"]["random_so_far"] is False
 
         rest = members - set(order) - {skipped}

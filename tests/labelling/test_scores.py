@@ -4,8 +4,11 @@ import importlib.util
 
 import pytest
 
-from tests.labelling.learned import BUILDINGS, DAMAGED, judge, level, town, wait_scores
-from tests.labelling.served import CHANGING, client
+from jaxcd.runs import run_folder
+from tests.labelling.learned import BUILDINGS, DAMAGED, judge, level, town, wait_scores, write_town
+from tests.labelling.served import CHANGES, CHANGING, Person, change, client, edit, process
+from tests.mapping.map_runs import config as network
+from tests.mapping.map_runs import write_run
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn: pip install 'jaxcd[active]'"
@@ -36,6 +39,36 @@ def test_scores_come_after_ten_labels_and_tell_damage(tmp_path):
         assert wait_scores(ann)["number"] > found["number"]
 
 
+def test_the_encoder_of_a_run_scores_and_has_no_figures_where_it_has_learned(tmp_path):
+    write_town(tmp_path)
+    run = write_run(tmp_path / "run", network("fc_siam_diff", "small", scale="xbd"))
+    flags = (
+        "--pre",
+        tmp_path / "pre.tif",
+        "--post",
+        tmp_path / "post.tif",
+        "--footprints",
+        tmp_path / "footprints.gpkg",
+    )
+    with process(*flags, "--store", tmp_path / "store", "--run", run) as (_, port):
+        ann = Person(port, "Ann")
+        body = change(*(edit(number, 0, level(number)) for number in range(40)))
+        assert ann.ask(CHANGES, body)[0] == 200
+        found = wait_scores(ann)
+        assert found["encoder"] == "the encoder of run" and found["labels"] == 40
+        called = {int(key[1:]) for key, value in found["objects"].items() if value >= 0.5}
+        assert len(called ^ DAMAGED) <= 10  # of random weights: not as good as pretrained ones
+        drawn = ann.ask("/api/sample", {"size": 4, "seed": 0, "strata": "none"})[1]
+        numbers = [int(each["object"][1:]) for each in drawn["next"]]
+        body = change(*(edit(number, int(number < 40), level(number)) for number in numbers))
+        assert ann.ask(CHANGES, body)[0] == 200
+        assert ann.ask("/api/figures")[1]["estimates"]["recall"] is not None
+        run_folder.record_splits(run, {"train": ["scene"], "validation": [], "test": []}, labels="x")
+        told = ann.ask("/api/figures")[1]
+        assert told["reason"] == "run: was trained on scene: its figures here would mean nothing"
+        assert told["estimates"]["recall"] is None and told["estimates"]["damaged"] is not None
+
+
 def test_the_next_to_judge(tmp_path):
     with town(tmp_path) as ann:
         judge(ann, {number: level(number) for number in range(12)})
@@ -52,15 +85,18 @@ def test_the_next_to_judge(tmp_path):
 
 def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
     with town(tmp_path) as ann:
-        assert ann.get("/api/sample").json() == {"size": 0}
+        assert ann.get("/api/sample").json() == {"size": 0, "held": {}}
         judge(ann, {number: level(number) for number in range(60)})
         before = wait_scores(ann, labels=60)
+        said = ann.get("/api/sample/size?width=0.3").json()
+        assert said["labelled"] == 60 and said["again"] == round(0.6 * said["size"])
         drawn = ann.post("/api/sample", json={"size": 30, "seed": 3}, headers=CHANGING).json()
         assert (drawn["size"], drawn["judged"], drawn["random_so_far"], drawn["seed"]) == (30, 0, True, 3)
         assert len(drawn["next"]) == 10 and drawn["buildings"] == BUILDINGS
         assert sum(each["members"] for each in drawn["strata"]) == 30
         after = wait_scores(ann, above=before["number"])
         members = set(before["objects"]) - set(after["objects"])
+        assert drawn["held"] == {"scene": sorted(members)} and after["sample"] == 1
         assert len(members) == 30 and {each["object"] for each in drawn["next"]} < members
         judged_before = sum(int(key[1:]) < 60 for key in members)
         assert judged_before > 0 and after["labels"] == 60 - judged_before
@@ -68,7 +104,7 @@ def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
         assert not set(everything) & members and len(everything) == BUILDINGS - 60 - (30 - judged_before)
         # Nobody has judged a member since: another draw takes its place, or it is taken away.
         assert ann.post("/api/sample", json={"size": 20, "seed": 4}, headers=CHANGING).json()["size"] == 20
-        assert ann.delete("/api/sample", headers=CHANGING).json() == {"size": 0}
+        assert ann.delete("/api/sample", headers=CHANGING).json() == {"size": 0, "held": {}}
         drawn = ann.post("/api/sample", json={"size": 30, "seed": 3}, headers=CHANGING).json()
         first, second = (int(each["object"][1:]) for each in drawn["next"][:2])
         judge(ann, {first: level(first)}, base=int(first < 60))
@@ -80,7 +116,7 @@ def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
             ann.delete("/api/sample", headers=CHANGING),
         ):
             assert answer.status_code == 409
-            assert answer.json()["error"] == "the blind sample stays: people have judged 1 of its buildings"
+            assert answer.json()["error"] == "the blind sample stays: people have judged 1 of its members"
     with town(tmp_path) as ann:
         assert ann.get("/api/sample").json() == state
 
@@ -92,7 +128,7 @@ def test_what_cannot_be_drawn_or_scored_is_told_in_one_line(tmp_path):
         told = "scores need labels of both damaged and intact buildings, there are 60, all intact: label more"
         assert reason == told
         for body, said in (
-            ({"size": 101}, "blind sample: expected 1 to 100 buildings, as many as the scene has, got 101"),
+            ({"size": 101}, "blind sample: expected 1 to 100 members, as many as the scene has, got 101"),
             ({"width": 0.1, "size": 5}, "Value error, give the width of the intervals, or the size of the sample"),
         ):
             answer = ann.post("/api/sample", json=body, headers=CHANGING)

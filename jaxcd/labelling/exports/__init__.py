@@ -1,4 +1,8 @@
-"""Labels leave the store: as GeoPackage, GeoJSON, COCO and masks, and as a source for jaxcd.prepare."""
+"""Labels leave the store: as GeoPackage, GeoJSON, COCO and masks, and as a source for jaxcd.prepare.
+
+Tables hold all labels, and say which are of the blind sample. COCO and masks are what networks learn from: they leave
+these out.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

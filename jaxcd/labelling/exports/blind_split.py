@@ -20,12 +20,7 @@ class Sample:
         self.number = None if found is None else found[0]
         """Tells this sample from others of the store."""
         self._answers = blind.answers(store)
-        with store.reading() as db:
-            held = blind.held_in(db)
-        self._held: dict[str, set[str]] = {}
-        for each in blind.footprints(store) if held else ():
-            if each.fid in held:
-                self._held.setdefault(each.pair, set()).add(each.object)
+        self._held = blind.held_by_pair(store)
 
     def folder(self, name: str) -> str:
         """Name a folder of what was made with this sample: what an earlier one made may hold its answers."""
@@ -49,11 +44,7 @@ class Sample:
     def shapes(self, pair: str) -> Shapes:
         """Return the judged members of a pair, to be painted over INVALID; none of another pair."""
         answered = [label for label in self._labels(pair) if f"{pair}/{label.object}" in self._answers]
-        return [
-            (label.geometry, code_of(label.level, self._store.scale))
-            for label in answered
-            if label.geometry is not None
-        ]
+        return [(label.geometry, code_of(label, self._store.scale)) for label in answered if label.geometry is not None]
 
     def _labels(self, pair: str) -> list[Label]:
         held = self.held(pair)

@@ -11,13 +11,17 @@ from shapely.geometry.base import BaseGeometry
 
 from jaxcd.base.files import write_whole
 from jaxcd.labelling.pairs import Pair
-from jaxcd.labelling.store import PAIR, STATES, Store
+from jaxcd.labelling.store import PAIR, STATES, Store, blind
 
 _DIGITS = 3  # decimals of a pixel
 
 
 def write(store: Store, path: Path, pairs: tuple[str, ...]) -> None:
-    """Write the judged objects of pairs; each pair is an image, named after its first post image."""
+    """Write the judged objects of pairs, each pair an image that is named after its first post image.
+
+    Members of the blind sample are left out.
+    """
+    held = blind.held_by_pair(store)
     categories = {name: i for i, name in enumerate((*store.scale.levels, *STATES), start=1)}
     images, annotations = [], []
     for number, key in enumerate(pairs, start=1):
@@ -32,10 +36,11 @@ def write(store: Store, path: Path, pairs: tuple[str, ...]) -> None:
                 "height": pair.height,
             }
         )
+        others = {PAIR} | held.get(key, set())
         labels = [
             label
             for label in store.labels(key, viewer=None)
-            if label.object != PAIR and label.level is not None and label.geometry is not None
+            if label.object not in others and label.level is not None and label.geometry is not None
         ]
         for label, outline in zip(labels, _in_pixels([label.geometry for label in labels], pair), strict=True):
             if label.level is None or not outline.area > 0:

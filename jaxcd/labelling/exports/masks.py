@@ -1,4 +1,7 @@
-"""Labels as masks: a code a pixel, a GeoTIFF for each pair with a place and a PNG for each without."""
+"""Labels as masks: a code a pixel, a GeoTIFF for each pair with a place and a PNG for each without.
+
+Members of the blind sample are INVALID.
+"""
 
 import zipfile
 from pathlib import Path
@@ -11,6 +14,7 @@ from rasterio.crs import CRS
 from jaxcd.base.errors import LabelError
 from jaxcd.base.files import replacing, write_whole
 from jaxcd.base.scales import INVALID, Scale
+from jaxcd.labelling.exports.blind_split import Sample
 from jaxcd.labelling.exports.truth import codes_of, shapes_of
 from jaxcd.labelling.pairs import Pair
 from jaxcd.labelling.store import Store
@@ -19,15 +23,16 @@ from jaxcd.scenes.raster import write_geotiff
 
 def write(store: Store, path: Path, pairs: tuple[str, ...]) -> None:
     """Write the masks of pairs into a ZIP file, or into a folder."""
+    sample = Sample(store)
     if path.suffix.lower() != ".zip":
         path.mkdir(parents=True, exist_ok=True)
         for key in pairs:
-            write_mask(path, store.pairs[key], _codes(store, key), store.scale)
+            write_mask(path, store.pairs[key], _codes(store, key, sample), store.scale)
         return
     with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as packed:
         for key in pairs:
             file = write_mask(
-                path.parent, store.pairs[key], _codes(store, key), store.scale, prefix=f".partial-{path.stem}-"
+                path.parent, store.pairs[key], _codes(store, key, sample), store.scale, prefix=f".partial-{path.stem}-"
             )
             try:
                 packed.write(file, name_of(store.pairs[key]))
@@ -54,5 +59,6 @@ def write_mask(folder: Path, pair: Pair, codes: UInt8[np.ndarray, "h w"], scale:
     return file
 
 
-def _codes(store: Store, key: str) -> UInt8[np.ndarray, "h w"]:
-    return codes_of(shapes_of(store, key), store.pairs[key], store.scale)
+def _codes(store: Store, key: str, sample: Sample) -> UInt8[np.ndarray, "h w"]:
+    pair = store.pairs[key]
+    return sample.covered(codes_of(shapes_of(store, key, sample.held(key)), pair, store.scale), pair)

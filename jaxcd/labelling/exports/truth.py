@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 from jaxcd.base.scales import INTACT, INVALID, UNKNOWN, Scale
 from jaxcd.labelling.pairs import Pair
 from jaxcd.labelling.store import PAIR, Label, Store
-from jaxcd.labelling.store.objects import BAD, CLOUD, DAMAGED, FOOTPRINT
+from jaxcd.labelling.store.objects import BAD, CELL, CLOUD, DAMAGED, FOOTPRINT
 from jaxcd.labelling.store.objects import INTACT as ALL_INTACT
 from jaxcd.labelling.store.reading import DONE, labels_where
 from jaxcd.sources.labels import paint
@@ -63,11 +63,17 @@ def shapes_of(store: Store, pair_id: str, without: Collection[str] = ()) -> Shap
     unjudged = 1 if verdict == ALL_INTACT else UNKNOWN
     shapes = [(ground, INTACT) for ground in grounds]
     shapes += [(outline, unjudged) for outline in _touching((label.geometry for label in left), grounds)]
-    return shapes + [(label.geometry, code_of(label.level, scale)) for label in judged if label.geometry is not None]
+    return shapes + [(label.geometry, code_of(label, scale)) for label in judged if label.geometry is not None]
 
 
-def code_of(level: str | None, scale: Scale) -> int:
-    """Return the code of a level or state: cloud is of unknown class, unknown a building of unknown level."""
+def code_of(label: Label, scale: Scale) -> int:
+    """Return the code of a level or state: cloud is of unknown class, unknown a building of unknown level.
+
+    A cell without damage is ground: most of it is, and nobody has said where in it buildings stand.
+    """
+    level = label.level
+    if label.origin == CELL and level not in scale.levels[scale.damaged - 1 :]:
+        return INTACT if level in scale.levels else INVALID
     if level in scale.levels:
         return scale.levels.index(level) + 1
     return INVALID if level == CLOUD or not scale.buildings else UNKNOWN

@@ -1,7 +1,7 @@
 """Labels as polygons: GeoPackage and GeoJSON."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import pyogrio
 from pyogrio.errors import DataSourceError, FeatureError
 
 from jaxcd.base.files import not_written, replacing, write_whole
-from jaxcd.labelling.store import PAIR, Label, Store
+from jaxcd.labelling.store import PAIR, Label, Store, blind
 from jaxcd.labelling.store.schema import layer_of
 
 _PIXELS = 'ENGCRS["Undefined Cartesian SRS with unknown unit",EDATUM["Unknown engineering datum"],CS[Cartesian,2],'
 _PIXELS += 'AXIS["x",unspecified],AXIS["y",unspecified],LENGTHUNIT["unknown",0]]'
 _COLUMNS = ("pair", "object", "level", "comment", "version", "author", "at", "origin")
+_BLIND = "blind_sample"
 _DIGITS = 9  # decimals of degrees: a tenth of a millimetre
 
 
@@ -52,19 +53,24 @@ def write_geojson(store: Store, path: Path, pairs: tuple[str, ...]) -> None:
 
 
 def frames_of(store: Store, pairs: Iterable[str]) -> dict[int | None, gpd.GeoDataFrame]:
-    """Return the saved objects of pairs, by the EPSG code of their coordinates (None: pixels)."""
+    """Return the saved objects of pairs, by the EPSG code of their coordinates (None: pixels).
+
+    `blind_sample` is true of those that nothing may be learned from.
+    """
     rows: dict[int | None, list[tuple[str, Label]]] = {}
     for key in pairs:
         labels = store.labels(key, viewer=None)
         rows.setdefault(store.pairs[key].epsg, []).extend((key, each) for each in labels if each.object != PAIR)
-    return {epsg: _frame(epsg, found) for epsg, found in rows.items()}
+    held = blind.held_by_pair(store)
+    return {epsg: _frame(epsg, found, held) for epsg, found in rows.items()}
 
 
-def _frame(epsg: int | None, rows: list[tuple[str, Label]]) -> gpd.GeoDataFrame:
+def _frame(epsg: int | None, rows: list[tuple[str, Label]], held: Mapping[str, Collection[str]]) -> gpd.GeoDataFrame:
     values = [(key, *(getattr(label, name) for name in _COLUMNS[1:])) for key, label in rows]
     frame = pd.DataFrame(values, columns=list(_COLUMNS)).astype(
         {name: "int64" if name == "version" else object for name in _COLUMNS}
     )
+    frame[_BLIND] = np.array([label.object in held.get(key, ()) for key, label in rows], bool)
     crs: Any = _PIXELS if epsg is None else epsg
     return gpd.GeoDataFrame(frame, geometry=np.array([label.geometry for _, label in rows], object), crs=crs)
 

@@ -1,4 +1,4 @@
-"""The footprints that are scored: those of all served pairs together, one row each, with features of both dates."""
+"""What is scored: the footprints or cells of all served pairs together, one row each, with features of both dates."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ FEATURES = "features"
 
 @dataclass(frozen=True, kw_only=True)
 class Buildings:
-    """Footprints of the served pairs, in rows.
+    """Footprints or cells of the served pairs, in rows.
 
     Attributes:
         known: row by row, as the store had them when they were read.
@@ -28,15 +28,15 @@ class Buildings:
         at: row by the object's row in the store.
     """
 
-    known: tuple[blind.Footprint, ...]
+    known: tuple[blind.Unit, ...]
     rows: dict[str, dict[str, int]]
     at: dict[int, int]
 
     @classmethod
     def of(cls, store: Store, pairs: Sequence[str]) -> "Buildings":
-        """List the footprints of some pairs of a store."""
+        """List the footprints or cells of some pairs of a store."""
         served = set(pairs)
-        known = tuple(each for each in blind.footprints(store) if each.pair in served)
+        known = tuple(each for each in blind.units(store) if each.pair in served)
         rows: dict[str, dict[str, int]] = {pair: {} for pair in pairs}
         for row, each in enumerate(known):
             rows[each.pair][each.object] = row

@@ -40,12 +40,13 @@ def figures(store: Store, given: Said) -> dict[str, Any]:
         given: of the map.
 
     Returns:
-        Keys: sample (progress, or None), estimates (each value, low, high; or None), buildings, called (number of
-        buildings that the map calls damaged), reason (why there is no figure or interval, or None), notes, calibration
-        (or None).
+        Keys: unit (building or cell), sample (progress, or None), estimates (each value, low, high; or None), buildings
+        (number of units), called (those that the map calls damaged), reason (why there is no figure or interval, or
+        None), notes, calibration (or None).
     """
-    found, population = blind.plan(store), [each.id for each in blind.footprints(store) if each.first]
+    found, population = blind.plan(store), [each.id for each in blind.units(store) if each.first]
     result: dict[str, Any] = {
+        "unit": blind.unit(store),
         "sample": None,
         "estimates": dict.fromkeys(_SHARES),
         "buildings": len(population),
@@ -62,8 +63,8 @@ def figures(store: Store, given: Said) -> dict[str, Any]:
     notes = list(estimates.notes)
     if len(population) != plan.buildings:
         notes.append(
-            f"the sample stands for the {plan.buildings:,} buildings that there were when it was drawn, not for all "
-            f"{len(population):,}"
+            f"the sample stands for the {plan.buildings:,} {blind.unit(store)}s that there were when it was drawn, "
+            f"not for all {len(population):,}"
         )
     bare = estimates.damaged is None or estimates.damaged.low is None
     return result | {

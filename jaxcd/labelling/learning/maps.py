@@ -34,13 +34,19 @@ class Measured:
             maps: how many there will be.
 
         Raises:
-            LabelError: no store, or the packages that figures need are not installed.
+            LabelError: no store, one of cells, or the packages that figures need are not installed.
         """
         lacking = missing()
         if lacking:
             raise LabelError(f"--labels needs {', '.join(lacking)}: pip install 'jaxcd[active]'")
         self._store, self._run, self._maps = Store.open(folder), run, maps
-        self._buildings = [each for each in blind.footprints(self._store) if each.first]
+        if self._store.cells:
+            self._store.close()
+            raise LabelError(
+                f"--labels {folder}: its blind sample is of cells, and maps are measured on footprints; the labelling "
+                "page says what the sample says of its scores"
+            )
+        self._buildings = [each for each in blind.units(self._store) if each.first]
         self._said: dict[str, tuple[float, bool]] = {}
 
     def __call__(self, out: Path, grid: Grid, settings: MapSettings) -> dict[str, Any]:

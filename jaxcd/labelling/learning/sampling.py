@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,22 @@ BY_SCORE, NO_STRATA = "score", "none"
 _STRATA = 5
 
 
-def size(store: Store, state: State, width: float) -> int:
-    """Return how many buildings to draw for intervals of a width.
+class Size(NamedTuple):
+    """How many members a sample would have.
+
+    Attributes:
+        members: of the sample.
+        labelled: buildings or cells of the store that are labelled.
+        again: how many of these the sample would take, on average: they are judged again, and teach nothing any more.
+    """
+
+    members: int
+    labelled: int
+    again: int
+
+
+def size(store: Store, state: State, width: float) -> Size:
+    """Return how many buildings or cells to draw for intervals of a width.
 
     Where there are scores it is that of precision, a share of those that are called damaged; without, that of the share
     of damaged buildings.
@@ -26,13 +40,15 @@ def size(store: Store, state: State, width: float) -> int:
     Raises:
         ConfigError: no width, or more buildings than there are.
     """
-    _, scores = _population(store, state)
+    found, scores = _population(store, state)
     called = float(np.mean(scores >= DECIDES)) if np.isfinite(scores).any() else 0.0
-    return sample.size(len(scores), width, domain=called or 1.0)
+    members = sample.size(len(scores), width, domain=called or 1.0)
+    labelled = sum(each.level is not None for each in found)
+    return Size(members, labelled, round(labelled * members / len(found)))
 
 
 def draw(store: Store, state: State, *, count: int, seed: int, strata: str, person: int) -> None:
-    """Draw a sample of all footprints of the store, and keep its plan.
+    """Draw a sample of all footprints or cells of the store, and keep its plan.
 
     Args:
         store: the store.
@@ -71,11 +87,11 @@ def progress(plan: sample.Plan, answers: Mapping[str, Any]) -> sample.Progress:
     return sample.progress(plan, answers)
 
 
-def _population(store: Store, state: State) -> tuple[list[blind.Footprint], np.ndarray]:
-    """Return all buildings of the store, and their scores; NaN where there is none."""
-    found = [each for each in blind.footprints(store) if each.first]
+def _population(store: Store, state: State) -> tuple[list[blind.Unit], np.ndarray]:
+    """Return all buildings or cells of the store, and their scores; NaN where there is none."""
+    found = [each for each in blind.units(store) if each.first]
     if not found:
-        raise ConfigError("blind sample: there are no footprints to draw it from")
+        raise ConfigError("blind sample: there are no footprints or cells to draw it from")
     scores, known = state.probabilities(), state.buildings
     values = np.full(len(found), np.nan)
     if scores is not None and known is not None:

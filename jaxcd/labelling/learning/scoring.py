@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jaxcd.base.errors import JaxcdError, LabelError
 from jaxcd.labelling.store import Store, blind
+from jaxcd.labelling.store.opening import MOST
 from jaxcd.labelling.workspace import OpenPair
 
 if TYPE_CHECKING:  # the server starts without what scores need
@@ -25,11 +26,9 @@ OFF, FEATURES, LABELS, READY = "off", "features", "labels", "ready"
 HEAD, NETWORK = "head", "network"
 """Sources of scores."""
 DECIDES = 0.5
-"""Probability from which on a footprint is called damaged."""
+"""Probability from which on a building or cell is called damaged."""
 LEAST = 10
 """Labels from which there are scores."""
-MOST = 100_000
-"""Footprints up to which there are scores: their features have to fit into memory."""
 _PACKAGES = ("sklearn", "statsmodels", "threadpoolctl")
 _PAUSE = 0.5  # seconds between two looks at the store
 _END = 10.0  # seconds in which the thread ends, at most: it looks up after each block of a scene
@@ -105,7 +104,7 @@ class _Stopped(Exception):
 
 
 class Scorer:
-    """Scores the footprints of a store's pairs in a thread of its own, which the first question starts."""
+    """Scores the footprints or cells of a store's pairs in a thread of its own, which the first question starts."""
 
     def __init__(self, store: Store, opened: Sequence[OpenPair], run: Path | None = None):
         """Set up the worker.
@@ -167,23 +166,23 @@ class Scorer:
         lacking = missing()
         if lacking:
             raise LabelError(f"scores need {', '.join(lacking)}: pip install 'jaxcd[active]'")
-        pairs = [each for each in self._opened if each.pair.footprints]
-        if not pairs:
-            raise LabelError("scores are of footprints, and there are none: give --footprints")
+        if not self._store.cells and not any(each.pair.footprints for each in self._opened):
+            raise LabelError("scores are of footprints or cells, and there are none: give --footprints, or --cells 32")
         from jaxcd.active import encoders
         from jaxcd.active.head import Head
         from jaxcd.labelling.learning import buildings
 
+        unit = blind.unit(self._store)
         known = buildings.Buildings.of(self._store, [each.pair.id for each in self._opened])
         if not 0 < len(known) <= MOST:
-            many = f"{len(known):,} footprints are more than the {MOST:,} that scores are made for"
-            raise LabelError(many if known else "none of the footprints lies on the scenes: no scores")
+            many = f"{len(known):,} {unit}s are more than the {MOST:,} that scores are made for"
+            raise LabelError(many if known else f"none of the {unit}s lies on the scenes: no scores")
         self._set(buildings=known, total=len(known))
         encoder = encoders.pretrained() if self._run is None else encoders.of_run(self._run)
         self._set(encoder=encoder.name)
-        values, seen = buildings.compute(self._store, pairs, known, encoder, self._tell)
+        values, seen = buildings.compute(self._store, self._opened, known, encoder, self._tell)
         if not seen.any():
-            raise LabelError("no footprint is seen both before and after the event: no scores")
+            raise LabelError(f"no {unit} is seen both before and after the event: no scores")
         self._set(head=Head(values, seen, ()), phase=LABELS, done=len(known))
         self._refresh()
 
@@ -201,16 +200,17 @@ class Scorer:
         state, scale = self._state, self._store.scale
         known, head = state.buildings, state.head
         assert known is not None and head is not None
-        levels = {known.at[each.fid]: each.level for each in blind.footprints(self._store) if each.fid in known.at}
+        levels = {known.at[each.fid]: each.level for each in blind.units(self._store) if each.fid in known.at}
         held = frozenset(known.at[fid] for fid in blind.held(self._store) if fid in known.at)
         codes = {row: scale.levels.index(level) + 1 for row, level in levels.items() if level in scale.levels}
         usable = sum(row not in held and bool(head.visible[row]) for row in codes)
         found: dict[str, object] = {"phase": LABELS, "scores": None, "labels": usable, "held": held}
         found["judged"] = frozenset(row for row, level in levels.items() if level is not None)
         head.hold(held)
+        unit = blind.unit(self._store)
         try:
             if not scale.buildings:
-                raise LabelError(f"the scale {scale.name} has no level for intact buildings: label in another scale")
+                raise LabelError(f"the scale {scale.name} has no level for intact {unit}s: label in another scale")
             if usable < LEAST:
                 raise LabelError(f"scores come after {LEAST} labels outside of the blind sample, there are {usable}")
             found |= {"phase": READY, "reason": None, "scores": head.scores(codes, scale)}

@@ -101,7 +101,7 @@ export async function open(pair) {
   whole = null;
   asked += 1;
   opened += 1;
-  const mine = asked, few = (pair.footprints ?? 0) <= MOST;
+  const mine = asked, few = pair.units <= MOST;
   const answer = await get(pathOf(pair.id, few ? `objects?${query(pair.bounds)}` : "overview"));
   if (mine !== asked) return;
   whole = few && answer.complete;
@@ -123,11 +123,11 @@ async function summed(pair) {
   return sums.cells;
 }
 
-// How many footprints a box would hold if they lay evenly.
+// How many footprints or cells a box would hold if they lay evenly.
 function crowd([west, south, east, north]) {
   const [left, bottom, right, top] = state.pair.bounds;
   const part = (low, high, from, to) => Math.max(0, Math.min(high, to) - Math.max(low, from)) / (high - low);
-  return (state.pair.footprints ?? 0) * part(left, right, west, east) * part(bottom, top, south, north);
+  return state.pair.units * part(left, right, west, east) * part(bottom, top, south, north);
 }
 
 // Where the pair has too many objects for the page, those in view are asked for, or cells that sum them up.
@@ -158,7 +158,8 @@ export async function unjudgedIn(box) {
   const { pair } = state;
   const { features } = await get(pathOf(pair.id, `objects?${query(box)}`));
   if (pair !== state.pair) return null;
-  const found = features.find((one) => !one.properties.level && !outbox.pendingIds(state.pair.id).has(String(one.id)));
+  const others = [outbox.pendingIds(pair.id), state.held[pair.id] ?? new Set()];
+  const found = features.find((one) => !one.properties.level && !others.some((ids) => ids.has(String(one.id))));
   if (!found) return null;
   take([found]);
   return objects.get(String(found.id)) ?? null;

@@ -3,7 +3,7 @@
 import { get, pathOf } from "./api.js";
 import { edit, objects } from "./objects.js";
 import * as outbox from "./outbox.js";
-import { canEdit, choices, colourOf, emit, on, select, state } from "./state.js";
+import { canEdit, choices, colourOf, emit, keepsShape, on, select, state, units } from "./state.js";
 import { scoreOf } from "./scores.js";
 import { walk } from "./walk.js";
 
@@ -66,7 +66,7 @@ export function judge(level) {
   // In the blind sample the same level is an answer, too: what was said before is not shown.
   const changing = ids.filter((id) => state.shows === id || objects.get(id).level !== level);
   edit(changing, { level });
-  emit("say", `${ids.length === 1 ? ids[0] : `${ids.length} buildings`}: ${level ?? "not judged"}`);
+  emit("say", `${ids.length === 1 ? ids[0] : `${ids.length} ${units()}`}: ${level ?? "not judged"}`);
   if (byId("go-on").checked && !state.blind && ids.length === 1 && level) walk(1);
 }
 
@@ -89,8 +89,8 @@ function verdictNow() {
 
 export function remove() {
   if (!canEdit()) return;
-  const ids = [...state.selected], drawn = ids.filter((id) => objects.get(id)?.origin !== "footprint");
-  if (drawn.length < ids.length) emit("toast", { text: "Footprints stay; X takes their labels away." });
+  const ids = [...state.selected], drawn = ids.filter((id) => !keepsShape(objects.get(id)));
+  if (drawn.length < ids.length) emit("toast", { text: `${units()[0].toUpperCase()}${units().slice(1)} stay; X takes their labels away.` });
   edit(drawn, { deleted: true });
   select([]);
   if (drawn.length) emit("say", `${drawn.length} deleted`);
@@ -111,7 +111,7 @@ function selected() {
   const ids = [...state.selected].filter((id) => objects.has(id)), one = ids.length === 1 ? objects.get(ids[0]) : null;
   const none = !ids.length;
   byId("selected-title").textContent = none ? "Nothing selected" : one ? `${one.origin} ${one.id.slice(0, 10)}`
-    : `${ids.length} buildings selected`;
+    : `${ids.length} ${units()} selected`;
   const told = byId("selected-told");
   told.replaceChildren();
   if (one && state.shows === one.id) told.textContent = "Of the blind sample: which level is it?";
@@ -119,7 +119,8 @@ function selected() {
     toldOf(one).slice(0, 2).forEach((text, i) => add(told, "span", text, i ? "" : "strong"));
     if (one.opinions.length) add(told, "span", `Opinions: ${opinionsOf(one)}`);
   }
-  else if (none) told.textContent = canEdit() ? "Click a building, or press N for the next one." : "Click a building.";
+  else if (none) told.textContent = canEdit() ? `Click a ${units(1)}, or press N for the next one.`
+      : `Click a ${units(1)}.`;
   else told.textContent = "One key labels all of them.";
   byId("comment-form").hidden = none || !canEdit() && !one?.comment;
   const comment = byId("comment");
@@ -165,7 +166,7 @@ function told() {
   byId("progress").value = judged;
   byId("progress").hidden = state.pair.footprints === null;
   const share = all ? ` · ${Math.floor((100 * judged) / all)} %` : "";
-  byId("progress-told").textContent = state.pair.footprints === null ? `polygons judged: ${judged}`
+  byId("progress-told").textContent = state.pair.footprints === null ? `${units(1) === "cell" ? "cells and polygons" : "polygons"} judged: ${judged}`
     : `${judged.toLocaleString("en")} of ${all.toLocaleString("en")} buildings judged${share}`;
   for (const count of byId("levels").querySelectorAll(".count")) {
     count.textContent = levels[count.parentNode.dataset.level] || "";

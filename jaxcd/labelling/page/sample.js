@@ -4,7 +4,7 @@ import { get, post, send } from "./api.js";
 import { showById } from "./objects.js";
 import * as outbox from "./outbox.js";
 import { add } from "./panel.js";
-import { emit, on, select, state } from "./state.js";
+import { emit, on, select, state, units } from "./state.js";
 import { zoomTo } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
@@ -12,14 +12,20 @@ let sample = { size: 0 }, coming = [], current = null, turning = false;
 
 async function refresh() {
   try { sample = await get("/api/sample"); } catch (error) { sample = { size: 0, problem: error.message }; }
+  known();
+}
+
+function known() {
+  const { held } = sample; // not there where the server did not answer
+  if (held) state.held = Object.fromEntries(Object.entries(held).map(([pair, ids]) => [pair, new Set(ids)]));
   tell();
 }
 
 function tell() {
   const { size, judged = 0, random_so_far: random, problem } = sample;
-  byId("sample-told").textContent = problem ?? (size ? `${judged} of ${size} buildings judged`
+  byId("sample-told").textContent = problem ?? (size ? `${judged} of ${size} ${units()} judged`
     + (judged && !random ? "; not in their order, so there will be no intervals" : "")
-    : "None yet: buildings drawn at random, judged without seeing scores, say how good the scores are.");
+    : `None yet: ${units()} drawn at random, judged without seeing scores, say how good the scores are.`);
   Object.assign(byId("sample-progress"), { hidden: !size, max: size || 1, value: judged });
   byId("draw-sample").hidden = size > 0;
   byId("drop-sample").hidden = !size || judged > 0;
@@ -96,7 +102,9 @@ async function size() {
   byId("sample-size").textContent = "…";
   try {
     const found = await get(`/api/sample/size?width=${Number(byId("sample-width").value)}`);
-    byId("sample-size").textContent = `${found.size.toLocaleString("en")} buildings to judge.`;
+    byId("sample-size").textContent = `${found.size.toLocaleString("en")} ${units()} to judge.`
+      + (found.again ? ` About ${whole(found.again)} of the ${whole(found.labelled)} that are labelled will be among them: `
+        + "you judge these again, and scores are learned from the other labels alone." : "");
   } catch (error) { byId("sample-size").textContent = error.message; }
 }
 byId("draw-sample").addEventListener("click", () => {
@@ -112,16 +120,16 @@ byId("draw-form").addEventListener("submit", async (event) => {
   try {
     sample = await post("/api/sample", { width: Number(byId("sample-width").value), strata });
     byId("draw").close();
-    tell();
+    known();
     emit("tuned"); // members have no scores any more
-    emit("say", `${sample.size} buildings drawn`);
+    emit("say", `${sample.size} ${units()} drawn`);
   } catch (error) { byId("sample-problem").textContent = error.message; }
 });
 byId("drop-sample").addEventListener("click", async () => {
   try { sample = await send("DELETE", "/api/sample"); emit("tuned"); } catch (error) {
     emit("toast", { text: error.message, problem: true });
   }
-  tell();
+  known();
 });
 
 // Figures in words.
@@ -141,19 +149,19 @@ byId("show-figures").addEventListener("click", async () => {
     const found = await get("/api/figures"), { estimates, calibration: fit } = found;
     if (found.reason) add(box, "p", `${found.reason[0].toUpperCase()}${found.reason.slice(1)}.`, "warning");
     if (found.sample) {
-      add(box, "p", `From ${found.sample.judged} of ${found.sample.size} buildings of the blind sample, which stand for `
-        + `${whole(found.sample.buildings)}; scores are from the ${found.source === "network" ? "fine-tuned network"
+      add(box, "p", `From ${found.sample.judged} of ${found.sample.size} ${units()} of the blind sample, which stand `
+        + `for ${whole(found.sample.buildings)}; scores are from the ${found.source === "network" ? "fine-tuned network"
           : "labels"}.`);
       const table = add(box, "table"), head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
       for (const text of ["", "estimate", "95 % interval"]) add(head, "th", text);
-      row(body, "damaged buildings in the scene", "from the sample alone", estimates.damaged, whole);
-      row(body, "precision", "of the buildings called damaged, the share that is", estimates.precision, percent);
-      row(body, "recall", "of the damaged buildings, the share called so", estimates.recall, percent);
+      row(body, `damaged ${units()} in the scene`, "from the sample alone", estimates.damaged, whole);
+      row(body, "precision", `of the ${units()} called damaged, the share that is`, estimates.precision, percent);
+      row(body, "recall", `of the damaged ${units()}, the share called so`, estimates.recall, percent);
       row(body, "F1", "harmonic mean of precision and recall", estimates.f1, percent);
       for (const note of found.notes ?? []) if (note !== found.reason) add(box, "p", note, "quiet");
     }
     if (found.called !== null) {
-      add(box, "p", `Called damaged: ${whole(found.called)} of ${whole(found.buildings)} buildings. A count like this `
+      add(box, "p", `Called damaged: ${whole(found.called)} of ${whole(found.buildings)} ${units()}. A count like this `
         + "has no interval.");
     }
     if (fit) {
@@ -165,4 +173,5 @@ byId("show-figures").addEventListener("click", async () => {
 });
 
 on("started", refresh);
+on("sample drawn", refresh); // by whomever
 on("blind", tell);

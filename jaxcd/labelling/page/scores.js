@@ -3,7 +3,7 @@
 import { Lost, get } from "./api.js";
 import { edit, objects, showById } from "./objects.js";
 import { add } from "./panel.js";
-import { canEdit, emit, kept, on, select, state } from "./state.js";
+import { canEdit, emit, kept, on, select, state, units } from "./state.js";
 import { main, zoomTo } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
@@ -11,6 +11,7 @@ const POLL = 2000; // milliseconds
 // Green to purple, which differ from all colours of levels and look different to all kinds of eyes.
 const CLASSES = [[0.2, "#5fd38d"], [0.4, "#b9edc9"], [0.6, "#ffffff"], [0.8, "#e6b8ff"], [1.01, "#c45cff"]];
 let scores = new Map(), told = null, number = 0, timer = null, shown = kept.get("jaxcd.scores") !== "off";
+let drawn = 0; // number of the blind sample; 0: there is none
 let waiting = [], current = null; // ids to judge next; the one that was offered last
 
 const wanted = () => shown && !state.blind;
@@ -33,6 +34,7 @@ async function poll() {
     const answer = await get(`/api/scores?${new URLSearchParams({ pair: pair.id, since: number })}`);
     if (pair !== state.pair) return;
     told = answer;
+    if (answer.sample !== drawn) { drawn = answer.sample; emit("sample drawn"); }
     if (answer.objects) {
       scores = new Map(Object.entries(answer.objects));
       number = answer.number;
@@ -55,7 +57,7 @@ function tell() {
   if (computing) Object.assign(byId("features"), { max: total, value: done });
   const words = state.blind ? "Hidden while the blind sample is judged." : {
     off: reason, labels: reason,
-    features: total ? `Looking at the buildings: ${done.toLocaleString("en")} of ${total.toLocaleString("en")}`
+    features: total ? `Looking at the ${units()}: ${done.toLocaleString("en")} of ${total.toLocaleString("en")}`
       : "Starting …",
     ready: source === "network" ? "From the fine-tuned network." : `Learned from ${labels} labels.` }[now] ?? "";
   if (byId("scores-told").textContent !== words) byId("scores-told").textContent = words;

@@ -11,6 +11,7 @@ export const state = {
   view: "side",
   blind: false, // whether the blind sample is judged: nobody sees scores
   shows: null, // id of its member that is judged now, whose label is not shown
+  held: {}, // ids of the sample's members by pair: no order but its own leads to them
   armed: null, // level of what is drawn next
 };
 
@@ -38,6 +39,9 @@ export function setTool(tool) {
   emit("tool", before);
 }
 
+// What is judged, scored and drawn here: buildings, or cells where there are no footprints.
+export const units = (count) => `${state.session?.unit ?? "building"}${count === 1 ? "" : "s"}`;
+export const keepsShape = (one) => ["footprint", "cell"].includes(one?.origin);
 export const canEdit = () => Boolean(state.session && !state.session.read_only && state.session.person);
 
 // Levels and states of the scale in one list: what a building can be judged as.

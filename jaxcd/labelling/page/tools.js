@@ -3,7 +3,7 @@
 import { outline } from "./brush.js";
 import { hide, hover } from "./layers.js";
 import { at, edit, inside, objects } from "./objects.js";
-import { canEdit, emit, on, select, setTool, state, uuid } from "./state.js";
+import { canEdit, emit, keepsShape, on, select, setTool, state, uuid } from "./state.js";
 import { main, maps, shown } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
@@ -245,8 +245,8 @@ function hint() {
 
 function beginShape() {
   const one = state.selected.size === 1 ? objects.get([...state.selected][0]) : null;
-  if (!one || one.origin === "footprint") {
-    emit("toast", { text: one ? "The shape of a footprint is its file's: draw a polygon instead."
+  if (!one || keepsShape(one)) {
+    emit("toast", { text: one ? `A ${one.origin} keeps its shape: draw a polygon instead.`
       : "Select one polygon that was drawn or imported, then edit its shape." });
     setTool("select");
     return;

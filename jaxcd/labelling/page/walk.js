@@ -2,7 +2,7 @@
 // along a curve that stays near where it is.
 
 import { cellsOf, objects, unjudgedIn, whole } from "./objects.js";
-import { emit, on, select, state } from "./state.js";
+import { emit, on, select, state, units } from "./state.js";
 import { zoomTo } from "./view.js";
 
 // Column and row of a point in a pair that is cut into 2 ** bits of each.
@@ -21,8 +21,8 @@ function place(point) {
 }
 
 // Parts of the pair, in an order in which each quarter, and each quarter of a quarter, has its turn.
-const FEW = 200; // footprints: where there are more, more parts are looked at
-const partBits = () => ((state.pair.footprints ?? 0) > FEW ? 3 : 2);
+const FEW = 200; // footprints or cells: where there are more, more parts are looked at
+const partBits = () => (state.pair.units > FEW ? 3 : 2);
 function partOf(point) {
   const bits = partBits(), [across, down] = cellAt(point, bits);
   let rank = 0;
@@ -47,11 +47,15 @@ function inTask(one) {
   return x >= west && x <= east && y >= south && y <= north;
 }
 
+// Members of the blind sample are judged in an order of their own.
+const isHeld = (one) => state.held[state.pair.id]?.has(one.id) ?? false;
+const isLeft = (one) => !one.level && !isHeld(one);
+
 export const walk = (step) => wander(step).catch((error) => emit("toast", { text: error.message, problem: true }));
 
 async function wander(step) {
   const from = state.selected.size ? objects.get([...state.selected].pop()) : null;
-  const left = [...objects.values()].filter((one) => !one.level && one !== from && inTask(one));
+  const left = [...objects.values()].filter((one) => isLeft(one) && one !== from && inTask(one));
   const mine = state.task?.pair === state.pair.id; // all of a task is to be judged
   const { pair } = state;
   const far = step > 0 ? !mine && await inNewPart(from) : before(from);
@@ -66,14 +70,15 @@ async function wander(step) {
 function before(from) {
   while (trail.length) {
     const one = objects.get(trail.pop());
-    if (one && one.id !== from?.id && !one.level) return one;
+    if (one && one.id !== from?.id && isLeft(one)) return one;
   }
   return null;
 }
 
 // A building in a part of the pair where nobody has judged one yet; null where there is no such part.
 async function inNewPart(from) {
-  const places = [...objects.values()].map((one) => ({ one, centre: one.centre, begun: one.level || one === from }));
+  const places = [...objects.values()].filter((one) => one.level || !isHeld(one))
+    .map((one) => ({ one, centre: one.centre, begun: one.level || one === from }));
   if (whole === false) places.push(...(await cellsOf(state.pair.id)).map(([west, south, east, north, count, judged]) => (
     { box: [west, south, east, north], centre: [(west + east) / 2, (south + north) / 2], begun: judged > 0,
       full: judged >= count })));
@@ -129,6 +134,6 @@ async function elsewhere() {
   if (pair !== state.pair) return;
   emit("toast", { text: mine ? "All of your area is judged: take the next one (Q)."
     : pair.footprints === null && !objects.size ? "No polygons here yet: draw them with G or H."
-      : state.task ? "All buildings here are judged; your area is in another pair (Q leads there)."
-        : "All buildings here are judged." });
+      : state.task ? `All ${units()} here are judged; your area is in another pair (Q leads there).`
+        : `All ${units()} here are judged${state.held[pair.id] ? ", but for the blind sample" : ""}.` });
 }

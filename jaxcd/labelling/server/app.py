@@ -58,13 +58,14 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
         lifespan=life,
     )
     threads = max(2, min(8, os.cpu_count() or 1))
-    counts = store.footprints()
+    counts = store.units()
     made.state.served = Served(
         pairs={
             each.pair.id: Shown(
                 each,
                 Imagery(each, settings.scaling),
                 Coordinates(each),
+                counts[each.pair.id],
                 counts[each.pair.id] if each.pair.footprints else None,
             )
             for each in opened
@@ -80,7 +81,7 @@ def create_app(opened: Sequence[OpenPair], store: Store, settings: LabelSettings
     folder = store.path.parent
 
     def show_network() -> None:
-        if (found := tuning.network_scores(folder)) is not None:
+        if found := tuning.network_scores(folder):  # none of pairs without footprints
             scorer.show_network(found, tuning.network_run(folder))
 
     made.state.tuner = Tuner(folder, settings.run, settings.scaling, done=show_network)

@@ -13,7 +13,7 @@ from jaxcd.labelling.queues import Queues
 from jaxcd.labelling.server.requests import After, Name
 from jaxcd.labelling.server.security import set_cookie
 from jaxcd.labelling.server.served import PERSON_COOKIE, Author, Here, Shown, Viewer
-from jaxcd.labelling.store import STATES, VERDICTS
+from jaxcd.labelling.store import STATES, VERDICTS, blind
 from jaxcd.labelling.store.counting import Progress
 
 router = APIRouter(prefix="/api")
@@ -84,6 +84,7 @@ def _session(here: Here, name: str | None) -> dict[str, Any]:
         "verdicts": [{"name": verdict, "key": key} for verdict, key in zip(VERDICTS, _VERDICT_KEYS, strict=True)],
         "version": jaxcd.__version__,
         "store": here.store.id,
+        "unit": blind.unit(here.store),
     }
 
 
@@ -99,6 +100,7 @@ def _described(shown: Shown, progress: Progress) -> dict[str, Any]:
         "min_zoom": least,
         "max_zoom": most,
         "footprints": shown.footprints,
+        "units": shown.units,
         "shift": None if opened.shift is None else list(opened.shift),
         "dates": list(opened.dates),
         "progress": progress,

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-OBJECT = r"^(f[0-9]{1,12}|d-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+OBJECT = r"^([fc][0-9]{1,12}|d-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
 PAIR_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _CHANGE = r"^[0-9A-Za-z][0-9A-Za-z-]{7,63}$"
 _MOST_EDITS = 5000

@@ -28,11 +28,15 @@ _FEATURE = '{"type":"Feature","id":%s,"geometry":%s,"properties":%s}'
 
 @dataclass(frozen=True)
 class Shown:
-    """A pair with its tiles, its coordinates, and the number of its footprints (None: labelled without footprints)."""
+    """A pair with its tiles, its coordinates, and how many footprints or cells it has.
+
+    `footprints` is None where it is labelled without footprints.
+    """
 
     opened: OpenPair
     imagery: Imagery
     coordinates: Coordinates
+    units: int
     footprints: int | None
 
 

@@ -1,7 +1,8 @@
 """The blind sample of a store: its plan, its members, and which of them are judged since it was drawn.
 
-A building that lies on several pairs is an object of each. It counts once, as an object of the first of them; no label
-of any of them teaches anything if the building is a member.
+Its units are the footprints of the store, or the cells where it has no footprints. One that lies on several pairs is an
+object of each. It counts once, as an object of the first of them; no label of any of them teaches anything if it is a
+member.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxcd.base.errors import JaxcdError
-from jaxcd.labelling.store.objects import FOOTPRINT
+from jaxcd.labelling.store.objects import CELL, FOOTPRINT
 from jaxcd.labelling.store.store import Store
 
 # A label counts as an answer if somebody gave a level after the draw: whoever judged before may have seen a score.
@@ -20,10 +21,19 @@ LEFT JOIN person n ON n.id = o.author WHERE o.level IS NOT NULL AND EXISTS (
   SELECT 1 FROM edit e WHERE e.object = o.fid AND e.seq > (SELECT MAX(seq) FROM sample) AND NOT e.second
   AND json_extract(e.after, '$.own') IS NOT NULL)
 """
-# All objects of a building that is a member: those of other pairs, too.
-_HELD = """
-SELECT o.fid FROM sample_member m JOIN object b ON b.fid = m.object JOIN pair q ON q.fid = b.pair
-JOIN pair p ON p.footprint_digest = q.footprint_digest JOIN object o ON o.pair = p.fid AND o.id = b.id
+# Pairs with one file of footprints, or cut into the same cells, have the same units.
+_GROUND = """
+WITH ground AS MATERIALIZED (SELECT fid, id,
+  COALESCE(footprint_digest, json_array(epsg, west, south, east, north, width, height)) AS key FROM pair)
+"""
+# All objects of a unit that is a member: those of other pairs, too.
+_HELD = f"""
+{_GROUND} SELECT o.fid FROM sample_member m JOIN object b ON b.fid = m.object JOIN ground q ON q.fid = b.pair
+JOIN ground p ON p.key = q.key JOIN object o ON o.pair = p.fid AND o.id = b.id
+"""
+_UNITS = f"""
+{_GROUND} SELECT o.fid, p.id, o.id, o.level, ROW_NUMBER() OVER (PARTITION BY p.key, o.id ORDER BY p.fid) = 1
+FROM object o JOIN ground p ON p.fid = o.pair WHERE o.origin = ? ORDER BY o.fid
 """
 
 
@@ -39,15 +49,15 @@ class Answer(NamedTuple):
     at: str
 
 
-class Footprint(NamedTuple):
-    """A footprint of a pair: row of the table, ids of its pair and of itself, label, and whether it counts.
+class Unit(NamedTuple):
+    """A footprint or cell of a pair: row of the table, ids of its pair and of itself, label, and whether it counts.
 
     Attributes:
         fid: row in the table `object`.
         pair: id.
         object: id.
         level: level, state or None.
-        first: False where the building is counted as an object of an earlier pair.
+        first: False where it is counted as an object of an earlier pair.
     """
 
     fid: int
@@ -58,19 +68,20 @@ class Footprint(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Id of the building among all of the store."""
+        """Id among all of the store."""
         return f"{self.pair}/{self.object}"
 
 
-def footprints(store: Store) -> list[Footprint]:
-    """Return all footprints of a store, pair by pair."""
+def unit(store: Store) -> str:
+    """Name what is judged, scored and drawn in a store: building or cell."""
+    return "cell" if store.cells else "building"
+
+
+def units(store: Store) -> list[Unit]:
+    """Return all footprints of a store, or all cells, pair by pair."""
     with store.reading() as db:
-        rows = db.execute(
-            "SELECT o.fid, p.id, o.id, o.level, ROW_NUMBER() OVER (PARTITION BY p.footprint_digest, o.id "
-            "ORDER BY p.fid) = 1 FROM object o JOIN pair p ON p.fid = o.pair WHERE o.origin = ? ORDER BY o.fid",
-            (FOOTPRINT,),
-        ).fetchall()
-    return [Footprint(fid, pair, key, level, bool(first)) for fid, pair, key, level, first in rows]
+        rows = db.execute(_UNITS, (CELL if store.cells else FOOTPRINT,)).fetchall()
+    return [Unit(fid, pair, key, level, bool(first)) for fid, pair, key, level, first in rows]
 
 
 def keep(store: Store, record: Mapping[str, Any], members: Mapping[str, int], person: int, at: str) -> None:
@@ -138,6 +149,16 @@ def held_in(db: sqlite3.Connection) -> frozenset[int]:
     return frozenset(fid for (fid,) in db.execute(_HELD))
 
 
+def held_by_pair(store: Store) -> dict[str, set[str]]:
+    """Return the same as ids of objects by the id of their pair; pairs without any are left out."""
+    found: dict[str, set[str]] = {}
+    with store.reading() as db:
+        query = f"SELECT p.id, o.id FROM object o JOIN pair p ON p.fid = o.pair WHERE o.fid IN ({_HELD})"
+        for pair, key in db.execute(query):
+            found.setdefault(pair, set()).add(key)
+    return found
+
+
 def state(store: Store) -> tuple[int, int]:
     """Return the numbers of the last change and of the sample: while they stay, nothing is new."""
     with store.reading() as db:
@@ -149,6 +170,6 @@ def state(store: Store) -> tuple[int, int]:
 def _clear(db: sqlite3.Connection) -> None:
     judged = len(db.execute(_ANSWERS).fetchall())
     if judged:
-        raise SampleStands(f"the blind sample stays: people have judged {judged} of its buildings")
+        raise SampleStands(f"the blind sample stays: people have judged {judged} of its members")
     db.execute("DELETE FROM sample_member")
     db.execute("DELETE FROM sample")

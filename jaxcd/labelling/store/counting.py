@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from jaxcd.labelling.pairs import Box
-from jaxcd.labelling.store.objects import FOOTPRINT, PAIR
+from jaxcd.labelling.store.objects import CELL, FOOTPRINT, PAIR
 from jaxcd.labelling.store.reading import hidden_areas, hidden_places, labels_of
 
 Progress = dict[str, object]
@@ -54,9 +54,10 @@ class Counts:
         return found | {pair: self.of_one(db, pair, viewer) for (pair,) in secret}
 
 
-def footprints_of(db: sqlite3.Connection) -> dict[int, int]:
-    """Count the footprints on the ground of each pair that has some, by its row."""
-    return dict(db.execute("SELECT pair, COUNT(*) FROM object WHERE origin = ? GROUP BY pair", (FOOTPRINT,)).fetchall())
+def units_of(db: sqlite3.Connection) -> dict[int, int]:
+    """Count the footprints or cells on the ground of each pair that has some, by its row."""
+    counted = "SELECT pair, COUNT(*) FROM object WHERE origin IN (?, ?) GROUP BY pair"
+    return dict(db.execute(counted, (FOOTPRINT, CELL)).fetchall())
 
 
 def _seen(db: sqlite3.Connection, pair: int | None = None) -> dict[int, Progress]:

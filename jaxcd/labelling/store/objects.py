@@ -15,7 +15,8 @@ STATES = (UNKNOWN, CLOUD)
 """Besides the levels of the scale: a building of unknown level, and ground that nobody can see."""
 DAMAGED, INTACT, BAD = "damaged", "intact", "bad image"
 VERDICTS = (DAMAGED, INTACT, BAD)
-FOOTPRINT, DRAWN, IMPORTED = "footprint", "drawn", "imported"
+FOOTPRINT, CELL, DRAWN, IMPORTED = "footprint", "cell", "drawn", "imported"
+"""Origins of an object. A cell is a square of ground that is judged where there are no footprints."""
 
 
 _OWN = 2**40
@@ -43,7 +44,8 @@ class Edit:
     """A change of one object.
 
     Attributes:
-        object: "f17" (row 17 of the footprints), "d-" and a UUID of what is drawn or imported, or `PAIR`.
+        object: "f17" (row 17 of the footprints), "c17" (a cell), "d-" and a UUID of what is drawn or imported, or
+            `PAIR`.
         base: version that the author saw; 0: never saved.
         level: a level of the scale, a state, of a pair a verdict; None takes the label away.
         geometry: outline of a drawn object in the pair's coordinates; None: as it is.
@@ -73,7 +75,7 @@ class Label:
         version: counts the saved edits; 0: never saved. Of a second opinion, see `own_version`.
         author: name of whoever saved it last, or "".
         at: when, as ISO 8601 in UTC, or "".
-        origin: footprint, drawn or imported.
+        origin: footprint, cell, drawn or imported.
         deleted: whether it was taken away.
         opinions: names and levels where several people have judged it.
     """

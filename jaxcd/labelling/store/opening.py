@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -20,28 +20,34 @@ from jaxcd.base.scales import SCALES, Scale
 from jaxcd.labelling.pairs import Pair
 from jaxcd.labelling.store import schema
 from jaxcd.labelling.store.geometry import packed
-from jaxcd.labelling.store.objects import FOOTPRINT, PAIR
+from jaxcd.labelling.store.objects import CELL, FOOTPRINT, PAIR
 
 __all__ = ["Connection", "Opened", "create_or_open", "open_existing"]
 
 Seen = Callable[..., np.ndarray]
 """Says of places (x and y, each n) of a pair whether its images show them."""
 _PAIR_ID = re.compile(r"\w[\w.\- ]{0,150}")
+MOST = 100_000
+"""Footprints or cells up to which there are scores: their features have to fit into memory."""
+_CELLS = "cells"  # name in the table `meta` of the side of cells in metres
 _SAMPLE = 2**20  # bytes of the beginning and of the end of an image that stand for its content
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """An open store: connection, scale, id, the pairs by id, and the numbers of their rows."""
+    """An open store: connection, scale, id, the pairs by id, the numbers of their rows, the side of its cells or 0."""
 
     db: sqlite3.Connection
     scale: Scale
     id: str
     pairs: dict[str, Pair]
     rows: dict[str, int]
+    cells: float
 
 
-def create_or_open(path: Path, scale: Scale, pairs: Sequence[Pair], seen: Mapping[str, Seen]) -> Opened:
+def create_or_open(
+    path: Path, scale: Scale, pairs: Sequence[Pair], seen: Mapping[str, Seen], cells: float = 0.0
+) -> Opened:
     """Open a store, or make it; see `Store.create_or_open`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +70,7 @@ def create_or_open(path: Path, scale: Scale, pairs: Sequence[Pair], seen: Mappin
                 known, _ = _pairs(db)
                 for pair in pairs:
                     _add(db, path, pair, known.get(pair.id), seen.get(pair.id))
+                _add_cells(db, path, cells, seen)
                 if any(pair.id not in known for pair in pairs):
                     schema.make_layers(db, _pairs(db)[0].values())
             # GDAL looks for the mark of a GeoPackage in the file itself, not in what is written ahead of it.
@@ -91,7 +98,9 @@ def _opened(db: sqlite3.Connection, path: Path) -> Opened:
     meta = schema.check_version(db, path)
     schema.add_sample_tables(db)
     pairs, rows = _pairs(db)
-    return Opened(db=db, scale=SCALES[meta["scale"]], id=meta["id"], pairs=pairs, rows=rows)
+    return Opened(
+        db=db, scale=SCALES[meta["scale"]], id=meta["id"], pairs=pairs, rows=rows, cells=float(meta.get(_CELLS, 0))
+    )
 
 
 def _pairs(db: sqlite3.Connection) -> tuple[dict[str, Pair], dict[str, int]]:
@@ -162,18 +171,68 @@ def _take_in(db: sqlite3.Connection, fid: int, pair: Pair, file: Path, seen: See
     outlines = np.asarray(frame.geometry.to_crs(pair.epsg))
     boxes = shapely.bounds(outlines)
     near = np.isfinite(boxes).all(axis=1) & shapely.intersects(outlines, shapely.box(*pair.bounds))
-    west, south, east, north = boxes.T
-    if seen is not None and near.any():
-        near[near] = seen((west[near] + east[near]) / 2, (south[near] + north[near]) / 2)
+    names = [f"f{row}" for row in frame.index[near]]
+    _insert(db, fid, pair, FOOTPRINT, names, outlines[near], seen)
+
+
+def _add_cells(db: sqlite3.Connection, path: Path, side: float, seen: Mapping[str, Seen]) -> None:
+    """Cut all pairs into cells that are not cut yet, if somebody wants cells or the store has some."""
+    (had,) = db.execute("SELECT MAX(value) FROM meta WHERE name = ?", (_CELLS,)).fetchone()
+    if had is not None and side not in (0.0, float(had)):
+        raise LabelError(f"{path}: its cells have a side of {float(had):g} m; give --cells {float(had):g}")
+    side = side if had is None else float(had)
+    if not side:
+        return
+    pairs, rows = _pairs(db)
+    outlined = next((key for key, pair in pairs.items() if pair.footprints), None)
+    if outlined is not None:
+        raise LabelError(f"{path}: cells are for pairs without footprints, and {outlined} has some; leave out --cells")
+    db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_CELLS, repr(side)))
+    cut = {row for (row,) in db.execute("SELECT DISTINCT pair FROM object WHERE origin = ?", (CELL,))}
+    for key, pair in pairs.items():
+        if rows[key] not in cut:
+            outlines = _cells_of(pair, side)
+            _insert(db, rows[key], pair, CELL, [f"c{i}" for i in range(len(outlines))], outlines, seen.get(key))
+
+
+def _cells_of(pair: Pair, side: float) -> np.ndarray:
+    from rasterio.crs import CRS
+
+    from jaxcd.active.coverage import cells
+    from jaxcd.scenes.windows import Grid
+
+    if pair.epsg is None:
+        raise LabelError(f"--cells: the images of the pair {pair.id} have no place; leave it out")
+    grid = Grid(crs=CRS.from_epsg(pair.epsg), transform=pair.transform, height=pair.height, width=pair.width)
+    count = pair.width * pair.height * grid.metres**2 / side**2
+    if count > MOST:
+        raise LabelError(
+            f"--cells {side:g}: {pair.id} would have about {count:,.0f} cells, more than the {MOST:,} that scores are "
+            "made for; give a larger side"
+        )
+    return cells(grid, side).geometry.to_numpy()
+
+
+def _insert(
+    db: sqlite3.Connection, fid: int, pair: Pair, origin: str, names: Iterable[str], outlines: np.ndarray,
+    seen: Seen | None,
+) -> None:  # fmt: skip
+    """Take in the objects of a pair that an image shows."""
+    import shapely
+
+    west, south, east, north = shapely.bounds(outlines).T
+    there = np.ones(len(outlines), bool)
+    if seen is not None and len(outlines):
+        there = seen((west + east) / 2, (south + north) / 2)
+    west, south, east, north = (edge[there] for edge in (west, south, east, north))
     (last,) = db.execute("SELECT COALESCE(MAX(fid), 0) FROM object").fetchone()
-    fids = range(last + 1, last + 1 + int(near.sum()))
-    rows = [f"f{row}" for row in frame.index[near]]
-    blobs = packed(outlines[near], pair.epsg)
-    west, south, east, north = boxes[near].T
+    fids = range(last + 1, last + 1 + int(there.sum()))
+    rows = [name for name, shown in zip(names, there, strict=True) if shown]
+    blobs = packed(outlines[there], pair.epsg)
     db.executemany(
         "INSERT INTO object (fid, pair, id, origin, geom, x, y) VALUES (?, ?, ?, ?, ?, ?, ?)",
         zip(
-            fids, repeat(fid), rows, repeat(FOOTPRINT), blobs,
+            fids, repeat(fid), rows, repeat(origin), blobs,
             ((west + east) / 2).tolist(), ((south + north) / 2).tolist(),
         ),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from jaxcd.labelling.pairs import Box
 from jaxcd.labelling.store.geometry import unpacked
-from jaxcd.labelling.store.objects import PAIR, Entry, Label, own_version
+from jaxcd.labelling.store.objects import DRAWN, IMPORTED, Entry, Label, own_version
 
 OPEN, DONE, LEFT = "open", "done", "left"
 """States of a task: being worked on; finished; given back."""
@@ -69,7 +69,7 @@ def _label(row: tuple, areas: Sequence[Box], viewer: int | None, viewer_name: st
     own_level, own_comment, own_edits, own_at, opinions = row[12:]
     others = tuple((name, opinion) for name, opinion in json.loads(opinions))
     if areas and creator != viewer and is_hidden(areas, x, y):
-        if origin not in ("footprint", PAIR):
+        if origin in (DRAWN, IMPORTED):
             return None
         level, comment, version, at = own_level, own_comment, own_version(own_edits or 0), own_at
         author, others = viewer_name if own_edits else "", ()

@@ -13,7 +13,7 @@ from jaxcd.base.scales import Scale
 from jaxcd.labelling.pairs import Box, Pair
 from jaxcd.labelling.store import opening, reading, writing
 from jaxcd.labelling.store.commits import Commits
-from jaxcd.labelling.store.counting import Counts, Progress, footprints_of
+from jaxcd.labelling.store.counting import Counts, Progress, units_of
 from jaxcd.labelling.store.objects import Conflict, Edit, Entry, Label, Saved
 from jaxcd.labelling.store.schema import FILE, connect, told, transaction
 from jaxcd.labelling.store.writing import Author
@@ -32,10 +32,11 @@ class Store:
         scale: of the levels.
         pairs: by id.
         id: of this store among all.
+        cells: side in metres of the cells that are judged where there are no footprints; 0: it has none.
     """
 
     def __init__(self, path: Path, opened: opening.Opened):
-        self.path, self.scale, self.id = path, opened.scale, opened.id
+        self.path, self.scale, self.id, self.cells = path, opened.scale, opened.id, opened.cells
         self.pairs = opened.pairs
         self._rows = opened.rows
         # One connection that writes and one that reads, so that nobody waits for a commit to see labels.
@@ -46,7 +47,12 @@ class Store:
 
     @classmethod
     def create_or_open(
-        cls, folder: Path, scale: Scale, pairs: Sequence[Pair], seen: Mapping[str, opening.Seen] | None = None
+        cls,
+        folder: Path,
+        scale: Scale,
+        pairs: Sequence[Pair],
+        seen: Mapping[str, opening.Seen] | None = None,
+        cells: float = 0.0,
     ) -> "Store":
         """Open the store of a folder for some pairs; new pairs are added, with their footprints.
 
@@ -54,14 +60,15 @@ class Store:
             folder: of the store.
             scale: of the levels.
             pairs: the pairs.
-            seen: by the id of a pair, what says where its images have data; footprints elsewhere are left out.
+            seen: by the id of a pair, what says where its images have data; what lies elsewhere is left out.
+            cells: side in metres of the cells that all pairs are cut into, once; 0: as the store has it.
 
         Raises:
             LabelError: another scale, other images or footprints of a pair than the store was made with, a store of
-                another version, or no store; footprints that cannot be read.
+                another version, or no store; footprints that cannot be read; cells beside footprints, or too many.
         """
         path = Path(folder) / FILE
-        return cls(path, opening.create_or_open(path, scale, pairs, seen or {}))
+        return cls(path, opening.create_or_open(path, scale, pairs, seen or {}, cells))
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
@@ -189,10 +196,10 @@ class Store:
             found = self._counts.of_all(db, viewer)
         return {key: found[row] for key, row in self._rows.items()}
 
-    def footprints(self) -> dict[str, int]:
-        """Count the footprints on the ground of each pair, by the pair's id."""
+    def units(self) -> dict[str, int]:
+        """Count the footprints or cells on the ground of each pair, by the pair's id."""
         with self.reading() as db:
-            found = footprints_of(db)
+            found = units_of(db)
         return {key: found.get(row, 0) for key, row in self._rows.items()}
 
     def gives_second_opinion(self, pair_id: str, person: int) -> bool:

@@ -34,10 +34,13 @@ class Wanted(Strict):
 
 @router.get("/sample")
 def sample(here: Here) -> dict[str, Any]:
-    """Return how far the sample is judged, and which buildings come next, in the order of the plan."""
+    """Return how far the sample is judged, and which members come next, in the order of the plan.
+
+    `held` has all objects that only its order may offer, by pair.
+    """
     found = blind.plan(here.store)
     if found is None:
-        return {"size": 0}
+        return {"size": 0, "held": {}}
     _check_packages()
     from jaxcd.labelling.learning import sampling
 
@@ -50,6 +53,7 @@ def sample(here: Here) -> dict[str, Any]:
         "next": [{"pair": pair, "object": key} for pair, key in left if pair in here.pairs][:_NEXT],
         "random_so_far": state.random,
         "buildings": plan.buildings,
+        "held": {pair: sorted(keys) for pair, keys in blind.held_by_pair(here.store).items() if pair in here.pairs},
         "seed": plan.seed,
         "strata": [
             {"name": each.name, "buildings": each.buildings, "members": len(each.members)} for each in plan.strata
@@ -59,11 +63,12 @@ def sample(here: Here) -> dict[str, Any]:
 
 @router.get("/sample/size")
 def size(here: Here, width: Annotated[float, Query(ge=0.001, lt=1)]) -> dict[str, Any]:
-    """Return how many buildings intervals of a width take, without drawing them."""
+    """Return how many members intervals of a width take, and how many labels these would cost the scores."""
     _check_packages()
     from jaxcd.labelling.learning import sampling
 
-    return {"size": sampling.size(here.store, here.scorer.state, width)}
+    found = sampling.size(here.store, here.scorer.state, width)
+    return {"size": found.members, "labelled": found.labelled, "again": found.again}
 
 
 @router.post("/sample")
@@ -78,7 +83,7 @@ def draw(here: Here, author: Author, body: Wanted) -> dict[str, Any]:
             f"blind sample: the store also holds {others[0]}, which is not shown; start with all of its pairs"
         )
     state = here.scorer.state
-    count = body.size or sampling.size(here.store, state, body.width or 0.0)
+    count = body.size or sampling.size(here.store, state, body.width or 0.0).members
     seed = random.SystemRandom().randrange(2**32) if body.seed is None else body.seed
     try:
         sampling.draw(here.store, state, count=count, seed=seed, strata=body.strata, person=author)
@@ -94,7 +99,7 @@ def remove(here: Here, author: Author) -> dict[str, Any]:
         blind.remove(here.store)
     except blind.SampleStands as error:
         raise HTTPException(409, str(error)) from error
-    return {"size": 0}
+    return sample(here)
 
 
 @router.get("/figures")

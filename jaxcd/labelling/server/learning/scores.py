@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from jaxcd.labelling.learning.scoring import READY, State
 from jaxcd.labelling.server.requests import PAIR_ID
 from jaxcd.labelling.server.served import Here, Viewer, without_folders
+from jaxcd.labelling.store import blind
 from jaxcd.labelling.store.reading import hidden_areas, hidden_places
 
 router = APIRouter(prefix="/api")
@@ -36,6 +37,7 @@ def scores(
         "total": state.total,
         "labels": state.labels,
         "number": state.number,
+        "sample": blind.state(here.store)[1],
         "source": used,
         "encoder": without_folders(state.encoder),
         "objects": None if since == state.number else _told(here, state, pair, viewer, used),
