@@ -230,6 +230,7 @@ class _Job:
 
 def _prepare(config: Config, run: Path, settings: Settings) -> _Job:
     from jaxcd import models
+    from jaxcd.learn import sharding
     from jaxcd.runs import events, inference
     from jaxcd.runs.panels import Keeper
     from jaxcd.store.dataset import open_or_build

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int32
 
+from jaxcd.base import hosts
 from jaxcd.base.ahead import held_back
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.types import Batch
@@ -81,7 +82,11 @@ def _replicated(x: Array, sharding: NamedSharding) -> Array:
 
 
 def any_of(mesh: Mesh) -> Callable[[int], Int32[Array, ""]]:
-    """Make the step `number of this process -> the largest of all processes'`, on the devices of a mesh."""
+    """Make the step `number of this process -> the largest of all processes'`, on the devices of a mesh.
+
+    All processes call this together. It connects the devices: gloo waits 30 s for all of them at their first sum, which
+    is less than the steps of some networks compile in.
+    """
     largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
     devices = len(mesh.local_devices)
 
@@ -89,4 +94,6 @@ def any_of(mesh: Mesh) -> Callable[[int], Int32[Array, ""]]:
         spread = NamedSharding(mesh, PartitionSpec("data"))
         return largest(jax.make_array_from_process_local_data(spread, np.full(devices, number, np.int32)))
 
+    hosts.meet("devices")
+    of_all(0).block_until_ready()
     return of_all
