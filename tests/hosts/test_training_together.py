@@ -213,7 +213,8 @@ def test_every_network_learns_as_in_one_process(tmp_path, case):
 
     Two processes compute the bits of one process with two devices: nothing but the order of sums can make them differ
     from one device. Four processes take sums in another order. AdamW, which follows the sign of gradients that are
-    zero but for rounding, makes much of it; so the losses are compared, closely for the first step.
+    zero but for rounding, makes much of it (as of initial weights that are changed by 1e-7); so the losses are
+    compared, closely for the first step.
     """
     two, of_two, of_four = (_learned(tmp_path, case, *how) for how in ((1, 2), (2, 1), (4, 1)))
     assert of_two.keys() == two.keys()
@@ -222,7 +223,7 @@ def test_every_network_learns_as_in_one_process(tmp_path, case):
     four, losses = (found[max(found)] for found in (of_four, two))
     assert len(losses) == STEPS
     np.testing.assert_allclose(four[0], losses[0], rtol=1e-5)
-    np.testing.assert_allclose(four, losses, rtol=5e-3)
+    np.testing.assert_allclose(four, losses, rtol=1e-2)
 
 
 @pytest.mark.slow

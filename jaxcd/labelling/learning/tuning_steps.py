@@ -13,7 +13,6 @@ from jaxcd.base.errors import JaxcdError, LabelError, RunError, SplitError
 from jaxcd.base.files import replacing
 from jaxcd.base.folders import alone
 from jaxcd.base.processes import Children, Stopped, last_words
-from jaxcd.base.scales import INVALID
 from jaxcd.config import Config
 from jaxcd.config import files as config_files
 from jaxcd.labelling.learning import recipe, tuning
@@ -225,7 +224,7 @@ def snapshot(store: Path, folder: Path) -> None:
 def divided(base: Config, plan: Plan, dataset: Path, events: Path, tile: int) -> Config | None:
     """Return the configuration whose splits all have damage, with as much of it as can be for training; or None.
 
-    Tiles of which nothing is known are left out of all splits: the table of events names none for them.
+    Each tile is an event of its own, because events are shared out so that each split gets damage.
     """
     from jaxcd.feed.splits import split_places
     from jaxcd.store.dataset import TileDataset
@@ -235,9 +234,7 @@ def divided(base: Config, plan: Plan, dataset: Path, events: Path, tile: int) ->
     with replacing(events) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(("place", "event"))
-        for row, sample in enumerate(opened.samples):
-            known = any((opened.codes(row, label) != INVALID).any() for label in opened.read(row).label)
-            rows.writerow((sample.id, f"tile {sample.id}" if known else ""))
+        rows.writerows((sample.id, f"tile {sample.id}") for sample in opened.samples)
     samples = with_events(opened.samples, events)
     for shares in _SHARES:
         config = recipe.configured(base, plan.settings, dataset=dataset, events=events, tile=tile, shares=shares)
