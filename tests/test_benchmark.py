@@ -154,9 +154,9 @@ def test_steps_first_use_up_what_was_made_ready_and_stop_at_a_loss_that_is_not_f
         return state, SimpleNamespace(loss=next(losses))
 
     monkeypatch.setattr(steps, "initial_state", lambda *_, **__: (None, None, step))
-    monkeypatch.setattr(steps, "training_mesh", lambda _: None)
-    monkeypatch.setattr(steps, "replicate", lambda state, _: state)
-    monkeypatch.setattr(steps, "on_device", lambda batches, *_, **__: ((None, batch) for batch in batches))
+    monkeypatch.setattr(stepping.sharding, "training_mesh", lambda _: None)
+    monkeypatch.setattr(stepping.sharding, "replicate", lambda state, _: state)
+    monkeypatch.setattr(stepping.sharding, "on_device", lambda batches, *_, **__: ((None, batch) for batch in batches))
     config = jax_side.configuration(Case(suite="array", **TINY))
     run = stepping.stepping(config, itertools.count(), ahead=2, moves=True)
     assert run(2) > 0 and taken == list(range(7))  # 2 + 1 to compile, 2 + 2 now

@@ -58,6 +58,7 @@ def test_a_tap_labels_one_finger_moves_the_map_and_two_zoom(browser: Browser, se
     assert ben.page.get_attribute("#divider", "aria-valuenow") == "65"  # of 390 pixels
     assert ben.spot(*place) == after
     ben.page.locator("#show-panel").tap()
+    ben.page.locator("#scores").wait_for()  # the browser may take a moment from a tap to a click
     box = ben.page.locator("#scores").bounding_box()
     assert box is not None and box["y"] + box["height"] < 800  # what was asked for is in view
     ben.page.locator("#show-panel").tap()
