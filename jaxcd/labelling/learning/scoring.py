@@ -31,7 +31,7 @@ LEAST = 10
 """Labels from which there are scores."""
 _PACKAGES = ("sklearn", "statsmodels", "threadpoolctl")
 _PAUSE = 0.5  # seconds between two looks at the store
-_END = 10.0  # seconds in which the thread ends, at most: it looks up after each block of a scene
+_END = 2.0  # seconds that the end of the server waits for the thread; a block of a scene is kept whole or not at all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,15 +168,18 @@ class Scorer:
             raise LabelError(f"scores need {', '.join(lacking)}: pip install 'jaxcd[active]'")
         if not self._store.cells and not any(each.pair.footprints for each in self._opened):
             raise LabelError("scores are of footprints or cells, and there are none: give --footprints, or --cells 32")
+        unit, pairs = blind.unit(self._store), [each.pair.id for each in self._opened]
+        # Counted, not read: reading very many would keep those who label waiting.
+        counts = self._store.units()
+        count = sum(counts[pair] for pair in pairs)
+        if not 0 < count <= MOST:
+            many = f"{count:,} {unit}s are more than the {MOST:,} that scores are made for"
+            raise LabelError(many if count else f"none of the {unit}s lies on the scenes: no scores")
         from jaxcd.active import encoders
         from jaxcd.active.head import Head
         from jaxcd.labelling.learning import buildings
 
-        unit = blind.unit(self._store)
-        known = buildings.Buildings.of(self._store, [each.pair.id for each in self._opened])
-        if not 0 < len(known) <= MOST:
-            many = f"{len(known):,} {unit}s are more than the {MOST:,} that scores are made for"
-            raise LabelError(many if known else f"none of the {unit}s lies on the scenes: no scores")
+        known = buildings.Buildings.of(self._store, pairs)
         self._set(buildings=known, total=len(known))
         encoder = encoders.pretrained() if self._run is None else encoders.of_run(self._run)
         self._set(encoder=encoder.name)
