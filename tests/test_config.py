@@ -155,6 +155,7 @@ WRONG_VALUES = [
     ("data.split_shares", (0.7, 0.15, 0.25)),
     ("data.split_shares", (1.0, 0.0, 0.0)),
     ("data.block_size", 0.0),
+    ("data.train_places", -1),
     ("data.crop", 31),
     ("data.crop", -1),
     ("data.damage_share", 1.01),

@@ -137,6 +137,12 @@ class DataConfig:
         seed(),
     )
     block_size: float = setting(1000.0, "side of a spatial block in metres (split = block)", above_zero("metres"))
+    train_places: int = setting(
+        0,
+        "places of the training split that are used (of each root), drawn with split_seed: shows what few labels can "
+        "teach, because validation and test stay the same, and fewer places are part of more. 0: all",
+        at_least(0),
+    )
     balance: str = setting(
         "place",
         "what training draws equally often: place (each once in an epoch; of several roots, by weights) or event (each "

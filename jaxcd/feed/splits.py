@@ -50,13 +50,15 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
 
     Args:
         samples: places of a dataset; the returned rows are positions in it.
-        data: settings; `places`, `split`, `test_events`, `split_shares`, `split_seed` and `block_size` are used.
+        data: settings; `places`, `split`, `test_events`, `split_shares`, `split_seed`, `block_size` and `train_places`
+            are used.
 
     Returns:
         The splits. They are disjoint, and together with `left_out` they hold all places.
 
     Raises:
-        SplitError: a split is empty or has no damaged pixel, or the source has no published split.
+        SplitError: a split is empty, has no damaged pixel or fewer places than `train_places`, or the source has no
+            published split.
     """
     origins = sorted({sample.origin for sample in samples})
     if len(origins) > 1 and data.split != "event":
@@ -85,7 +87,31 @@ def split_places(samples: Sequence[Sample], data: DataConfig) -> Splits:
     # A test event may have no damage: it then tests for false alarms.
     check_parts(samples, parts, data, needed=NAMES[:2] if data.test_events else NAMES)
     train, validation, test = parts
+    if data.train_places:
+        train, spare = _few(samples, train, data)
+        left_out += [(samples[row].id, f"not one of the {data.train_places} that train_places allows") for row in spare]
     return Splits(train=train, validation=validation, test=test, left_out=tuple(left_out))
+
+
+def _few(
+    samples: Sequence[Sample], train: tuple[int, ...], data: DataConfig
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Draw the training places that are used; returns their rows and those of the others.
+
+    Raises:
+        SplitError: there are fewer, or those drawn have no damaged pixel.
+    """
+    count = data.train_places
+    order = permuted(sorted(train, key=lambda row: samples[row].id), data.split_seed)
+    if count > len(order):
+        raise SplitError(f"config.data.train_places is {count}, and the training split has {len(order)} places")
+    used, spare = (tuple(sorted(part)) for part in (order[:count], order[count:]))
+    if not any(samples[row].damaged for row in used):
+        raise SplitError(
+            f"config.data.train_places: none of the {count} places that were drawn has a damaged pixel; take more, or "
+            "another config.data.split_seed"
+        )
+    return used, spare
 
 
 def _split_of(samples: Sequence[Sample], data: DataConfig, origin: str) -> Splits:

@@ -55,6 +55,41 @@ def test_damaged_places_only_is_a_setting():
     assert len(splits.left_out) == 20 and splits.left_out[0] == ("00", "no damaged pixel (places = damaged)")
 
 
+@pytest.mark.parametrize("split", ["place", "block"])
+def test_fewer_training_places_are_part_of_more_and_nothing_else_moves(split):
+    samples = [placed(f"t{i:02}", 3000 * i, 0) for i in range(60)]
+    whole = split_with(samples, settings(split=split), seed=3)
+    before: set[int] = set()
+    for count in (5, 10, len(whole.train)):
+        few = split_with(samples, settings(split=split, train_places=count), seed=3)
+        assert (len(few.train), few.validation, few.test) == (count, whole.validation, whole.test)
+        assert before < set(few.train) <= set(whole.train)
+        reason = f"not one of the {count} that train_places allows"
+        assert {name for name, _ in few.left_out} == {samples[i].id for i in set(whole.train) - set(few.train)}
+        assert {told for _, told in few.left_out} <= {reason}
+        before = set(few.train)
+    shuffled = samples[::-1]
+    again = split_with(shuffled, settings(split=split, train_places=5), seed=3)
+    assert {shuffled[row].id for row in again.train} < {samples[row].id for row in before}
+
+
+def test_training_places_that_are_not_there_or_show_no_damage_are_refused():
+    samples = [place(f"{i:02}") for i in range(9)]
+    with pytest.raises(SplitError, match=r"train_places is 7, and the training split has 6 places"):
+        split_with(samples, settings(train_places=7), seed=0)
+    published = [place(f"{i}", damaged=i > 3, split="train") for i in range(6)]
+    published += [place("v", split="validation"), place("w", split="test")]
+    refused = 0
+    for seed in range(8):
+        try:
+            few = split_with(published, settings(split="published", train_places=1), seed=seed)
+            assert published[few.train[0]].damaged
+        except SplitError as error:
+            assert "none of the 1 places that were drawn has a damaged pixel" in str(error)
+            refused += 1
+    assert 0 < refused < 8
+
+
 PUBLISHED = ("train", "test", "train", "validation", None)
 
 
