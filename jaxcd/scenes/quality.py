@@ -1,16 +1,20 @@
-"""Which tiles are worth having: black, snow and variance filters of the paper (docs/method.md, Data processing)."""
+"""Which tiles are worth having (filters of docs/method.md, Data processing), and where a scene is empty at its edge."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Num, UInt8
+from scipy import ndimage
 
 BLACK = 10
 """Sum of the three bands below which a pixel counts as black, and above which as seen."""
 
 
 _SUMS = 3 * 255 + 1
+# An empty border is a large black area that touches the edge of the scene; small ones are shadows.
+_BORDER_PIXELS, _BORDER_SHARE = 16, 1e-3  # least size: in pixels, and as a share of the decimated scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +99,34 @@ def hopeless(coarse: Statistics, limits: Thresholds) -> str:
     if coarse.brightness > limits.snow + 60:
         return "snow"
     return ""
+
+
+def black_pixels(bands: Sequence[np.ndarray], white: float) -> Bool[np.ndarray, "h w"]:
+    """Mark pixels that are black in all bands, apart from JPEG noise.
+
+    Args:
+        bands: red, green and blue.
+        white: value of white in them; 0: only pixels that are 0 in all bands are black.
+    """
+    red, green, blue = bands
+    return np.maximum(np.maximum(red, green), blue) < max(1, white * BLACK // 3 / 255)
+
+
+def empty_border(values: Num[np.ndarray, "3 h w"]) -> Bool[np.ndarray, "h w"] | None:
+    """Mark the empty border of a scene that declares no nodata: black areas that touch the edge of the scene.
+
+    Args:
+        values: the whole scene, decimated, before scaling.
+
+    Returns:
+        The mask of these areas; None if there are none.
+    """
+    black = black_pixels(list(values), 255 if values.dtype == np.uint8 else 0)
+    labels: np.ndarray = np.empty(black.shape, np.int32)
+    ndimage.label(black, output=labels)
+    edge: np.ndarray = np.ones(black.shape, bool)
+    edge[1:-1, 1:-1] = False
+    sizes = np.bincount(labels.ravel())
+    least = max(_BORDER_PIXELS, _BORDER_SHARE * black.size)
+    large = [label for label in np.unique(labels[edge & black]).tolist() if sizes[label] >= least]
+    return np.isin(labels, large) if large else None

@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from jaxcd.base.errors import ImageError, SceneError
 from jaxcd.scenes.dates import date_in
-from jaxcd.scenes.quality import BLACK
+from jaxcd.scenes.quality import black_pixels, empty_border
 from jaxcd.scenes.raster import check_bands, drawn, is_remote, open_raster, reading, scaled
 from jaxcd.scenes.windows import Grid, grid_of, offset_between, rotation
 
@@ -52,8 +52,6 @@ _KEPT_OPEN = 64
 _MOST_AREA = 20  # a grid this many times larger than its scenes shows that one of them lies far away
 _BANDS = (1, 2, 3)
 _SAMPLE = 1024  # side of the decimated image that percentiles of a scene are taken from
-# An empty border is a large black area that touches the edge of the scene; small ones are shadows.
-_BORDER_PIXELS, _BORDER_SHARE = 16, 1e-3  # least size: in pixels, and as a share of the decimated scene
 _LEAST_BLACK = 64  # a window with fewer black pixels is not searched for the border
 _RINGING = 3  # width in pixels of the strip along the border in which JPEG compression mixes black and image
 
@@ -186,7 +184,7 @@ class SceneReader:
 
     def _border_on(self, grid: Grid, values: UInt8[np.ndarray, "3 h w"], valid: Mask) -> Mask | None:
         """Mark the black pixels of a window that lie in the empty border of the whole scene; None if there are none."""
-        black = _black(list(values), 255)
+        black = black_pixels(list(values), 255)
         # What lies beside the scene is black, too, and no reason to search the scene.
         if self._declares_nodata or np.count_nonzero(black & valid) < _LEAST_BLACK or not self._border:
             return None
@@ -376,29 +374,3 @@ def common_grid(
             raise SceneError(f"{location}: lies far from {locations[0]}; make a map of each (--pairs makes many)")
     origin = grid.transform @ Affine.translation(left, top)
     return Grid(crs=grid.crs, transform=origin, height=bottom - top, width=right - left)
-
-
-def _black(bands: Sequence[np.ndarray], white: float) -> Mask:
-    """Mark pixels that are black in all bands, apart from JPEG noise."""
-    red, green, blue = bands
-    return np.maximum(np.maximum(red, green), blue) < max(1, white * BLACK // 3 / 255)
-
-
-def empty_border(values: Num[np.ndarray, "3 h w"]) -> Mask | None:
-    """Mark the empty border of a scene that declares no nodata: black areas that touch the edge of the scene.
-
-    Args:
-        values: the whole scene, decimated, before scaling.
-
-    Returns:
-        The mask of these areas; None if there are none.
-    """
-    black = _black(list(values), 255 if values.dtype == np.uint8 else 0)
-    labels: np.ndarray = np.empty(black.shape, np.int32)
-    ndimage.label(black, output=labels)
-    edge: Mask = np.ones(black.shape, bool)
-    edge[1:-1, 1:-1] = False
-    sizes = np.bincount(labels.ravel())
-    least = max(_BORDER_PIXELS, _BORDER_SHARE * black.size)
-    large = [label for label in np.unique(labels[edge & black]).tolist() if sizes[label] >= least]
-    return np.isin(labels, large) if large else None

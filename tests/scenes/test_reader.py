@@ -7,7 +7,8 @@ from rasterio.crs import CRS
 from rasterio.warp import Resampling, reproject
 
 from jaxcd.base.errors import ImageError, SceneError
-from jaxcd.scenes.reader import SceneReader, empty_border, read_band, read_mosaic
+from jaxcd.scenes.quality import empty_border
+from jaxcd.scenes.reader import SceneReader, read_band, read_mosaic
 from jaxcd.scenes.windows import Grid, grid_of
 from tests.scenes.scene_files import GSD, UTM, at, ground, write
 
