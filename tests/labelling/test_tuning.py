@@ -28,7 +28,6 @@ from jaxcd.scenes.raster import write_geotiff
 from jaxcd.scenes.windows import Grid
 from jaxcd.simulator import cut_tiles, simulate
 from jaxcd.store.dataset import TileDataset
-from jaxcd.store.events import with_events
 from tests.entries import _CONFIG, run, start
 from tests.labelling.label_stores import EPSG, draw, judge, picture_pair, placed_pair, squares, town
 from tests.labelling.served import CHANGING, client
@@ -103,11 +102,11 @@ def test_known_tiles_are_shared_out_so_that_each_split_has_damage(tmp_path):
     for tile in (64, 256):
         assert prepare(tmp_path / "store", tmp_path / f"tiles{tile}", "--tile", tile, "--variance", 0)[0] == 0
     wanted = plan(tmp_path / "store", None, "", SETTINGS)
-    assert divided(config, wanted, tmp_path / "tiles256", tmp_path / "256.csv", 256) is None  # two tiles hold all
-    made = divided(config, wanted, tmp_path / "tiles64", tmp_path / "64.csv", 64)
+    assert divided(config, wanted, tmp_path / "tiles256", 256) is None  # two tiles hold all
+    made = divided(config, wanted, tmp_path / "tiles64", 64)
     assert made is not None and made.data.crop == 64 and made.train.steps == 8 and made.init.pretrained == "imagenet"
     dataset = TileDataset.open(tmp_path / "tiles64")
-    samples = with_events(dataset.samples, tmp_path / "64.csv")
+    samples = dataset.samples
     splits = split_places(samples, made.data)
     used = {*splits.train, *splits.validation, *splits.test}
     for row in range(len(samples)):

@@ -19,6 +19,7 @@ from jaxcd.config import (
 from jaxcd.labelling.learning.tuning import TuneSettings
 
 _CROP = 192
+_DAMAGED, _INTACT = 0.5, 0.25  # shares of the crops around damage, and around buildings without
 _EMA, _LEAST_STEPS = 0.98, 100  # averages over about the last 50 steps; not worth it in shorter trainings
 
 
@@ -53,7 +54,7 @@ def base(run: Path | None, scale: Scale) -> Config:
 
 
 def configured(
-    base: Config, settings: TuneSettings, *, dataset: Path, events: Path, tile: int, shares: tuple[float, float, float]
+    base: Config, settings: TuneSettings, *, dataset: Path, tile: int, shares: tuple[float, float, float]
 ) -> Config:
     """Return the configuration of a fine-tuning on a dataset of tiles.
 
@@ -61,21 +62,24 @@ def configured(
         base: of `base`.
         settings: of the fine-tuning.
         dataset: folder that prepare built.
-        events: table of the tiles of which something is known, each an event of its own.
         tile: side of the tiles in pixels.
         shares: of training, validation and test tiles.
     """
     config, steps = copy.deepcopy(base), settings.steps
     config.task, config.freeze = "segmentation", FreezeConfig()
+    # Blocks of a metre: each tile is one of its own, and each split gets one with damage. Balanced: most tiles of a
+    # store show no damage, and crops drawn tile by tile would teach that there is none.
     config.data = DataConfig(
         root=str(dataset),
         layout="prepared",
         scale=base.data.scale,
-        split="event",
-        events=str(events),
+        split="block",
+        block_size=1.0,
         split_shares=shares,
+        balance="event",
         crop=min(base.data.crop or tile, tile),
-        damage_share=base.data.damage_share,
+        damage_share=_DAMAGED,
+        intact_share=_INTACT if SCALES[base.data.scale].buildings else 0.0,
     )
     config.optim = OptimConfig(
         learning_rate=settings.learning_rate,

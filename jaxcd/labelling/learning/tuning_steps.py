@@ -37,7 +37,7 @@ from jaxcd.labelling.workspace import REGISTRATION
 _TILES = (256, 128, 64)  # sides of tiles in pixels: smaller ones where else a split would have no damage
 _SHARES = ((0.8, 0.1, 0.1), (0.7, 0.15, 0.15), (0.6, 0.2, 0.2), (0.5, 0.25, 0.25), (0.34, 0.33, 0.33))
 _KEEP_ALL = ("--variance", "0", "--black", "1", "--snow", "1000", "--valid", "0.05")  # people chose what to label
-_LOG, _CONFIG, _MAPS, _PAIRS, _EVENTS = "output.log", "config.py", "maps", "pairs.csv", "tiles.csv"
+_LOG, _CONFIG, _MAPS, _PAIRS = "output.log", "config.py", "maps", "pairs.csv"
 
 
 def plan(store: Path, run: Path | None, scaling: str, settings: tuning.TuneSettings) -> Plan:
@@ -148,7 +148,7 @@ class _Work:
                 + ["--scale", base.data.scale, *_KEEP_ALL, *self.flags],
                 lambda told=told: self.say(PREPARING, message=told),
             )
-            found = divided(base, self.plan, dataset, self.folder / _EVENTS, tile)
+            found = divided(base, self.plan, dataset, tile)
             if found is not None:
                 break
         if found is None:
@@ -221,23 +221,14 @@ def snapshot(store: Path, folder: Path) -> None:
         opened.close()
 
 
-def divided(base: Config, plan: Plan, dataset: Path, events: Path, tile: int) -> Config | None:
-    """Return the configuration whose splits all have damage, with as much of it as can be for training; or None.
-
-    Each tile is an event of its own, because events are shared out so that each split gets damage.
-    """
+def divided(base: Config, plan: Plan, dataset: Path, tile: int) -> Config | None:
+    """Return the configuration whose splits all have damage, with as much of it as can be for training; or None."""
     from jaxcd.feed.splits import split_places
     from jaxcd.store.dataset import TileDataset
-    from jaxcd.store.events import with_events
 
-    opened = TileDataset.open(dataset)
-    with replacing(events) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(("place", "event"))
-        rows.writerows((sample.id, f"tile {sample.id}") for sample in opened.samples)
-    samples = with_events(opened.samples, events)
+    samples = TileDataset.open(dataset).samples
     for shares in _SHARES:
-        config = recipe.configured(base, plan.settings, dataset=dataset, events=events, tile=tile, shares=shares)
+        config = recipe.configured(base, plan.settings, dataset=dataset, tile=tile, shares=shares)
         try:
             split_places(samples, config.data)
         except SplitError:
