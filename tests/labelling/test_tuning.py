@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from rasterio.crs import CRS
 
 from jaxcd.base.errors import LabelError
 from jaxcd.base.scales import BUILDINGS, INVALID, XBD
+from jaxcd.feed.loader import train_batches
 from jaxcd.feed.splits import split_places
 from jaxcd.labelling.learning import tuned_maps, tuning
 from jaxcd.labelling.learning.recipe import base
@@ -96,7 +98,7 @@ def test_known_tiles_are_shared_out_so_that_each_split_has_damage(tmp_path):
     half = shapely.box(west, north - 256, west + 128, north)
     labels, _ = store.objects("town", store.pairs["town"].bounds, viewer=None)
     near = [each for each in labels if each.geometry is not None and half.contains(each.geometry)]
-    judge(store, store.person("Anna"), {each.object: ("intact", "destroyed")[i % 2] for i, each in enumerate(near)})
+    judge(store, store.person("Anna"), {each.object: "intact" if i % 8 else "destroyed" for i, each in enumerate(near)})
     config = base(None, XBD)
     store.close()
     for tile in (64, 256):
@@ -114,6 +116,13 @@ def test_known_tiles_are_shared_out_so_that_each_split_has_damage(tmp_path):
     for part in (splits.train, splits.validation, splits.test):
         assert sum(dataset.samples[row].damaged for row in part) > 0
     assert len(used) == len(samples) < (512 // 64) ** 2  # nothing is known of the others
+    with_damage = sum(samples[row].damaged > 0 for row in splits.train) / len(splits.train)
+    reading = train_batches(dataset, splits.train, made, stride=8)
+    crops = np.concatenate([batch.labels * batch.valid for batch in islice(reading, 100)])
+    reading.close()
+    damaged = (crops >= XBD.damaged).any(axis=(1, 2))
+    intact = ((crops > 0) & (crops < XBD.damaged)).any(axis=(1, 2))
+    assert with_damage < 0.4 and damaged.mean() > 0.48 and (damaged | intact).mean() > 0.7
 
 
 def write_map(folder, pair, probabilities, threshold):
