@@ -19,6 +19,7 @@ from jaxcd.config import (
 from jaxcd.labelling.learning.tuning import TuneSettings
 
 _CROP = 192
+_OF_RUN, _OF_IMAGENET = 2e-4, 1e-3  # learning rates: with the larger one, a run forgets more than it learns
 _DAMAGED, _INTACT = 0.5, 0.25  # shares of the crops around damage, and around buildings without
 _EMA, _LEAST_STEPS = 0.98, 100  # averages over about the last 50 steps; not worth it in shorter trainings
 
@@ -82,7 +83,7 @@ def configured(
         intact_share=_INTACT if SCALES[base.data.scale].buildings else 0.0,
     )
     config.optim = OptimConfig(
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate or (_OF_RUN if base.init.network_from else _OF_IMAGENET),
         weight_decay=base.optim.weight_decay,
         schedule="cosine",
         warmup_steps=steps // 10,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from jaxcd.base.errors import RunError
 from jaxcd.base.files import write_whole
-from jaxcd.config.fields import above_zero, at_least, check_bounds, setting
+from jaxcd.config.fields import at_least, check_bounds, setting
 
 TUNED, STATE, PLAN, FOUND, CANCELLED = "tuned", "state.json", "plan.json", "found.json", "cancelled"
 RUN = "run"
@@ -34,7 +34,10 @@ class TuneSettings:
 
     steps: int = setting(200, "optimiser steps of the fine-tuning", at_least(1))
     batch: int = setting(6, "crops in a step of the fine-tuning", at_least(1))
-    learning_rate: float = setting(1e-3, "highest learning rate of the fine-tuning", above_zero("a rate"))
+    learning_rate: float = setting(
+        0.0, "highest learning rate of the fine-tuning; 0: 2e-4 with --run, 1e-3 with a decoder that begins at random",
+        at_least(0),
+    )  # fmt: skip
     encoder_lr_scale: float = setting(0.2, "factor on the encoder's learning rate in the fine-tuning", at_least(0))
 
     def validate(self) -> None:
