@@ -156,14 +156,13 @@ class DataConfig:
     )
     damage_share: float = setting(
         0.5,
-        "share of the training crops that are drawn so that they show a damaged pixel, if their tile has one (task = "
-        "segmentation)",
+        "share of the training crops that are centred on a damaged pixel, if their tile has one (task = segmentation)",
         SHARE,
     )
     intact_share: float = setting(
         0.0,
-        "share of the training crops that are drawn so that they show a building that does not count as damaged "
-        "(balance = event; not with scale = binary)",
+        "share of the training crops that are centred on a building that does not count as damaged (balance = event; "
+        "not with scale = binary)",
         SHARE,
     )
     false_alarm_share: float = setting(

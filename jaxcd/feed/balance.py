@@ -41,7 +41,7 @@ class Target(NamedTuple):
         row: of the place.
         seed: of everything that is drawn for the crop.
         post: position of the labelled image, or `ANYWHERE`: any of them.
-        code: code of a pixel that the crop shows, or `ANYWHERE`.
+        code: code of the pixel that the crop is centred on, or `ANYWHERE`.
         alarm: pixel (y, x) of a false alarm that the crop shows, or None.
     """
 

@@ -110,33 +110,30 @@ def any_corner(tile: np.ndarray, size: tuple[int, int], rng: np.random.Generator
 
 
 def damaged_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the corner of a crop centred on damage, as far as the tile allows.
+    """Draw the corner of a crop around damage; `codes` are of the scale `binary`, and the tile must have damage."""
+    return centred_corner(codes == DAMAGE, size, rng)
 
-    `codes` are of the scale `binary`, and the tile must have damage.
-    """
-    if not _room(codes, size).any():
+
+def centred_corner(mask: Bool[np.ndarray, "h w"], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw the corner of a crop centred on a marked pixel, as far as the tile allows; anywhere if none is marked."""
+    room = _room(mask, size)
+    if not room.any():
         return 0, 0
-    return _corner(codes, size, _marked(codes == DAMAGE, rng), np.array(size) // 2)
-
-
-def showing_corner(mask: Bool[np.ndarray, "h w"], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the corner of a crop that shows a marked pixel; anywhere if none is marked.
-
-    The pixel lies anywhere in the crop. If it lay in the middle, a network would learn to look for damage there: it
-    knows where the middle is, because its convolutions pad images with zeros.
-    """
-    if not _room(mask, size).any():
-        return 0, 0
-    if not mask.any():  # lost where a tile was resampled
+    marked = np.flatnonzero(mask)
+    if not marked.size:  # lost where a tile was resampled
         return any_corner(mask, size, rng)
-    return _corner(mask, size, _marked(mask, rng), rng.integers(size))
+    pixel = np.array(divmod(int(marked[rng.integers(len(marked))]), mask.shape[1]))
+    top, left = np.clip(pixel - np.array(size) // 2, 0, room)
+    return int(top), int(left)
 
 
-def pixel_corner(
+def showing_corner(
     tile: np.ndarray, size: tuple[int, int], rng: np.random.Generator, pixel: tuple[int, int]
 ) -> tuple[int, int]:
-    """Draw the corner of a crop that shows a pixel, anywhere in it."""
-    return _corner(tile, size, np.array(pixel), rng.integers(size))
+    """Draw the corner of a crop whose middle half shows a pixel, as far as the tile allows."""
+    quarter = np.array(size) // 4
+    top, left = np.clip(np.array(pixel) - rng.integers(quarter, 3 * quarter + 1), 0, _room(tile, size))
+    return int(top), int(left)
 
 
 def intact_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
@@ -157,18 +154,6 @@ def intact_corners(codes: Codes, size: tuple[int, int]) -> Bool[np.ndarray, "h w
         return rows[:, width:] - rows[:, :-width]
 
     return (within(codes == DAMAGE) == 0) & (within(codes != INVALID) >= _LEAST_VALID * height * width)
-
-
-def _marked(mask: Bool[np.ndarray, "h w"], rng: np.random.Generator) -> np.ndarray:
-    """Draw a marked pixel: row and column."""
-    marked = np.flatnonzero(mask)
-    return np.array(divmod(int(marked[rng.integers(len(marked))]), mask.shape[1]))
-
-
-def _corner(tile: np.ndarray, size: tuple[int, int], pixel: np.ndarray, place: np.ndarray) -> tuple[int, int]:
-    """Return the corner of the crop in which a pixel of the tile has a place, as far as the tile allows."""
-    top, left = np.clip(pixel - place, 0, _room(tile, size))
-    return int(top), int(left)
 
 
 def _room(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:

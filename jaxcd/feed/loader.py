@@ -33,8 +33,9 @@ from jaxcd.feed.crops import (
     Draw,
     any_corner,
     as_batch,
+    centred_corner,
     crop_size,
-    pixel_corner,
+    damaged_corner,
     rounded_up,
     showing_corner,
 )
@@ -211,9 +212,9 @@ class _TrainingCrops(grain.transforms.Map):
         )
 
     def _corner(self, codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-        around, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)
-        damage = self.crops.dataset.damage(codes) == DAMAGE
-        return showing_corner(damage, size, rng) if around and damage.any() else anywhere
+        centred, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)
+        damage = self.crops.dataset.damage(codes)
+        return damaged_corner(damage, size, rng) if centred and (damage == DAMAGE).any() else anywhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,10 +235,10 @@ class _BalancedCrops(grain.transforms.Map):
 
 def _corner_of(target: Target) -> Corner:
     if target.alarm is not None:
-        return functools.partial(pixel_corner, pixel=target.alarm)
+        return functools.partial(showing_corner, pixel=target.alarm)
     if target.code == ANYWHERE:
         return any_corner
-    return lambda codes, size, rng: showing_corner(codes == target.code, size, rng)
+    return lambda codes, size, rng: centred_corner(codes == target.code, size, rng)
 
 
 def evaluation_batches(

@@ -84,9 +84,10 @@ def test_events_are_drawn_equally_often_and_kinds_in_their_shares(dataset):
     assert len({target.row for target in storm}) == 6
 
 
-def test_crops_show_pixels_of_their_level(dataset):
-    intact = DataConfig(root="unused", crop=32, balance="event", damage_share=0.0, intact_share=1.0)
-    config = dataclasses.replace(configured(), data=intact)
+def test_crops_lie_around_pixels_of_their_level(dataset):
+    """A building of 4 x 4 pixels lies in the middle of a crop around it, as far as the tile's border allows."""
+    middle = DataConfig(root="unused", crop=32, balance="event", damage_share=0.0, intact_share=1.0)
+    config = dataclasses.replace(configured(), data=middle)
     for batch in batches(dataset, config, 6):
         for row, labels in zip(batch.ids, batch.labels, strict=True):
             calm = dataset.samples[int(row)].event == "calm"
@@ -118,7 +119,7 @@ def test_targets_travel_to_worker_processes(dataset):
     assert pickle.loads(pickle.dumps(draw)) == draw
 
 
-def test_crops_around_false_alarms_show_them(dataset):
+def test_crops_around_false_alarms_show_them_in_their_middle_half(dataset):
     """The alarm of the storm is its one building of minor damage; the fire has none, and gives crops from anywhere."""
     storm = [row for row, sample in enumerate(dataset.samples) if sample.event == "storm"][2]
     alarms = [Alarm(storm, 0, 18, 2)]
@@ -138,5 +139,4 @@ def test_crops_around_false_alarms_show_them(dataset):
                 assert row == storm
                 found = np.argwhere(labels == 2)
                 places.add(tuple(found.min(axis=0).tolist()))
-    # The tile's border lies to the left and above, so the alarm can be as far down as it lies in the tile, and no more.
-    assert len(places) > 3 and all(0 <= top <= 18 for top, _ in places)
+    assert places and all(8 - 2 <= top <= 24 and left == 0 for top, left in places) and len(places) > 3
