@@ -106,10 +106,10 @@ def _warning(store: Store, state: State, found: Sequence[blind.Unit], count: int
     if max(float(left.cdf(LEAST - 1)), *none_left) < _RISK:
         return None
     return (
-        f"About {left.mean():.0f} of your {len(codes)} labels would be left to learn from. Scores need {LEAST}, damaged "
-        "and intact ones among them. With fewer there are no scores, and no precision, recall and F1, only the number "
-        f"of damaged {unit}s. Label more {unit}s first, or take a smaller sample (a wider interval). Once you have "
-        "judged a member, the sample stays."
+        f"About {left.mean():.0f} of your {len(codes)} labels would be left to learn from. Scores need {LEAST}, "
+        "damaged and intact ones among them. With fewer there are no scores, and no precision, recall and F1, only "
+        f"the number of damaged {unit}s. Label more {unit}s first, or take a smaller sample (a wider interval). Once "
+        "you have judged a member, the sample stays."
     )
 
 
