@@ -11,7 +11,6 @@ let asked = 0;
 // The wanted size, as the server takes it: a width of the interval, or a number.
 function wanted() {
   const count = byId("sample-count").value.trim();
-  byId("sample-width").disabled = Boolean(count);
   return count ? { size: Number(count) } : { width: Number(byId("sample-width").value) };
 }
 
@@ -19,6 +18,8 @@ async function tellSize() {
   asked += 1;
   const mine = asked;
   byId("sample-size").textContent = "…";
+  byId("draw-it").disabled = true; // until one knows what it costs
+  byId("sample-width").disabled = "size" in wanted();
   warn(null);
   try {
     const found = await get(`/api/sample/size?${new URLSearchParams(wanted())}`);
@@ -27,11 +28,12 @@ async function tellSize() {
       : `Width of the interval of the share of damaged ${units()}`;
     byId("sample-strata").parentNode.hidden = !found.scored;
     byId("sample-size").textContent = `${whole(found.size)} of ${whole(found.buildings)} ${units()} to judge. If `
-      + `${percent(found.expected)} are damaged, their number is then known to about ±${whole(found.about)}.`
+      + `${percent(found.expected)} are damaged, their number is then known to about ±${whole(found.about)} (95 % interval).`
       + (found.again ? ` About ${whole(found.again)} of the ${whole(found.labelled)} that are labelled will be among `
         + "them: you judge these again, and scores are learned from the other labels alone." : "");
     warn(found.warning);
   } catch (error) { if (mine === asked) byId("sample-size").textContent = error.message; }
+  if (mine === asked) byId("draw-it").disabled = false;
 }
 
 function warn(text) {
