@@ -37,7 +37,7 @@ class Estimates(NamedTuple):
         precision: of the buildings called damaged, the share that is; None where none of the sample is called so.
         recall: of the damaged buildings, the share called so; None where the sample has none.
         f1: their harmonic mean; None where the sample has neither.
-        damaged: number of damaged buildings of the scene.
+        damaged: number of damaged buildings of the scene; its interval holds no number that the sample rules out.
         judged: members that say damaged or intact.
         members: of the sample.
         notes: for the user: what is missing, and why there are no intervals.
@@ -88,8 +88,6 @@ def estimate(plan: Plan, answers: Mapping[str, bool | None], called: Mapping[str
     if not known:
         notes.append(f"none of the {state.members} members of the blind sample is judged: no figures")
         return Estimates(None, None, None, None, 0, state.members, tuple(notes))
-    if state.judged < state.members:
-        notes.append(f"{state.judged} of the {state.members} members of the blind sample are judged")
     if unclear:
         notes.append(f"{unclear} could not be told: they count as damaged as often as the others")
     damaged, decided, stratum = (np.array(each) for each in zip(*known, strict=True))
@@ -108,6 +106,10 @@ def estimate(plan: Plan, answers: Mapping[str, bool | None], called: Mapping[str
     number = _mapped(share, lambda of_all: of_all * plan.buildings)
     if exact and len(plan.strata) == 1:
         number = Interval(number.value, *hypergeometric(int(damaged.sum()), len(damaged), plan.buildings))
+    elif number.low is not None and number.high is not None:
+        # What the sample has found is there: no smaller number is possible, nor one that leaves no room for the others.
+        least, most = float(damaged.sum()), plan.buildings - float((~damaged).sum())
+        number = Interval(number.value, max(number.low, least), min(number.high, most))
     return Estimates(precision, recall, f1, number, len(known), state.members, tuple(notes))
 
 
@@ -135,7 +137,7 @@ def _reason(random: bool, enough: bool) -> str:
             "no intervals: the judged members are no random part of the sample; judge those that were skipped, in "
             "the order of the sample"
         )
-    return "" if enough else "no intervals: a stratum has fewer than two judged members; judge more"
+    return "" if enough else "no intervals: each part of the sample needs two judged members at least; judge more"
 
 
 def _share(judged: _Judged, hit: Bool[np.ndarray, "n"], of: Bool[np.ndarray, "n"], *, exact: bool) -> Interval | None:

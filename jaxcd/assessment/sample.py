@@ -118,6 +118,16 @@ def size(buildings: int, width: float, *, expected: float = 0.8, domain: float =
     return count
 
 
+def check_size(count: int, buildings: int) -> None:
+    """See that a scene has as many buildings as a sample wants.
+
+    Raises:
+        ConfigError: it has fewer, or the sample has none.
+    """
+    if not 0 < count <= buildings:
+        raise ConfigError(f"blind sample: expected 1 to {buildings} members, as many as the scene has, got {count}")
+
+
 def by_score(scores: Float[np.ndarray, "n"], count: int) -> list[str]:
     """Name a stratum for each building: scores from low to high in parts of equal size; unseen ones apart."""
     known = np.isfinite(scores)
@@ -138,8 +148,7 @@ def draw(ids: Sequence[str], strata: Sequence[str], count: int, *, seed: int) ->
     Raises:
         ConfigError: more than there are, or none.
     """
-    if not 0 < count <= len(ids):
-        raise ConfigError(f"blind sample: expected 1 to {len(ids)} members, as many as the scene has, got {count}")
+    check_size(count, len(ids))
     names, where = np.unique(np.asarray(strata), return_inverse=True)
     sizes = np.bincount(where)
     numbers = _allocated(sizes, count)

@@ -87,7 +87,7 @@ def named(
             Named(each.name, each.name, each.pre, each.post, each.footprints or settings.footprints) for each in wanted
         )
     if source is None:
-        return (Named(SCENE, _title(pre[0]), tuple(pre), tuple(post), settings.footprints),)
+        return (Named(SCENE, _title(pre[0], post[0]), tuple(pre), tuple(post), settings.footprints),)
     if layout == layouts.SCENES:
         return _unique(_of_scenes(source, settings))
     found = find_pairs(layout, source)
@@ -204,10 +204,11 @@ def _absolute(location: str) -> str:
     return location if is_remote(location) else str(Path(location).absolute())
 
 
-def _title(location: str) -> str:
-    """Name a pair after the folder of its scene: the file itself may be called pre.tif."""
-    path = Path(location) if is_remote(location) else Path(location).absolute()
-    return f"{path.parent.name}/{path.stem}"
+def _title(pre: str, post: str) -> str:
+    """Name a pair after the folder of its scenes; where each has its own, the first scene tells more."""
+    path, other = (Path(each) if is_remote(each) else Path(each).absolute() for each in (pre, post))
+    same = path.parent == other.parent and path.parent.name
+    return path.parent.name if same else f"{path.parent.name}/{path.stem}"
 
 
 def _unique(found: Iterable[Named]) -> tuple[Named, ...]:

@@ -82,6 +82,19 @@ def test_a_stratified_table_by_hand() -> None:
     assert found.damaged == pytest.approx((130, 400 * low, 400 * high))
 
 
+def test_the_number_of_damaged_buildings_is_never_one_that_the_sample_rules_out() -> None:
+    few: dict[str, tuple[int, Table]] = {
+        "high": (10, {(True, True): 3, (False, True): 7}),  # all of them are judged
+        "low": (100, {(False, False): 10}),
+    }
+    found = estimate(*judged(few)).damaged
+    assert found and found.low == 3 <= found.value
+    many = {name: (count, {(not damaged, called): each for (damaged, called), each in table.items()})
+            for name, (count, table) in few.items()}  # fmt: skip
+    found = estimate(*judged(many)).damaged
+    assert found and found.value <= found.high == 110 - 3
+
+
 def test_judging_every_building_leaves_no_doubt() -> None:
     found = estimate(*judged({"all": (120, TABLE)}))
     assert found.damaged == (40, 40, 40)
@@ -119,15 +132,15 @@ def test_half_a_sample_counts_only_in_its_random_order() -> None:
     half = {member: bool(damaged[int(member)]) for member in plan.members[:40]}
     found = estimate(plan, half, called)
     assert found.damaged and found.damaged.low is not None
-    assert found.notes == ("40 of the 80 members of the blind sample are judged",)
+    assert found.notes == () and (found.judged, found.members) == (40, 80)
 
     picked = {member: bool(damaged[int(member)]) for member in plan.members[40:]}
     found = estimate(plan, picked, called)
     assert found.damaged and found.damaged.low is None and found.precision and found.precision.high is None
-    assert found.notes[1].startswith("no intervals: the judged members are no random part of the sample; judge those")
+    assert found.notes[0].startswith("no intervals: the judged members are no random part of the sample; judge those")
 
     found = estimate(plan, {plan.members[0]: True}, called)
-    assert found.notes[-1] == "no intervals: a stratum has fewer than two judged members; judge more"
+    assert found.notes[-1] == "no intervals: each part of the sample needs two judged members at least; judge more"
     assert estimate(plan, {}, called).notes == ("none of the 80 members of the blind sample is judged: no figures",)
 
 

@@ -80,7 +80,10 @@ def test_a_map_is_measured(made):
     for name, whole in (("precision", len(called)), ("recall", len(DAMAGED & set(members)))):
         one = told["estimates"][name]
         assert (one is None) if not whole else one["value"] == pytest.approx(hits / whole, abs=1e-4)
-    line = f"Damaged buildings: {damaged['value']:,.0f} (95 % interval {damaged['low']:,.0f} to {damaged['high']:,.0f})"
+    line = (
+        f"Damaged buildings, estimated from the blind sample: {damaged['value']:,.0f} "
+        f"(95 % interval {damaged['low']:,.0f} to {damaged['high']:,.0f})"
+    )
     assert line in said
     for file in ("map.html", "summary.md"):
         assert line in (made / "map" / file).read_text()
@@ -113,7 +116,7 @@ def test_an_evaluation_measures_the_maps_of_all_pairs(made, tmp_path):
     assert found["reason"] is None and found["sample"]["judged"] == SIZE
     damaged = found["estimates"]["damaged"]
     assert damaged["low"] <= len(DAMAGED) <= damaged["high"]
-    assert f"Damaged buildings: {damaged['value']:,.0f} (95 % interval" in said
+    assert f"Damaged buildings, estimated from the blind sample: {damaged['value']:,.0f} (95 % interval" in said
     told = mapped(made, "--labels", tmp_path / "store")[1]["blind_sample"]  # predict says the same of the same map
     assert {key: found[key] for key in ("estimates", "called")} == {key: told[key] for key in ("estimates", "called")}
 

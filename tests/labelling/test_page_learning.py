@@ -1,6 +1,8 @@
 """The labelling page while the server learns: scores, the next to judge, the blind sample, fine-tuning, suggestions."""
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,7 +44,9 @@ def score_of(person: Labeller, name: str) -> float | None:
 
 def learn(ana: Labeller, store, names: list[str]) -> None:
     """Label twelve buildings; see scores, colours on and off, and take the level that is suggested for the next one."""
-    expect(ana.page.locator("#scores-told")).to_contain_text("scores come after 10 labels", timeout=LONG)
+    expect(ana.page.locator("#scores-told")).to_contain_text(
+        "Scores come after 10 labels, damaged and intact ones among them: 0 so far.", timeout=LONG
+    )
     judge(ana, names)
     expect(ana.page.locator("#scores-told")).to_have_text("Learned from 12 labels.", timeout=LONG)
     others = sorted(ana.objects().keys() - set(names))
@@ -63,18 +67,89 @@ def learn(ana: Labeller, store, names: list[str]) -> None:
     score = found[offered]
     assert score is not None
     wanted = "destroyed" if score >= 0.5 else "intact"
+    expect(ana.page.locator("#selected-told")).to_contain_text(f"{100 * score:.0f} % damaged, by score")
     ana.press("Enter")
     ana.wait_saved()
     assert levels(store, "scene")[offered] == wanted
     ana.wait(f"document.querySelector('#take-it').hidden === false && {offered!r}")
 
 
+def draw_before_scores(ana: Labeller) -> None:
+    """Draw a sample where there are no scores, see that nothing claims any, and discard it."""
+    expect(ana.page.locator("#scores-told")).to_contain_text("0 so far.", timeout=LONG)
+    ana.page.click("#draw-sample")
+    expect(ana.page.locator("#sample-width-of")).to_have_text("Width of the interval of the share of damaged buildings")
+    expect(ana.page.locator("#sample-strata")).to_be_hidden()
+    ana.page.fill("#sample-count", "5")
+    expect(ana.page.locator("#sample-size")).to_contain_text("5 of 100 buildings to judge. If 20 % are damaged, their")
+    ana.page.click("#draw-it")
+    expect(ana.page.locator("#scores-told")).to_contain_text("0 so far outside of the blind sample.")
+    ana.page.click("#show-figures")
+    expect(ana.page.locator("#figures-told")).to_contain_text("0 of 5 sample buildings are judged. The scene has 100.")
+    expect(ana.page.locator("#figures-told")).not_to_contain_text(re.compile("cores (are|were)"))
+    ana.press("Escape")
+    ana.page.click("#drop-sample")
+    expect(ana.page.locator("#sample-told")).to_contain_text("None yet")
+
+
+def go_on_as_one_came(ana: Labeller) -> None:
+    """Label two buildings: a mouse leaves Enter to the suggestion, and a level goes on as the last key led there."""
+    (before,) = ana.selected()
+    ana.page.click("#next-suggested")
+    ana.wait(f"!document.querySelector('#selected-title').textContent.endsWith(' {before}')")
+    (offered,) = ana.selected()
+    ana.page.click("#go-on")
+    x, y = ana.spot(*ana.objects()[offered]["centre"])
+    ana.page.mouse.move(x + 1, y)
+    expect(ana.page.locator("#hover")).to_contain_text("not judged")
+    ana.press("1")
+    assert ana.page.locator("#hover").inner_text().startswith("intact") or ana.page.locator("#hover").is_hidden()
+    ana.wait(f"document.querySelector('#take-it').hidden === false && {offered!r}")  # another one is offered
+    (following,) = ana.selected()
+    assert following != offered
+    ana.press("Enter")  # takes what is suggested: no button has the focus
+    ana.wait_saved()
+    assert following in ana.levels()
+    ana.wait(f"!document.querySelector('#selected-title').textContent.endsWith(' {following}')")
+    ana.press("z", "z")
+    for name in (offered, following):
+        ana.wait_shown(name, None)
+    ana.page.click("#go-on")
+    ana.press("Escape")
+    assert ana.selected() == []
+    ana.page.click("summary:has-text('Accept many')")
+    assert ana.page.evaluate("panel.scrollWidth <= panel.clientWidth")
+
+
+def leave_and_undo(ana: Labeller, members: list[str], size: int) -> None:
+    """Leave the sample after its first answer, come back, undo, and judge the first member again."""
+    told, first, second = ana.page.locator("#blind-told"), *members[:2]
+    ana.press("Escape")
+    expect(told).to_have_text(f"Blind sample, 1 of {size} judged; nothing is selected. Scores are hidden.")
+    ana.press("n")
+    expect(told).to_have_text(f"Blind sample, 2 of {size}: scores are hidden.")
+    assert ana.selected() == [second]
+    ana.press("Escape")
+    ana.page.click("#back-blind")
+    ana.wait(f"document.querySelector('#selected-title').textContent.endsWith(' {second}')")
+    ana.press("z")
+    ana.wait(f"document.querySelector('#selected-title').textContent.endsWith(' {first}')")
+    expect(told).to_have_text(f"Blind sample, 1 of {size}: scores are hidden.")
+    expect(ana.page.locator("#sample-told")).to_contain_text(f"0 of {size} ")
+    x, y = ana.middle()
+    assert ana.spot(*ana.objects()[first]["centre"]) == pytest.approx((x, y), abs=4)
+    ana.press(KEYS[level(int(first[1:]))])
+    ana.wait(f"document.querySelector('#selected-title').textContent.endsWith(' {second}')")
+
+
 def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
     """Draw a blind sample and judge it, without seeing a score; returns how many were judged."""
     ana.page.click("#draw-sample")
+    expect(ana.page.locator("#sample-damaged")).to_have_text(" (major or destroyed)")
     ana.page.select_option("#sample-width", "0.3")
     expect(ana.page.locator("#sample-size")).to_contain_text("you judge these again")
-    ana.page.click("#draw [type=submit]")
+    expect(ana.page.locator("#sample-width-of")).to_have_text("Width of precision's interval")
+    ana.page.click("#draw-it")
     expect(ana.page.locator("#sample-told")).to_contain_text("0 of")
     size = int(re.findall(r"\d+", ana.page.locator("#sample-told").inner_text())[1])
     ana.page.click("#judge-sample")
@@ -82,6 +157,7 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
     members = [key.split("/")[1] for key in blind.members(opened)]
     opened.close()
     assert len(members) == size
+    assert [score_of(ana, name) for name in members] == [None] * size
     count = min(size, most or size)
     for number, member in enumerate(members[:count], start=1):
         ana.wait(f"document.querySelector('#selected-title').textContent.endsWith(' {member}')")
@@ -91,6 +167,8 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
             assert {score_of(ana, name) for name in ana.objects()} == {None}
             expect(ana.page.locator("#selected-told")).to_have_text("Of the blind sample: which level is it?")
         ana.press(KEYS[level(int(member[1:]))])
+        if number == 1:
+            leave_and_undo(ana, members, size)
     ana.wait_saved()
     if count < size:
         ana.page.click("#stop-blind")
@@ -103,6 +181,19 @@ def judge_the_sample(ana: Labeller, store, most: int | None = None) -> int:
         member: level(int(member[1:])) for member in members[:count]
     }
     return count
+
+
+def warned_before_scores_vanish(ana: Labeller) -> None:
+    """See what the dialog says of a sample that leaves too few labels; draw nothing."""
+    ana.page.click("#draw-sample")
+    ana.page.fill("#sample-count", "90")
+    expect(ana.page.locator("#sample-warning")).to_contain_text(
+        "About 1 of your 13 labels would be left to learn from."
+    )
+    expect(ana.page.locator("#draw-it")).to_have_text("Draw all the same")
+    ana.page.fill("#sample-count", "")
+    expect(ana.page.locator("#draw-it")).to_have_text(re.compile("^Draw"))
+    ana.page.click("#draw [data-close]")
 
 
 def walk_around_the_sample(ana: Labeller, store) -> None:
@@ -141,16 +232,30 @@ def test_scores_come_while_labelling_and_a_blind_sample_says_how_good_they_are(b
     flags = ["--pre", tmp_path / "pre.tif", "--post", tmp_path / "post.tif", "--store", store]
     with serving([*flags, "--footprints", tmp_path / "footprints.gpkg"]) as server:
         ana = Labeller(browser, server.url)
+        expect(ana.page.locator("#title")).to_have_text(tmp_path.name)  # the folder of both scenes
+        draw_before_scores(ana)
         learn(ana, store, [f"f{number}" for number in range(12)])
+        go_on_as_one_came(ana)
         ana.page.click("#show-figures")
         expect(ana.page.locator("#figures-told")).to_contain_text("No blind sample")
+        expect(ana.page.locator("#figures-told")).to_contain_text(re.compile(r"learned from 1\d labels\."))
         ana.press("Escape")
+        warned_before_scores_vanish(ana)
         judge_the_sample(ana, store, most=6)
         walk_around_the_sample(ana, store)
         ana.page.click("#show-figures")
-        expect(ana.page.locator("#figures-told")).to_contain_text("From 6 of ")
+        expect(ana.page.locator("#figures-told")).to_contain_text(re.compile(r"6 of \d+ sample buildings are judged\."))
+        expect(ana.page.locator("#figures-told")).to_contain_text("Damaged means major or destroyed.")
         expect(ana.page.locator("#figures-told tbody tr")).to_have_count(4)
-        ana.press("Escape")
+        with ana.page.expect_download() as downloading:
+            ana.page.click("#save-figures")
+        saved = json.loads(Path(downloading.value.path()).read_text())
+        assert saved["sample"]["judged"] == 6 and downloading.value.suggested_filename == "figures.json"
+        ana.press("Escape", "0")
+        assert ana.page.evaluate(
+            "import('/static/view.js').then(({ main, boxOf }) => import('/static/state.js').then(({ state }) => "
+            "main().getBounds().contains(boxOf(state.pair.bounds))))"
+        )
         expect(ana.page.locator("#tune-told")).to_contain_text("Trains the network on these labels")
         ana.close()
 
@@ -243,7 +348,9 @@ def test_the_whole_loop_label_sample_fine_tune_correct_and_read(browser: Browser
     with serving([*flags, "--footprints", tmp_path / "footprints.gpkg"]) as server:
         ana = Labeller(browser, server.url)
         ana.page.set_default_timeout(LONG)
-        expect(ana.page.locator("#scores-told")).to_contain_text("scores come after 10 labels", timeout=LONG)
+        expect(ana.page.locator("#scores-told")).to_contain_text(
+            "Scores come after 10 labels, damaged and intact ones among them: 0 so far.", timeout=LONG
+        )
         judge(ana, [f"f{number}" for number in range(0, BUILDINGS, 2)])
         expect(ana.page.locator("#scores-told")).to_contain_text("Learned from 50 labels", timeout=LONG)
         judge_the_sample(ana, store)

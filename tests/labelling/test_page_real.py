@@ -97,7 +97,7 @@ def test_the_whole_loop_on_santa_rosa_counts_its_damaged_buildings(browser: Brow
     with serving([*flags, "--store", store]) as server:
         ana = Labeller(browser, server.url)
         ana.page.set_default_timeout(LONG)
-        expect(ana.page.locator("#scores-told")).to_contain_text("scores come after 10 labels", timeout=LONG)
+        expect(ana.page.locator("#scores-told")).to_contain_text("Scores come after 10 labels", timeout=LONG)
         buildings = sorted(ana.objects(), key=lambda key: int(key[1:]))
         chosen = buildings[::5]
         by_level = {_LEVELS[key]: [each for each in chosen if truth[int(each[1:])] == key] for key in "1234"}

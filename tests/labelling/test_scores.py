@@ -19,9 +19,9 @@ def test_scores_come_after_ten_labels_and_tell_damage(tmp_path):
     with town(tmp_path) as ann:
         none = wait_scores(ann, state="labels")
         assert none["objects"] == {} and none["done"] == none["total"] == BUILDINGS
-        assert none["reason"] == "scores come after 10 labels outside of the blind sample, there are 0"
+        assert none["reason"] == "scores come after 10 labels, damaged and intact ones among them: 0 so far"
         judge(ann, {number: level(number) for number in range(9)})
-        assert wait_scores(ann, state="labels", labels=9)["reason"].endswith("there are 9")
+        assert wait_scores(ann, state="labels", labels=9)["reason"].endswith(": 9 so far")
         judge(ann, {number: "unknown" for number in (30, 31)})  # teach nothing
         judge(ann, {number: level(number) for number in range(9, 12)})
         found = wait_scores(ann, labels=12)
@@ -90,11 +90,23 @@ def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
         before = wait_scores(ann, labels=60)
         said = ann.get("/api/sample/size?width=0.3").json()
         assert said["labelled"] == 60 and said["again"] == round(0.6 * said["size"])
+        assert said["scored"] and said["interval"] == "precision" and said["warning"] is None
+        from jaxcd.assessment.estimates import hypergeometric
+
+        low, high = hypergeometric(round(said["expected"] * said["size"]), said["size"], BUILDINGS)
+        assert said["about"] == (high - low) / 2 > 5 and abs(said["expected"] - len(DAMAGED) / BUILDINGS) < 0.05
+        few = ann.get("/api/sample/size?size=85").json()  # about 9 of 60 labels would be left
+        assert few["size"] == 85 and few["warning"].startswith("About 9 of your 60 labels would be left to learn from.")
+        assert few["about"] < said["about"]
+        most = ann.get("/api/sample/size?size=95").json()["warning"]
+        assert "only 5 buildings would lie outside of the sample" in most
+        assert ann.get("/api/sample/size?width=0.3&size=5").status_code == 422
         drawn = ann.post("/api/sample", json={"size": 30, "seed": 3}, headers=CHANGING).json()
         assert (drawn["size"], drawn["judged"], drawn["random_so_far"], drawn["seed"]) == (30, 0, True, 3)
         assert len(drawn["next"]) == 10 and drawn["buildings"] == BUILDINGS
         assert sum(each["members"] for each in drawn["strata"]) == 30
         after = wait_scores(ann, above=before["number"])
+        assert ann.get("/api/figures").json()["labels"] == after["labels"]
         members = set(before["objects"]) - set(after["objects"])
         assert drawn["held"] == {"scene": sorted(members)} and after["sample"] == 1
         assert len(members) == 30 and {each["object"] for each in drawn["next"]} < members

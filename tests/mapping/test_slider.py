@@ -20,6 +20,19 @@ from tests.scenes.scene_files import ORIGIN
 
 SETTINGS = MapSettings(window=304, threshold=0.47, min_area=3.0, cell=60, building_shares=(0.2, 0.5), simplify=1.0)
 OTHERS = (0.3, 0.6)
+MEASURED = {
+    "reason": None,
+    "sample": {"size": 40, "judged": 40},
+    "estimates": {
+        "damaged": {"value": 21.0, "low": 15.0, "high": 30.0},
+        "precision": {"value": 0.8125, "low": 0.6, "high": 0.95},
+        "recall": None,
+        "f1": None,
+    },
+    "buildings": 80,
+    "called": 19,
+}
+"""What a blind sample says of a map."""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +123,7 @@ def test_every_figure_equals_predicts_at_that_threshold(browser, folder, tmp_pat
 def town(folder, tmp_path_factory) -> Path:
     base = tmp_path_factory.mktemp("town")
     mapper = scene_map.load(write_run(base / "run", config("fc_siam_diff", "small")), SETTINGS)
-    scene_map.make(mapper, *scenes(folder), base / "town", settings_of(folder))
+    scene_map.make(mapper, *scenes(folder), base / "town", settings_of(folder), measure=lambda *_: MEASURED)
     return base / "town"
 
 
@@ -125,7 +138,13 @@ def test_pixels_polygons_and_buildings_follow_at_once(browser, town):
         first = page.evaluate(PAINTED % (90, "likely")), page.evaluate(PAINTED % (1, "decided"))
         colours = page.evaluate("houses.map((house) => house.options.color)")
         assert first[1] == 0 and page.evaluate("map.hasLayer(polygons)")
+        blind = page.inner_text("#blind")
+        assert "estimated from the blind sample: 21 (95 % interval 15 to 30) of 80." in blind
+        assert "At this map's threshold, 0.47" in blind and "Precision: 81.2 % (95 % interval 60.0 to 95.0 %)." in blind
+        assert "Called damaged by this map: 19 of 80." in blind and page.inner_text("#blind-stale") == ""
         drag(page, 0.3)
+        assert page.inner_text("#blind-stale") == "The slider is at 0.3: these figures do not follow it."
+        assert page.evaluate("getComputedStyle(byId('blind-map')).opacity") == "0.6"
         damaged = page.evaluate("at.damaged[stop]")
         assert page.evaluate(PAINTED % (90, "likely")) == damaged > first[0]
         assert 0 < page.evaluate(PAINTED % (1, "decided")) <= damaged
@@ -147,6 +166,7 @@ def test_pixels_polygons_and_buildings_follow_at_once(browser, town):
         page.click("#own")
         page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         assert page.evaluate("map.hasLayer(polygons)") and page.evaluate(PAINTED % (1, "decided")) == 0
+        assert page.inner_text("#blind") == blind
         assert page.evaluate("houses.map((house) => house.options.color)") == colours
 
 

@@ -215,7 +215,10 @@ class Scorer:
             if not scale.buildings:
                 raise LabelError(f"the scale {scale.name} has no level for intact {unit}s: label in another scale")
             if usable < LEAST:
-                raise LabelError(f"scores come after {LEAST} labels outside of the blind sample, there are {usable}")
+                where = " outside of the blind sample" if held else ""
+                raise LabelError(
+                    f"scores come after {LEAST} labels, damaged and intact ones among them: {usable} so far{where}"
+                )
             found |= {"phase": READY, "reason": None, "scores": head.scores(codes, scale)}
         except LabelError as error:
             found["reason"] = str(error)

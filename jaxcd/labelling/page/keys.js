@@ -3,7 +3,7 @@
 import { enter, escape, resizeBrush } from "./tools.js";
 import { judge, pass, remove } from "./panel.js";
 import { canEdit, choices, kept, setTool, state } from "./state.js";
-import { flip, setView } from "./view.js";
+import { flip, setView, showWhole } from "./view.js";
 import { show } from "./layers.js";
 import { next, showScores, takeIt } from "./scores.js";
 import { accept, nextSuggestion, reject } from "./tuning.js";
@@ -25,7 +25,8 @@ const KEYS = [
     t: { does: () => setView("one"), told: "one image" },
     f: { does: flip, told: "blink: before and after in turn; Space, too" },
     v: { does: () => showScores(!byId("scores-on").checked), told: "colours of scores on and off" },
-    o: { does: () => show(!byId("outlines").checked), told: "outlines on and off" } }],
+    o: { does: () => show(!byId("outlines").checked), told: "outlines on and off" },
+    0: { does: showWhole, told: "the whole scene" } }],
   ["Select and draw", { a: { ...tool("select"), told: "select by clicks; Shift adds, Shift and drag draws a box" },
     r: { ...tool("box"), told: "box" }, l: { ...tool("lasso"), told: "lasso" },
     g: { ...tool("polygon", true), told: "polygon" }, h: { ...tool("brush", true), told: "brush" },
@@ -68,7 +69,7 @@ document.addEventListener("keydown", (event) => {
   if (event.altKey || event.isComposing) return;
   // Keys that work whatever has the focus belong to what has it.
   const pressed = target.closest("button, a, summary, input, [role=slider]");
-  if (pressed && (event.key === " " || event.key === "Enter")) return;
+  if (pressed && (event.key === " " || (event.key === "Enter" && target.type !== "checkbox"))) return;
   if (!byId("keys-on").checked && event.key.length === 1 && event.key !== "?") return;
   // With Caps Lock on, letters come as capitals.
   const capital = event.getModifierState("CapsLock") && event.key.length === 1;

@@ -4,13 +4,14 @@ import { cells, objects } from "./objects.js";
 import { scoreColour, scoreOf } from "./scores.js";
 import { choices, colourOf, on, state } from "./state.js";
 import { boxOf, maps } from "./view.js";
+import { percent } from "./words.js";
 
 const drawn = []; // for each map: id -> layer
 let overview = [], area = [], hovered = null, visible = true;
 const UNJUDGED = "#ffffff";
 
-// Under the line lies a wider one, light under dark colours: seen on any ground. The level's key stands in the middle,
-// for those who don't see the colours.
+// Under the line lies a wider one, light under dark colours: seen on any ground. The level's key or the score stands in
+// the middle, for those who don't see the colours.
 const Outline = L.Polygon.extend({
   _updatePath() {
     const renderer = this._renderer, context = renderer._ctx, { told } = this.options, size = this._pxBounds.getSize();
@@ -24,28 +25,42 @@ const Outline = L.Polygon.extend({
       context.closePath();
     }
     if (told.fill) { context.fillStyle = told.fill; context.fill("evenodd"); }
-    context.lineWidth = thin ? 2 : told.width + told.border;
+    context.lineWidth = (thin ? 1 : told.width) + (thin ? 1 : told.border);
     context.strokeStyle = told.casing;
     context.stroke();
-    if (told.dashed && !thin) context.setLineDash([4, 3]);
-    context.lineWidth = thin ? 1 : told.width;
+    // Small ones are dashed, too: else they would look like another class beside large ones.
+    if (told.dashed) context.setLineDash(thin ? [3, 2] : [4, 3]);
+    context.lineWidth = thin ? 1.25 : told.width;
     context.strokeStyle = told.colour;
     context.stroke();
-    if (told.key && Math.min(size.x, size.y) > 34) {
-      const { x, y } = this._pxBounds.getCenter();
-      context.setLineDash([]);
-      context.font = "600 12px system-ui, sans-serif";
-      context.textAlign = "center";
-      context.textBaseline = "middle";
-      context.lineWidth = 3;
-      context.strokeStyle = "#000c";
-      context.strokeText(told.key, x, y);
-      context.fillStyle = "#fff";
-      context.fillText(told.key, x, y);
-    }
+    if (told.text && Math.min(size.x, size.y) > 34) write(context, this._pxBounds.getCenter(), told);
     context.restore();
   },
 });
+
+// A judged one has a badge with a tick and the level's key, a score is bare.
+function write(context, { x, y }, { text, badge }) {
+  context.setLineDash([]);
+  context.font = `${badge ? 700 : 600} 12px system-ui, sans-serif`;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  if (badge) {
+    const width = context.measureText(text).width + 10;
+    context.fillStyle = "#15181ce6";
+    context.beginPath();
+    context.roundRect(x - width / 2, y - 10, width, 19, 4);
+    context.fill();
+    context.lineWidth = 1.5;
+    context.strokeStyle = badge;
+    context.stroke();
+  } else {
+    context.lineWidth = 3;
+    context.strokeStyle = "#000c";
+    context.strokeText(text, x, y);
+  }
+  context.fillStyle = "#fff";
+  context.fillText(text, x, y);
+}
 
 function isDark(colour) {
   const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
@@ -65,8 +80,9 @@ function look(object) {
     width: (chosen ? 2 : one.level || score !== null ? 2 : 1.25) + (near ? 1.5 : 0),
     dashed: !one.level && !chosen,
     fill: chosen ? "#ffffff24" : near ? "#ffffff18" : one.level ? `${colour}26` : score === null ? null : `${colour}1f`,
-    key: one.level ? choices().find((choice) => choice.name === one.level)?.key.toUpperCase()
-      : score === null || chosen ? null : `${Math.round(100 * score)} %`,
+    text: one.level ? `✓ ${choices().find((choice) => choice.name === one.level)?.key.toUpperCase() ?? ""}`
+      : score === null || chosen ? null : percent(score),
+    badge: one.level ? colour : null,
   };
 }
 

@@ -10,6 +10,8 @@ import { add, build } from "./panel.js";
 import { canEdit, emit, kept, on, select, setTool, state } from "./state.js";
 import * as tools from "./tools.js";
 import * as view from "./view.js";
+import "./draw.js";
+import "./figures.js";
 import "./sample.js";
 import "./scores.js";
 import "./tuning.js";
@@ -159,6 +161,7 @@ async function turn(what) {
     if (pair !== state.pair) return;
     objects.take(answer.labels);
     select(answer.labels.map((one) => String(one.id)).filter((id) => objects.objects.has(id)));
+    emit("turned");
     emit("say", `${what === "undo" ? "undone" : "redone"}: ${answer.labels.length} changed`);
     objects.poll();
   } catch (error) {

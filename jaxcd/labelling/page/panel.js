@@ -3,9 +3,10 @@
 import { get, pathOf } from "./api.js";
 import { edit, objects } from "./objects.js";
 import * as outbox from "./outbox.js";
-import { canEdit, choices, colourOf, emit, keepsShape, on, select, state, units } from "./state.js";
-import { scoreOf } from "./scores.js";
+import { canEdit, choices, colourOf, damagedWords, emit, keepsShape, on, select, state, units } from "./state.js";
+import { isOffered, next, scoreOf } from "./scores.js";
 import { walk } from "./walk.js";
+import { capital, percent } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 export function add(parent, kind, text = "", name = "") {
@@ -38,6 +39,8 @@ export function build() {
     add(button, "b", "", "count");
     button.addEventListener("click", () => judge(name));
   }
+  const words = damagedWords();
+  byId("damaged-told").textContent = words && `Damaged means ${words}.`;
   const none = keyed(levels, "not judged", "x", null);
   none.addEventListener("click", () => judge(null));
   byId("verdicts").replaceChildren();
@@ -67,7 +70,8 @@ export function judge(level) {
   const changing = ids.filter((id) => state.shows === id || objects.get(id).level !== level);
   edit(changing, { level });
   emit("say", `${ids.length === 1 ? ids[0] : `${ids.length} ${units()}`}: ${level ?? "not judged"}`);
-  if (byId("go-on").checked && !state.blind && ids.length === 1 && level) walk(1);
+  if (!byId("go-on").checked || state.blind || ids.length !== 1 || !level) return;
+  if (isOffered(ids[0])) next(); else walk(1); // as one came here
 }
 
 // The whole pair's verdict; the same one again takes it away.
@@ -90,7 +94,7 @@ function verdictNow() {
 export function remove() {
   if (!canEdit()) return;
   const ids = [...state.selected], drawn = ids.filter((id) => !keepsShape(objects.get(id)));
-  if (drawn.length < ids.length) emit("toast", { text: `${units()[0].toUpperCase()}${units().slice(1)} stay; X takes their labels away.` });
+  if (drawn.length < ids.length) emit("toast", { text: `${capital(units())} stay; X takes their labels away.` });
   edit(drawn, { deleted: true });
   select([]);
   if (drawn.length) emit("say", `${drawn.length} deleted`);
@@ -100,6 +104,10 @@ const CLOCK = { dateStyle: "medium", timeStyle: "short" };
 const when = (at) => (at ? new Date(at).toLocaleString([], CLOCK) : "not saved yet");
 export const toldOf = (one) => [one.level ?? "not judged",
   ...(one.author ? [`${one.author ?? "?"} · ${when(one.at)}`] : []), ...(one.comment ? [one.comment] : [])];
+const scoredOf = (one) => {
+  const score = scoreOf(one);
+  return score === null ? [] : [`${percent(score)} damaged, by score`];
+};
 const opinionsOf = (one) => one.opinions.map(([name, level]) => `${name}: ${level}`).join(" · ");
 
 let seen = null; // id -> version that the author of a comment saw when it was begun
@@ -116,7 +124,8 @@ function selected() {
   told.replaceChildren();
   if (one && state.shows === one.id) told.textContent = "Of the blind sample: which level is it?";
   else if (one) {
-    toldOf(one).slice(0, 2).forEach((text, i) => add(told, "span", text, i ? "" : "strong"));
+    const texts = [...toldOf(one).slice(0, 2), ...scoredOf(one)];
+    texts.forEach((text, i) => add(told, "span", text, i ? "" : "strong"));
     if (one.opinions.length) add(told, "span", `Opinions: ${opinionsOf(one)}`);
   }
   else if (none) told.textContent = canEdit() ? `Click a ${units(1)}, or press N for the next one.`
@@ -184,22 +193,24 @@ function told() {
 }
 
 // Beside the pointer: level, author, comment.
-on("hovered", (found) => {
-  const box = byId("hover");
-  box.hidden = !found;
-  if (!found) return;
-  if (state.shows === found.one.id) { box.hidden = true; return; }
+let pointed = null; // {id, x, y}: an object, and where the pointer is on it
+function hovered() {
+  const box = byId("hover"), one = pointed && objects.get(pointed.id);
+  box.hidden = !one || state.shows === one.id;
+  if (box.hidden) return;
   box.replaceChildren();
-  const head = add(box, "p", "", "strong"), colour = colourOf(found.one.level);
+  const head = add(box, "p", "", "strong"), colour = colourOf(one.level);
   const swatch = add(head, "i", "", colour ? "" : "none");
   if (colour) swatch.style.backgroundColor = colour;
-  const score = scoreOf(found.one), scored = score === null ? [] : [`${Math.round(100 * score)} % damaged, by score`];
-  [...toldOf(found.one), ...scored].forEach((text, i) => (i ? add(box, "p", text) : add(head, "span", text)));
+  [...toldOf(one), ...scoredOf(one)].forEach((text, i) => (i ? add(box, "p", text) : add(head, "span", text)));
   const frame = byId("stage").getBoundingClientRect();
-  const x = Math.min(found.x - frame.left + 14, frame.width - box.offsetWidth - 8);
-  const y = Math.min(found.y - frame.top + 14, frame.height - box.offsetHeight - 8);
+  const x = Math.min(pointed.x - frame.left + 14, frame.width - box.offsetWidth - 8);
+  const y = Math.min(pointed.y - frame.top + 14, frame.height - box.offsetHeight - 8);
   Object.assign(box.style, { left: `${x}px`, top: `${y}px` });
-});
+}
+on("hovered", (found) => { pointed = found; hovered(); });
+on("objects", () => { if (pointed) hovered(); }); // it may have got a level meanwhile
+on("pair", () => { pointed = null; hovered(); });
 
 byId("comment-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -214,6 +225,19 @@ byId("next").addEventListener("click", () => walk(1));
 byId("previous").addEventListener("click", () => walk(-1));
 byId("delete").addEventListener("click", remove);
 for (const name of ["selected", "armed", "objects"]) on(name, selected);
+// What is clicked would keep the focus, and Enter would press it again in place of taking what is suggested. A press of
+// the mouse or a finger leaves the focus on the map; keys move it as they always do.
+for (const name of ["bar", "pairs", "tools", "blind", "panel"]) {
+  byId(name).addEventListener("mousedown", (event) => {
+    if (!event.target.closest("button, summary, .tick") || event.target.closest("form")) return;
+    event.preventDefault();
+    byId("map").focus({ preventScroll: true });
+  });
+}
+let byPointer = false; // whether a list was opened so
+byId("order").addEventListener("pointerdown", () => { byPointer = true; });
+byId("order").addEventListener("keydown", () => { byPointer = false; });
+byId("order").addEventListener("change", () => { if (byPointer) byId("map").focus({ preventScroll: true }); });
 on("progress", (progress) => { state.progress = progress; told(); });
 on("acknowledged", ({ entry, answer }) => {
   if (entry.pair === state.pair?.id && entry.kind === "verdict" && state.progress) {

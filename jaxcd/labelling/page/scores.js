@@ -3,8 +3,9 @@
 import { Lost, get } from "./api.js";
 import { edit, objects, showById } from "./objects.js";
 import { add } from "./panel.js";
-import { canEdit, emit, kept, on, select, state, units } from "./state.js";
+import { canEdit, emit, isMember, kept, on, select, state, units } from "./state.js";
 import { main, zoomTo } from "./view.js";
+import { percent, sentence } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const POLL = 2000; // milliseconds
@@ -15,7 +16,10 @@ let drawn = 0; // number of the blind sample; 0: there is none
 let waiting = [], current = null; // ids to judge next; the one that was offered last
 
 const wanted = () => shown && !state.blind;
-export const scoreOf = (one) => (wanted() && !one.level ? scores.get(one.id) ?? null : null);
+// Members of the blind sample have none, from the moment of the draw on: the server may still have to learn anew.
+export const scoreOf = (one) => (wanted() && !one.level && !isMember(one.id) ? scores.get(one.id) ?? null : null);
+// Whether a building is the one that was offered last.
+export const isOffered = (id) => id === current;
 export const scoreColour = (score) => CLASSES.find(([below]) => score < below)[1];
 
 // The level that a score suggests: of damaged ones that which people gave most often here.
@@ -56,7 +60,7 @@ function tell() {
   byId("features").hidden = !computing;
   if (computing) Object.assign(byId("features"), { max: total, value: done });
   const words = state.blind ? "Hidden while the blind sample is judged." : {
-    off: reason, labels: reason,
+    off: reason && sentence(reason), labels: reason && sentence(reason),
     features: total ? `Looking at the ${units()}: ${done.toLocaleString("en")} of ${total.toLocaleString("en")}`
       : "Starting …",
     ready: source === "network" ? "From the fine-tuned network." : `Learned from ${labels} labels.` }[now] ?? "";
@@ -96,7 +100,7 @@ function offer() {
   byId("take-it").hidden = score === null || !canEdit();
   if (score === null) return;
   byId("take-it").replaceChildren();
-  add(byId("take-it"), "span", `Take: ${suggested(score)} (${Math.round(100 * score)} % damaged)`);
+  add(byId("take-it"), "span", `Take: ${suggested(score)} (${percent(score)} damaged)`);
   add(byId("take-it"), "kbd", "Enter");
 }
 
@@ -127,7 +131,7 @@ export async function next() {
       current = id;
       select([id]);
       zoomTo(one.box);
-      emit("say", `${id}: ${Math.round(100 * (scores.get(id) ?? 0))} % damaged`);
+      emit("say", `${id}: ${percent(scores.get(id) ?? 0)} damaged`);
       return;
     }
     emit("toast", { text: "Nothing is left to judge here." });
@@ -158,6 +162,7 @@ byId("scores-on").addEventListener("change", ({ target }) => showScores(target.c
 on("pair", () => { scores = new Map(); number = 0; waiting = []; current = null; told = null; clearTimeout(timer); tell(); });
 on("loaded", poll); // the first question keeps the server busy: buildings are shown before
 on("selected", offer);
+on("objects", offer);
 on("looked", () => { if (!byId("score-tools").hidden) around(); });
 on("blind", () => { emit("objects", null); tell(); });
 on("tuned", () => { clearTimeout(timer); poll(); });

@@ -41,7 +41,15 @@ export function setTool(tool) {
 
 // What is judged, scored and drawn here: buildings, or cells where there are no footprints.
 export const units = (count) => `${state.session?.unit ?? "building"}${count === 1 ? "" : "s"}`;
+// The levels that count as damage, as "major or destroyed"; empty where the scale has no other.
+export function damagedWords() {
+  const { levels, damaged } = state.session.scale, names = levels.slice(damaged - 1).map((one) => one.name);
+  if (names.length === levels.length) return "";
+  return names.length < 2 ? names.join() : `${names.slice(0, -1).join(", ")} or ${names[names.length - 1]}`;
+}
 export const keepsShape = (one) => ["footprint", "cell"].includes(one?.origin);
+// Members of the blind sample are judged in an order of their own.
+export const isMember = (id) => state.held[state.pair?.id]?.has(id) ?? false;
 export const canEdit = () => Boolean(state.session && !state.session.read_only && state.session.person);
 
 // Levels and states of the scale in one list: what a building can be judged as.

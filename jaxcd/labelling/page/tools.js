@@ -43,7 +43,7 @@ export function open() {
     });
     map.on("mousemove", ({ latlng, originalEvent }) => point(latlng, originalEvent));
     // Where the map moves under a pointer that rests, what was under it is no longer there.
-    map.on("mouseout movestart", () => { hover(null); byId("hover").hidden = true; });
+    map.on("mouseout movestart", () => { hover(null); emit("hovered", null); });
     map.on("click", ({ latlng, originalEvent }) => {
       if (state.tool === "select" && !ended) pick(latlng, originalEvent);
     });
@@ -89,7 +89,7 @@ function point(latlng, event) {
     queued = false;
     const one = state.tool === "select" ? at([latlng.lng, latlng.lat]) : null;
     hover(one?.id ?? null);
-    emit("hovered", one && { one, x: event.clientX, y: event.clientY });
+    emit("hovered", one && { id: one.id, x: event.clientX, y: event.clientY });
   });
 }
 

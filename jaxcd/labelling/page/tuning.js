@@ -103,7 +103,7 @@ function choose(one) {
 
 // The next suggestion; false where the pair has none.
 export function nextSuggestion() {
-  if (!found.length) return false;
+  if (state.blind || !found.length) return false;
   const one = found[(found.findIndex((each) => each.id === current) + 1) % found.length];
   choose(one);
   zoomTo(boxOf_(one));
@@ -164,5 +164,5 @@ byId("suggestion-reject").addEventListener("click", reject);
 byId("suggestions-on").addEventListener("change", paint);
 on("pair", () => { found = []; current = null; paint(); });
 on("loaded", load);
-on("blind", paint);
+on("blind", () => { current = null; paint(); });
 on("started", poll);

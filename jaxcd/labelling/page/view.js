@@ -28,6 +28,22 @@ function made(id, pair) {
   return map;
 }
 
+export const showWhole = () => main().fitBounds(boxOf(state.pair.bounds), { animate: false });
+
+function wholeButton() {
+  const control = L.control({ position: "bottomright" });
+  control.onAdd = () => {
+    const box = L.DomUtil.create("div", "leaflet-bar"), button = L.DomUtil.create("button", "whole", box);
+    Object.assign(button, { type: "button", title: "The whole scene (0)" });
+    button.setAttribute("aria-label", "The whole scene");
+    button.innerHTML = '<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M3 8V3h5M12 3h5v5M17 12v5h-5M8 17H3v-5"/></svg>';
+    L.DomEvent.disableClickPropagation(box);
+    L.DomEvent.on(button, "click", () => { showWhole(); byId("map").focus({ preventScroll: true }); });
+    return box;
+  };
+  return control;
+}
+
 export const boxOf = ([west, south, east, north]) => L.latLngBounds([[south, west], [north, east]]);
 export const ofBox = (box) => [box.getWest(), box.getSouth(), box.getEast(), box.getNorth()];
 
@@ -47,6 +63,7 @@ function address(when) {
 export function open(pair) {
   for (const map of maps) map.remove();
   maps = [made("map", pair), made("aside", pair)];
+  wholeButton().addTo(maps[0]);
   L.control.zoom({ position: "bottomright" }).addTo(maps[0]);
   if (pair.georeferenced) L.control.scale({ imperial: false, position: "bottomright" }).addTo(maps[0]);
   byId("aside").tabIndex = -1;

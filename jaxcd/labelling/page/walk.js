@@ -2,7 +2,7 @@
 // along a curve that stays near where it is.
 
 import { cellsOf, objects, unjudgedIn, whole } from "./objects.js";
-import { emit, on, select, state, units } from "./state.js";
+import { emit, isMember, on, select, state, units } from "./state.js";
 import { zoomTo } from "./view.js";
 
 // Column and row of a point in a pair that is cut into 2 ** bits of each.
@@ -47,13 +47,12 @@ function inTask(one) {
   return x >= west && x <= east && y >= south && y <= north;
 }
 
-// Members of the blind sample are judged in an order of their own.
-const isHeld = (one) => state.held[state.pair.id]?.has(one.id) ?? false;
-const isLeft = (one) => !one.level && !isHeld(one);
+const isLeft = (one) => !one.level && !isMember(one.id);
 
 export const walk = (step) => wander(step).catch((error) => emit("toast", { text: error.message, problem: true }));
 
 async function wander(step) {
+  if (state.blind) { emit("to member"); return; } // while the sample is judged, only its own order leads on
   const from = state.selected.size ? objects.get([...state.selected].pop()) : null;
   const left = [...objects.values()].filter((one) => isLeft(one) && one !== from && inTask(one));
   const mine = state.task?.pair === state.pair.id; // all of a task is to be judged
@@ -77,7 +76,7 @@ function before(from) {
 
 // A building in a part of the pair where nobody has judged one yet; null where there is no such part.
 async function inNewPart(from) {
-  const places = [...objects.values()].filter((one) => one.level || !isHeld(one))
+  const places = [...objects.values()].filter((one) => one.level || !isMember(one.id))
     .map((one) => ({ one, centre: one.centre, begun: one.level || one === from }));
   if (whole === false) places.push(...(await cellsOf(state.pair.id)).map(([west, south, east, north, count, judged]) => (
     { box: [west, south, east, north], centre: [(west + east) / 2, (south + north) / 2], begun: judged > 0,

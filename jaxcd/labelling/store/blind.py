@@ -14,12 +14,14 @@ from jaxcd.base.errors import JaxcdError
 from jaxcd.labelling.store.objects import CELL, FOOTPRINT
 from jaxcd.labelling.store.store import Store
 
-# A label counts as an answer if somebody gave a level after the draw: whoever judged before may have seen a score.
+# A label counts as an answer if somebody gave a level after the draw, and that is not undone: whoever judged before may
+# have seen a score. An undo brings such an earlier label back, and is none itself.
 _ANSWERS = """
 SELECT m.id, o.level, n.name, o.at FROM sample_member m JOIN object o ON o.fid = m.object
 LEFT JOIN person n ON n.id = o.author WHERE o.level IS NOT NULL AND EXISTS (
-  SELECT 1 FROM edit e WHERE e.object = o.fid AND e.seq > (SELECT MAX(seq) FROM sample) AND NOT e.second
-  AND json_extract(e.after, '$.own') IS NOT NULL)
+  SELECT 1 FROM edit e JOIN change c ON c.seq = e.seq LEFT JOIN change last ON last.seq = c.moved
+  WHERE e.object = o.fid AND e.seq > (SELECT MAX(seq) FROM sample) AND NOT e.second
+  AND json_extract(e.after, '$.own[0]') IS NOT NULL AND c.kind = 'save' AND COALESCE(last.kind, '') != 'undo')
 """
 # Pairs with one file of footprints, or cut into the same cells, have the same units.
 _GROUND = """

@@ -228,7 +228,10 @@ for (const [when, date] of Object.entries(data.dates)) {
   add(byId("dates"), "dt", when);
   add(byId("dates"), "dd", date);
 }
-for (const line of data.blind) add(byId("blind"), "p", line, "small");
+for (const line of data.blind.scene) add(byId("blind-scene"), "p", line, "small");
+for (const line of data.blind.map) add(byId("blind-map"), "p", line, "small");
+byId("blind-at").textContent = `At this map's threshold, ${short(data.threshold)}`;
+byId("blind-at").hidden = byId("blind-map").hidden = !data.blind.map.length;
 for (const note of data.notes) add(byId("notes"), "li", note);
 byId("ramp").style.background = `linear-gradient(to right, ${data.colours.ramp.join(", ")})`;
 byId("key-polygon").style.borderColor = data.colours.polygon;

@@ -137,6 +137,9 @@ function retell() {
   byId("stop-note").textContent = `The files beside this page are made at ${told(data.threshold)}. For files at this one, `
     + `give predict --threshold ${threshold}.${at.coarse ? ` Outlines are drawn in pixels of ${at.coarse}.` : ""}`
     + `${data.levels ? " Levels do not follow the threshold." : ""}`;
+  const measured = data.blind.map.length > 0;
+  byId("blind-stale").textContent = own || !measured ? "" : `The slider is at ${threshold}: these figures do not follow it.`;
+  byId("blind-map").classList.toggle("stale", !own);
   byId("own").disabled = own;
   byId("ramp-mark").style.left = `${100 * at.stops[stop]}%`;
   byId("map").classList.toggle("other-threshold", !own);

@@ -22,7 +22,7 @@ from jaxcd.mapping.products.attributes import EXPECTED, LEVEL, probability_colum
 from jaxcd.mapping.products.buildings import CLASS
 from jaxcd.mapping.products.layers import Layers
 from jaxcd.mapping.products.styles import CLASSES, OUTLINE, RAMP, of_levels, rgba
-from jaxcd.mapping.products.summary import LevelTotals, MapSummary, blind_lines
+from jaxcd.mapping.products.summary import LevelTotals, MapSummary, blind_of_map, blind_of_scene
 from jaxcd.mapping.products.thresholds import AtThresholds
 from jaxcd.scenes.dates import told
 from jaxcd.scenes.windows import Grid, Window
@@ -131,7 +131,7 @@ def _texts(summary: MapSummary) -> dict[str, Any]:
         "threshold": network.threshold,
         "threshold_from": network.threshold_from,
         "counts": summary.buildings,
-        "blind": blind_lines(summary.blind_sample),
+        "blind": {"scene": blind_of_scene(summary.blind_sample), "map": blind_of_map(summary.blind_sample)},
         "agreement": summary.agreement,
         "notes": summary.notes,
         "about": about,

@@ -248,7 +248,8 @@ def _markdown(summary: MapSummary) -> str:
             for scene in summary.registration
         ]
     if summary.buildings:
-        lines += ["", f"| {' | '.join(CLASSES)} |", "|" + "---|" * len(CLASSES)]
+        lines += ["", "Buildings, as this map calls them:", ""]
+        lines += [f"| {' | '.join(CLASSES)} |", "|" + "---|" * len(CLASSES)]
         lines += ["| " + " | ".join(f"{summary.buildings[name]:,}" for name in CLASSES) + " |"]
     lines += ["", *blind_lines(summary.blind_sample)]
     lines += agreement(summary.agreement)
@@ -270,20 +271,42 @@ def _markdown(summary: MapSummary) -> str:
 
 def blind_lines(found: dict[str, Any] | None) -> list[str]:
     """Tell in sentences what a blind sample says of a map, or that there is none."""
+    return blind_of_scene(found) + blind_of_map(found)
+
+
+def blind_of_scene(found: dict[str, Any] | None) -> list[str]:
+    """Tell what a blind sample says whatever the map's threshold is: how many buildings are damaged."""
     if found is None:
         return ["Not measured on a blind sample (--labels): how often this map is right is not known."]
     lines = [f"Blind sample: {found['reason']}."] if found.get("reason") else []
-    estimates = found.get("estimates") or {}
-    if damaged := estimates.get("damaged"):
+    if damaged := (found.get("estimates") or {}).get("damaged"):
         interval = "" if damaged["low"] is None else f" (95 % interval {damaged['low']:,.0f} to {damaged['high']:,.0f})"
-        lines.append(f"Damaged buildings: {damaged['value']:,.0f}{interval} of {found['buildings']:,}.")
-    for name, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
-        if one := estimates.get(name):
-            interval = "" if one["low"] is None else f" (95 % interval {one['low']:.3f} to {one['high']:.3f})"
-            lines.append(f"{title}: {one['value']:.3f}{interval}.")
+        lines.append(
+            f"Damaged buildings, estimated from the blind sample: {damaged['value']:,.0f}{interval} of "
+            f"{found['buildings']:,}."
+        )
     if lines and found.get("sample"):
         sample = found["sample"]
-        lines.append(f"From a blind sample of {sample['size']:,} buildings, {sample['judged']:,} of them judged.")
+        lines.append(f"The blind sample has {sample['size']:,} buildings, {sample['judged']:,} of them judged.")
+    return lines
+
+
+def blind_of_map(found: dict[str, Any] | None) -> list[str]:
+    """Tell what a blind sample says of a map at its own threshold: what it calls damaged, precision, recall and F1."""
+    estimates = (found or {}).get("estimates") or {}
+    lines = []
+    for name, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
+        if one := estimates.get(name):
+            low, high = one["low"], one["high"]
+            interval = "" if low is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+            lines.append(f"{title}: {100 * one['value']:.1f} %{interval}.")
+    if lines:
+        lines.append(
+            "Buildings that are possibly damaged, not seen or too small to judge count as not called damaged: where "
+            "they are damaged, recall is lower."
+        )
+    if found and found.get("sample"):
+        lines.insert(0, f"Called damaged by this map: {found['called']:,} of {found['buildings']:,}.")
     return lines
 
 

@@ -15,6 +15,7 @@ from jaxcd.labelling.store import blind
 
 router = APIRouter(prefix="/api")
 _NEXT = 10
+_ONE = "give the width of the intervals, or the size of the sample"
 
 
 class Wanted(Strict):
@@ -28,7 +29,7 @@ class Wanted(Strict):
     @model_validator(mode="after")
     def _one(self) -> "Wanted":
         if (self.width is None) == (self.size is None):
-            raise ValueError("give the width of the intervals, or the size of the sample")
+            raise ValueError(_ONE)
         return self
 
 
@@ -62,13 +63,18 @@ def sample(here: Here) -> dict[str, Any]:
 
 
 @router.get("/sample/size")
-def size(here: Here, width: Annotated[float, Query(ge=0.001, lt=1)]) -> dict[str, Any]:
-    """Return how many members intervals of a width take, and how many labels these would cost the scores."""
+def size(
+    here: Here,
+    width: Annotated[float | None, Query(ge=0.001, lt=1)] = None,
+    size: Annotated[int | None, Query(ge=1, le=10**7)] = None,
+) -> dict[str, Any]:
+    """Return how many members intervals of a width take, or what a size brings, and what it would cost the scores."""
+    if (width is None) == (size is None):
+        raise HTTPException(422, _ONE)
     _check_packages()
     from jaxcd.labelling.learning import sampling
 
-    found = sampling.size(here.store, here.scorer.state, width)
-    return {"size": found.members, "labelled": found.labelled, "again": found.again}
+    return sampling.size(here.store, here.scorer.state, width=width, count=size)._asdict()
 
 
 @router.post("/sample")
@@ -83,7 +89,7 @@ def draw(here: Here, author: Author, body: Wanted) -> dict[str, Any]:
             f"blind sample: the store also holds {others[0]}, which is not shown; start with all of its pairs"
         )
     state = here.scorer.state
-    count = body.size or sampling.size(here.store, state, body.width or 0.0).members
+    count = body.size or sampling.size(here.store, state, width=body.width).size
     seed = random.SystemRandom().randrange(2**32) if body.seed is None else body.seed
     try:
         sampling.draw(here.store, state, count=count, seed=seed, strata=body.strata, person=author)
@@ -126,7 +132,8 @@ def figures(here: Here, source: Literal["head", "network"] | None = None) -> dic
     if why is not None:
         found["estimates"] |= dict.fromkeys(("precision", "recall", "f1"))
         found |= {"called": None, "calibration": None, "reason": without_folders(why)}
-    return found | {"source": used}
+    learned = state.labels if used == HEAD and found["called"] is not None else None
+    return found | {"source": used, "labels": learned}
 
 
 def _check_packages() -> None:
