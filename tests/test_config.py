@@ -159,6 +159,7 @@ WRONG_VALUES = [
     ("data.crop", 31),
     ("data.crop", -1),
     ("data.damage_share", 1.01),
+    ("data.jitter", 1.01),
     ("data.damage_share", -0.01),
     ("data.metres", -0.5),
     ("data.balance", "level"),

@@ -171,6 +171,12 @@ class DataConfig:
         "(balance = event; train.search_every)",
         SHARE,
     )
+    jitter: float = setting(
+        0.0,
+        "how far from the middle of its crop the damaged pixel or building may lie that the crop is drawn around, as a "
+        "share of half a side; 0: in the middle, 1: anywhere. Where most pixels are unknown, use 1",
+        SHARE,
+    )
     workers: int = setting(0, "processes that load the data; 0: threads of the training process load it", at_least(0))
     prefetch: int = setting(2, "batches that are loaded ahead onto the device", at_least(1))
 

@@ -109,13 +109,24 @@ def any_corner(tile: np.ndarray, size: tuple[int, int], rng: np.random.Generator
     return int(top), int(left)
 
 
-def damaged_corner(codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+def damaged_corner(
+    codes: Codes, size: tuple[int, int], rng: np.random.Generator, jitter: float = 0.0
+) -> tuple[int, int]:
     """Draw the corner of a crop around damage; `codes` are of the scale `binary`, and the tile must have damage."""
-    return centred_corner(codes == DAMAGE, size, rng)
+    return marked_corner(codes == DAMAGE, size, rng, jitter)
 
 
-def centred_corner(mask: Bool[np.ndarray, "h w"], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the corner of a crop centred on a marked pixel, as far as the tile allows; anywhere if none is marked."""
+def marked_corner(
+    mask: Bool[np.ndarray, "h w"], size: tuple[int, int], rng: np.random.Generator, jitter: float = 0.0
+) -> tuple[int, int]:
+    """Draw the corner of a crop around a marked pixel, as far as the tile allows; anywhere if none is marked.
+
+    Args:
+        mask: of the tile.
+        size: height and width of the crop.
+        rng: generator.
+        jitter: how far from the crop's middle the pixel may lie, as a share of half a side; 1: anywhere in the crop.
+    """
     room = _room(mask, size)
     if not room.any():
         return 0, 0
@@ -123,7 +134,10 @@ def centred_corner(mask: Bool[np.ndarray, "h w"], size: tuple[int, int], rng: np
     if not marked.size:  # lost where a tile was resampled
         return any_corner(mask, size, rng)
     pixel = np.array(divmod(int(marked[rng.integers(len(marked))]), mask.shape[1]))
-    top, left = np.clip(pixel - np.array(size) // 2, 0, room)
+    place = np.array(size) // 2
+    if jitter:
+        place = place + np.trunc(rng.uniform(-jitter, jitter, 2) * place).astype(int)
+    top, left = np.clip(pixel - place, 0, room)
     return int(top), int(left)
 
 

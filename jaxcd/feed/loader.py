@@ -33,9 +33,9 @@ from jaxcd.feed.crops import (
     Draw,
     any_corner,
     as_batch,
-    centred_corner,
     crop_size,
     damaged_corner,
+    marked_corner,
     rounded_up,
     showing_corner,
 )
@@ -104,10 +104,11 @@ def training_dataset(
     if config.data.balance == "event":
         balanced = DrawBalanced.of(dataset.samples, rows, dataset.scale, config.data, alarms)
         drawn = without_end(grain.MapDataset.source([0]).seed(config.seed)).random_map(balanced)
-        crops: grain.transforms.Map = _BalancedCrops(crops=cut, part=part)
+        crops: grain.transforms.Map = _BalancedCrops(crops=cut, jitter=config.data.jitter, part=part)
     else:
         drawn = draws_by_origin(dataset.samples, rows, config)
-        crops = _TrainingCrops(crops=cut, damage_share=config.data.damage_share, part=part)
+        around = {"damage_share": config.data.damage_share, "jitter": config.data.jitter}
+        crops = _TrainingCrops(crops=cut, **around, part=part)
     return drawn.batch(config.train.batch, batch_fn=tuple).map(crops)
 
 
@@ -200,6 +201,7 @@ class _TrainingCrops(grain.transforms.Map):
 
     crops: Crops
     damage_share: float
+    jitter: float
     part: slice
 
     def map(self, element: Sequence[tuple[int, int]]) -> Batch:
@@ -212,9 +214,9 @@ class _TrainingCrops(grain.transforms.Map):
         )
 
     def _corner(self, codes: Codes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-        centred, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)
+        around, anywhere = rng.random() < self.damage_share, any_corner(codes, size, rng)
         damage = self.crops.dataset.damage(codes)
-        return damaged_corner(damage, size, rng) if centred and (damage == DAMAGE).any() else anywhere
+        return damaged_corner(damage, size, rng, self.jitter) if around and (damage == DAMAGE).any() else anywhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +224,7 @@ class _BalancedCrops(grain.transforms.Map):
     """Read this process's part of a batch of targets."""
 
     crops: Crops
+    jitter: float
     part: slice
 
     def map(self, element: Sequence[Target]) -> Batch:
@@ -230,15 +233,15 @@ class _BalancedCrops(grain.transforms.Map):
     def _draw(self, target: Target) -> Draw:
         any_post = range(len(self.crops.dataset.samples[target.row].post))
         posts = any_post if target.post == ANYWHERE else (target.post,)
-        return Draw(target.row, posts, _corner_of(target), np.random.default_rng(target.seed))
+        return Draw(target.row, posts, _corner_of(target, self.jitter), np.random.default_rng(target.seed))
 
 
-def _corner_of(target: Target) -> Corner:
+def _corner_of(target: Target, jitter: float) -> Corner:
     if target.alarm is not None:
         return functools.partial(showing_corner, pixel=target.alarm)
     if target.code == ANYWHERE:
         return any_corner
-    return lambda codes, size, rng: centred_corner(codes == target.code, size, rng)
+    return lambda codes, size, rng: marked_corner(codes == target.code, size, rng, jitter)
 
 
 def evaluation_batches(

@@ -171,6 +171,15 @@ def test_the_damage_share_of_crops_is_centred_on_damage(tmp_path):
         (batch,) = first(dataset, (0,), config, 1)
         centred = batch.labels[:, 15:17, 15:17].any(axis=(1, 2))  # the middle, however the crop is turned
         assert centred.mean() == pytest.approx(share, abs=0.15)
+    config.augment.flips, config.train.batch = False, 800
+    for jitter, first_row, last_row in ((1.0, 0, 31), (0.5, 8, 24)):
+        config.data.jitter = jitter
+        (batch,) = first(dataset, (0,), config, 1)
+        rows, columns = np.nonzero(batch.labels)[1:]
+        for places in (rows, columns):
+            counts, edges = np.histogram(places, bins=4, range=(first_row, last_row + 1))
+            assert counts.sum() == 800 == len(places)  # each crop shows it, and no place is likelier than another
+            assert counts == pytest.approx(200, abs=80)
 
 
 def test_crops_around_damage_at_the_border_stay_inside(tmp_path):

@@ -81,6 +81,7 @@ def configured(
         crop=min(base.data.crop or tile, tile),
         damage_share=_DAMAGED,
         intact_share=_INTACT if SCALES[base.data.scale].buildings else 0.0,
+        jitter=1.0,  # few pixels are known; if they lay in the middle, networks would look there alone
     )
     config.optim = OptimConfig(
         learning_rate=settings.learning_rate or (_OF_RUN if base.init.network_from else _OF_IMAGENET),
