@@ -23,7 +23,7 @@ from rasterio.features import rasterize
 from jaxcd.base.entry import guarded
 from jaxcd.base.errors import RunError
 from jaxcd.base.files import write_whole
-from jaxcd.base.processes import Children, last_words
+from jaxcd.base.processes import Children, Stopped, last_words
 from jaxcd.base.scales import XBD
 from jaxcd.labelling import workspace
 from jaxcd.labelling.learning import tuning
@@ -56,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", type=int, default=120, help="buildings that are labelled (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of labels (default %(default)s)")
     options = parser.parse_args(argv)
+    try:
+        return _study(options)
+    except Stopped as signalled:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 128 + signalled.number
+
+
+def _study(options: argparse.Namespace) -> int:
     listed, store = options.scenes / "list.csv", options.out / "store"
     wanted = listed_pairs.read(listed)
     frames = {each.name: gpd.read_file(each.footprints) for each in wanted if each.footprints}
