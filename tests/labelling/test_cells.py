@@ -58,7 +58,7 @@ def test_cells_are_scored_offered_and_sampled(tmp_path):
         shown = everything(ann)["features"]
         assert len(shown) == BUILDINGS and {each["properties"]["origin"] for each in shown} == {"cell"}
         first = wait_scores(ann, state="labels")
-        assert first["total"] == BUILDINGS and first["reason"].endswith("there are 0")
+        assert first["total"] == BUILDINGS and first["reason"].endswith(": 0 so far")
         say(ann, range(40))
         found = wait_scores(ann, labels=40)
         called = {int(key[1:]) for key, value in found["objects"].items() if value >= 0.5}
