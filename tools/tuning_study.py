@@ -21,7 +21,7 @@ import rasterio
 from rasterio.features import rasterize
 
 from jaxcd.base.entry import guarded
-from jaxcd.base.errors import RunError
+from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import write_whole
 from jaxcd.base.processes import Children, Stopped, last_words
 from jaxcd.base.scales import XBD
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", type=int, default=120, help="buildings that are labelled (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of labels (default %(default)s)")
     options = parser.parse_args(argv)
+    if options.labels < 1:
+        raise ConfigError(f"--labels: expected at least 1, got {options.labels}")
     try:
         return _study(options)
     except Stopped as signalled:
