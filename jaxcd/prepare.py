@@ -104,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(listed(*paired(data)))
         return 0
-    from jaxcd.feed.splits import describe, split_places
+    from jaxcd.feed.split_summary import describe
+    from jaxcd.feed.splits import split_places
     from jaxcd.store.build import REPORT, Beam, build
 
     on = Beam(runner=options.beam_runner, options=options.beam_options) if options.beam_runner else None

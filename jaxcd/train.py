@@ -47,7 +47,8 @@ def _start(config: Config, run: Path) -> int:
 
 def _train(config: Config, run: Path) -> int:
     # jax is imported late: loader processes import this module again, and do not need it.
-    from jaxcd.feed.splits import NAMES, describe
+    from jaxcd.feed.split_summary import describe
+    from jaxcd.feed.splits import NAMES
     from jaxcd.learn import steps
     from jaxcd.runs import run_folder, transfer
     from jaxcd.runs.announcement import announce_network

@@ -6,7 +6,8 @@ import pytest
 
 from jaxcd.base.errors import ConfigError, DatasetError, SplitError
 from jaxcd.config import Config, DataConfig, TrainConfig
-from jaxcd.feed.splits import describe, split_places
+from jaxcd.feed.split_summary import describe
+from jaxcd.feed.splits import split_places
 from jaxcd.sources import layouts
 from jaxcd.store.events import with_events
 from tests.feed.samples import place, placed

@@ -14,7 +14,8 @@ from jaxcd.base.types import Batch
 from jaxcd.config import Config, DataConfig, ModelConfig, TrainConfig
 from jaxcd.feed.crops import intact_corners
 from jaxcd.feed.pretraining import contrast_batches, kinds, pretraining_splits
-from jaxcd.feed.splits import blocks_of, describe, split_places
+from jaxcd.feed.split_summary import describe
+from jaxcd.feed.splits import blocks_of, split_places
 from jaxcd.store.build import build
 from jaxcd.store.dataset import TileDataset
 from tests.feed.samples import place, placed

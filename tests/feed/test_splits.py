@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from jaxcd.base.errors import SplitError
 from jaxcd.base.types import METRES_PER_DEGREE
 from jaxcd.config import DataConfig
-from jaxcd.feed.splits import Splits, describe, split_places
+from jaxcd.feed.split_summary import describe
+from jaxcd.feed.splits import Splits, split_places
 from jaxcd.store.dataset import TileDataset
 from tests.feed.samples import place, placed
 

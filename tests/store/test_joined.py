@@ -11,7 +11,8 @@ from jaxcd.base.errors import ConfigError, DatasetError, LabelError, SplitError
 from jaxcd.base.scales import BINARY, BUILDINGS, INVALID, UNKNOWN, XBD
 from jaxcd.config import Config, DataConfig, TrainConfig
 from jaxcd.feed.loader import train_batches
-from jaxcd.feed.splits import describe, split_places
+from jaxcd.feed.split_summary import describe
+from jaxcd.feed.splits import split_places
 from jaxcd.store.build import build
 from jaxcd.store.dataset import TileDataset, open_or_build
 from jaxcd.store.manifest import BuildSettings

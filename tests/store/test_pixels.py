@@ -11,7 +11,8 @@ from jaxcd.base.errors import DatasetError
 from jaxcd.base.scales import BINARY, BUILDINGS
 from jaxcd.config import DataConfig
 from jaxcd.feed.loader import evaluation_batches
-from jaxcd.feed.splits import Splits, describe
+from jaxcd.feed.split_summary import describe
+from jaxcd.feed.splits import Splits
 from jaxcd.store.build import build
 from jaxcd.store.dataset import TileDataset, open_or_build
 from jaxcd.store.encodings import decode, decode_codes
