@@ -158,7 +158,7 @@ def test_all_eight_positions_occur_and_none_without_flips(folders_dataset, confi
     assert positions() == {0}
 
 
-def test_the_damage_share_of_crops_is_centred_on_damage(tmp_path):
+def test_the_damage_share_of_crops_lies_around_damage_as_far_from_the_middle_as_jitter_says(tmp_path):
     """One damaged pixel in a corner far from the middle: a random crop nearly never holds it."""
     source = write_folders(tmp_path / "source", 1, size=256)
     mask = np.zeros((256, 256), np.uint8)
