@@ -160,7 +160,8 @@ def _drawn(outlines: np.ndarray, place: dict[str, Any]) -> np.ndarray:
     """Draw outlines as a mask."""
     if not len(outlines):
         return np.zeros(place["out_shape"], bool)
-    return rasterize(outlines, dtype="uint8", **place).astype(bool)
+    drawn: Any = rasterize(outlines, dtype="uint8", **place)  # pyright may read None from rasterio's source
+    return drawn.astype(bool)
 
 
 if __name__ == "__main__":

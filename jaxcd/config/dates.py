@@ -17,6 +17,11 @@ class DatesConfig:
     tone: float = setting(0.0, "largest change of each band's gain, offset and gamma, for each date by itself", SHARE)
     haze: float = setting(0.0, "largest share of haze over an image, for each date by itself", SHARE)
     shade: float = setting(0.0, "largest darkening towards one side of an image, for each date by itself", SHARE)
+    blur: float = setting(
+        0.0,
+        "standard deviation of the largest Gaussian blur in pixels, for each date by itself",
+        Bound(lambda pixels: 0 <= pixels <= 4, "pixels between 0 and 4"),
+    )
     shift: float = setting(0.0, "largest shift of the image before against that after, in pixels", _PIXELS)
     turn: float = setting(
         0.0,

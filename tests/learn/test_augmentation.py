@@ -11,8 +11,9 @@ import pytest
 
 from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig
-from jaxcd.learn.augmentation.augment import augment, gaussian_blur, normalise
+from jaxcd.learn.augmentation.augment import augment, normalise
 from jaxcd.learn.augmentation.clahe import clahe
+from jaxcd.learn.augmentation.filters import gaussian_blur
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 GEOMETRY = {"shift": 0.05, "scale": 0.05, "rotate": 90.0}

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig, Config, DataConfig, DatesConfig, TrainConfig
 from jaxcd.learn.augmentation.augment import augment
 from jaxcd.learn.augmentation.dates import differ
+from jaxcd.learn.augmentation.filters import blur_each
 
 SIDE = 48
 
@@ -115,6 +117,28 @@ def test_each_date_has_its_own_light(on, largest):
         assert (found.max(axis=(1, 2))[changed] - found.min(axis=(1, 2))[changed] > 0).all()
     if name == "tone":  # a cast of colour
         assert (np.ptp(found[:, 0, 0], axis=-1)[changed] > 1e-4).mean() > 0.9
+
+
+@pytest.mark.parametrize("sigmas", [(0.0, 1.3), (2.0, 0.4)])
+def test_each_date_is_blurred_as_opencv_does(sigmas):
+    images = np.random.default_rng(0).random((31, 40, 2, 3), np.float32)
+    found = np.asarray(blur_each(jnp.asarray(images), jnp.array(sigmas), largest=2.0))
+    for date, sigma in enumerate(sigmas):
+        wanted = images[:, :, date]
+        if sigma:
+            wanted = cv2.GaussianBlur(wanted, (13, 13), sigma, borderType=cv2.BORDER_REFLECT_101)
+        np.testing.assert_allclose(found[:, :, date], wanted, atol=1e-5 if sigma else 0)
+
+
+def test_each_date_has_its_own_sharpness():
+    rng = np.random.default_rng(0)
+    images = rng.random((SIDE, SIDE, 2, 3))
+    found, valid = pairs(200, images, blur=2.0)
+    spread = found.std(axis=(1, 2, 4)) / images.std(axis=(0, 1, 3))  # of each pair and date
+    blurred = spread < 0.99  # which a standard deviation of 0.25 reaches
+    assert (valid == 1).all() and (abs(blurred.mean(axis=0) - 0.5 * 1.75 / 2) < 0.1).all()
+    assert {(bool(a), bool(b)) for a, b in blurred} == {(a, b) for a in (False, True) for b in (False, True)}
+    assert 0.1 < spread.min() < 0.2 and spread.max() < 1.001  # of white noise, 1 / (2 sqrt(pi) sigma) is left
 
 
 def test_training_sees_the_operations_and_labels_stay():

@@ -8,21 +8,20 @@ bit. See docs/method.md, Augmentation.
 """
 
 import dataclasses
-import functools
 import math
-import operator
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Num, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 
 from jaxcd.base.scales import DAMAGE
 from jaxcd.base.types import Batch
 from jaxcd.config import AugmentConfig, DatesConfig
 from jaxcd.learn.augmentation.clahe import clahe
 from jaxcd.learn.augmentation.dates import differ
+from jaxcd.learn.augmentation.filters import gaussian_blur
 from jaxcd.models import IMAGENET, Normalisation
 from jaxcd.models.draws import uniform16
 
@@ -129,29 +128,6 @@ def _filter_operations(config: AugmentConfig) -> list[Operation]:
 
     chosen = [(config.blur, blur), (config.clahe, equalise)]
     return [operation for on, operation in chosen if on]
-
-
-def gaussian_blur(images: Float[Array, "h w t c"], size: Num[Array, ""], *, largest: int) -> Float[Array, "h w t c"]:
-    """Blur with a Gaussian kernel of `size` pixels; sigma follows from the size, as in OpenCV.
-
-    Args:
-        images: images of any range.
-        size: odd kernel side in pixels, at most `largest`; may be traced.
-        largest: largest kernel side; the blur computes a window of this side for all sizes.
-    """
-    radius = largest // 2
-    sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
-    offsets = jnp.arange(-radius, radius + 1)
-    taps = jnp.where(jnp.abs(offsets) <= size // 2, jnp.exp(-0.5 * jnp.square(offsets / sigma)), 0.0)
-    taps = taps / jnp.sum(taps)
-    h, w = images.shape[:2]
-    # With three axes: with four, XLA's compiler for GPUs takes three minutes to choose tiles for these sums.
-    blurred = jnp.pad(images.reshape(h, w, -1), ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
-    for axis in (0, 1):
-        n = images.shape[axis]
-        shifted = [jax.lax.slice_in_dim(blurred, i, i + n, axis=axis) for i in range(largest)]
-        blurred = functools.reduce(operator.add, [tap * image for tap, image in zip(taps, shifted, strict=True)])
-    return blurred.reshape(images.shape)
 
 
 def _noise_operations(config: AugmentConfig) -> list[Operation]:

@@ -13,6 +13,7 @@ from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key, Num
 
 from jaxcd.config import DatesConfig
+from jaxcd.learn.augmentation.filters import blur_each
 
 _APPLY = 0.5
 _OWN = 0.3  # share of a change of tone that is a band's own: a cast of colour
@@ -56,6 +57,10 @@ def differ(
         images = images * (1 - share) + _AIRLIGHT * share
     if config.shade:
         images = _shade(shade, images, config.shade)
+    if config.blur:
+        # A key of its own: the others draw what they draw without this one.
+        sigma = config.blur * _strengths(jax.random.fold_in(light, 1))[:, 0]
+        images = blur_each(images, sigma, largest=config.blur)
     return images, valid
 
 
