@@ -13,12 +13,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import geopandas as gpd
 import numpy as np
 import rasterio
-from rasterio.features import rasterize
+from affine import Affine
+from jaxtyping import Bool
 
 from jaxcd.base.entry import guarded
 from jaxcd.base.errors import ConfigError, RunError
@@ -33,6 +34,7 @@ from jaxcd.labelling.visible import seen_of
 from jaxcd.learn.metrics import BINS, Counts
 from jaxcd.mapping import listed_pairs
 from jaxcd.mapping.products.rasters import DECISION, EMPTY, PROBABILITY, TOP
+from jaxcd.scenes.raster import drawn
 
 LEVELS = dict(zip(("no-damage", "minor-damage", "major-damage", "destroyed"), XBD.levels, strict=True))
 DAMAGED = XBD.levels[2:]
@@ -132,13 +134,13 @@ def scores(maps: Path, frames: Mapping[str, gpd.GeoDataFrame], labelled: Sequenc
     for name, frame in frames.items():
         with rasterio.open(maps / name / PROBABILITY) as probability, rasterio.open(maps / name / DECISION) as decision:
             values, called = probability.read(1), decision.read(1)
-            place = {"out_shape": values.shape, "transform": probability.transform}
+            shape, transform = (values.shape[0], values.shape[1]), probability.transform
             outlines = frame.geometry.to_crs(probability.crs).to_numpy()
         levels = [LEVELS.get(level) for level in frame["subtype"]]
         taken = {each.object for each in labelled if each.pair == name}
         out = [level is None or f"f{row}" in taken for row, level in zip(frame.index, levels, strict=True)]
-        truth = _drawn(outlines[[level in DAMAGED for level in levels]], place)
-        valid = (values != EMPTY) & ~_drawn(outlines[out], place)
+        truth = _drawn(outlines[[level in DAMAGED for level in levels]], shape, transform)
+        valid = (values != EMPTY) & ~_drawn(outlines[out], shape, transform)
         bins = np.minimum(values[valid].astype(int) * BINS // TOP, BINS - 1)
         total += Counts(
             bins=np.stack([np.bincount(bins[truth[valid] == side], minlength=BINS) for side in (False, True)])
@@ -156,12 +158,9 @@ def scores(maps: Path, frames: Mapping[str, gpd.GeoDataFrame], labelled: Sequenc
     }
 
 
-def _drawn(outlines: np.ndarray, place: dict[str, Any]) -> np.ndarray:
-    """Draw outlines as a mask."""
-    if not len(outlines):
-        return np.zeros(place["out_shape"], bool)
-    drawn: Any = rasterize(outlines, dtype="uint8", **place)  # pyright may read None from rasterio's source
-    return drawn.astype(bool)
+def _drawn(outlines: np.ndarray, shape: tuple[int, int], transform: Affine) -> Bool[np.ndarray, "h w"]:
+    """Mark the pixels of outlines, of which there may be none."""
+    return drawn(outlines, shape, transform) if len(outlines) else np.zeros(shape, bool)
 
 
 if __name__ == "__main__":
