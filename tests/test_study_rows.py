@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import study_rows
+import study_unseen
 from study_report import Result
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.config import Config
 from jaxcd.learn.metrics import Scores
+from jaxcd.runs.events import EventScores
+from jaxcd.runs.figures import Metrics
 from tests.entries import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,6 +68,49 @@ def test_the_table_has_means_deviations_and_what_was_published(tmp_path, monkeyp
             ("a", "1", "0.400000"),
             ("b", "0", "0.500000"),
         ]
+
+
+def found(folder: Path, name: str, **events: EventScores) -> None:
+    """Write the metrics of an evaluation."""
+    (folder / name).mkdir(parents=True)
+    scores = Scores(accuracy=0, precision=0, recall=0, f1=0, iou=0)
+    Metrics(positive_unlabelled=False, half=scores, threshold=0.5, best=scores, events=events).write(folder / name)
+
+
+def event(damaged: int, precision: float | None, flagged: float = 0.0, f1: float = 0.0) -> EventScores:
+    return EventScores(1, 9999, damaged, f1, flagged, 0.0, 0.0, 0.5, precision)
+
+
+def test_scores_on_other_data_are_told_by_event(tmp_path):
+    assert study_unseen.folder_of("../shared/data/xbd_mixed") == "unseen-shared_data_xbd_mixed"
+    there = tmp_path / study_unseen.folder_of("d/e")
+    found(there, "a-0", fire=event(1000, 0.5, 0.02), calm=event(0, None, 0.001), wind=event(999, 0.9))
+    found(there, "a-1", fire=event(1000, 0.3, 0.04), calm=event(0, None, 0.003), wind=event(999, 0.7))
+    found(there, "b-0", fire=event(1000, 0.25), flood=event(5000, 0.75, 0.5))
+    found(tmp_path / "results", "a-0", wind=event(10, 0.5, f1=0.8))
+    failures: dict[str, str] = {}
+    lines = study_unseen.report(tmp_path, "d/e", {"a": ["a-0", "a-1"], "b": ["b-0", "b-1"], "c": ["c-0"]}, failures)
+    tables = "\n".join(lines).split("## ")
+    assert "| row | seeds | mean | fire | flood | wind |" in tables[1]
+    assert "| a | 2 | 40.0 ± 14.1 | 40.0 ± 14.1 | – | 80.0 ± 14.1 |" in tables[1]
+    assert "| b | 1 | 50.0 | 25.0 | 75.0 | – |" in tables[1] and "| c | 0 | – | – | – | – |" in tables[1]
+    assert "| a | 2 | 0.20 ± 0.14 | 3.00 ± 1.41 | – | 0.00 ± 0.00 |" in tables[2]
+    assert "| row | seeds | wind |" in tables[3] and "| a | 1 | 80.0 |" in tables[3]
+    (there / "b-0" / "metrics.json").write_text("{")
+    study_unseen.report(tmp_path, "d/e", {"b": ["b-0"]}, failures)
+    assert "damaged" in failures["b-0"]
+
+
+def test_other_data_are_evaluated_after_each_row_and_must_be_there(tmp_path):
+    rows = study_rows.RowStudy.read(AIRCHANGE, str(tmp_path))
+    (also,) = {tuple(job.also.items()) for job in rows.jobs(tmp_path, 1)}
+    assert also == ((study_unseen.folder_of(str(tmp_path)), ("--data", str(tmp_path), "--split", "all")),)
+    code, said = run("study", "--rows", AIRCHANGE, "--unseen", tmp_path / "no", "--out", tmp_path / "out")
+    assert code == 2 and f"--unseen: {tmp_path / 'no'}: no such folder" in said and not (tmp_path / "out").exists()
+    code, said = run(
+        "study", "--data", tmp_path, "--layout", "folders", "--unseen", tmp_path, "--out", tmp_path / "out"
+    )
+    assert code == 2 and "--unseen: goes with --rows" in said
 
 
 _GOOD = "def get_rows():\n    good = Config(data=DataConfig(root='d'), train=TrainConfig(steps=1))\n"
@@ -140,6 +186,10 @@ def test_a_table_is_made_gone_on_with_and_survives_a_failed_row(project, tmp_pat
     code, said = study("--rows", file, "--out", out, "--seeds", 2)
     assert (out / "logs" / "good-0.log").read_text() == log  # not run again
     assert "| good | 2 |" in (out / "study.md").read_text()
+    unseen = project.parent / "tiles"
+    code, said = study("--rows", file, "--out", out, "--seeds", 2, "--unseen", unseen)
+    report = (out / "study.md").read_text()
+    assert f"## Average precision on {unseen}" in report and "| good | 2 |" in report.split("## Average")[1], said
     file.write_text(text + "\n\ndef get_rows():\n    c = get_config()\n    c.seed = 7\n    return {'good': (c, 0.5)}\n")
     code, said = study("--rows", file, "--out", out)
     assert code == 2 and "good: config.seed is" in said

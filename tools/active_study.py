@@ -95,7 +95,10 @@ def read(scenes: Path, encoder: encoders.Encoder, keep: Path, side: float | None
             frame = gpd.read_file(scenes / row["footprints"])
             unknown, hit = (frame["subtype"].isin(each).to_numpy() for each in (UNKNOWN, DAMAGED))
             if side is not None:
-                buildings, frame = frame.to_crs(pair.grid.crs.to_wkt()).geometry, coverage.cells(pair.grid, side)
+                buildings, frame = (
+                    frame.to_crs(pair.grid.crs.to_wkt()).geometry.to_numpy(),
+                    coverage.cells(pair.grid, side),
+                )
                 hit = _share(frame, buildings[hit]) >= _LEAST_DAMAGED
                 unknown = ~hit & (_share(frame, buildings[unknown]) > 0)
             found = features.compute(pair, frame, encoder, keep, title=row["name"])
@@ -105,10 +108,10 @@ def read(scenes: Path, encoder: encoders.Encoder, keep: Path, side: float | None
     return Town(np.concatenate(values), np.concatenate(damaged), time.monotonic() - begun)
 
 
-def _share(cells: gpd.GeoDataFrame, buildings: gpd.GeoSeries) -> np.ndarray:
+def _share(cells: gpd.GeoDataFrame, buildings: np.ndarray) -> np.ndarray:
     """Return the share of each cell that buildings cover."""
     squares = cells.geometry.to_numpy()
-    return shapely.area(shapely.intersection(squares, shapely.union_all(buildings.to_numpy()))) / shapely.area(squares)
+    return shapely.area(shapely.intersection(squares, shapely.union_all(buildings))) / shapely.area(squares)
 
 
 def learned(town: Town, *, uncertain: bool) -> dict[str, Any]:

@@ -9,7 +9,9 @@ through `jaxcd.train` and `jaxcd.evaluate`. The same command continues what was 
 
 A table of anything else beside its published figures (`study.md`, `study.csv`) comes from a file of rows:
 
-    python tools/study.py --rows configs/airchange.py --out DIR [--seeds 3]
+    python tools/study.py --rows configs/airchange.py --out DIR [--seeds 3] [--unseen DATA]
+
+With --unseen, the runs are evaluated on other data, too, and `study.md` has their scores there by event.
 
 How networks do on events that they have not seen, each in turn (`study.md`):
 
@@ -92,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _study(options: argparse.Namespace) -> Study:
+    if options.unseen and not options.rows:
+        raise ConfigError("--unseen: goes with --rows")
     if options.leave_one_out:
         if options.rows:
             raise ConfigError("--rows: does not go with --leave_one_out; give --data, --layout and --config")
@@ -114,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--events", nargs="+", metavar="EVENT", help="events that are left out one by one; the rest is left out as one"
     )
+    parser.add_argument(
+        "--unseen", metavar="DATA", help="with --rows: data on which the runs are evaluated, too, by event"
+    )
     with_data = parser.add_argument_group("with --data only")
     with_data.add_argument("--layout", choices=layouts.NAMES, help="layout of --data")
     with_data.add_argument("--networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help="default: all three")
@@ -131,7 +138,7 @@ def _of_rows(options: argparse.Namespace) -> study_rows.RowStudy:
     for name in _WITH_DATA:
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name}: goes with --data; a row's configuration says it")
-    return study_rows.RowStudy.read(options.rows)
+    return study_rows.RowStudy.read(options.rows, options.unseen or "")
 
 
 class _Pretraining:

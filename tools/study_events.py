@@ -99,7 +99,7 @@ class LeaveOneOut:
             for name, base in self.settings.items():
                 config = copy.deepcopy(base)
                 config.seed += seed
-                yield Job(name=f"{name}-{seed}", config=config, seen=True)
+                yield Job(name=f"{name}-{seed}", config=config, also={"seen": ("--split", "validation")})
 
     def report(self, out: Path, recorded: Mapping[str, Config], failures: dict[str, str]) -> str:
         """Write the table of all groups, also those of an earlier call, and of their events."""

@@ -240,11 +240,12 @@ def _table(rows: Rows) -> list[str]:
     return table(heads, lines)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Write mean and standard deviation."""
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Write mean and standard deviation with so many decimals."""
     if not values:
         return "–"
-    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"
 
 
 Gains = Mapping[tuple[str, str], tuple[Difference | None, ...]]

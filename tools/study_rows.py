@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import study_unseen
 from study_report import MEASURED, Result, failed, read_results, score_cells, table, write_csv
 from study_runs import Job, seeds_done
 
@@ -32,19 +33,25 @@ class RowStudy:
         mark: name of the file in the study's folder that holds the settings.
         settings: configuration of each row, by its name.
         published: F1 of each row that has one, 0 to 1.
+        unseen: other data on which all are evaluated, by event; empty: none.
     """
 
     mark: ClassVar[str] = "rows.json"
     settings: Mapping[str, Config]
     published: Mapping[str, float]
+    unseen: str = ""
 
     @classmethod
-    def read(cls, file: Path) -> "RowStudy":
+    def read(cls, file: Path, unseen: str = "") -> "RowStudy":
         """Read a file of rows.
 
         Raises:
-            ConfigError: there is no such file, it fails, it gives no rows or something else, or a row is wrong.
+            ConfigError: there is no such file, it fails, it gives no rows or something else, a row is wrong, or the
+                other data are not there.
         """
+        for part in filter(None, unseen.split(",")):
+            if not Path(part).exists():
+                raise ConfigError(f"--unseen: {part}: no such folder")
         spec = importlib.util.spec_from_file_location(file.stem, file)
         if not file.is_file() or spec is None or spec.loader is None:
             raise ConfigError(f"{file}: no such Python file")
@@ -70,22 +77,22 @@ class RowStudy:
         return cls(
             settings={name: config for name, (config, _) in rows.items()},
             published={name: published for name, (_, published) in rows.items() if published is not None},
+            unseen=unseen,
         )
 
     def jobs(self, out: Path, seeds: int) -> Iterator[Job]:
         """Yield all rows of the first seed, then of the next."""
+        also = {study_unseen.folder_of(self.unseen): ("--data", self.unseen, "--split", "all")} if self.unseen else {}
         for seed in range(seeds):
             for name, base in self.settings.items():
                 config = copy.deepcopy(base)
                 config.seed += seed
-                yield Job(name=f"{name}-{seed}", config=config)
+                yield Job(name=f"{name}-{seed}", config=config, also=also)
 
     def report(self, out: Path, recorded: Mapping[str, Config], failures: dict[str, str]) -> str:
         """Write the table of all rows, also those of an earlier call, and each run's scores."""
-        rows = {
-            name: read_results(out, [f"{name}-{seed}" for seed in range(seeds_done(out))], failures)
-            for name in recorded
-        }
+        runs = {name: [f"{name}-{seed}" for seed in range(seeds_done(out))] for name in recorded}
+        rows = {name: read_results(out, own, failures) for name, own in runs.items()}
         write_csv(out / "study.csv", ("row",), {(name,): results for name, results in rows.items()})
         lines = [
             "# Scores on the test split",
@@ -93,7 +100,10 @@ class RowStudy:
             "At threshold 0.5, in %, mean ± standard deviation over the seeds.",
             "",
         ]
-        lines += [*_table(rows, self.published), *failed(failures)]
+        lines += _table(rows, self.published)
+        if self.unseen:
+            lines += ["", *study_unseen.report(out, self.unseen, runs, failures)]
+        lines += failed(failures)
         write_whole(out / "study.md", "\n".join(lines) + "\n")
         return "study.md, study.csv"
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxcd.base import progress
@@ -27,13 +27,13 @@ class Job:
         name: of its folder.
         config: what is trained.
         needs: name of the pretraining whose encoder it begins with, or empty.
-        seen: whether it is evaluated on its validation split, too, in the folder `seen`.
+        also: flags of further evaluations beside that of its test split, by the folder of their results.
     """
 
     name: str
     config: Config
     needs: str = ""
-    seen: bool = False
+    also: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def trains_maps(self) -> bool:
@@ -71,7 +71,7 @@ def record(out: Path, mark: str, here: Mapping[str, Config]) -> dict[str, Config
 
 def run_all(out: Path, jobs: Sequence[Job], failures: dict[str, str]) -> None:
     """Train and evaluate each; `failures` receives why runs failed, by name."""
-    for folder in ("configs", "runs", "results", "logs", *(("seen",) if any(job.seen for job in jobs) else ())):
+    for folder in ("configs", "runs", "results", "logs", *(folder for job in jobs for folder in job.also)):
         (out / folder).mkdir(exist_ok=True)
     with Children() as children, progress.bar(len(jobs), unit="run", title="study") as bar:
 
@@ -91,19 +91,18 @@ def run_all(out: Path, jobs: Sequence[Job], failures: dict[str, str]) -> None:
 
 def _run_one(out: Path, job: Job, children: Children, show: Callable[[str], None]) -> str:
     """Train and evaluate one run, as far as that is not done; returns why it failed, or nothing."""
-    run, result, config = out / "runs" / job.name, out / "results" / job.name, out / "configs" / f"{job.name}.py"
-    done = (result / METRICS) if job.trains_maps else (run / ".done")
-    if done.exists():
+    run, config = out / "runs" / job.name, out / "configs" / f"{job.name}.py"
+    wanted = {**job.also, "results": ("--split", "test")} if job.trains_maps else {}
+    left = {folder: flags for folder, flags in wanted.items() if not (out / folder / job.name / METRICS).exists()}
+    done = run / ".done"
+    if done.exists() or (wanted and not left):
         return ""
     config_files.write_python(
         job.config, config, about=f"Run {job.name} of a study.\n\n    python -m jaxcd.train --config FILE --workdir RUN"
     )
     commands = [["jaxcd.train", "--config", str(config), "--workdir", str(run)]]
-    if job.seen:
-        split = "--split", "validation", "--out", str(out / "seen" / job.name)
-        commands.append(["jaxcd.evaluate", "--run", str(run), *split])
-    if job.trains_maps:
-        commands.append(["jaxcd.evaluate", "--run", str(run), "--split", "test", "--out", str(result)])
+    for folder, flags in left.items():
+        commands.append(["jaxcd.evaluate", "--run", str(run), *flags, "--out", str(out / folder / job.name)])
     log = out / "logs" / f"{job.name}.log"
     run_folder.await_free(run, meanwhile=children.check)
     for command in commands:
