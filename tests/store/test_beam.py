@@ -8,7 +8,7 @@ import pytest
 
 from jaxcd.prepare import main
 from jaxcd.store.dataset import TileDataset
-from tests.scenes.scene_files import ground, write  # noqa: E402
+from tests.scenes.scene_files import ground, write
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["--layout", "scenes", "--tile", "128", "--variance", "100", "--labels", "none", "--register"]

@@ -18,7 +18,7 @@ from jaxcd.scenes.pairing import pair
 from jaxcd.sources.from_scenes.plan import plan
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
-from tests.scenes.scene_files import ORIGIN, UTM, at, ground, write  # noqa: E402
+from tests.scenes.scene_files import ORIGIN, UTM, at, ground, write
 
 PRE, POST = ground(11, 256, 256), ground(12, 256, 256)
 

@@ -10,8 +10,8 @@ import pytest
 from jaxcd.prepare import main
 from jaxcd.store.dataset import TileDataset
 from jaxcd.store.encodings import decode
-from tests.scenes.range_server import serving  # noqa: E402
-from tests.scenes.scene_files import at, ground, write  # noqa: E402
+from tests.scenes.range_server import serving
+from tests.scenes.scene_files import at, ground, write
 
 SIDE = 1024
 COG = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
