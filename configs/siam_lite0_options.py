@@ -15,6 +15,7 @@ from jaxcd.config import (
     Config,
     DataConfig,
     DatesConfig,
+    FreezeConfig,
     InitConfig,
     LossConfig,
     ModelConfig,
@@ -91,6 +92,15 @@ def _slow_encoder(config: Config) -> None:
     config.optim.encoder_lr_scale = 0.05
 
 
+def _frozen_encoder(config: Config) -> None:
+    config.freeze = FreezeConfig(encoder=True)
+    config.optim.encoder_lr_scale = 1.0
+
+
+def _thawed_encoder(config: Config) -> None:
+    config.freeze = FreezeConfig(encoder=True, until=250)
+
+
 def _difference(config: Config) -> None:
     config.model.fusion = "diff"
 
@@ -110,5 +120,7 @@ _OPTIONS: dict[str, Callable[[Config], None]] = {
     "zoom": _zoom,
     "paper_augmentation": _paper,
     "slow_encoder": _slow_encoder,
+    "frozen_encoder": _frozen_encoder,
+    "thawed_encoder": _thawed_encoder,
     "difference": _difference,
 }
