@@ -9,6 +9,7 @@ about 9 min on one CPU core. Figures: docs/results.md.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from jaxcd.config import (
     AugmentConfig,
@@ -61,7 +62,7 @@ def get_rows() -> dict[str, tuple[Config, None]]:
     return {name: (config, None) for name, config in rows.items()}
 
 
-def _dates(**on: float) -> Callable[[Config], None]:
+def _dates(**on: Any) -> Callable[[Config], None]:
     def change(config: Config) -> None:
         config.augment.dates = DatesConfig(**on)
 
@@ -113,9 +114,11 @@ _OPTIONS: dict[str, Callable[[Config], None]] = {
     "haze": _dates(haze=0.3),
     "shade": _dates(shade=0.3),
     "blur": _dates(blur=1.5),
-    "shift": _dates(shift=8),
-    "turn_stretch": _dates(turn=3, stretch=0.03),
-    "parallax": _dates(parallax=6),
+    # Labels of xBD lie on the image before (docs/method.md, Augmentation).
+    "shift": _dates(shift=8, moved="post"),
+    "shift_pre": _dates(shift=8),
+    "turn_stretch": _dates(turn=3, stretch=0.03, moved="post"),
+    "parallax": _dates(parallax=6, moved="post"),
     "swap": _dates(swap=0.3),
     "zoom": _zoom,
     "paper_augmentation": _paper,

@@ -193,6 +193,7 @@ WRONG_VALUES = [
     ("augment.dates.haze", -0.1),
     ("augment.dates.shade", 2.0),
     ("augment.dates.blur", 4.5),
+    ("augment.dates.moved", "both"),
     ("augment.dates.shift", 65.0),
     ("augment.dates.turn", 46.0),
     ("augment.dates.stretch", 1.5),

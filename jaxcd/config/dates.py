@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxcd.config.fields import SHARE, Bound, setting
+from jaxcd.config.fields import SHARE, Bound, one_of, setting
 
 _PIXELS = Bound(lambda pixels: 0 <= pixels <= 64, "pixels between 0 and 64")
 
@@ -22,14 +22,19 @@ class DatesConfig:
         "standard deviation of the largest Gaussian blur in pixels, for each date by itself",
         Bound(lambda pixels: 0 <= pixels <= 4, "pixels between 0 and 4"),
     )
-    shift: float = setting(0.0, "largest shift of the image before against that after, in pixels", _PIXELS)
+    moved: str = setting(
+        "pre",
+        "which image of a pair is moved (shift, turn, stretch, parallax): the one that the labels were not drawn on",
+        one_of("pre", "post"),
+    )
+    shift: float = setting(0.0, "largest shift of one image against the other, in pixels", _PIXELS)
     turn: float = setting(
         0.0,
-        "largest turn of the image before against that after, in degrees",
+        "largest turn of one image against the other, in degrees",
         Bound(lambda degrees: 0 <= degrees <= 45, "degrees between 0 and 45"),
     )
-    stretch: float = setting(0.0, "largest change of scale of the image before, as a share", SHARE)
+    stretch: float = setting(0.0, "largest change of scale of one image, as a share", SHARE)
     parallax: float = setting(
-        0.0, "largest shift of buildings alone in the image before, in pixels (not with data.scale = binary)", _PIXELS
+        0.0, "largest shift of the buildings alone in one image, in pixels (not with data.scale = binary)", _PIXELS
     )
     swap: float = setting(0.0, "share of crops without damage whose two images change places", SHARE)

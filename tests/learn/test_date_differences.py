@@ -36,19 +36,20 @@ def slope() -> np.ndarray:
     return np.repeat(np.stack([y, x / 2, (y + x) / 2], -1)[:, :, None], 2, axis=2)
 
 
-def test_a_shift_moves_the_image_before_and_what_it_uncovers_is_not_valid():
-    images, valid = pairs(40, slope(), shift=6.0)
+@pytest.mark.parametrize(("which", "other"), [(0, 1), (1, 0)])
+def test_a_shift_moves_one_image_and_what_it_uncovers_is_not_valid(which, other):
+    images, valid = pairs(40, slope(), shift=6.0, moved=("pre", "post")[which])
     moved = []
-    for before, after, seen in zip(images[:, :, :, 0], images[:, :, :, 1], valid > 0, strict=True):
-        np.testing.assert_array_equal(after, slope()[:, :, 1].astype(np.float32))
-        apart = (slope()[:, :, 0] - before)[seen]
+    for shifted, fixed, seen in zip(images[:, :, :, which], images[:, :, :, other], valid > 0, strict=True):
+        np.testing.assert_array_equal(fixed, slope()[:, :, other].astype(np.float32))
+        apart = (slope()[:, :, which] - shifted)[seen]
         down, right = apart[:, 0].mean() * 100, apart[:, 1].mean() * 200
         np.testing.assert_allclose(apart[:, 0] * 100, down, atol=1e-3)  # one shift for the whole image
         np.testing.assert_allclose(apart[:, 2] * 200, down + right, atol=1e-2)
         y, x = np.mgrid[:SIDE, :SIDE]
         inside = (y - down >= 0) & (y - down <= SIDE - 1) & (x - right >= 0) & (x - right <= SIDE - 1)
         assert (inside != seen).sum() <= 2 * SIDE  # rounding at the edge alone
-        assert (before[~seen] == 0).all()
+        assert (shifted[~seen] == 0).all()
         moved.append((down, right))
     still = sum(abs(down) + abs(right) < 1e-3 for down, right in moved)
     assert 10 <= still <= 30 and 3 < np.abs(moved).max() <= 6
@@ -65,25 +66,28 @@ def test_turn_and_stretch_keep_the_centre():
         assert (valid[~differs] == 1).all()
 
 
-def test_buildings_lean_over_ground_that_stays():
+@pytest.mark.parametrize(("which", "other"), [(0, 1), (1, 0)])
+def test_buildings_lean_over_ground_that_stays(which, other):
     rng, codes = np.random.default_rng(0), np.zeros((SIDE, SIDE), np.uint8)
     images = rng.random((SIDE, SIDE, 2, 3))
     codes[20:30, 18:32] = 1
-    found, valid = pairs(30, images, codes, parallax=5.0)
+    found, valid = pairs(30, images, codes, parallax=5.0, moved=("pre", "post")[which])
     assert (valid == 1).all()
     shifts = set()
-    for before, after in zip(found[:, :, :, 0], found[:, :, :, 1], strict=True):
-        np.testing.assert_array_equal(after, images[:, :, 1].astype(np.float32))
+    for leaning, fixed in zip(found[:, :, :, which], found[:, :, :, other], strict=True):
+        np.testing.assert_array_equal(fixed, images[:, :, other].astype(np.float32))
         fitting = [
             (dy, dx)
             for dy in range(-5, 6)
             for dx in range(-5, 6)
-            if np.array_equal(before[20 + dy : 30 + dy, 18 + dx : 32 + dx], images[20:30, 18:32, 0].astype(np.float32))
+            if np.array_equal(
+                leaning[20 + dy : 30 + dy, 18 + dx : 32 + dx], images[20:30, 18:32, which].astype(np.float32)
+            )
         ]
         ((dy, dx),) = fitting
         rest = np.ones((SIDE, SIDE), bool)
         rest[20 + dy : 30 + dy, 18 + dx : 32 + dx] = False
-        np.testing.assert_array_equal(before[rest], images[:, :, 0].astype(np.float32)[rest])
+        np.testing.assert_array_equal(leaning[rest], images[:, :, which].astype(np.float32)[rest])
         shifts.add((dy, dx))
     assert (0, 0) in shifts and len(shifts) > 8
 

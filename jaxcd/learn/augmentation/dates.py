@@ -1,8 +1,8 @@
 """Training augmentation that makes the two dates of a pair differ in what is no damage.
 
 Two images of one place differ in light, haze, sensor and angle of view, and lie some pixels apart. A network that has
-seen little of this takes it for damage. Labels and the image after the event stay where they are; what is moved is the
-image before. Each operation is applied with probability 1/2, for each date by itself where it is one of tone.
+seen little of this takes it for damage. Labels and the image that they were drawn on stay where they are; what is moved
+is the other image. Each operation is applied with probability 1/2, for each date by itself where it is one of tone.
 """
 
 import math
@@ -19,7 +19,10 @@ _APPLY = 0.5
 _OWN = 0.3  # share of a change of tone that is a band's own: a cast of colour
 _AIRLIGHT = 0.8  # grey that haze tends to
 
+_DATES = ("pre", "post")
+
 Pair = Float[Array, "h w 2 3"]
+Image = Float[Array, "h w 3"]
 Mask = Num[Array, "h w"]
 
 
@@ -37,18 +40,20 @@ def differ(
         damaged: lowest code that counts as damage.
 
     Returns:
-        The images, and `valid`: 0 also where the moved image before shows nothing.
+        The images, and `valid`: 0 also where the moved image shows nothing.
     """
     order, buildings, ground, light = jax.random.split(key, 4)
     if config.swap:
         intact = ~jnp.any((codes >= damaged) & (valid > 0))
         swapped = intact & jax.random.bernoulli(order, config.swap)
         images = jnp.where(swapped, images[:, :, ::-1], images)
+    moved = _DATES.index(config.moved)
     if config.parallax:
-        images = _lean(buildings, images, codes, config.parallax)
+        other = _lean(buildings, images[:, :, moved], codes, config.parallax)
+        images = images.at[:, :, moved].set(other)
     if config.shift or config.turn or config.stretch:
-        images, seen = _move(ground, images, config)
-        valid = valid * seen
+        other, seen = _move(ground, images[:, :, moved], config)
+        images, valid = images.at[:, :, moved].set(other), valid * seen
     tone, haze, shade = jax.random.split(light, 3)
     if config.tone:
         images = _tone(tone, images, config.tone)
@@ -90,8 +95,8 @@ def _shade(key: Key[Array, ""], images: Pair, largest: float) -> Pair:
     return images * (1 - largest * towards[..., None] * _strengths(strength))
 
 
-def _lean(key: Key[Array, ""], images: Pair, codes: Mask, largest: float) -> Pair:
-    """Shift the buildings of the image before over their ground, as another angle of view does with roofs."""
+def _lean(key: Key[Array, ""], image: Image, codes: Mask, largest: float) -> Image:
+    """Shift the buildings of an image over their ground, as another angle of view does with roofs."""
     on, how = jax.random.split(key)
     apart = jnp.round(largest * jax.random.uniform(how, (2,), minval=-1.0)).astype(jnp.int32)
     apart = jnp.where(jax.random.bernoulli(on, _APPLY), apart, 0)
@@ -100,22 +105,20 @@ def _lean(key: Key[Array, ""], images: Pair, codes: Mask, largest: float) -> Pai
     inside = (y >= 0) & (y < h) & (x >= 0) & (x < w)
     y, x = jnp.clip(y, 0, h - 1), jnp.clip(x, 0, w - 1)
     roof = inside & (codes[y, x] > 0)
-    before = jnp.where(roof[..., None], images[:, :, 0][y, x], images[:, :, 0])
-    return jnp.stack([before, images[:, :, 1]], axis=2)
+    return jnp.where(roof[..., None], image[y, x], image)
 
 
-def _move(key: Key[Array, ""], images: Pair, config: DatesConfig) -> tuple[Pair, Mask]:
-    """Shift, turn and stretch the image before; return also where it still shows something."""
+def _move(key: Key[Array, ""], image: Image, config: DatesConfig) -> tuple[Image, Mask]:
+    """Shift, turn and stretch an image; return also where it still shows something."""
     on, how = jax.random.split(key)
     ranges = jnp.array([config.shift, config.shift, math.radians(config.turn), config.stretch])
     drawn = ranges * jax.random.uniform(how, (4,), minval=-1.0)
     down, right, angle, scale = jnp.where(jax.random.bernoulli(on, _APPLY), drawn, 0.0)
-    h, w = images.shape[:2]
+    h, w = image.shape[:2]
     y = jnp.arange(h)[:, None] - (h - 1) / 2 - down
     x = jnp.arange(w)[None, :] - (w - 1) / 2 - right
     cos, sin = jnp.cos(angle) / (1 + scale), jnp.sin(angle) / (1 + scale)
     y, x = cos * y - sin * x + (h - 1) / 2, sin * y + cos * x + (w - 1) / 2
     seen = (y >= 0) & (y <= h - 1) & (x >= 0) & (x <= w - 1)
-    bands = [map_coordinates(images[:, :, 0, band], [y, x], order=1, mode="nearest") for band in range(3)]
-    before = jnp.where(seen[..., None], jnp.stack(bands, axis=-1), 0.0)
-    return jnp.stack([before, images[:, :, 1]], axis=2), seen.astype(jnp.float32)
+    bands = [map_coordinates(image[:, :, band], [y, x], order=1, mode="nearest") for band in range(3)]
+    return jnp.where(seen[..., None], jnp.stack(bands, axis=-1), 0.0), seen.astype(jnp.float32)
