@@ -70,7 +70,7 @@ def _dates(**on: Any) -> Callable[[Config], None]:
 
 
 def _one_logit(config: Config) -> None:
-    config.data.scale = "binary"
+    config.data.scale, config.loss.positive_weight = "binary", 1.0
 
 
 def _intact(config: Config) -> None:
@@ -87,6 +87,10 @@ def _zoom(config: Config) -> None:
 
 def _paper(config: Config) -> None:
     config.augment = AugmentConfig()
+
+
+def _longer(config: Config) -> None:
+    config.train.steps = 1000
 
 
 def _slow_encoder(config: Config) -> None:
@@ -122,6 +126,7 @@ _OPTIONS: dict[str, Callable[[Config], None]] = {
     "swap": _dates(swap=0.3),
     "zoom": _zoom,
     "paper_augmentation": _paper,
+    "longer": _longer,
     "slow_encoder": _slow_encoder,
     "frozen_encoder": _frozen_encoder,
     "thawed_encoder": _thawed_encoder,
