@@ -85,6 +85,7 @@ def test_cases_are_those_of_the_suites():
     ]
 
 
+@pytest.mark.slow
 def test_rows_tell_rates_ratios_and_shares(tmp_path, capsys):
     (row,) = figures.rows(
         Case(suite="augment", batch=2, tile=32), {"flops_per_second": 1e9, "bytes_per_second": 1e9}, {}
@@ -105,6 +106,7 @@ def test_rows_tell_rates_ratios_and_shares(tmp_path, capsys):
     assert report.plot(tmp_path / "y.png", [failed], machine) == " (no plot: nothing was measured)"
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_said_and_the_other_side_measured(tmp_path):
     jaxcd, torch, compiled = measured(Case(suite="infer", **TINY), without("torch", tmp_path))
     assert (torch.failed, compiled.failed) == ("needs torch", "needs torch")

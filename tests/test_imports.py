@@ -107,6 +107,7 @@ print(models.create("fc_siam_diff", size="small", rngs=nnx.Rngs(0))(images, imag
     assert done.stdout.strip() == "(1, 32, 32)"
 
 
+@pytest.mark.slow
 def test_training_and_evaluating_on_a_built_dataset_need_what_is_carried(tmp_path):
     """Beyond jax and the like, `tools/carry_packages.txt` is all: no geography, no OpenCV."""
     carried = (ROOT / "tools" / "carry_packages.txt").read_text().splitlines()

@@ -64,6 +64,7 @@ def network(tmp_path, monkeypatch) -> str:
     return "toy_network:Toy"
 
 
+@pytest.mark.slow
 def test_it_is_trained_resumed_evaluated_mapped_and_tuned(project, network, tmp_path):
     wanted = f"--config.model.name={network}", "--config.model.size=thin"
     training = "--config", project, *wanted, "--workdir", tmp_path / "run"

@@ -172,6 +172,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(project, pretrained, tm
     assert f"{pretrained[0]}: a network of task contrastive maps no damage" in error and not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_freezing_a_random_encoder_or_for_ever_is_warned_of(project, pretrained, tmp_path, capsys):
     flags = "--config.freeze.encoder=True", "--config.freeze.until=3", "--config.train.steps=1"
     assert train.main(["--config", str(project), *flags, "--workdir", str(tmp_path / "r")]) == 0

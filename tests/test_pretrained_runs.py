@@ -45,6 +45,7 @@ def frozen(project, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_stays_as_it_was_packaged_and_the_run_says_which_file(frozen):
     for saved, given in zip(saved_encoder(frozen, 2), packaged(), strict=True):
         np.testing.assert_array_equal(saved, given)

@@ -110,6 +110,7 @@ def small_study(project: Path, folder: Path, out: Path) -> list[object]:
     return [*arguments, "--networks", "fc_siam_diff"]
 
 
+@pytest.mark.slow
 def test_a_study_goes_past_runs_that_fail(project, tmp_path):
     """No run gets as far as to train: the network can't take the crops, and three runs need the pretraining."""
     config = tmp_path / "config.py"

@@ -145,6 +145,7 @@ def test_a_signal_saves_the_trial_and_ends(project, tmp_path):
     assert not (folder / "trials" / "0001").exists()
 
 
+@pytest.mark.slow
 def test_trials_that_all_fail_end_it_with_the_reason(tmp_path, capsys):
     config = tmp_path / "config.py"
     config.write_text(

@@ -314,7 +314,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("as_module", [False, True])
+@pytest.mark.parametrize("as_module", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_workers_start_from_a_plain_script_and_from_a_module(folders_dataset, config, tmp_path, as_module):
     (tmp_path / "entry.py").write_text(SCRIPT)
     how = ["-m", "entry"] if as_module else ["entry.py"]

@@ -71,6 +71,7 @@ def _list(folder: Path, maps: int) -> Path:
     return folder / "list.csv"
 
 
+@pytest.mark.slow
 def test_shared_maps_and_their_summary_have_the_bytes_of_one_process(shallow, tmp_path):
     wanted = _list(tmp_path, 3)
     flags = "--run", shallow, "--pairs", wanted, "--threshold", 0.5, "--out"

@@ -56,6 +56,7 @@ def _as_one(folder: Path, never: Path, step: int) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_survives_sigterm_and_a_kill_and_ends_as_one(project, alone, tmp_path, monkeypatch):
     folder, opened = tmp_path / "run", tmp_path / "opened"
     flags = "--config", project, *_SHALLOW, "--workdir", folder

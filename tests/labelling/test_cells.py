@@ -51,6 +51,7 @@ def say(client, numbers, base: int = 0) -> None:
     assert answer.status_code == 200, answer.text[:200]
 
 
+@pytest.mark.slow
 @needs_sklearn
 def test_cells_are_scored_offered_and_sampled(tmp_path):
     with town(tmp_path) as ann:

@@ -54,6 +54,7 @@ def mapped(folder, *more: object) -> tuple[str, dict]:
     return said, json.loads((folder / "map" / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_map_is_measured(made):
     said, found = mapped(made)
     assert found["blind_sample"] is None and "Not measured on a blind sample" not in said

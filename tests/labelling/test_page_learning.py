@@ -226,6 +226,7 @@ def figures(ana: Labeller) -> dict[str, tuple[float, float, float]]:
     return found
 
 
+@pytest.mark.slow
 def test_scores_come_while_labelling_and_a_blind_sample_says_how_good_they_are(browser: Browser, tmp_path):
     write_town(tmp_path)
     store = tmp_path / "store"
@@ -260,6 +261,7 @@ def test_scores_come_while_labelling_and_a_blind_sample_says_how_good_they_are(b
         ana.close()
 
 
+@pytest.mark.slow
 def test_without_footprints_cells_are_scored(browser: Browser, tmp_path):
     write_town(tmp_path)
     store = tmp_path / "store"
@@ -282,6 +284,7 @@ def test_without_footprints_cells_are_scored(browser: Browser, tmp_path):
         ana.close()
 
 
+@pytest.mark.slow
 def test_suggested_polygons_are_accepted_edited_and_rejected(browser: Browser, tmp_path):
     scene = simulate(tmp_path / "scene", seed=3, size=400)
     store = tmp_path / "store"

@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from jaxcd.labelling.store import Store
@@ -9,6 +10,7 @@ from tests.labelling import label_stores
 from tests.labelling.page_runs import Labeller, kept, levels, polygon, serving, start
 
 
+@pytest.mark.slow
 def test_what_was_drawn_outlives_a_killed_server(browser: Browser, bare, running, tmp_path):
     store = tmp_path / "store"
     server = running(start(bare))

@@ -91,6 +91,7 @@ def prepare(store: Path, out: Path, *more: object, scale: str = "xbd") -> tuple[
 SCENES = ("--tile", TILE, "--variance", 1)
 
 
+@pytest.mark.slow
 def test_levels_unknown_and_invalid_pixels_are_exact_and_a_network_trains(simulated, tmp_path):
     store = open_store(tmp_path / "store", simulated)
     codes = label(store)

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(
 SHARES = ("precision", "recall", "f1", "damaged")
 
 
+@pytest.mark.slow
 def test_a_judged_sample_gives_intervals_and_flipping_it_changes_no_score(tmp_path):
     with town(tmp_path) as ann:
         judge(ann, {number: level(number) for number in range(0, BUILDINGS, 3)})

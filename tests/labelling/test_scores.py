@@ -39,6 +39,7 @@ def test_scores_come_after_ten_labels_and_tell_damage(tmp_path):
         assert wait_scores(ann)["number"] > found["number"]
 
 
+@pytest.mark.slow
 def test_the_encoder_of_a_run_scores_and_has_no_figures_where_it_has_learned(tmp_path):
     write_town(tmp_path)
     run = write_run(tmp_path / "run", network("fc_siam_diff", "small", scale="xbd"))
@@ -69,6 +70,7 @@ def test_the_encoder_of_a_run_scores_and_has_no_figures_where_it_has_learned(tmp
         assert told["estimates"]["recall"] is None and told["estimates"]["damaged"] is not None
 
 
+@pytest.mark.slow
 def test_the_next_to_judge(tmp_path):
     with town(tmp_path) as ann:
         judge(ann, {number: level(number) for number in range(12)})
@@ -133,6 +135,7 @@ def test_the_sample_is_drawn_held_back_and_judged_in_its_order(tmp_path):
         assert ann.get("/api/sample").json() == state
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_or_scored_is_told_in_one_line(tmp_path):
     with town(tmp_path) as ann:
         judge(ann, {number: "intact" for number in range(60)})

@@ -232,8 +232,16 @@ def test_blur_draws_every_kernel():
     assert set(errors.argmin(axis=1)) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("limit", [1.0, 2.5, 4.0])
-@pytest.mark.parametrize(("h", "w"), [(512, 1024), (1024, 1024)])
+@pytest.mark.parametrize(
+    ("h", "w", "limit"),
+    [
+        (512, 1024, 2.5),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((512, 1024, 1.0), (512, 1024, 4.0), (1024, 1024, 4.0))
+        ),
+    ],
+)
 def test_clahe_of_a_grey_image_is_opencvs(limit, h, w):
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:h, :w]
@@ -287,6 +295,7 @@ def test_a_group_applies_one_of_its_operations():
     assert is_power.sum() >= 8 and is_shift.sum() >= 8
 
 
+@pytest.mark.slow
 def test_the_step_is_traced_once():
     traces = []
 

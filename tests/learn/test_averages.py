@@ -24,6 +24,7 @@ def flat(tree) -> list[np.ndarray]:
     return [np.array(leaf) for leaf in jax.tree.leaves(tree)]
 
 
+@pytest.mark.slow
 def test_a_run_averages_what_its_steps_leave_also_frozen_thawed_and_in_micro_batches():
     config = small_config(batch=4, accumulation=2)
     config.optim.ema, config.freeze.encoder, config.freeze.until = 0.2, True, 2

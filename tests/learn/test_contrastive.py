@@ -57,7 +57,7 @@ def test_directions_are_at_most_two_apart_and_their_length_does_not_count():
     np.testing.assert_allclose(distance(first, -first, normalise=True), 4, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "channels"), [("fc_ef", 6), ("fc_siam_diff", 3)])
+@pytest.mark.parametrize(("name", "channels"), [pytest.param("fc_ef", 6, marks=pytest.mark.slow), ("fc_siam_diff", 3)])
 def test_an_embedding_has_the_encoder_of_its_network(name, channels):
     network = models.create(name, size="small", rngs=nnx.Rngs(0))
     embedding = models.Embedding(name, size="small", rngs=nnx.Rngs(0))

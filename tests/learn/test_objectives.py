@@ -121,6 +121,7 @@ def test_micro_batches_keep_pairs_of_pairs_together():
     assert float(progress.loss) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_two_devices_compare_the_same_pairs_as_one(accumulation):
     results = []

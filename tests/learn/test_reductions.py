@@ -32,7 +32,10 @@ def test_a_reduction_over_seven_axes_is_seen():
 
 
 @pytest.mark.parametrize("task", ["segmentation", "contrastive"])
-@pytest.mark.parametrize("name", ["fc_ef", "fc_siam_conc", "fc_siam_diff", "siam_lite0"])
+@pytest.mark.parametrize(
+    "name",
+    ["fc_siam_diff", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fc_ef", "fc_siam_conc", "siam_lite0"))],
+)
 def test_training_and_evaluation_reduce_few_axes(name, task):
     config = small_config(batch=8, accumulation=2, dropout=0.1)
     config.task, config.model.name, config.augment, config.loss.iou = task, name, AugmentConfig(), 1.0

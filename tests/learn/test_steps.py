@@ -33,6 +33,7 @@ def _run(config, n, *, devices=1, tx=None, seed=0):
     return jax.device_get(state), step_losses, step
 
 
+@pytest.mark.slow
 def test_accumulated_step_applies_the_mean_gradient_of_its_micro_batches_in_turn():
     config = small_config(batch=4, accumulation=2)
     network, before, _ = steps.initial_state(config, steps=1)
@@ -129,7 +130,7 @@ def test_an_evaluation_can_be_of_the_mean_over_flips_and_quarter_turns(scale):
     np.testing.assert_allclose(result.bins, expected, atol=2)  # a pixel at the edge of two bins may fall into either
 
 
-@pytest.mark.parametrize("at_a_time", [1, 2, 6])
+@pytest.mark.parametrize("at_a_time", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 6))])
 def test_loss_of_a_split_is_that_of_one_batch_however_it_is_batched(at_a_time):
     config = small_config()
     config.train.devices, config.loss.iou = 1, 0.5
@@ -223,6 +224,7 @@ def test_one_compile_of_the_evaluation_step_over_equal_shapes():
     assert evaluation._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_same_key_same_step_and_dropout_moves_with_the_step():
     config = small_config(dropout=0.3)
     _, first, _ = _run(config, 3)
@@ -251,6 +253,7 @@ def test_what_is_not_valid_changes_nothing():
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_half_and_keeps_state_and_loss_in_float32():
     config = small_config(batch=2)
     config.model.dtype = "bfloat16"

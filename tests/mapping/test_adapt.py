@@ -31,6 +31,7 @@ def values(out) -> np.ndarray:
         return source.read(1)
 
 
+@pytest.mark.slow
 def test_no_seams_and_a_killed_map_goes_on_with_the_same_statistics(tmp_path, mapper, monkeypatch):
     pre, post = write_scenes(tmp_path, 280, 300)
     made = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", SETTINGS)

@@ -32,7 +32,7 @@ def probabilities(out):
     return np.sort(values[values <= STEPS])
 
 
-@pytest.mark.parametrize(("expect", "share"), [("2%", 0.02), ("0.3", 0.3)])
+@pytest.mark.parametrize(("expect", "share"), [("2%", 0.02), pytest.param("0.3", 0.3, marks=pytest.mark.slow)])
 def test_the_expected_share_is_called_damage(tmp_path, mapper, expect, share):
     pre, post = (str(scene) for scene in write_scenes(tmp_path, 300, 300))
     told = scene_map.make(mapper, [pre], [post], tmp_path / "out", dataclasses.replace(SETTINGS, expect=expect))
@@ -49,6 +49,7 @@ def test_the_expected_share_is_called_damage(tmp_path, mapper, expect, share):
     assert again.blocks_computed == 0 and (tmp_path / "out" / rasters.DECISION).read_bytes() == decision
 
 
+@pytest.mark.slow
 def test_more_than_the_network_can_give_is_refused_and_what_it_computed_is_kept(tmp_path, mapper):
     pre, post = (str(scene) for scene in write_scenes(tmp_path, 300, 300))
     first = scene_map.make(mapper, [pre], [post], tmp_path / "out", SETTINGS)

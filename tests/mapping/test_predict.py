@@ -91,9 +91,8 @@ def test_a_list_makes_many_maps_and_goes_past_a_bad_one(tmp_path):
         assert code == 2 and said in output and "Traceback" not in output
 
 
-@pytest.mark.parametrize(
-    ("room", "what"), [("400k", ".blocks/"), pytest.param("1500k", "damage", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("room", "what"), [("400k", ".blocks/"), ("1500k", "damage")])
 def test_on_a_full_disk_it_ends_in_one_line_and_goes_on_with_more_room(tmp_path, room, what):
     """In a mount namespace of its own, on a tiny file system."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0:
@@ -125,6 +124,7 @@ def test_on_a_full_disk_it_ends_in_one_line_and_goes_on_with_more_room(tmp_path,
             assert ours.read_bytes() == expected.read_bytes(), name
 
 
+@pytest.mark.slow
 def test_one_folder_takes_one_process_at_a_time(tmp_path):
     run = write_run(tmp_path / "run", config("fc_siam_diff", "small"))
     pre, post = write_scenes(tmp_path, 900, 900)

@@ -25,6 +25,7 @@ def mapped(tmp_path, pre, post, **settings):
     return scene_map.make(mapper, list(map(str, pre)), list(map(str, post)), tmp_path / "map", wanted)
 
 
+@pytest.mark.slow
 def test_scenes_of_two_reference_systems_are_one_map_with_its_buildings(shared_data, tmp_path):
     folder = shared_data / "joplin_2011"
     pre, post = (sorted((folder / when).glob("*.tif")) for when in ("pre", "post"))

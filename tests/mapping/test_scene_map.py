@@ -154,6 +154,7 @@ def test_another_threshold_costs_no_network(tmp_path, mapper):
     assert map_summary.blocks_computed == 0 and read(tmp_path / "out" / rasters.DECISION).sum() < before
 
 
+@pytest.mark.slow
 def test_what_lies_beside_a_scene_belongs_to_it(tmp_path, mapper):
     """A mask or a place that the file itself doesn't hold: with another one the map is another."""
     pre, _ = write_scenes(tmp_path, 300, 300)
@@ -180,6 +181,7 @@ def test_what_lies_beside_a_scene_belongs_to_it(tmp_path, mapper):
     assert (read(tmp_path / "out" / rasters.DECISION)[:, :50] == 255).all()
 
 
+@pytest.mark.slow
 def test_another_file_of_the_same_name_and_another_network_make_another_map(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 200, 200)
     first = scene_map.make(mapper, [str(pre)], [str(post)], tmp_path / "out", QUIET)

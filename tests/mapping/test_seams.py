@@ -74,6 +74,7 @@ def test_pieces_equal_the_whole(tmp_path, name, size, height, width, window):
     assert np.abs(found / STEPS - expected).max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_pieces_of_levels_equal_the_whole_in_every_band(tmp_path):
     """As a mean over views, which holds what is true of one."""
     wanted = config("fc_siam_diff", "small", scale="xbd")

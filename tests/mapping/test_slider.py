@@ -204,6 +204,7 @@ def test_a_maps_own_threshold_takes_the_place_of_an_equal_one():
     assert other.table[STEPS + 1] == 255
 
 
+@pytest.mark.slow
 def test_a_coarse_page_says_so_and_counts_exactly(browser, folder, town, tmp_path, monkeypatch):
     from jaxcd.mapping.page import web_page
 

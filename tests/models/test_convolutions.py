@@ -209,6 +209,7 @@ def test_a_trial_that_says_nothing_of_onednn_is_made_again(fresh, tmp_path, monk
     assert not (fresh / "jaxcd").exists()
 
 
+@pytest.mark.slow
 def test_a_type_that_the_processor_lacks_is_xlas(fresh):
     """oneDNN ends the process in bfloat16 on a CPU that has no such products, and is right where it has."""
     choice = choose_convolutions("auto", dtype="bfloat16", devices=1)
@@ -216,6 +217,7 @@ def test_a_type_that_the_processor_lacks_is_xlas(fresh):
     assert choice.onednn or "does not take jaxcd's calls in bfloat16 on this machine" in choice.why
 
 
+@pytest.mark.slow
 def test_a_step_gives_the_same_bits_each_time():
     config = small_config(dropout=0.1)
     config.train.devices, config.model.onednn = 1, "auto"

@@ -12,6 +12,9 @@ from jaxcd.models.blocks import ConvLayer, Encoder
 from jaxcd.models.functional import apply_streams, merge
 
 NAMES = ("fc_ef", "fc_siam_conc", "fc_siam_diff")
+ONE_BY_DEFAULT = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "fc_siam_diff" else pytest.mark.slow) for name in NAMES]
+)
 
 
 def pairs(seed: int = 0, b: int = 2, h: int = 32, w: int = 32) -> tuple[jax.Array, jax.Array]:
@@ -45,7 +48,7 @@ def test_initial_weights_are_drawn_as_torch_draws_them():
     assert_equal(stats["encoder"]["blocks"][0][0]["norm"], {"mean": np.zeros(16), "var": np.ones(16)})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@ONE_BY_DEFAULT
 def test_eval_mode_changes_no_statistics_and_train_mode_does(name):
     network, params, stats = small(name)
     _, after = jax.jit(models.apply)(network.eval, params, stats, *pairs())
@@ -114,7 +117,7 @@ def test_the_order_of_the_streams_updates():
     np.testing.assert_allclose(layer.norm.var[...], var, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@ONE_BY_DEFAULT
 def test_dropout_acts_in_train_mode_alone(name):
     plain, dropping = small(name), small(name, dropout=0.5)
     assert_equal(plain[1:], dropping[1:])
@@ -178,7 +181,7 @@ def test_the_encoder_drops_elements_and_the_decoder_channels(decoder):
     assert (kept[0] != kept[1]).any()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@ONE_BY_DEFAULT
 def test_bfloat16_computes_what_float32_does_roughly(name):
     images = pairs()
     exact, rough = (

@@ -32,6 +32,9 @@ PARAMETERS = {
 }
 QUICK = [case for case in PARAMETERS if case[1] == "small"]
 NETWORKS = pytest.mark.parametrize(("name", "size"), PARAMETERS)
+SMALL_BY_DEFAULT = pytest.mark.parametrize(
+    ("name", "size"), [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in PARAMETERS]
+)
 
 
 def abstract(name: str, size: str, dtype: Any = jnp.float32):
@@ -86,7 +89,7 @@ def test_parameter_counts(name, size):
     assert count == sum(p.numel() for p in reference.build(name, size).parameters())
 
 
-@NETWORKS
+@SMALL_BY_DEFAULT
 def test_logits_in_eval_mode(name, size):
     theirs, ours = twins(name, size)
     pre, post = pairs(h=64, w=96)
@@ -153,9 +156,7 @@ def assert_same_step(ours: Step, theirs: Step, no_gradient: list[bool], *, gradi
         assert relative(a, b) <= others, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "size"), [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in PARAMETERS]
-)
+@SMALL_BY_DEFAULT
 def test_loss_gradients_and_statistics_in_train_mode(name, size):
     # In 64 bits. In 32, a value that rounding puts on the other side of a ReLU's or maximum's kink changes a
     # parameter's gradient by some percent: measured on 9 samples, torch against itself in 64 bits differs by
@@ -171,7 +172,9 @@ def test_loss_gradients_and_statistics_in_train_mode(name, size):
     assert_same_step(step, expected, no_gradient, gradients=1e-5, others=1e-5)
 
 
-@pytest.mark.parametrize("name", reference.NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "fc_siam_diff" else pytest.mark.slow) for name in reference.NAMES]
+)
 def test_single_precision_gives_the_same_step(name):
     theirs, ours = twins(name, "small")
     carrier = network(name, "small")
@@ -195,6 +198,7 @@ def away_from_kinks(theirs: torch.nn.Module, carrier: nnx.Module, no_gradient: l
     raise AssertionError("every batch has a value at a kink")
 
 
+@pytest.mark.slow
 def test_a_stateful_network_in_train_mode_moves_its_statistics_as_torch():
     theirs, ours = twins("fc_siam_conc", "small")
     pre, post = pairs()

@@ -111,7 +111,11 @@ def test_radius_is_that_of_gradients(name):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(3, 1, (1, 1)), (3, 2, (0, 1)), (5, 1, (2, 2)), (5, 2, (1, 2))]
+    ("kernel", "stride", "padding"),
+    [
+        (3, 2, (0, 1)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((3, 1, (1, 1)), (5, 1, (2, 2)), (5, 2, (1, 2)))),
+    ],
 )
 def test_depthwise_is_a_convolution_of_groups(kernel, stride, padding):
     window, rng = same(kernel, stride), np.random.default_rng(0)
@@ -140,6 +144,7 @@ def test_kernel_gradients_of_accelerators_are_those_of_a_cpu():
     np.testing.assert_allclose(_at_once(same(5, 2), x[0], g), _by_rows(same(5, 2), x[0], g), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fusions():
     images = pair()
     shapes, outputs = {}, {}
@@ -203,7 +208,7 @@ def test_the_packaged_weights_are_the_encoder_of_each_size_and_of_pretraining():
             assert jax.tree.map(jnp.shape, there) == jax.tree.map(jnp.shape, here)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pth", pytest.param(".safetensors", marks=pytest.mark.slow)])
 def test_weights_of_another_network_are_refused(tmp_path, suffix):
     path = tmp_path / f"resnet34{suffix}"
     save(ResNet("resnet34").state_dict(), path)

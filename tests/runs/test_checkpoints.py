@@ -51,6 +51,7 @@ def test_last_and_best_are_kept_also_after_reopening(tmp_path):
     checkpoints.close()
 
 
+@pytest.mark.slow
 def test_another_network_is_refused_by_name(tmp_path):
     checkpoints = Checkpoints(tmp_path, create=True)
     _save(checkpoints, 1, None)

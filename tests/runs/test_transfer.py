@@ -53,6 +53,7 @@ def test_a_frozen_encoder_stays_bit_for_bit_and_has_no_optimiser_state(name, acc
         assert not equal(was["decoder"], now["decoder"]), part
 
 
+@pytest.mark.slow
 def test_a_rate_of_zero_is_a_frozen_encoder_but_for_its_statistics():
     config = configured(optim__encoder_lr_scale=0.0)
     _, state, step = steps.initial_state(config, steps=20)
@@ -73,6 +74,7 @@ def test_the_encoders_rate_is_scaled_and_the_decoders_is_not():
     np.testing.assert_allclose(update["encoder"]["w"], -0.001, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_thawed_encoder_learns_with_a_fresh_optimiser_on_the_runs_schedule():
     config = configured(freeze__encoder=True, freeze__until=4, optim__schedule="cosine", optim__weight_decay=0.0)
     network, state, step = steps.initial_state(config, steps=20)

@@ -21,6 +21,7 @@ def paired(source, event="", **limits):
     return pair(found.scenes, **{"min_overlap": 0.01, **limits}), found.left_out
 
 
+@pytest.mark.slow
 def test_the_index_of_the_event_pairs_101_quadkeys(shared_data):
     index = shared_data / "maxar_catalog" / "kahramanmaras_2023.tsv"
     pairing, left_out = paired(index, EVENT)

@@ -66,6 +66,7 @@ def never(project, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_a_search_ends_bit_for_bit_as_one_never_interrupted(project, never, tmp_path):
     folder = tmp_path / "killed"
     process = start("jaxcd.train", "--config", project, *FLAGS, "--workdir", folder)
@@ -81,6 +82,7 @@ def test_a_run_killed_after_a_search_ends_bit_for_bit_as_one_never_interrupted(p
     _same(folder, never)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 5])
 def test_a_run_stopped_at_a_search_or_after_it_searches_once_more_where_it_has_to(project, never, tmp_path, step):
     folder = tmp_path / "stopped"
