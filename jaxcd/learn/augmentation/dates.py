@@ -2,7 +2,7 @@
 
 Two images of one place differ in light, haze, sensor and angle of view, and lie some pixels apart. A network that has
 seen little of this takes it for damage. Labels and the image that they were drawn on stay where they are; what is moved
-is the other image. Each operation is applied with probability 1/2, for each date by itself where it is one of tone.
+is the other image. Each operation is applied with probability 1/2; light and sharpness change for each date by itself.
 """
 
 import math

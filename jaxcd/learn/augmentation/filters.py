@@ -1,6 +1,7 @@
 """Gaussian blur, the same for both dates of a pair or of its own strength for each."""
 
 import functools
+import math
 import operator
 
 import jax
@@ -34,7 +35,7 @@ def blur_each(images: Images, sigma: Float[Array, " t"], *, largest: float) -> I
         sigma: at most `largest`; 0 leaves a date as it is; may be traced.
         largest: sets the window that is computed for all of them; an image is larger than half of it.
     """
-    reach = round(_REACH * largest + 0.5)
+    reach = math.ceil(_REACH * largest)
     offsets = jnp.arange(-reach, reach + 1)[:, None]
     spread = jnp.maximum(sigma, 1e-3)  # a Gaussian so narrow weighs the pixel itself alone, and is no division by 0
     return _weighted(images, jnp.exp(-0.5 * jnp.square(offsets / spread)))
