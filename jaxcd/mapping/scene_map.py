@@ -52,6 +52,7 @@ LEVEL_FILES = (rasters.CODES, "damage_levels.qml", f"{rasters.CODES}.aux.xml")
 _BESIDE = ("-wal", "-shm", "-journal", ".aux.xml")
 _BLOCKS = ".blocks"
 _SIMILAR = 1.5  # a note says so if pixels are larger or smaller than in training by more than this factor
+_LITTLE = 0.001  # share of the ground; of burnt Santa Rosa a run of that fire calls 0.014 damage
 _SPREAD = 4.0  # pixels; if estimates of a shift differ by more, no single shift fits the whole scene
 
 
@@ -158,6 +159,7 @@ def make(
             pair, registered = register_pair(pair)
             notes += _disagreement(registered)
         predicted = _predict(mapper, pair, out, settings, labelled)
+        notes += _little(predicted.grown, settings)
         map_layers = layers.write(out, pair.grid, footprints, settings, predicted.levels)
         styles.write(out, buildings=map_layers.buildings is not None, scale=mapper.scale)
         pixel = pair.grid.metres**2
@@ -312,6 +314,18 @@ def _resolution(mapper: Mapper, metres: float) -> tuple[str, ...]:
     return (
         f"the map has pixels of {metres:.3g} m, but the network was trained on pixels of {there:.3g} m: buildings look "
         f"{there / metres:.2g} times as large as in training; set the size of pixels with --gsd",
+    )
+
+
+def _little(grown: rasters.Grown, settings: MapSettings) -> tuple[str, ...]:
+    """Return a note if the run's own threshold calls hardly any ground damage: for an unseen disaster it is too high."""
+    share = grown.damaged / grown.seen
+    if settings.threshold is not None or needs_the_map(settings) or share >= _LITTLE:
+        return ()
+    return (
+        f"the run's own threshold calls {share:.2%} of the seen ground damage. For a disaster that the network was not "
+        "trained on, it is often too high: move the slider on the page, or choose another threshold "
+        "(docs/maps.md, Threshold)",
     )
 
 

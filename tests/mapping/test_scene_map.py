@@ -238,6 +238,24 @@ def test_a_map_made_anew_leaves_nothing_of_the_one_before(tmp_path, mapper):
     assert left == {*scene_map.FILES, ".blocks", ".lock"} - {"buildings.gpkg", "buildings.qml"}
 
 
+def test_a_map_of_hardly_any_damage_says_that_the_runs_threshold_may_be_too_high(tmp_path, mapper):
+    pre, post = write_scenes(tmp_path, 150, 150)
+    own = dataclasses.replace(QUIET, threshold=None)
+
+    def noted(settings, threshold):
+        strict = mapper._replace(trained=mapper.trained._replace(threshold=threshold))
+        made = scene_map.make(strict, [str(pre)], [str(post)], tmp_path / "out", settings)
+        return made.area.damaged_share, [note for note in made.notes if "the run's own threshold calls" in note]
+
+    share, notes = noted(own, 1.0)
+    assert share == 0 and len(notes) == 1 and "calls 0.00% of the seen ground damage" in notes[0]
+    assert "docs/maps.md, Threshold" in notes[0]
+    share, notes = noted(own, 0.5)
+    assert share > 0.001 and not notes
+    share, notes = noted(dataclasses.replace(QUIET, threshold=1.0), 0.5)
+    assert share == 0 and not notes  # it was asked for
+
+
 def test_what_there_is_to_say_of_scenes_is_said(tmp_path, mapper):
     pre, post = write_scenes(tmp_path, 200, 200)
     far = write(tmp_path / "far.tif", ground(1, 64, 64), at(100_000, 100_000))
