@@ -318,7 +318,7 @@ def _resolution(mapper: Mapper, metres: float) -> tuple[str, ...]:
 
 
 def _little(grown: rasters.Grown, settings: MapSettings) -> tuple[str, ...]:
-    """Return a note if the run's own threshold calls hardly any ground damage: for an unseen disaster it is too high."""
+    """Return a note if the run's own threshold calls hardly any ground damage: it may be too high for this disaster."""
     share = grown.damaged / grown.seen
     if settings.threshold is not None or needs_the_map(settings) or share >= _LITTLE:
         return ()
