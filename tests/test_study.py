@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import study as entry
-import study_report
 from PIL import Image
-from study_report import STARTS, Result, paired_difference
+from studying import pretraining
+from studying import report as study_report
+from studying.report import STARTS, paired_difference
+from studying.results import Result
 
 from jaxcd.base.errors import RunError
 from jaxcd.config import Config, DataConfig, TrainConfig
@@ -89,7 +90,7 @@ def test_the_report_shows_means_deviations_what_was_published_and_what_failed(tm
 @pytest.mark.parametrize(("split", "words"), [("published", "as published"), ("block", "by block, seed 42")])
 def test_the_report_says_how_places_were_split(split, words):
     configs = {"fc_ef": Config(data=DataConfig(split=split), train=TrainConfig(epochs=2))}
-    assert entry._setting(configs, configs).endswith(f"one split ({words})")
+    assert pretraining._setting(configs, configs).endswith(f"one split ({words})")
 
 
 def study(*arguments: object) -> subprocess.Popen[str]:

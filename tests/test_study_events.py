@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import study_events
+from studying import events as study_events
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.types import Tile

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import study_rows
-import study_unseen
-from study_report import Result
+from studying import rows as study_rows
+from studying import unseen as study_unseen
+from studying.results import Result
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.config import Config
@@ -89,7 +89,7 @@ def test_scores_on_other_data_are_told_by_event(tmp_path):
     found(there, "b-0", fire=event(1000, 0.25), flood=event(5000, 0.75, 0.5))
     found(tmp_path / "results", "a-0", wind=event(10, 0.5, f1=0.8))
     failures: dict[str, str] = {}
-    lines = study_unseen.report(tmp_path, "d/e", {"a": ["a-0", "a-1"], "b": ["b-0", "b-1"], "c": ["c-0"]}, failures)
+    lines = study_unseen.by_event(tmp_path, "d/e", {"a": ["a-0", "a-1"], "b": ["b-0", "b-1"], "c": ["c-0"]}, failures)
     tables = "\n".join(lines).split("## ")
     assert "| row | seeds | mean | fire | flood | wind |" in tables[1]
     assert "| a | 2 | 40.0 ± 14.1 | 40.0 ± 14.1 | – | 80.0 ± 14.1 |" in tables[1]
@@ -97,7 +97,7 @@ def test_scores_on_other_data_are_told_by_event(tmp_path):
     assert "| a | 2 | 0.20 ± 0.14 | 3.00 ± 1.41 | – | 0.00 ± 0.00 |" in tables[2]
     assert "| row | seeds | wind |" in tables[3] and "| a | 1 | 80.0 |" in tables[3]
     (there / "b-0" / "metrics.json").write_text("{")
-    study_unseen.report(tmp_path, "d/e", {"b": ["b-0"]}, failures)
+    study_unseen.by_event(tmp_path, "d/e", {"b": ["b-0"]}, failures)
     assert "damaged" in failures["b-0"]
 
 

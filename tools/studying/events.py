@@ -15,8 +15,6 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
-from study_report import failed, table
-from study_runs import Job, seeds_done
 
 from jaxcd.base.errors import ConfigError, RunError
 from jaxcd.base.files import write_whole
@@ -27,6 +25,8 @@ from jaxcd.learn.objectives import check_maps
 from jaxcd.runs.evaluation import COUNTS, Counted, decoded
 from jaxcd.runs.figures import METRICS, Metrics
 from jaxcd.store.dataset import open_or_build
+from studying.results import failed, table
+from studying.runs import Job, seeds_done
 
 REST = "rest"
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")

@@ -4,11 +4,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from study_report import spread, table
-
 from jaxcd.base.errors import RunError
 from jaxcd.runs.events import LEAST_DAMAGED, EventScores, mean_average_precision
 from jaxcd.runs.figures import METRICS, Metrics
+from studying.results import spread, table
 
 Found = Mapping[str, Sequence[Mapping[str, EventScores]]]
 """Scores by event of each seed, by row."""
@@ -19,7 +18,7 @@ def folder_of(data: str) -> str:
     return f"unseen-{re.sub(r'[^A-Za-z0-9-]+', '_', data).strip('_')}"
 
 
-def report(out: Path, data: str, runs: Mapping[str, Sequence[str]], failures: dict[str, str]) -> list[str]:
+def by_event(out: Path, data: str, runs: Mapping[str, Sequence[str]], failures: dict[str, str]) -> list[str]:
     """Return the lines of the report.
 
     Args:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import study_unseen
-from study_report import MEASURED, Result, failed, read_results, score_cells, table, write_csv
-from study_runs import Job, seeds_done
 
 from jaxcd.base.errors import ConfigError
 from jaxcd.base.files import write_whole
 from jaxcd.config import Config
 from jaxcd.learn.objectives import check_maps
+from studying.results import MEASURED, Result, failed, read_results, score_cells, table, write_csv
+from studying.runs import Job, seeds_done
+from studying.unseen import by_event, folder_of
 
 _NAME = re.compile(r"[a-z0-9_.]+")
 
@@ -82,7 +82,7 @@ class RowStudy:
 
     def jobs(self, out: Path, seeds: int) -> Iterator[Job]:
         """Yield all rows of the first seed, then of the next."""
-        also = {study_unseen.folder_of(self.unseen): ("--data", self.unseen, "--split", "all")} if self.unseen else {}
+        also = {folder_of(self.unseen): ("--data", self.unseen, "--split", "all")} if self.unseen else {}
         for seed in range(seeds):
             for name, base in self.settings.items():
                 config = copy.deepcopy(base)
@@ -102,7 +102,7 @@ class RowStudy:
         ]
         lines += _table(rows, self.published)
         if self.unseen:
-            lines += ["", *study_unseen.report(out, self.unseen, runs, failures)]
+            lines += ["", *by_event(out, self.unseen, runs, failures)]
         lines += failed(failures)
         write_whole(out / "study.md", "\n".join(lines) + "\n")
         return "study.md, study.csv"
