@@ -4,6 +4,8 @@ OpenCV is imported only for PNG, JPEG and WebP: a machine that trains on the def
 """
 
 import io
+import math
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +16,12 @@ from jaxcd.base.errors import DatasetError
 
 JPEG_SIGNATURE = b"\xff\xd8"
 _NPY_SIGNATURE = b"\x93NUMPY"
+# What numpy writes before an array of bytes. numpy reads it with Python's parser, which in Python 3.11 up to 3.11.7 now
+# and then fails where several threads use it at a time (python/cpython, issue 106905). The loader's threads do.
+_NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '\|u1', 'fortran_order': False, 'shape': \((\d+), (\d+)(?:, (\d+))?\), \} *\n",
+    re.DOTALL,
+)
 # Level 5: real tiles are an eighth smaller than at level 3, and written as fast as PNG; all levels read equally fast.
 _LEVEL = 5
 # OpenCV's settings, by its numbers for IMWRITE_JPEG_QUALITY and IMWRITE_WEBP_QUALITY (above 100: lossless).
@@ -51,15 +59,16 @@ def decode(content: bytes) -> UInt8[np.ndarray, "h w *c"]:
     Orientation tags are ignored, as labels are drawn on the pixel grid. Raw images are views of `content`.
 
     Raises:
-        DatasetError: OpenCV is needed and missing.
+        DatasetError: the image is damaged, or OpenCV is needed and missing.
     """
     if content.startswith(zstandard.FRAME_HEADER):
         content = zstandard.ZstdDecompressor().decompress(content)
     if content.startswith(_NPY_SIGNATURE):
-        header = io.BytesIO(content[:128])  # the header that numpy writes for an array of bytes
-        np.lib.format.read_magic(header)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
-        return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape)
+        header = _NPY_HEADER.match(content)
+        shape = [int(length) for length in header.groups() if length] if header else []
+        if header is None or len(content) != header.end() + math.prod(shape):
+            raise DatasetError("an image in the dataset is damaged; delete its folder and build it anew")
+        return np.frombuffer(content, np.uint8, offset=header.end()).reshape(shape)
     try:
         import cv2
     except ModuleNotFoundError as error:

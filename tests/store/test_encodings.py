@@ -1,5 +1,6 @@
 """Images in records: what comes out is what went in, read by jaxcd and by others."""
 
+import ast
 import io
 import sys
 
@@ -30,6 +31,21 @@ def test_what_comes_out_is_what_went_in(encoding, shape):
         np.testing.assert_array_equal(out, pixels)
     codes = np.random.default_rng(0).integers(0, 3, shape, dtype=np.uint8)
     np.testing.assert_array_equal(decode(encode_codes(codes)), codes)
+
+
+def test_an_array_is_read_without_pythons_parser_which_fails_in_threads(monkeypatch):
+    contents = [encode_rgb(picture(3), "raw"), encode_rgb(picture(3), "zstd"), encode_codes(picture(3)[:, :, 0])]
+    monkeypatch.setattr(ast, "parse", lambda *_, **__: pytest.fail("parsed"))
+    for content in contents:
+        assert decode(content).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[:-1], lambda raw: raw + b"0", lambda raw: raw.replace(b"|u1", b"<f4")]
+)
+def test_a_damaged_array_is_said(damage):
+    with pytest.raises(DatasetError, match="an image in the dataset is damaged; delete its folder and build it anew"):
+        decode(damage(encode_rgb(picture(3), "raw")))
 
 
 def test_others_read_it():
