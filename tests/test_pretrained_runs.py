@@ -53,6 +53,7 @@ def test_a_frozen_encoder_stays_as_it_was_packaged_and_the_run_says_which_file(f
     assert record["sha256"].startswith("579344248a93e23026e6") and record["file"].endswith("lite0-57934424.pth")
 
 
+@pytest.mark.slow
 def test_a_run_that_has_begun_needs_no_package(project, frozen, tmp_path, monkeypatch):
     """It goes on, is evaluated and maps; the map has no seams."""
     package_is_missing(monkeypatch)

@@ -78,7 +78,8 @@ def drag(page, threshold: float) -> None:
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-@pytest.mark.parametrize("graded", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("graded", [False, True])
 def test_every_figure_equals_predicts_at_that_threshold(browser, folder, tmp_path, graded):
     run = graded_run(tmp_path / "run") if graded else write_run(tmp_path / "run", config("fc_siam_diff", "small"))
     mapper = scene_map.load(run, SETTINGS)
