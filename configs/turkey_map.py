@@ -29,7 +29,8 @@ def get_config() -> Config:
         data=DataConfig(
             root="../shared/data/turkey_2023",
             layout="scenes",
-            scenes=ScenesConfig(only=PLACES, tile=512, register=True, variance=300.0, positive_unlabelled=True),
+            register=True,
+            scenes=ScenesConfig(only=PLACES, tile=512, variance=300.0, positive_unlabelled=True),
             split="block",
             split_shares=(0.7, 0.2, 0.1),
             crop=256,

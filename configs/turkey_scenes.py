@@ -26,7 +26,8 @@ def get_config() -> Config:
             root="../shared/data/turkey_2023",
             layout="scenes",
             # The paper's variance of 2601 suits 0.3 m imagery; of these scenes of 0.5 m it would keep a tile in ten.
-            scenes=ScenesConfig(tile=512, register=True, variance=300.0, positive_unlabelled=True),
+            register=True,
+            scenes=ScenesConfig(tile=512, variance=300.0, positive_unlabelled=True),
             split="block",
             crop=256,
         ),

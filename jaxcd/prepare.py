@@ -20,7 +20,7 @@ from jaxcd.config.fields import settings_of
 from jaxcd.config.flags import Parser, add_settings, settings_from
 from jaxcd.sources import layouts
 
-_BUILD = ("scale", "damage_levels", "cache", "scaling", "encoding", "incomplete")
+_BUILD = ("scale", "damage_levels", "cache", "scaling", "encoding", "incomplete", "register")
 _SPLITS = ("places", "split", "split_shares", "block_size", "split_seed")
 
 

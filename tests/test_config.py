@@ -65,7 +65,7 @@ WRONG_TYPES = [
     ("data.scenes.event_date", 20230206),
     ("data.scenes.only", "Adiyaman"),
     ("data.scenes.crs", 32637),
-    ("data.scenes.register", 1),
+    ("data.register", 1),
     ("data.scenes.match_histogram", "yes"),
     ("data.scenes.labels", None),
     ("data.scenes.label_attribute", 1),

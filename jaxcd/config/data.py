@@ -89,6 +89,11 @@ class DataConfig:
         "images are an error",
         scaling_named("config.data.scaling"),
     )
+    register: bool = setting(
+        False,
+        "estimate by how much the ground of each post tile is shifted against its pre tile, and move it back; labels "
+        "stay where they are, as if drawn on pre",
+    )
     metres: float = setting(
         0.0,
         "side in metres of the pixels that all tiles are resampled to, if their places have bounds; 0: tiles stay as "

@@ -40,9 +40,18 @@ def from_dict(values: dict) -> Config:
     Raises:
         ConfigError: an unknown field, a wrong type or an impossible value.
     """
-    config = _build(Config, values, "config")
+    config = _build(Config, _as_now(values), "config")
     config.validate()
     return config
+
+
+def _as_now(values: dict) -> dict:
+    """Return the values with the names of today: `data.register` was one of `data.scenes`."""
+    data = values.get("data")
+    if not isinstance(data, dict) or not isinstance(scenes := data.get("scenes"), dict) or "register" not in scenes:
+        return values
+    kept = {name: value for name, value in scenes.items() if name != "register"}
+    return values | {"data": data | {"scenes": kept, "register": scenes["register"]}}
 
 
 def difference(old: Config, new: Config) -> str | None:

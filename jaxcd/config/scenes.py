@@ -42,9 +42,6 @@ class ScenesConfig:
         "inward, so that they overlap the tiles before)",
         one_of("pad", "shift"),
     )
-    register: bool = setting(
-        False, "estimate the shift of each post tile against its pre tile, and read it from the shifted position"
-    )
     match_histogram: bool = setting(False, "match the colour histogram of each post tile to that of its pre tile")
     black: float = setting(
         0.05, "leave out tiles with a larger share of black pixels (docs/method.md, Data processing)", SHARE

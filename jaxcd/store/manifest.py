@@ -23,6 +23,7 @@ from jaxcd.sources import layouts
 MARKER = "dataset.json"
 _PLACES = "places.json"
 _FORMAT = 3
+_REGISTER = "register"
 DIGITS = 8
 """Hexadecimal digits of the digests in a dataset and in its name."""
 
@@ -42,6 +43,7 @@ class BuildSettings:
         scenes: how scenes become tiles (layout scenes), as plain values; empty for other layouts.
         format: version of the dataset's format.
         scale: scale of its labels.
+        register: whether tiles of other layouts than scenes are registered; for scenes, `scenes` says it.
     """
 
     layout: str
@@ -54,6 +56,7 @@ class BuildSettings:
     scenes: dict = field(default_factory=dict, hash=False)
     format: int = _FORMAT
     scale: str = BINARY.name
+    register: bool = False
 
     @classmethod
     def of(cls, data: DataConfig) -> "BuildSettings":
@@ -73,7 +76,7 @@ class BuildSettings:
         if data.layout == layouts.SCENES:
             layers = [Path(name).resolve() for name in (data.scenes.labels, data.scenes.labelled_area) if name]
             files += [entry for layer in layers if layer.is_file() for entry in layouts.listing(layouts.SCENES, layer)]
-        scenes = json.loads(json.dumps(dataclasses.asdict(data.scenes))) if data.layout == layouts.SCENES else {}
+        scenes = _scenes(data) if data.layout == layouts.SCENES else {}
         for name in ("label_unknown", "label_levels", "labelled_only"):
             if not scenes.get(name):
                 scenes.pop(name, None)  # datasets built before this setting existed stay valid
@@ -90,13 +93,21 @@ class BuildSettings:
             encoding=data.encoding,
             scenes=scenes,
             scale=data.scale,
+            register=data.register and data.layout != layouts.SCENES,
         )
+
+    @property
+    def registers(self) -> bool:
+        """Whether what was taken after the event is registered to what was taken before."""
+        return self.register or self.scenes.get(_REGISTER, False)
 
     @property
     def scenes_config(self) -> ScenesConfig:
         """The settings by which scenes become tiles."""
         values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in self.scenes.items()
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.scenes.items()
+            if name != _REGISTER
         }
         return ScenesConfig(**values)
 
@@ -105,11 +116,23 @@ class BuildSettings:
         values = dataclasses.asdict(self) | {"files": ""}
         if self.scale == BINARY.name:
             del values["scale"]  # datasets that were built before scales existed stay valid
+        if not self.register:
+            del values["register"]  # likewise
         return fingerprints.digest(values, digits=DIGITS)
 
     def difference(self, other: "BuildSettings") -> str | None:
         """Return a text on the first setting that differs from another build's, or None."""
         return fingerprints.difference(dataclasses.asdict(self), dataclasses.asdict(other))
+
+
+def _scenes(data: DataConfig) -> dict[str, Any]:
+    """Return the settings of scenes for JSON; registration is among them, as in datasets of before."""
+    scenes: dict[str, Any] = {}
+    for name, value in json.loads(json.dumps(dataclasses.asdict(data.scenes))).items():
+        if name == "match_histogram":  # its old place: the order is part of the fingerprint
+            scenes[_REGISTER] = data.register
+        scenes[name] = value
+    return scenes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ def stage_scenes(
         window_folder=window_folder,
     )
     shifts: _Shifts = {}
-    if scenes.register:
+    if settings.registers:
         estimates = _registered(planned, settings, reading, folder, run_all)
         write_whole(out / REGISTRATION, table(estimates))
         for place, estimate in estimates:

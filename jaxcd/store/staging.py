@@ -21,6 +21,7 @@ from jaxcd.sources.reading import ReadImage, ReadPlace, read_place
 from jaxcd.store.encodings import JPEG_SIGNATURE, decode, encode_codes, encode_rgb
 from jaxcd.store.manifest import Acquisition, BuildSettings, LabelledAcquisition, Sample
 from jaxcd.store.records import SUFFIX, Shard, write_shard
+from jaxcd.store.registered import registered
 
 _HEADERS = "places.json"
 # Most bytes of images in a piece. A worker that is killed loses the work on one piece, a few seconds. Still, staging a
@@ -191,8 +192,12 @@ def stage(piece: Piece, places: Sequence[SourcePlace], settings: BuildSettings) 
     """
     layout = layout_of_tiles(settings.layout)
     rules = LabelRules(SCALES[settings.scale], settings.damage_levels)
-    read = (FoundPlace(place=read_place(place, layout, scaling=settings.scaling, rules=rules)) for place in places)
-    write_piece(piece, read, settings.encoding, rules.scale)
+
+    def read(place: SourcePlace) -> ReadPlace:
+        found = read_place(place, layout, scaling=settings.scaling, rules=rules)
+        return registered(found) if settings.register else found
+
+    write_piece(piece, (FoundPlace(place=read(place)) for place in places), settings.encoding, rules.scale)
 
 
 def write_piece(piece: Piece, places: Iterable[FoundPlace], encoding: str, scale: Scale) -> None:
