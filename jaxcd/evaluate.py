@@ -141,6 +141,7 @@ def _read_other_data(config: Config, data: Path, settings: Settings) -> None:
     if config.data.layout == layouts.SIMULATED and settings.layout is None:
         raise ConfigError(f"--layout: say how {data} is laid out; the run's own tiles are simulated")
     config.data.root, config.data.layout = str(data), settings.layout or config.data.layout
+    config.data.register = config.data.register and config.data.layout != layouts.PREPARED  # such data are as built
     # These are of the roots that the run learned from.
     config.data.weights, config.data.events, config.data.test_events = (), "", ()
     config.data.split = "block" if config.data.split == "event" else config.data.split

@@ -225,8 +225,9 @@ def open_or_build(data: DataConfig) -> TileDataset:
 
     Raises:
         ConfigError: labels of the layout cannot be read in `data.scale`.
-        DatasetError: the layout is prepared, and `data.root` holds no finished dataset; it holds one, and the layout is
-            another; its labels cannot be read in `data.scale`; or the table of events does not fit.
+        DatasetError: the layout is prepared, and `data.root` holds no finished dataset, or one that was built without
+            the registration that is wanted; it holds one, and the layout is another; its labels cannot be read in
+            `data.scale`; or the table of events does not fit.
         LayoutError, ImageError, LabelError, DiskFullError: see `jaxcd.store.build.build`.
     """
     layouts.check(data.layout, data.scale)
@@ -244,6 +245,11 @@ def _found_or_built(data: DataConfig) -> Path:
     """Return the folder of the dataset of a single root; build the dataset if needed."""
     root = Path(data.root)
     if data.layout == layouts.PREPARED:
+        if data.register and not _finished(root).registers:
+            raise DatasetError(
+                f"{root}: was built without registration; build it with jaxcd.prepare --register, or set "
+                "config.data.register=False"
+            )
         return root
     if manifest.is_complete(root):
         raise DatasetError(f"{root}: is a built dataset; set config.data.layout=prepared (it is {data.layout!r})")

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from jaxcd.base.errors import DatasetError
 from jaxcd.base.scales import INVALID
 from jaxcd.config import DataConfig
 from jaxcd.config import files as config_files
 from jaxcd.prepare import main
 from jaxcd.sources.reading import ReadImage, ReadPlace, ReadPost
 from jaxcd.store import registered
-from jaxcd.store.dataset import TileDataset
+from jaxcd.store.dataset import TileDataset, open_or_build
 from jaxcd.store.encodings import decode, decode_codes
 from jaxcd.store.manifest import BuildSettings
 from tests.scenes.scene_files import ground
@@ -83,6 +84,12 @@ def test_a_dataset_of_registered_tiles_says_so_and_is_another_than_without(tmp_p
     assert f"note on 3 files: {registered.MOVED}" in capsys.readouterr().out
     assert main([*flags, str(tmp_path / "moved")]) == 2
     assert "holds a dataset of other settings: register is True there and False here" in capsys.readouterr().err
+    built = {
+        name: DataConfig(root=str(tmp_path / name), layout="prepared", register=True) for name in ("plain", "moved")
+    }
+    assert len(open_or_build(built["moved"]).samples) == 3
+    with pytest.raises(DatasetError, match=r"plain: was built without registration; build it with jaxcd.prepare --reg"):
+        open_or_build(built["plain"])
     identity = np.arange(256, dtype=np.uint8)
     for name, most, invalid in (("plain", 99.0, 0), ("moved", 4.0, 3 * SIDE)):
         dataset = TileDataset.open(tmp_path / name)
